@@ -23,8 +23,17 @@ BASE ?=
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10
 AVX2_TESTS := tests/integration/test_training_engine.py tests/integration/test_training_methods.py tests/integration/test_inference_engines.py
 
+# Lines that only look like secrets are in the baseline's filters. In tests any word after `password` is one.
+SECRETS := $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+LOCKS := client client-test cpu cuda torch-cpu torch-index
+BOM := --pyproject pyproject.toml --output-reproducible --spec-version 1.6
+COMPILE = $(BIN)/python -m deploy.pip_settings pip compile --quiet --universal --generate-hashes --no-annotate --python-version 3.11 \
+	--fork-strategy fewest --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+WHOLE := pyproject.toml --all-extras --group dev --overrides requirements/overrides.txt --excludes requirements/excludes.txt
+CLIENT := --no-config --constraints requirements/cpu.txt pyproject.toml --group build
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check budget fmt proto sample up down images check-images lock sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-neighbours bench-checks folder-rows
+.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check budget fmt proto sample up down images check-images lock notices sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-neighbours bench-checks folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -134,14 +143,15 @@ check: install ## Format, lint, types, import contracts, weaknesses, secrets, li
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive tailor services deploy bench
-	$(BIN)/python -m deploy.secret_scan
+	git ls-files -z ':!tests' | xargs -0 $(SECRETS)
+	git ls-files -z tests | xargs -0 $(SECRETS) --disable-plugin KeywordDetector
 	$(BIN)/python -m deploy.english
 	$(BIN)/python -m deploy.budget
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python deploy/generate.py --check
 	$(BIN)/python -m deploy.errors_page --check
-	$(BIN)/python -m deploy.licences --check
+	$(BIN)/pip-licenses >/dev/null
 	$(BIN)/python deploy/sample/build.py --check
 
 budget: install ## The size of the code in eleven numbers, none of which may rise without a decision (WRITE=1 stores those that fell)
@@ -171,9 +181,19 @@ images: ## Build every service's image
 check-images: ## Build every image and start each one until it waits for its stores
 	$(BIN)/python -m deploy.check_images
 
-sbom: install ## Write a bill of materials (CycloneDX 1.6) of every locked set into dist/sbom
-	$(BIN)/python -m deploy.sbom dist/sbom
+sbom: install ## Write bills of materials (CycloneDX 1.6) into dist/sbom: of every lock with its hashes, of .venv with licences
+	@mkdir -p dist/sbom
+	for lock in $(LOCKS); do $(BIN)/cyclonedx-py requirements $(BOM) --output-file dist/sbom/$$lock.cdx.json requirements/$$lock.txt || exit; done
+	$(BIN)/cyclonedx-py environment $(BOM) --output-file dist/sbom/installed.cdx.json $(BIN)/python
 
-lock: install ## Resolve the locks in requirements/, and write the notices (UPGRADE=1 takes the newest versions)
-	$(BIN)/python -m deploy.lock $(if $(UPGRADE),--upgrade)
-	$(BIN)/python -m deploy.licences
+lock: install ## Resolve the locks in requirements/ for every supported Python (UPGRADE=1 takes the newest versions)
+	$(COMPILE) $(WHOLE) --excludes requirements/excludes-cpu.txt --excludes requirements/excludes-cuda-libraries.txt --no-emit-package torch \
+		--output-file requirements/cpu.txt requirements/cpu.in
+	$(COMPILE) --no-config --constraints requirements/cpu.txt --output-file requirements/torch-index.txt requirements/torch-index.in
+	$(COMPILE) $(WHOLE) --output-file requirements/cuda.txt requirements/cuda.in
+	$(COMPILE) $(CLIENT) --output-file requirements/client.txt
+	$(COMPILE) $(CLIENT) --extra plots --group test --output-file requirements/client-test.txt
+	$(COMPILE) --no-config --output-file requirements/uv.txt requirements/uv.in
+
+notices: install ## Write THIRD-PARTY-NOTICES.md from requirements/notices.md and the packages of the set cpu-index
+	{ cat requirements/notices.md && $(BIN)/pip-licenses --format=markdown; } >THIRD-PARTY-NOTICES.md

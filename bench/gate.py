@@ -28,10 +28,10 @@ from bench.report import ROOT
 from bench.training_house import SAMPLE
 from services.evaluation.domain import SpecialistTerms
 from services.evaluation.figures import BUILT_IN
-from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, GuardMetric
 from services.registry.rules.power import LOG_LIKELIHOOD
 from tailor.api.events.v1 import models_pb2
+from tailor.codec import decode
 from tailor.words import MetricDefinition
 
 FOLDER = ROOT / ".tailor" / "bench-gate"
@@ -85,7 +85,7 @@ def read_specialist() -> dict[str, Any]:
 
 def read_gate() -> Gate:
     """The gate of the sample's specialist, by the registry's code."""
-    return registry_wire.to_gate(json_format.ParseDict(read_specialist()["gate"], models_pb2.Gate()))
+    return decode(Gate, json_format.ParseDict(read_specialist()["gate"], models_pb2.Gate()))
 
 
 def make_judge(house_terms: Sequence[str], rows: Sequence[Any], few_shot: MeasuredModel) -> Judge:

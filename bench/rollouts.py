@@ -113,15 +113,17 @@ def measure(both: Both, prompts: Sequence[Prompt], folder: Path) -> dict[str, An
     """The figures of both sides. From then on this process keeps the memory that it frees, as the worker does, in which `generate` writes."""
     keep_freed_memory()
     rollout, policy = both.recipe.rollout, both.policy
-    options = engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts)
-    adapter = engine.AdapterFolder(policy, folder / "rollouts")
+    adapter = folder / "rollouts"
+    engine.save_adapter(policy, adapter)
+    options = engine.options_of(both.recipe, both.base, policy, both.tokenizer, prompts, adapter=adapter)
     writer = engine.EngineProcess.start(options)
 
     def generate(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
         return answers.write_answers(policy, both.tokenizer, batch, rollout, seed, at_once=len(batch))
 
     def ask(batch: Sequence[Prompt], seed: int) -> list[list[int]]:
-        written = writer.write([prompt.tokens for prompt in batch], adapter.save(), seed)
+        engine.save_adapter(policy, adapter)
+        written = writer.write([prompt.tokens for prompt in batch], adapter, seed)
         return [list(answer.tokens) for answer in written]
 
     sides: dict[str, Callable[[Sequence[Prompt], int], list[list[int]]]] = {"generate": generate, "engine": ask}

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Start deploy/install.py with PYTHON if it is set, with the environment's own Python if there is one, and otherwise with the newest
-# supported Python on PATH that runs and can make virtual environments. A shim that fails is passed over.
+# supported Python on PATH that runs and can make virtual environments. A shim that fails is passed over. VENV is relative to the repository.
 #   VENV (default .venv), PYTHON, SET: see `make help`
 set -u
 VENV=${VENV:-.venv}
@@ -15,7 +15,8 @@ except ImportError:
 '
 
 start() {
-    exec "$1" "$(dirname "$0")/install.py" --venv "$VENV" ${SET:+--set "$SET"}
+    cd "$(dirname "$0")/.." || exit 1
+    exec "$1" -m deploy.install --venv "$VENV" ${SET:+--set "$SET"}
 }
 
 if [ -n "${PYTHON:-}" ]; then

@@ -26,7 +26,7 @@ Convert = Callable[[Any], Any]
 # A FieldDescriptor: the stubs of protobuf have two classes of them, and None if a field has a message type or an enum.
 
 
-def decode(cls: type[T], message: Message, **given: Any) -> T:
+def decode(cls: type[T], message: Message, /, **given: Any) -> T:
     """Make a dataclass of a message.
 
     A field with a default gets it if it is absent, or, without presence, if it is zero or empty. Raises InvalidArgument (INVALID_VALUE) for
@@ -35,12 +35,12 @@ def decode(cls: type[T], message: Message, **given: Any) -> T:
     return cls(**_read(cls, message, given), **given)
 
 
-def update(value: T, message: Message, **given: Any) -> T:
+def update(value: T, message: Message, /, **given: Any) -> T:
     """A copy of a dataclass with the fields that are set in a message, by the rules of `decode`."""
     return dataclasses.replace(value, **_read(type(value), message, given), **given)  # type: ignore[type-var]
 
 
-def encode(cls: type[M], value: Any, **given: Any) -> M:
+def encode(cls: type[M], value: Any, /, **given: Any) -> M:
     """Make a message of a dataclass. None leaves a field absent."""
     writers = _writers(cls)  # type: ignore[arg-type]
     values = {name: write(getattr(value, name)) for name, write in writers.items() if _has(value, name, given)}

@@ -57,7 +57,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep the memory that this process frees; does nothing with another C library.
 
     On a CPU a step frees as much as it allocates. If glibc returned it to the kernel, the kernel would have to zero every page again
-    for the next step: 8 % of a step of training, and 6 % of one of the engine that writes rollouts, as measured.
+    for the next step: 8 % of a step of training, as measured.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_MMAP_MAX, 0)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import asdict
-from functools import partial
 
 import grpc
 
@@ -228,9 +227,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.StartCanaryRequest, context: Context
     ) -> registry_pb2.StartCanaryResponse:
         _may_use(request.specialist)
-        override = partial(update, message=request.policy)
         serving = canaries.start_canary(
-            self._begin, request.specialist, request.adapter_digest, request.expected_generation, override
+            self._begin,
+            request.specialist,
+            request.adapter_digest,
+            request.expected_generation,
+            lambda policy: update(policy, request.policy),
         )
         return registry_pb2.StartCanaryResponse(serving=wire.from_serving(serving))
 

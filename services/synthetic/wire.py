@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, fields
+from dataclasses import astuple
 
 from services.synthetic.browsing import DatasetQuery
 from services.synthetic.domain import (
@@ -27,19 +27,14 @@ from services.synthetic.views import RowFilter, RowPosition, StoredDataset, Stor
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.codec import decode, encode
 from tailor.datasets import HELD_OUT, TRAIN, Figures, LeftOutCount
 from tailor.errors import InvalidArgument, Reason
-from tailor.programmes import ProgrammeStage
 from tailor.wire import (
     from_datetime,
-    from_ref,
     from_span,
     to_datetime,
-    to_filters,
-    to_labels,
     to_ref,
-    to_row_policy,
-    to_selection,
     to_span,
 )
 from tailor.words import DatasetKind, Labels
@@ -75,15 +70,11 @@ def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
     """Raises InvalidArgument (INCOMPLETE_EVENT) without id, kind or text."""
     _require({"document_id": message.document_id, "kind": message.kind in KINDS, "text": message.text.uri})
     spans = map(to_span, message.spans)
-    return Document(
-        document_id=message.document_id,
+    return decode(
+        Document,
+        message,
         sequence=message.version.sequence,
         digest=message.version.digest,
-        kind=KINDS[message.kind],
-        labels=to_labels(message.labels),
-        text=to_ref(message.text),
-        draft_id=message.draft_id,
-        language=message.language,
         spans=tuple(span for span in spans if span is not None),
     )
 
@@ -91,11 +82,9 @@ def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
 def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
     """Raises InvalidArgument (INCOMPLETE_EVENT) without id or drafts, or with a number of places other than that of ranked drafts."""
     _require({"judgement_id": message.judgement_id, "ranking": message.ranking or message.equal_drafts})
+    _require({"places": not message.places or len(message.places) == len(message.ranking)})
     rubric = {field.name: value for field, value in message.rubric.ListFields()}
-    ranking, equal, places = tuple(message.ranking), tuple(message.equal_drafts), tuple(message.places)
-    _require({"places": not places or len(places) == len(ranking)})
-    comment = message.comment.strip()
-    return Judgement(message.judgement_id, message.specialist, ranking, rubric, comment, equal, places)
+    return decode(Judgement, message, rubric=rubric, comment=message.comment.strip())
 
 
 def to_retraction(message: drafts_pb2.JudgementRecorded) -> Judgement:
@@ -106,40 +95,16 @@ def to_retraction(message: drafts_pb2.JudgementRecorded) -> Judgement:
 
 def to_draft(message: drafts_pb2.DraftCreated) -> KeptDraft | None:
     """A draft whose text is stored; None for one without."""
-    if not message.HasField("text"):
-        return None
-    text = to_ref(message.text)
-    return KeptDraft(
-        message.draft_id,
-        message.specialist,
-        message.prompt_digest,
-        message.adapter_digest,
-        text,
-        edit_of=message.edit_of,
-        drawn_from=tuple(message.drawn_from),
-    )
+    return decode(KeptDraft, message, text=to_ref(message.text)) if message.HasField("text") else None
 
 
 def to_specialist(message: models_pb2.SpecialistChanged) -> Specialist:
     """Raises InvalidArgument (INCOMPLETE_EVENT) without a name."""
     _require({"name": message.name})
-    rebuild = message.rebuild
-    return Specialist(
-        name=message.name,
-        revision=message.revision,
-        base=message.base,
-        recipe=message.recipe,
-        selection=to_selection(message.selection),
-        policy=BuildPolicy(
-            rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds, rebuild.min_ranked_prompts
-        ),
-        system_prompt=message.system_prompt,
-        use_teacher=message.use_teacher,
-        filters=to_filters(message.filters),
-        rows=to_row_policy(message.rows),
-        stages=tuple(message.stages),
-        recipes=dict(message.recipes),
-        keep_drafts=message.keep_drafts,
+    return decode(
+        Specialist,
+        message,
+        policy=decode(BuildPolicy, message.rebuild),
         guidelines=message.evaluation.guidelines,
         draw_prompts=message.judging.draw_prompts if message.judging.HasField("draw_prompts") else True,
     )
@@ -153,45 +118,33 @@ def _require(fields: dict[str, object]) -> None:
 
 def from_left_out(left_out: Mapping[str, LeftOutCount]) -> list[synthetic_pb2.LeftOut]:
     """What was left out, by reason."""
-    return [synthetic_pb2.LeftOut(reason=reason, **asdict(count)) for reason, count in sorted(left_out.items())]
+    return [encode(synthetic_pb2.LeftOut, count, reason=reason) for reason, count in sorted(left_out.items())]
 
 
 def from_pairs(pairs: PairCounts) -> synthetic_pb2.PairCounts:
-    return synthetic_pb2.PairCounts(**asdict(pairs))
+    return encode(synthetic_pb2.PairCounts, pairs)
 
 
 def from_build_state(specialist: Specialist, kind: DatasetKind, progress: BuildProgress) -> synthetic_pb2.BuildState:
     noun = "documents" if kind is DatasetKind.SFT else "judgements and deliverables"
-    return synthetic_pb2.BuildState(
+    return encode(
+        synthetic_pb2.BuildState,
+        progress,
         kind=DATASET_KINDS[kind],
-        new_items=progress.new_items,
         needed_items=specialist.policy.min_new_items,
-        seconds_since_new=progress.seconds_since_new,
-        seconds_since_build=progress.seconds_since_build,
         sentence=describe_wait(specialist.policy, progress, noun),
     )
 
 
 def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
-    return models_pb2.DatasetBuilt(
-        digest=dataset.digest,
-        specialist=dataset.specialist,
-        kind=DATASET_KINDS[dataset.kind],
-        manifest=from_ref(dataset.manifest),
-        train_rows=dataset.train_rows,
-        held_out_rows=dataset.held_out_rows,
-        base=dataset.base,
-        programme=[models_pb2.ProgrammeStage(stage=stage.stage, recipe=stage.recipe) for stage in dataset.programme],
-        documents=dataset.documents,
-        judgements=dataset.judgements,
-        figures=_from_figures(dataset.figures) if dataset.kind is DatasetKind.SFT else None,
+    is_sft = dataset.kind is DatasetKind.SFT
+    return encode(
+        models_pb2.DatasetBuilt,
+        dataset,
+        figures=encode(models_pb2.DatasetFigures, dataset.figures) if is_sft else None,
         draft_adapter_digests=dataset.draft_adapters,
         create_time=from_datetime(dataset.created_at),
     )
-
-
-def _from_figures(figures: Figures) -> models_pb2.DatasetFigures:
-    return models_pb2.DatasetFigures(**asdict(figures))
 
 
 def to_dataset(
@@ -202,36 +155,23 @@ def to_dataset(
     intake_seconds: float,
 ) -> Dataset:
     """A dataset from its event, and from the counts that the event does not have."""
-    return Dataset(
-        digest=message.digest,
-        specialist=message.specialist,
-        base=message.base,
-        programme=tuple(ProgrammeStage(stage.stage, stage.recipe) for stage in message.programme),
+    return decode(
+        Dataset,
+        message,
         manifest=to_ref(message.manifest),
-        train_rows=message.train_rows,
-        held_out_rows=message.held_out_rows,
-        documents=message.documents,
-        near_duplicates=near_duplicates,
-        figures=Figures(**{item.name: getattr(message.figures, item.name) for item in fields(Figures)}),
-        intake_seconds=intake_seconds,
-        left_out=left_out,
         kind=to_dataset_kind(message.kind),
-        judgements=message.judgements,
-        draft_adapters=tuple(message.draft_adapter_digests),
+        figures=decode(Figures, message.figures),
+        near_duplicates=near_duplicates,
+        left_out=left_out,
         pairs=pairs,
+        intake_seconds=intake_seconds,
+        draft_adapters=tuple(message.draft_adapter_digests),
         created_at=to_datetime(message.create_time) if message.HasField("create_time") else None,
     )
 
 
 def from_origin(origin: Origin) -> synthetic_pb2.Origin:
-    return synthetic_pb2.Origin(
-        kind=ORIGIN_KINDS[origin.kind],
-        name=origin.name,
-        documents=origin.documents,
-        publishers=origin.publishers,
-        admit_time=from_datetime(origin.admitted_at),
-        admitted_by=origin.admitted_by,
-    )
+    return encode(synthetic_pb2.Origin, origin, admit_time=from_datetime(origin.admitted_at))
 
 
 def to_origin_kind(kind: int) -> OriginKind:

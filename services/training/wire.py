@@ -1,7 +1,6 @@
-"""Translates training's messages to its domain and back, so that rules know no protobuf. A new field of a message is added here."""
+"""Translates training's messages to its domain and back where their fields differ; `tailor.codec` does the rest."""
 
 import math
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from services.training.domain import (
@@ -13,7 +12,6 @@ from services.training.domain import (
     LogLine,
     Progress,
     Run,
-    RunState,
     Stage,
     TrainedAdapter,
 )
@@ -23,18 +21,9 @@ from services.training.programme import BuiltDataset
 from services.training.spending import count_worked_seconds, price_worked
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.programmes import ProgrammeStage
-from tailor.storage.ref import Ref
-from tailor.wire import from_datetime, from_ref, to_datetime
+from tailor.codec import decode, encode
+from tailor.wire import from_datetime
 
-STATES = {
-    RunState.QUEUED: training_pb2.RUN_STATE_QUEUED,
-    RunState.AWAITING_APPROVAL: training_pb2.RUN_STATE_AWAITING_APPROVAL,
-    RunState.RUNNING: training_pb2.RUN_STATE_RUNNING,
-    RunState.SUCCEEDED: training_pb2.RUN_STATE_SUCCEEDED,
-    RunState.FAILED: training_pb2.RUN_STATE_FAILED,
-    RunState.CANCELLED: training_pb2.RUN_STATE_CANCELLED,
-}
 ADAPTER_KINDS = {
     "policy": models_pb2.ADAPTER_KIND_POLICY,
     "reward": models_pb2.ADAPTER_KIND_REWARD,
@@ -57,22 +46,12 @@ FIGURES = (
     "witness_agreement",
 )
 
-# Of a plan; only its limit depends on them.
-PARTS_OF_TIME = ("fixed_seconds", "train_token_seconds")
 # A library's error may be of any length, and the message travels in an event.
 MAX_MESSAGE = 4_000
 
 
 def to_built_dataset(message: models_pb2.DatasetBuilt) -> BuiltDataset:
-    return BuiltDataset(
-        digest=message.digest,
-        specialist=message.specialist,
-        kind=KINDS.get(message.kind, "unspecified"),
-        manifest=Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes),
-        base=message.base,
-        programme=tuple(ProgrammeStage(stage.stage, stage.recipe) for stage in message.programme),
-        create_time=to_datetime(message.create_time),
-    )
+    return decode(BuiltDataset, message, kind=KINDS.get(message.kind, "unspecified"))
 
 
 def to_progress(message: models_pb2.RunProgressed, epoch: int, now: datetime) -> Progress:
@@ -90,15 +69,7 @@ def to_progress(message: models_pb2.RunProgressed, epoch: int, now: datetime) ->
 
 def read_progress(data: bytes) -> Progress:
     """A report from its serialised message."""
-    message = models_pb2.RunProgressed.FromString(data)
-    return Progress(
-        phase=message.phase,
-        step=message.step,
-        total_steps=message.total_steps,
-        loss=message.loss,
-        stage=message.stage,
-        message=data,
-    )
+    return decode(Progress, models_pb2.RunProgressed.FromString(data), message=data)
 
 
 def from_progress(run: Run, progress: Progress) -> models_pb2.RunProgressed:
@@ -124,13 +95,9 @@ def from_cost(run: Run) -> models_pb2.RunCost | None:
 
 
 def from_failure(run: Run) -> models_pb2.RunFailed:
-    return models_pb2.RunFailed(
-        run_id=run.run_id,
-        specialist=run.key.specialist,
-        reason=run.reason,
-        message=run.message,
-        create_time=from_datetime(run.end_time),
-        cost=from_cost(run),
+    create_time = from_datetime(run.end_time)
+    return encode(
+        models_pb2.RunFailed, run, specialist=run.key.specialist, create_time=create_time, cost=from_cost(run)
     )
 
 
@@ -145,17 +112,8 @@ def to_trained(message: models_pb2.AdapterTrained) -> TrainedAdapter:
     for name, value in message.metrics.items():
         if not math.isfinite(value):
             del finite.metrics[name]
-    return TrainedAdapter(
-        digest=message.digest,
-        manifest=Ref(message.manifest.uri, message.manifest.sha256, message.manifest.size_bytes),
-        steps=message.steps,
-        rows=message.rows,
-        rows_left_out=message.rows_left_out,
-        stopped_because=message.stopped_because[:MAX_MESSAGE],
-        tokens=message.tokens,
-        memory_bytes=message.memory_bytes,
-        message=finite.SerializeToString(),
-    )
+    because = message.stopped_because[:MAX_MESSAGE]
+    return decode(TrainedAdapter, message, message=finite.SerializeToString(), stopped_because=because)
 
 
 def from_trained(run: Run, trained: TrainedAdapter, now: datetime) -> models_pb2.AdapterTrained:
@@ -183,40 +141,26 @@ def from_trained(run: Run, trained: TrainedAdapter, now: datetime) -> models_pb2
 
 
 def from_run(run: Run) -> training_pb2.Run:
-    return training_pb2.Run(
-        run_id=run.run_id,
+    return encode(
+        training_pb2.Run,
+        run,
         specialist=run.key.specialist,
         dataset_digest=run.key.dataset_digest,
         base=run.key.base,
-        recipe=run.recipe,
-        state=STATES[run.state],
-        reason=run.reason,
-        message=run.message,
-        progress=from_progress(run, run.progress) if run.progress else None,
-        adapter_digest=run.adapter_digest,
-        epoch=run.epoch,
-        create_time=from_datetime(run.create_time),
-        start_time=from_datetime(run.start_time),
-        end_time=from_datetime(run.end_time),
         recipe_digest=run.key.recipe_digest,
-        first_loss=run.first_loss,
         parent_digest=run.key.parent_digest,
         preference_dataset_digest=run.preferences,
-        priority=run.priority,
+        progress=from_progress(run, run.progress) if run.progress else None,
         stages=[from_stage(stage) for stage in run.stages],
-        stage=run.stage,
         plan=from_plan(run.plan) if run.plan else None,
         report=from_report(run.report) if run.report else None,
-        round=run.round,
-        approve_time=from_datetime(run.approve_time),
-        approved_by=run.approved_by,
     )
 
 
 def from_stage(stage: Stage) -> training_pb2.RunStage:
-    return training_pb2.RunStage(
-        recipe=stage.recipe,
-        method=stage.method,
+    return encode(
+        training_pb2.RunStage,
+        stage,
         dataset_digest=stage.dataset.sha256 if stage.dataset else "",
         parent_digest=stage.parent.sha256 if stage.parent else "",
         adapter_digest=stage.result.digest if stage.result else "",
@@ -226,33 +170,23 @@ def from_stage(stage: Stage) -> training_pb2.RunStage:
 
 
 def from_plan(plan: Plan) -> training_pb2.RunPlan:
-    figures = {name: value for name, value in asdict(plan).items() if name not in PARTS_OF_TIME}
-    messages = {"price": from_price(plan.price), "create_time": from_datetime(plan.create_time)}
-    return training_pb2.RunPlan(**{**figures, **messages}, needs_approval=plan.needs_approval)
+    return encode(training_pb2.RunPlan, plan, price=from_price(plan.price))
 
 
 def from_report(report: RunReport) -> training_pb2.RunReport:
-    return training_pb2.RunReport(**{**asdict(report), "price": from_price(report.price)})
+    return encode(training_pb2.RunReport, report, price=from_price(report.price))
 
 
 def from_price(price: Price) -> training_pb2.Price:
-    return training_pb2.Price(**asdict(price), total=price.total)
+    return encode(training_pb2.Price, price, total=price.total)
 
 
 def to_run_request(message: training_pb2.CreateRunRequest | training_pb2.PlanRunRequest) -> RunRequest:
-    return RunRequest(
-        specialist=message.specialist,
-        dataset_digest=message.dataset_digest,
-        base=message.base,
-        recipe=message.recipe,
-        parent_digest=message.parent_digest,
-        preference_dataset_digest=message.preference_dataset_digest,
-        priority=message.priority if isinstance(message, training_pb2.CreateRunRequest) else 0,
-    )
+    return decode(RunRequest, message)
 
 
 def from_line(line: LogLine) -> training_pb2.LogLine:
-    return training_pb2.LogLine(**{**asdict(line), "create_time": from_datetime(line.create_time)})
+    return encode(training_pb2.LogLine, line)
 
 
 def to_line(message: training_pb2.LogLine, epoch: int, now: datetime) -> LogLine:
@@ -262,4 +196,4 @@ def to_line(message: training_pb2.LogLine, epoch: int, now: datetime) -> LogLine
 
 
 def from_base(base: Base) -> training_pb2.Base:
-    return training_pb2.Base(**{**asdict(base), "manifest": from_ref(base.manifest)})
+    return encode(training_pb2.Base, base)

@@ -1,6 +1,7 @@
 """How vLLM runs in every process of ours: inference that serves, and training that writes rollouts. Imports nothing heavy."""
 
 import os
+from typing import Any
 
 # vLLM imports it by name, on a CPU only.
 WORKER = "tailor.engine.worker.TailorWorker"
@@ -10,6 +11,27 @@ COMPUTE_LOCK = "compute_lock"
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.
 CPU_STEP_TOKENS = 512
+
+
+def engine_arguments(rows: int) -> dict[str, Any]:
+    """Arguments of vLLM for a base with adapters, of which at most `rows` answers are written at a time. Imports torch."""
+    import torch
+
+    shared = {
+        "max_num_seqs": rows,
+        "enable_lora": True,
+        "enforce_eager": True,
+        "disable_log_stats": True,
+        "trust_remote_code": False,
+        "load_format": "safetensors",
+    }
+    if torch.cuda.is_available():
+        return shared
+    return shared | {
+        "worker_cls": WORKER,
+        "distributed_executor_backend": "uni",
+        "max_num_batched_tokens": max(CPU_STEP_TOKENS, rows),
+    }
 
 
 def prepare_environment(kv_cache_gib: int, threads: int) -> None:

@@ -1,13 +1,16 @@
-"""The base loads and answers in vLLM on a GPU, with adapters enabled."""
+"""The base loads and answers in vLLM on a GPU, with adapters enabled, and writes rollouts there."""
 
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from services.training.methods.engine import EngineProcess
 from tests.gpu.conftest import Figures
+from tests.integration.test_training_engine import PROMPTS, adapted, largest_difference, options
 
 pytestmark = pytest.mark.gpu
 
@@ -35,3 +38,20 @@ def test_base_loads_and_answers_in_vllm(base: Path, figures: Figures) -> None:
     assert process.returncode == 0, process.stderr[-2000:]
     (figure,) = [line.removeprefix("FIGURE ") for line in process.stdout.splitlines() if line.startswith("FIGURE ")]
     figures.add(f"vLLM {version}", figure)
+
+
+def test_engine_writes_rollouts_with_the_adapter_of_each_step(base: Path, tmp_path: Path) -> None:
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vllm for GPUs is not installed")
+    models = [adapted(base, seed) for seed in (1, 2)]
+    models[1].save_pretrained(tmp_path)
+    engine = EngineProcess.start(options(base, tmp_path, "bf16"))
+    try:
+        engine.wait_until_ready()
+        for model, other in (models, models[::-1]):
+            model.save_pretrained(tmp_path)
+            written = engine.write(PROMPTS, tmp_path, seed=5)
+            assert largest_difference(model, PROMPTS, written) < largest_difference(other, PROMPTS, written) / 5
+        assert engine.peak_bytes > 0
+    finally:
+        engine.close()

@@ -26,17 +26,17 @@ from services.console.web.streams import CHECK_SECONDS
 from services.registry.adapters import tables
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
-from services.registry.domain import Gate, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import Draft, Gate, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.handlers.judgements import identify_expert
 from services.registry.handlers.sessions import MAX_SESSIONS
 from services.registry.people_rpc import PeopleServicer
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
-from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import people_pb2, people_pb2_grpc, registry_pb2_grpc
+from tailor.codec import decode
 from tailor.errors import NotFound, TailorError
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -100,7 +100,7 @@ class World:
                 draft_id=f"drf_{name}_{draft}", specialist=name, prompt_digest="p", answer_digest=draft
             )
             with self.begin() as tx:
-                tx.facts.save_draft(to_draft(message), message.SerializeToString())
+                tx.facts.save_draft(decode(Draft, message), message.SerializeToString())
 
     def key(self, role: str, *specialist_names: str, **terms: Any) -> str:
         """The secret of a new key."""

@@ -15,11 +15,11 @@ from services.console.adapters.judging import DrawClient
 from services.console.web.app import create_app
 from services.registry.adapters import tables
 from services.registry.bootstrap import key_verifier
-from services.registry.domain import ErasureRequest
+from services.registry.domain import Draft, ErasureRequest
 from services.registry.handlers import erasures
 from services.registry.handlers.facts import record_draft
 from services.registry.rules.judging import MAX_DRAWN_WAITING
-from services.registry.wire import to_call, to_draft
+from services.registry.wire import to_call
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.inference import InferenceAnswers
@@ -31,6 +31,7 @@ from services.synthetic.prompt_drawer import PromptDrawer
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
+from tailor.codec import decode
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.rounds import is_held_out
@@ -182,7 +183,7 @@ def erase(house: House, digest: str, document_id: str) -> None:
     request = ErasureRequest("ers_1", (document_id,), "subject-request")
     assert stored_drafts(house, document_id) == len({draft.draft_id for draft in gone})
     assert erasures.erase(registry.begin, ("synthetic",), request).waiting_for == ("synthetic",)
-    record_draft(registry.begin, to_draft(gone[0]), gone[0].SerializeToString(), None)
+    record_draft(registry.begin, decode(Draft, gone[0]), gone[0].SerializeToString(), None)
     assert stored_drafts(house, document_id) == 0
     house.synthetic.app = replace(house.synthetic.app, erased={document_id})
     eraser = DatasetEraser(house.synthetic.app, SqlHoldings(house.synthetic.engine), lambda _: 0)

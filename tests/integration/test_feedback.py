@@ -12,16 +12,16 @@ from services.registry.adapters import tables
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
-from services.registry.domain import Feedback, FeedbackVerdict, Gate, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import Draft, Feedback, FeedbackVerdict, Gate, KeyTerms, PrimaryMetric, Specialist
 from services.registry.feedback_rpc import FeedbackServicer
 from services.registry.handlers import keys, specialists
 from services.registry.handlers.feedback import store_feedback
 from services.registry.queries import Queries
 from services.registry.rules.feedback import TEXT_LIFETIME
-from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc
+from tailor.codec import decode
 from tailor.errors import NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -60,7 +60,7 @@ class World:
                     draft_id=f"drf_{name}_{number}", specialist=name, adapter_digest=digest
                 )
                 with self.begin() as tx:
-                    tx.facts.save_draft(to_draft(message), message.SerializeToString())
+                    tx.facts.save_draft(decode(Draft, message), message.SerializeToString())
 
     def give(
         self, feedback_id: str, draft_id: str, verdict: FeedbackVerdict, text: str = "", stars: int = 0

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, select, update
 from services.registry.adapters import tables
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
-from services.registry.domain import Fact, FactKind, Gate, JudgingPolicy, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import Draft, Fact, FactKind, Gate, JudgingPolicy, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.judging_rpc import JudgingServicer
 from services.registry.panel_rpc import PanelServicer
@@ -24,7 +24,6 @@ from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
 from services.registry.rules.judging import UNDO_WINDOW
 from services.registry.rules.panel import measure_panel
-from services.registry.wire import to_draft
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import (
@@ -35,6 +34,7 @@ from tailor.api.registry.v1 import (
     registry_pb2,
     registry_pb2_grpc,
 )
+from tailor.codec import decode
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -115,7 +115,7 @@ class World:
             if reference:
                 message.text.uri = reference
             with self.begin() as tx:
-                tx.facts.save_draft(to_draft(message), message.SerializeToString())
+                tx.facts.save_draft(decode(Draft, message), message.SerializeToString())
 
     def key(self, role: str = "EXPERT", specialist: str = "memos") -> str:
         """The secret of a new key."""

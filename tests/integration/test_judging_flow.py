@@ -26,8 +26,8 @@ from services.inference.generation import DraftRecorder
 from services.inference.handlers import ReadinessGate
 from services.inference.rpc import InferenceServicer
 from services.registry.bootstrap import MIGRATIONS, key_verifier
+from services.registry.domain import Draft as JudgedDraft
 from services.registry.handlers.facts import record_draft
-from services.registry.wire import to_draft
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC_MIGRATIONS
 from services.synthetic.consumers import Consumers
 from services.synthetic.domain import BuildPolicy
@@ -36,6 +36,7 @@ from services.synthetic.handlers import build_dataset
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.codec import decode
 from tailor.events.envelope import Event
 from tailor.rounds import is_held_out
 from tailor.rpc.auth import Authenticator
@@ -126,7 +127,7 @@ def run_flow(engine: Engine, folder: Path) -> Iterator[Flow]:
     def publish(draft: Draft) -> None:
         message = inference_wire.from_draft(draft, "tiny")
         drafts.append(message)
-        record_draft(registry.begin, to_draft(message), message.SerializeToString(), None)
+        record_draft(registry.begin, decode(JudgedDraft, message), message.SerializeToString(), None)
 
     anonymizer = FakeAnonymizer({"Ines": "Ngozi"})
     texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, publish)

@@ -11,14 +11,14 @@ from sqlalchemy import Engine
 from services.registry.adapters import tables
 from services.registry.adapters.sql import transactions
 from services.registry.bootstrap import MIGRATIONS, key_verifier
-from services.registry.domain import Gate, KeyTerms, PrimaryMetric, Specialist
+from services.registry.domain import Draft, Gate, KeyTerms, PrimaryMetric, Specialist
 from services.registry.handlers import keys, specialists
 from services.registry.panel_rpc import PanelServicer
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
-from services.registry.wire import to_draft
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import panel_pb2, panel_pb2_grpc, registry_pb2, registry_pb2_grpc
+from tailor.codec import decode
 from tailor.errors import NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -52,7 +52,7 @@ class World:
             for side in "ab":
                 message = drafts_pb2.DraftCreated(draft_id=f"drf_{number}_{side}", specialist="memos")
                 with self.begin() as tx:
-                    tx.facts.save_draft(to_draft(message), message.SerializeToString())
+                    tx.facts.save_draft(decode(Draft, message), message.SerializeToString())
         (folder / "trust.json").write_text(json.dumps({}))
         queries = Queries(engine)
         add = registry_pb2_grpc.add_RegistryServiceServicer_to_server

@@ -16,7 +16,7 @@ from services.inference.engines.grammar import Grammars
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
 from tailor.compute_lock import awaiting_turns
-from tailor.engine.environment import COMPUTE_LOCK, CPU_STEP_TOKENS, TARGETS, WORKER
+from tailor.engine.environment import COMPUTE_LOCK, TARGETS, engine_arguments
 from tailor.engine.overflow import OVERFLOW, end_overflows
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16, name_cores
@@ -54,7 +54,7 @@ class VllmEngine(InferenceEngine):
             "max_model_len": context_length,
             "max_loras": max_loras,
             "max_lora_rank": max_lora_rank,
-            "max_num_seqs": max_concurrent,
+            **engine_arguments(max_concurrent),
             "additional_config": {COMPUTE_LOCK: str(compute_lock)} if compute_lock else {},
         }
         self._engine: Any = self._wait(_start(arguments))
@@ -198,26 +198,14 @@ class VllmEngine(InferenceEngine):
 
 
 async def _start(arguments: dict[str, Any]) -> Any:
-    import torch
     from vllm.config import StructuredOutputsConfig
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    if not torch.cuda.is_available():
-        arguments = arguments | {
-            "worker_cls": WORKER,
-            "distributed_executor_backend": "uni",
-            "max_num_batched_tokens": max(CPU_STEP_TOKENS, arguments["max_num_seqs"]),
-        }
     settings = AsyncEngineArgs(
         dtype="bfloat16" if computes_in_bf16() else "float32",
-        enforce_eager=True,
-        enable_lora=True,
         lora_target_modules=TARGETS,
-        disable_log_stats=True,
         enable_log_requests=False,
-        trust_remote_code=False,
-        load_format="safetensors",
         structured_outputs_config=StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
         **arguments,
     )

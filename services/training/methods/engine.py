@@ -22,7 +22,6 @@ from services.training.methods.engine_process import EngineOptions
 from services.training.ports import RolloutAnswer, RolloutEngine
 from services.training.recipe import GENERATING, Recipe
 from tailor.errors import Reason, Unavailable
-from tailor.hardware import peak_resident_bytes
 from tailor.logging import describe_exit, get_logger
 
 log = get_logger(__name__)
@@ -59,18 +58,16 @@ def start_engine(options: EngineOptions, compute_lock: Path | None = None) -> Ro
     return engine
 
 
-def reason_against(recipe: Recipe, base: Path | None, *, gpu: bool) -> str:
+def reason_against(recipe: Recipe, base: Path, *, gpu: bool) -> str:
     """Why `generate` writes the rollouts of a recipe here, as one sentence; empty if the engine does.
 
     `base` is a folder with a config.json.
     """
-    if gpu:
-        return "On a GPU, engine and training would compete for its memory."
     if recipe.adapter.kind != "lora" or recipe.adapter.use_dora:
         return "The engine adapts its base by LoRA only."
     if importlib.util.find_spec("vllm") is None:
         return "vLLM is not installed."
-    if base is not None and _head_size(base) not in HEAD_SIZES:
+    if not gpu and _head_size(base) not in HEAD_SIZES:
         return "vLLM has no attention for the base's head size."
     return ""
 
@@ -128,10 +125,9 @@ class EngineProcess(RolloutEngine):
 
     @property
     def peak_bytes(self) -> int:
-        return max(self._peak, peak_resident_bytes(self._process.pid))
+        return self._peak
 
     def close(self) -> None:
-        self._peak = self.peak_bytes
         with suppress(OSError):
             self._requests.close()
         try:
@@ -154,6 +150,7 @@ class EngineProcess(RolloutEngine):
         message: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
         if not message or "error" in message:
             raise self._failure(message.get("error", "" if readable else f"it has not answered for {seconds:.0f} s"))
+        self._peak = message["peak_bytes"]
         return message
 
     def _failure(self, cause: str = "") -> Unavailable:
@@ -170,11 +167,14 @@ class EngineProcess(RolloutEngine):
         )
 
 
-def options_of(recipe: Recipe, base: Path, policy: Any, tokenizer: Any, prompts: Sequence[Prompt]) -> EngineOptions:
-    """How to start the engine for the rollouts of a recipe on these prompts."""
+def options_of(
+    recipe: Recipe, base: Path, policy: Any, tokenizer: Any, prompts: Sequence[Prompt], *, adapter: Path
+) -> EngineOptions:
+    """How to start the engine for the rollouts of a recipe on these prompts. Its adapter is in the folder `adapter` (`save_adapter`)."""
     rollout = recipe.rollout
     return EngineOptions(
         base=str(base),
+        adapter=str(adapter),
         rows=rollout.prompts * rollout.answers,
         max_tokens=max(len(prompt.tokens) for prompt in prompts) + rollout.max_new_tokens,
         max_new_tokens=rollout.max_new_tokens,
@@ -195,25 +195,9 @@ def count_threads() -> int:
     return min(int(torch.get_num_threads()), len(os.sched_getaffinity(0)))
 
 
-class AdapterFolder:
-    """A folder with the policy's adapter, in the precision in which it is trained. The engine reads it in each step."""
-
-    def __init__(self, policy: Any, path: Path) -> None:
-        from peft import get_peft_model_state_dict
-
-        self.path = path
-        # They share the memory of the parameters, which training changes in place. Finding them takes 0.03 s for SmolLM2.
-        self._weights = get_peft_model_state_dict(policy, adapter_name="default", save_embedding_layers=False)
-        path.mkdir(parents=True, exist_ok=True)
-        policy.peft_config["default"].save_pretrained(path)
-
-    def save(self) -> Path:
-        """Write the weights as they are now."""
-        from safetensors.torch import save_file
-
-        contiguous = {name: weights.contiguous() for name, weights in self._weights.items()}
-        save_file(contiguous, self.path / "adapter_model.safetensors")
-        return self.path
+def save_adapter(policy: Any, folder: Path) -> None:
+    """Write the policy's adapter as it is now, in the precision in which it is trained."""
+    policy.save_pretrained(folder, selected_adapters=["default"], save_embedding_layers=False)
 
 
 def weigh(ours: Any, engines: Any, mask: Any) -> Any:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from services.training.methods.callers_first import make_way
-from services.training.methods.engine_guesses import LONGEST_GUESS
-from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
+from services.training.methods.memory import peak_bytes
+from tailor.engine.environment import CPU_STEP_TOKENS, engine_arguments, prepare_environment
 from tailor.hardware import keep_freed_memory
 from tailor.hidden_packages import hide_packages
 from tailor.logging import describe_error
@@ -24,21 +24,24 @@ from tailor.logging import describe_error
 # Answers to one prompt share the keys and values of its whole blocks.
 BLOCK_TOKENS = 32
 PR_SET_PDEATHSIG = 1
-# vLLM imports them by name.
-WORKER = "services.training.methods.engine_worker.RolloutWorker"
-GUESSES = "services.training.methods.engine_guesses.Guesses"
+# The least rank for which vLLM has memory; the others are powers of two.
+LEAST_RANK = 8
+# vLLM only asks whether this share of the memory is free; `cache_bytes` decides how much it takes.
+MEMORY_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """How the engine is started. `max_tokens` are those of the longest prompt with its answer, `rows` the answers of a step.
 
-    `targets` are the names of the modules that the policy's adapter changes, such as q_proj. `ends` are the tokens that end an answer.
+    `adapter` is a folder with an adapter like those of all steps. It has the rank `rank`, and changes modules with the names `targets`,
+    such as q_proj. `ends` are the tokens that end an answer.
     `precision` is that of training: bf16, f32, or mixed, which computes in bf16.
     By `compute_lock`, if there is one, it makes way for callers.
     """
 
     base: str
+    adapter: str
     rows: int
     max_tokens: int
     max_new_tokens: int
@@ -58,44 +61,52 @@ class EngineOptions:
 
 
 class Engine:
-    """vLLM with one adapter at a time. Deterministic: a step's answers depend on its request only, not on earlier ones."""
+    """vLLM with one adapter at a time. Deterministic: a step's answers depend on its request only, not on earlier ones.
+
+    Raises ValueError if the base has no layers for the adapter, and other errors of vLLM.
+    """
 
     def __init__(self, options: EngineOptions) -> None:
         from vllm import LLM
 
         self._options = options
-        self._llm: Any = LLM(
-            model=options.base,
-            dtype=options.dtype,
-            worker_cls=WORKER,
-            distributed_executor_backend="uni",
-            enforce_eager=True,
-            trust_remote_code=False,
-            load_format="safetensors",
-            skip_tokenizer_init=True,
-            generation_config="vllm",
-            disable_log_stats=True,
-            additional_config={"rank": options.rank, "targets": list(options.targets)},
-            max_model_len=options.max_tokens,
-            max_num_seqs=options.rows,
-            max_num_batched_tokens=max(CPU_STEP_TOKENS, options.rows),
-            block_size=BLOCK_TOKENS,
-            kv_cache_memory_bytes=cache_bytes(options),
-            speculative_config={"method": "custom_class", "model": GUESSES, "num_speculative_tokens": LONGEST_GUESS},
+        self._adapters = 0
+        own = {
+            "model": options.base,
+            "dtype": options.dtype,
+            "skip_tokenizer_init": True,
+            "generation_config": "vllm",
+            "max_model_len": options.max_tokens,
+            "max_lora_rank": max(LEAST_RANK, 1 << (options.rank - 1).bit_length()),
+            "lora_target_modules": list(options.targets),
+            # On a GPU too: larger steps would take memory from training.
+            "max_num_batched_tokens": max(CPU_STEP_TOKENS, options.rows),
+            "block_size": BLOCK_TOKENS,
+            "kv_cache_memory_bytes": cache_bytes(options),
+            "gpu_memory_utilization": MEMORY_SHARE,
             # Of the tokens as they were drawn: after the temperature.
-            logprobs_mode="processed_logprobs",
-        )
+            "logprobs_mode": "processed_logprobs",
+        }
+        self._llm: Any = LLM(**engine_arguments(options.rows) | own)
+        self._load(options.adapter)
+
+    def _load(self, folder: str) -> Any:
+        """Replace the adapter by the one in the folder. Ids are never reused, so that no cache can mistake one adapter for another."""
+        from vllm.lora.request import LoRARequest
+
+        self._adapters += 1
+        request = LoRARequest(str(self._adapters), self._adapters, folder)
+        self._llm.llm_engine.add_lora(request)
+        return request
 
     def write(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One answer per prompt, as token ids with their log-probabilities. The adapter's folder is read again in each step."""
-        self._llm.collective_rpc("begin", args=(request["adapter"], request["prompts"]))
         outputs = self._llm.generate(
             [{"prompt_token_ids": prompt} for prompt in request["prompts"]],
             [self._sampling(request["seed"] + number) for number in range(len(request["prompts"]))],
             use_tqdm=False,
+            lora_request=self._load(request["adapter"]),
         )
-        # Keys and values are those of this adapter.
-        self._llm.reset_prefix_cache()
         answers = [output.outputs[0] for output in outputs]
         return {
             "tokens": [list(answer.token_ids) for answer in answers],
@@ -165,7 +176,7 @@ def main() -> None:
 
 
 def _send(channel: TextIO, message: Mapping[str, Any]) -> None:
-    channel.write(json.dumps(message) + "\n")
+    channel.write(json.dumps({**message, "peak_bytes": peak_bytes()}) + "\n")
     channel.flush()
 
 

@@ -23,6 +23,7 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 REFERENCE = "ref"  # trl's name for the frozen copy of the adapter, as it was when the trainer was created
+ROLLOUTS = "rollouts"  # the folder in a worker's own with the adapter for the engine
 # Figures of a progress report, by their names in the trainer's log. Those of the witness are absent without one.
 SHOWN = {
     "reward": "reward",
@@ -140,7 +141,11 @@ def _start_engine(policy: Any, context: StageContext, prompts: Sequence[Prompt])
     reason = engine.reason_against(recipe, base, gpu=torch.cuda.is_available())
     started = None
     if not reason:
-        started = context.start_engine(engine.options_of(recipe, base, policy, context.tokenizer, prompts))
+        folder = context.folder / ROLLOUTS
+        engine.save_adapter(policy, folder)
+        started = context.start_engine(
+            engine.options_of(recipe, base, policy, context.tokenizer, prompts, adapter=folder)
+        )
     log.info("rollouts", engine="vllm" if started else "generate", reason=reason)
     return started
 
@@ -159,7 +164,6 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
         """trl's trainer, counting tokens. The engine writes the answers if there is one."""
 
         writer: RolloutEngine | None = None
-        adapter: engine.AdapterFolder | None = None
         drawn_with: Any = None  # (answers,): the engine's log-probability of each answer of the newest step
 
         def use_engine(self, writer: RolloutEngine | None) -> None:
@@ -171,11 +175,9 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
             """Answers as token ids; for GRPO also the log-probabilities of their tokens."""
             if self.writer is None:
                 return super()._generate_single_turn(prompt_ids, *arguments)
-            if self.adapter is None:
-                self.adapter = engine.AdapterFolder(
-                    self.accelerator.unwrap_model(self.model), context.folder / "rollouts"
-                )
-            written = self.writer.write(prompt_ids, self.adapter.save(), step_seed(recipe, self.state.global_step))
+            folder = context.folder / ROLLOUTS
+            engine.save_adapter(self.accelerator.unwrap_model(self.model), folder)
+            written = self.writer.write(prompt_ids, folder, step_seed(recipe, self.state.global_step))
             self.drawn_with = torch.tensor([sum(answer.log_probabilities) for answer in written])
             tokens = [list(answer.tokens) for answer in written]
             if recipe.method == "rloo":

@@ -27,12 +27,12 @@ KEPT_WIDTH, KEPT_WIDTH_NF4, KEPT_KEYS, KEPT_INNER = 12.0, 24.0, 4.0, 4.0
 SCORE_BYTES = 12.0
 # DPO also has the reference's logits, and those of the chosen answers once more in f32.
 SCORE_BYTES_DPO = 24.0
-# Bytes that an engine for rollouts holds without its base's weights, keys and values: interpreter, torch and vLLM.
+# Bytes that an engine for rollouts holds on a CPU without its base's weights, keys and values: interpreter, torch and vLLM.
 ENGINE_FIXED = 950 * 10**6
 # A token that is generated reads all weights for a few tokens instead of for a whole batch.
 WRITING_COST = 8.0
-# How many times faster the engine writes than the training model does: the lowest `rollout_ratio` in docs/benchmarks.md.
-ENGINE_GAIN = 2.8
+# How many times faster the engine writes than the training model does: the `rollout_ratio` of vLLM's own kernels in docs/benchmarks.md.
+ENGINE_GAIN = 2.1
 START_SECONDS, PROOF_SECONDS = 12.0, 15.0
 LOAD_BYTES_PER_SECOND = 200e6
 
@@ -144,10 +144,10 @@ def writing_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
     return load.cached * shape.layers * 2 * shape.key_width * value + answers * shape.vocabulary * SCORE_BYTES
 
 
-def engine_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
-    """Bytes of the engine's process: its own base, twice because its file is mapped too, and the keys and values of a step's answers."""
-    value = 4 if recipe.precision == "f32" else 2
-    return ENGINE_FIXED + value * (2 * shape.parameters + load.cached * shape.layers * 2 * shape.key_width)
+def engine_bytes(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> float:
+    """Bytes of the engine: its own base, on a CPU twice because its file is mapped too, and keys, values and logits of a step's answers."""
+    base = (2 if recipe.precision != "f32" else 4) * shape.parameters
+    return (GPU_FIXED + base if gpu else ENGINE_FIXED + 2 * base) + writing_bytes(recipe, shape, load)
 
 
 def step_bytes(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> float:
@@ -166,16 +166,15 @@ def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: 
     if not gpu:
         fixed += kept_bytes(recipe, shape)
     peak = step_bytes(recipe, shape, load, gpu=gpu, engine=engine)
-    return round(
-        (GPU_FIXED if gpu else CPU_FIXED) + fixed + peak + (engine_bytes(recipe, shape, load) if engine else 0)
-    )
+    beside = engine_bytes(recipe, shape, load, gpu=gpu) if engine else 0
+    return round((GPU_FIXED if gpu else CPU_FIXED) + fixed + peak + beside)
 
 
 def required_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:
     """Bytes that the device must have: on a GPU more than the allocator's peak, on a CPU also room for the proof's second process."""
     used = peak_memory(recipe, shape, load, gpu=gpu, engine=engine)
     if gpu:
-        return round(used * FRAGMENTATION + GPU_RESERVE)
+        return round(used * FRAGMENTATION + GPU_RESERVE * (2 if engine else 1))
     at_rest = CPU_FIXED + weight_bytes(recipe, shape) + trained_bytes(recipe, shape)
     return round(max(used, at_rest + CPU_FIXED + weight_bytes(recipe, shape)))
 

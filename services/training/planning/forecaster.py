@@ -156,7 +156,7 @@ class Forecaster:
     def _describe_engine(self, stage: StageForecast) -> str:
         if not self.uses_engine(stage.recipe):
             return ""
-        size = forecast.engine_bytes(stage.recipe, self.shape, stage.load)
+        size = forecast.engine_bytes(stage.recipe, self.shape, stage.load, gpu=self.device.gpu)
         return f" The engine that writes its answers takes {_gigabytes(size)}; with TAILOR_ROLLOUT_ENGINE=generate there is none."
 
 

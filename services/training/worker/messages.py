@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 from services.training.methods.base import Meter
+from services.training.methods.memory import peak_bytes
 from services.training.spec import WorkerSpec
-from services.training.worker.memory import peak_bytes
 from services.training.worker.results import StoredResult
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import TailorError

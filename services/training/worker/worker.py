@@ -15,6 +15,7 @@ from services.training.methods import dpo, engine, reward, rollouts, sft, sweep
 from services.training.methods.base import Meter, Method, StageContext, Stopper, retry_dependency
 from services.training.methods.callers_first import make_way
 from services.training.methods.loading import hide_unused_packages
+from services.training.methods.memory import peak_bytes
 from services.training.methods.processes import Processes, join
 from services.training.ports import Signer
 from services.training.recipe import Recipe
@@ -23,7 +24,6 @@ from services.training.spec import WorkerSpec
 from services.training.worker import messages, probes, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.loop import TrainedModel, train
-from services.training.worker.memory import peak_bytes
 from services.training.worker.notes import SignedNotes
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2

@@ -22,7 +22,7 @@ def test_the_dockerfile_names_every_service_and_each_has_an_extra(service: str) 
 
 def test_packages_are_installed_at_the_locks_versions() -> None:
     assert "pip install" not in DOCKERFILE
-    (line,) = (line for line in DOCKERFILE.splitlines() if "deploy/install.py --venv" in line)
+    (line,) = (line for line in DOCKERFILE.splitlines() if "deploy.install --venv" in line)
     assert '--extra "${SERVICE}" --set "${SET}"' in line
 
 

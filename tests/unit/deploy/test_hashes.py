@@ -2,20 +2,22 @@
 
 import hashlib
 import io
+import subprocess
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from deploy import install
-from deploy.install import InstallError
+from deploy.install import Choice, Environment, InstallError
+from deploy.pip_settings import uv_environment, uv_variables
 
-PYTHON = Path(sys.executable)
 FILE = "tinypackage-1.0-py3-none-any.whl"
 
 
@@ -72,60 +74,80 @@ def index(content: bytes, digest: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that pip installs into, with no settings but the test's."""
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
+    """An empty environment with uv, for a pip without settings of the machine."""
     for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
-    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "target"))
-    return tmp_path / "target"
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([str(uv), "venv", "--quiet", "--python", sys.executable, str(tmp_path / "venv")], check=True)
+    (tmp_path / "venv" / "bin" / "uv").symlink_to(uv)
+    return Environment(tmp_path / "venv" / "bin" / "python", {})
 
 
-def test_the_file_of_the_lock_is_installed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def sync(environment: Environment, pin: str = PIN, **settings: str) -> None:
+    """Install a pin with these settings of pip."""
+    lock = environment.python.parents[2] / "lock.txt"
+    lock.write_text(pin)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        configured = replace(environment, variables=uv_environment(sys.executable))
+        install.sync(configured, Choice("client", "it was named"), [str(lock)])
+
+
+def installed(environment: Environment) -> str:
+    """The text of the installed module, or nothing."""
+    return "".join(path.read_text() for path in environment.python.parents[1].rglob("tinypackage.py"))
+
+
+def test_the_file_of_the_lock_is_installed(environment: Environment) -> None:
     with index(GOOD, sha256(GOOD)) as address:
-        monkeypatch.setenv("PIP_INDEX_URL", address)
-        install.install_pins(PYTHON, [PIN])
-    assert (target / "tinypackage.py").read_text() == "SAFE = True"
+        sync(environment, PIP_INDEX_URL=address)
+    assert installed(environment) == "SAFE = True"
 
 
 @pytest.mark.parametrize("digest", [sha256(CHANGED), sha256(GOOD)], ids=["of the changed file", "of the lock"])
-def test_a_changed_file_is_refused_in_one_sentence_that_names_its_package(
-    digest: str, target: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_file_is_refused_and_its_package_named(
+    digest: str, environment: Environment, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with index(CHANGED, digest) as address:
-        monkeypatch.setenv("PIP_INDEX_URL", address)
-        with pytest.raises(InstallError, match=r"tinypackage==1\.0 that is not in the lock.*not installed") as failure:
-            install.install_pins(PYTHON, [PIN])
-        assert f"{address.removesuffix('/simple')}/{FILE} " in str(failure.value)
-    assert "\n" not in str(failure.value)
-    assert not (target / "tinypackage.py").exists()
+    with (
+        index(CHANGED, digest) as address,
+        pytest.raises(InstallError, match="another hash than the lock's was changed"),
+    ):
+        sync(environment, PIP_INDEX_URL=address)
+    assert "tinypackage==1.0" in capfd.readouterr().err
+    assert not installed(environment)
 
 
-def test_of_two_indexes_the_file_of_the_lock_is_taken(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_indexes_the_file_of_the_lock_is_taken(environment: Environment) -> None:
     with index(CHANGED, sha256(CHANGED)) as first, index(GOOD, sha256(GOOD)) as second:
-        monkeypatch.setenv("PIP_INDEX_URL", first)
-        monkeypatch.setenv("PIP_EXTRA_INDEX_URL", second)
-        install.install_pins(PYTHON, [PIN])
-    assert (target / "tinypackage.py").read_text() == "SAFE = True"
+        sync(environment, PIP_INDEX_URL=first, PIP_EXTRA_INDEX_URL=second)
+    assert installed(environment) == "SAFE = True"
 
 
-def test_a_pin_without_a_hash_is_not_installed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with index(GOOD, sha256(GOOD)) as address:
-        monkeypatch.setenv("PIP_INDEX_URL", address)
-        with pytest.raises(InstallError):
-            install.install_pins(PYTHON, ["tinypackage==1.0"])
-    assert not target.exists() or not (target / "tinypackage.py").exists()
+def test_a_pin_without_a_hash_is_not_installed(environment: Environment) -> None:
+    with index(GOOD, sha256(GOOD)) as address, pytest.raises(InstallError):
+        sync(environment, "tinypackage==1.0", PIP_INDEX_URL=address)
+    assert not installed(environment)
 
 
-def test_a_changed_file_that_uv_meets_is_named_too() -> None:
-    text = (
-        "  x Failed to download `torch==2.13.0+cpu`\n  `-> Hash mismatch for `torch==2.13.0+cpu`\n\n      Expected:\n"
+def test_uv_takes_the_settings_of_pip() -> None:
+    listing = "\n".join(
+        [
+            "global.index-url='https://one.example/simple'",
+            ":env:.index-url='https://two.example/simple'",
+            "global.extra-index-url='\\nhttps://three.example/simple\\nhttps://four.example/simple'",
+            ":env:.find-links='/wheels /more'",
+            "install.trusted-host='two.example'",
+            "global.cert='/ca.crt'",
+        ]
     )
-    assert "a file of torch==2.13.0+cpu that is not in the lock" in install.remedy(text)
-
-
-def test_every_package_that_the_installer_asks_pip_for_comes_with_its_hashes() -> None:
-    for name in ("client", "client-test", "cpu", "cpu-index", "cuda", "pip"):
-        assert all("==" in pin and " --hash=sha256:" in pin for pin in install.read_lock(name))
-    assert [pin.partition("==")[0] for pin in install.pins_of("cpu", "uv", "torch")] == ["torch", "uv"]
+    assert uv_variables(listing) == {
+        "UV_DEFAULT_INDEX": "https://two.example/simple",
+        "UV_INDEX": "https://three.example/simple https://four.example/simple",
+        "UV_FIND_LINKS": "/wheels,/more",
+        "UV_INSECURE_HOST": "two.example",
+        "SSL_CERT_FILE": "/ca.crt",
+    }

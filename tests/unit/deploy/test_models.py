@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from deploy.locks import ROOT
+from tailor.local.layout import ROOT
 
 # Where `**options` come from `load_options`, which a test below reads.
 SHARED_OPTIONS = {"services/training/methods/loading.py", "services/training/methods/reward_model.py"}

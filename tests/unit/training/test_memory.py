@@ -32,7 +32,7 @@ def test_freed_memory_is_reused_without_page_faults() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
 def test_peak_excludes_the_memory_of_the_parent_process() -> None:
-    ask = "from services.training.worker.memory import peak_bytes; print(peak_bytes())"
+    ask = "from services.training.methods.memory import peak_bytes; print(peak_bytes())"
     large = (
         f"import subprocess, sys; held = b'x' * {LARGE}; subprocess.run([sys.executable, '-c', {ask!r}], check=True)"
     )
