@@ -91,7 +91,11 @@ def _to_yaml(document: Any) -> str:
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> WordTable:
     """A table that never breaks a word; `none yet` if there are no rows."""
     result = WordTable(
-        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+        title=Text(title, style="bold", no_wrap=True, overflow="ignore"),
+        title_justify="left",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
     )
     for column in columns:
         result.add_column(column)
