@@ -132,7 +132,7 @@ def events_page(topics: Iterable[Topic]) -> str:
         "",
         "Every topic of Tailor. Events are CloudEvents 1.0 in Kafka's binary mode: the attributes below are headers, the value is",
         "a protobuf message. Delivery is at least once: the same `ce_id` again is the same fact.",
-        "`tailor events TOPIC` prints any of them as JSON lines.",
+        "`tailor event read TOPIC` prints any of them as JSON lines.",
         "",
         "| header | holds |",
         "|---|---|",

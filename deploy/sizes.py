@@ -1,4 +1,4 @@
-"""Sizes of pods for a base, by the arithmetic of `tailor runs plan`: `python -m deploy.sizes FOLDER [CONTEXT PLACES ROW_TOKENS]`.
+"""Sizes of pods for a base, by the arithmetic of `tailor run plan`: `python -m deploy.sizes FOLDER [CONTEXT PLACES ROW_TOKENS]`.
 
 FOLDER has the base's config.json. `k8s/components/size-*` have these figures, rounded up; a test compares them.
 """

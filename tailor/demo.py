@@ -274,7 +274,7 @@ def wait_until_served(
             return True, ""
         item = find_adapter(connections, adapter.digest)
         if item and not item.serving:
-            text = f"{short(adapter.digest)} met the gate, but another adapter serves; `tailor adapters` says why."
+            text = f"{short(adapter.digest)} met the gate, but another adapter serves; `tailor adapter list` says why."
             raise FailedPrecondition(Reason.NOT_SERVING, text)
         return None, "inference is loading the adapter"
 
@@ -380,7 +380,7 @@ def describe_evaluation(connections: Connections, digest: str) -> str:
         return "waiting for the evaluation to begin"
     if answer.state == evaluation_pb2.EVALUATION_STATE_FAILED:
         reason = Reason(answer.reason or Reason.EVALUATION_FAILED)
-        raise FailedPrecondition(reason, "The adapter could not be measured; see `tailor adapters`.")
+        raise FailedPrecondition(reason, "The adapter could not be measured; see `tailor adapter list`.")
     if answer.state == evaluation_pb2.EVALUATION_STATE_SUCCEEDED:
         return "measured; waiting for the gate"
     return f"{answer.rows_done} of {answer.rows_total} rows measured"

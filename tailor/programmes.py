@@ -42,7 +42,7 @@ def resolve_programme(stages: Sequence[str], recipe: str, recipes: Mapping[str, 
 
 
 def list_recipes(programme: Sequence[ProgrammeStage]) -> str:
-    """The recipes in order, with commas, as `tailor runs create --recipe` takes them."""
+    """The recipes in order, with commas, as `tailor run create --recipe` takes them."""
     return ",".join(stage.recipe for stage in programme)
 
 

@@ -48,7 +48,7 @@ def base_files(**changes: Any) -> dict[str, str]:
 
 
 def put_base(store: ObjectStore, name: str, files: Mapping[str, str]) -> None:
-    """Store the files and the manifest of a base, as `tailor models add` does."""
+    """Store the files and the manifest of a base, as `tailor model add` does."""
     entries = []
     for path, text in files.items():
         data = text.encode()

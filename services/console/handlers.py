@@ -333,7 +333,7 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
     if terms.role not in GIVEN_ROLES:
         raise InvalidArgument(
             Reason.INVALID_KEY,
-            "The console does not give this role; `tailor keys create NAME --role ROLE` does, with a key that has it.",
+            "The console does not give this role; `tailor key create NAME --role ROLE` does, with a key that has it.",
             field_violations={"role": f"must be one of {', '.join(GIVEN_ROLES)}"},
         )
     for specialist in terms.specialists:

@@ -18,7 +18,7 @@ def invite(services: Services, visitor: Visitor, terms: InvitationTerms) -> Invi
     if terms.role not in GIVEN_ROLES:
         raise InvalidArgument(
             Reason.INVALID_PERSON,
-            "The console does not give this role; `tailor people invite NAME --role ROLE` does, with a key that has it.",
+            "The console does not give this role; `tailor person invite NAME --role ROLE` does, with a key that has it.",
             field_violations={"role": f"must be one of {', '.join(GIVEN_ROLES)}"},
         )
     for specialist in terms.specialists:

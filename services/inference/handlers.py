@@ -131,8 +131,8 @@ def _not_served(inference: Inference, caller: Caller, model: str) -> TailorError
     if base is None or not caller.may_use(model):
         return unknown_specialist("model")
     message = (
-        f"The specialist {model} exists, but no adapter serves under its name yet. `tailor adapters --specialist {model}` shows what its "
-        "adapters wait for. Ask again when one serves, or ask `base`."
+        f"The specialist {model} exists, but no adapter serves under its name yet. `tailor adapter list --specialist {model}` shows what "
+        "its adapters wait for. Ask again when one serves, or ask `base`."
     )
     if base not in ("", served_base):
         message = f"The specialist {model} has the base {base}, and this server has {served_base}. Call the server of its base."

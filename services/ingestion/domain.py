@@ -266,7 +266,7 @@ class ParsedSubmission:
 
     def reject_erased(self, document_id: str) -> Rejection:
         """The outcome if the document has been erased."""
-        hint = f"The document is erased. Data protection can lift the erasure with `tailor erase --lift {document_id}`."
+        hint = f"The document is erased. Data protection can lift the erasure with `tailor erasure lift {document_id}`."
         return self._reject(document_id, RejectionReason.ERASED, hint)
 
     def reject_other_kind(self, document_id: str, kind: str) -> Rejection:

@@ -94,7 +94,7 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
         replay = self._replays.find(replay_id)
         if replay is None:
             raise NotFound(
-                Reason.UNKNOWN_REPLAY, "This replay does not exist. `tailor policy replays` lists the known ones."
+                Reason.UNKNOWN_REPLAY, "This replay does not exist. `tailor replay list` lists the known ones."
             )
         return replay
 

@@ -86,7 +86,7 @@ class RowBrowser:
         if dataset is None:
             raise NotFound(
                 Reason.UNKNOWN_DATASET,
-                "There is no such dataset, or your key may not see it. `tailor datasets` lists them.",
+                "There is no such dataset, or your key may not see it. `tailor dataset list` lists them.",
             )
         return dataset
 

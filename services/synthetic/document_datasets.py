@@ -370,7 +370,7 @@ class DatasetFiles:
 def _require_enough(tally: RowTally, limits: BuildLimits, waiting: LeftOutCount) -> None:
     train, held_out = tally.rows[TRAIN], tally.rows[HELD_OUT]
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
-        waits = f"{waiting.documents} documents wait until `tailor origins admit NAME` admits where they come from. "
+        waits = f"{waiting.documents} documents wait until `tailor specialist admit NAME` admits where they come from. "
         raise FailedPrecondition(
             Reason.TOO_FEW_ROWS,
             f"The documents give {train} train rows and {held_out} held-out rows; "

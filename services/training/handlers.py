@@ -143,7 +143,7 @@ def resolve_run(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
         name = request.base
         raise NotFound(
             Reason.UNKNOWN_BASE,
-            f"There is no base {name!r}. Add it first with `tailor models add {name} SOURCE`.",
+            f"There is no base {name!r}. Add it first with `tailor model add {name} SOURCE`.",
             base=name,
         )
     preferred = request.preference_dataset_digest
@@ -342,7 +342,7 @@ def check_programme(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> 
         known = ", ".join(sorted({item.name for item in ports.bases.list()} | {ports.default_base} - {""}))
         raise NotFound(
             Reason.UNKNOWN_BASE,
-            f"There is no base {base!r}. Known bases: {known or 'none'}. `tailor models add NAME SOURCE` adds another.",
+            f"There is no base {base!r}. Known bases: {known or 'none'}. `tailor model add NAME SOURCE` adds another.",
             base=base,
         )
     for recipe in recipes:

@@ -106,7 +106,7 @@ def check_parent(request: RunRequest, parent: Adapter) -> None:
     if parent.kind != "policy":
         wrong = f"is of kind {parent.kind!r}; only a policy can be trained further"
     elif parent.weights == "full":
-        wrong = "has all weights; add it as a base (`tailor models add NAME adapter:DIGEST`) and train on that"
+        wrong = "has all weights; add it as a base (`tailor model add NAME adapter:DIGEST`) and train on that"
     elif parent.base != request.base:
         wrong = f"was trained on the base {parent.base!r}, not on {request.base!r}"
     elif parent.specialist != request.specialist:
@@ -122,7 +122,7 @@ def _check_chain(named: tuple[NamedRecipe, ...], parent: Adapter | None) -> None
         raise InvalidArgument(
             Reason.INVALID_RECIPE,
             f"The recipe {full[0]!r} trains all weights. It cannot continue an adapter, and no stage can continue it. Run it by "
-            "itself, add the result as a base (`tailor models add NAME adapter:DIGEST`), and train on that.",
+            "itself, add the result as a base (`tailor model add NAME adapter:DIGEST`), and train on that.",
             field_violations={"adapter.kind": "trains all weights within a chain"},
         )
     shape = parent.shape if parent is not None else None

@@ -72,5 +72,5 @@ def _describe(waiting: Sequence[Run]) -> str:
     """The oldest runs, each with what would fit; empty if none waits."""
     sentences = [f"A run of {run.key.specialist!r} waits. {run.message}" for run in waiting[:SHOWN_RUNS]]
     if len(waiting) > SHOWN_RUNS:
-        sentences.append(f"{len(waiting) - SHOWN_RUNS} more wait: `tailor runs list`.")
+        sentences.append(f"{len(waiting) - SHOWN_RUNS} more wait: `tailor run list`.")
     return " ".join(sentences)

@@ -197,7 +197,7 @@ def assign_plan(run: Run, plan: Plan, base: Base) -> Run:
 
 
 def _advise(run_id: str, plan: Plan) -> str:
-    approve = f"Approve the run with `tailor runs approve {run_id}`"
+    approve = f"Approve the run with `tailor run approve {run_id}`"
     if not plan.fitting_train_tokens:
         return f"{approve}, or use a smaller recipe or base."
     return (
@@ -211,7 +211,7 @@ def approve(run: Run, approved_by: str, now: datetime) -> Run:
     if run.state is not RunState.AWAITING_APPROVAL:
         raise FailedPrecondition(
             Reason.RUN_NOT_WAITING,
-            f"The run is {run.state.value.replace('_', ' ')} and does not wait for approval. `tailor runs show {run.run_id}` shows it.",
+            f"The run is {run.state.value.replace('_', ' ')} and does not wait for approval. `tailor run show {run.run_id}` shows it.",
             run_id=run.run_id,
         )
     return _clear_waiting(replace(run, state=RunState.QUEUED, approve_time=now, approved_by=approved_by))

@@ -1,4 +1,4 @@
-"""`tailor adapters`, `evaluate`, `promote` and `rollback`."""
+"""`tailor adapter`: list and evaluate adapters, and decide which one serves."""
 
 from typing import Annotated
 
@@ -8,12 +8,14 @@ from rich.console import Console
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, list_adapters, unary
-from tailor.cli.figures import print_adapter, state_of
+from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, pages, unary
+from tailor.cli.columns import columns, emit_items
+from tailor.cli.figures import decision_of, figures_table, print_adapter
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, shows, table
+from tailor.cli.output import short, shows
 from tailor.cli.rollout import wait_for_rollout
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
+from tailor.cli.whole_words import Digest
 from tailor.events.envelope import new_id
 
 SpecialistName = Annotated[str, typer.Argument(metavar="SPECIALIST", help="The specialist's name.")]
@@ -27,43 +29,36 @@ Generation = Annotated[
     ),
 ]
 
+SpecialistOption = Annotated[str, typer.Option(help="Only those of this specialist.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready replica serves the change.")]
 
-app = typer.Typer()
 
-
-@app.command()
-def adapters(
-    context: typer.Context,
+def list_adapters(
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only adapters of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max adapters to list.")] = 50,
 ) -> None:
     """List adapters, newest first, with the state of each, its reasons, and what can be done next."""
-    session = session_of(context)
-    items = first(limit, list_adapters(session.connections.registry, specialist))
+    request = registry_pb2.ListAdaptersRequest(specialist=specialist)
+    items = first(limit, pages("registry", session.connections.registry.ListAdapters, request, "adapters"))
 
-    def render(console: Console) -> None:
-        columns = ("adapter", "specialist", "documents", "rankings", "round", "loss", "state", "serves")
-        console.print(table("", columns, [_row(item) for item in items]))
+    def print_reasons(console: Console) -> None:
         for item in items:
             print_adapter(console, item)
 
-    session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
+    emit_items(session, "adapters", items, COLUMNS, print_reasons)
 
 
-@app.command()
-def evaluate(context: typer.Context, adapter: AdapterName) -> None:
-    """Measure an adapter again, in the background. `tailor adapters` shows the result."""
-    session = session_of(context)
+def evaluate(session: CommandSession, adapter: AdapterName) -> None:
+    """Measure an adapter again, in the background. `tailor adapter list` shows the result."""
     digest = adapter_digest(session.connections.registry, adapter)
     request = evaluation_pb2.EvaluateRequest(adapter_digest=digest, request_id=new_id("req"))
     answer = unary("evaluation", session.connections.evaluation.Evaluate, request)
     session.output.emit(to_dict(answer), shows(f"Evaluation {answer.evaluation_id} of {short(digest)} has started."))
 
 
-@app.command()
 def promote(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     adapter: AdapterName,
     generation: Generation = None,
@@ -80,7 +75,6 @@ def promote(
 
     Retired adapters, adapters without an evaluation, and adapters that memorised texts cannot be promoted by an override.
     """
-    session = session_of(context)
     if override != bool(reason.strip()):
         raise typer.BadParameter("--override and --reason go together.")
     registry = session.connections.registry
@@ -97,12 +91,10 @@ def promote(
     session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
 
 
-@app.command()
 def rollback(
-    context: typer.Context, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
+    session: CommandSession, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
 ) -> None:
     """Make the previous adapter serve the specialist again."""
-    session = session_of(context)
     registry = session.connections.registry
     expected = expected_generation(registry, specialist, generation)
     request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected)
@@ -134,15 +126,89 @@ def _where(item: registry_pb2.CatalogueAdapter) -> str:
     return f"on {item.serving_replicas} of {item.ready_replicas}" if item.serving else ""
 
 
-def _row(item: registry_pb2.CatalogueAdapter) -> tuple[object, ...]:
-    adapter = item.adapter
-    return (
-        short(adapter.digest),
-        adapter.specialist,
-        short(adapter.sft_dataset_digest or ("" if adapter.preference_dataset_digest else adapter.dataset_digest)),
-        short(adapter.preference_dataset_digest),
-        adapter.round or "",
-        f"{adapter.first_loss:.2f} to {adapter.last_loss:.2f}",
-        state_of(item.state),
-        _where(item) + (" tainted" if item.tainted else ""),
-    )
+def _documents(adapter: models_pb2.AdapterTrained) -> Digest:
+    alone = "" if adapter.preference_dataset_digest else adapter.dataset_digest
+    return Digest(adapter.sft_dataset_digest or alone)
+
+
+COLUMNS = columns(
+    "adapter=adapter.digest",
+    "specialist=adapter.specialist",
+    ("documents", lambda item: _documents(item.adapter)),
+    "rankings=adapter.preference_dataset_digest",
+    ("round", lambda item: item.adapter.round or ""),
+    ("loss", lambda item: f"{item.adapter.first_loss:.2f} to {item.adapter.last_loss:.2f}"),
+    "state",
+    ("serves", lambda item: _where(item) + (" tainted" if item.tainted else "")),
+)
+
+
+def approvals(session: CommandSession, specialist: SpecialistOption = "") -> None:
+    """List the adapters that passed the gate and wait for approval, with the figures that decide.
+
+    Only specialists with `promotion = "approval"` wait. Others promote an adapter that passes at once.
+    """
+    request = registry_pb2.ListApprovalsRequest(specialist=specialist)
+    items = list(pages("registry", session.connections.registry.ListApprovals, request, "adapters"))
+
+    def render(console: Console) -> None:
+        if not items:
+            console.print("Nothing waits for approval.")
+        for item in items:
+            console.print(f"[bold]{short(item.adapter.digest)}[/] of {item.adapter.specialist}", highlight=False)
+            console.print(figures_table(item.evaluation))
+            print_adapter(console, item)
+
+    session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
+
+
+def approve(
+    session: CommandSession,
+    adapter: AdapterName,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")] = "",
+) -> None:
+    """Let a waiting adapter serve, or start its canary if the specialist has one."""
+    registry = session.connections.registry
+    request = registry_pb2.ApproveAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
+    answer = unary("registry", registry.ApproveAdapter, request, REASON_SECONDS)
+    serving = answer.serving
+    is_canary = serving.canary.adapter_digest == request.adapter_digest
+    share = f"{serving.canary.percent} % of the callers of " if is_canary else "All callers of "
+    text = f"{share}{serving.specialist} get {short(request.adapter_digest)} since generation {serving.generation}."
+    session.output.emit(to_dict(answer), shows(text))
+
+
+def decline(
+    session: CommandSession,
+    adapter: AdapterName,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")],
+) -> None:
+    """End an adapter's wait without a promotion."""
+    registry = session.connections.registry
+    request = registry_pb2.DeclineAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
+    answer = unary("registry", registry.DeclineAdapter, request, REASON_SECONDS)
+    name = short(request.adapter_digest)
+    text = f"{name} is declined. `tailor adapter promote NAME {name}` can still make it serve."
+    session.output.emit(to_dict(answer), shows(text))
+
+
+def decisions(
+    session: CommandSession,
+    specialist: SpecialistOption = "",
+    limit: Annotated[int, typer.Option(min=1, help="Max decisions to list.")] = 50,
+) -> None:
+    """List operators' decisions, newest first: overrides of the gate, approvals, declined adapters, and deletions."""
+    request = registry_pb2.ListDecisionsRequest(specialist=specialist)
+    items = first(limit, pages("registry", session.connections.registry.ListDecisions, request, "decisions"))
+    emit_items(session, "decisions", items, DECISIONS)
+
+
+DECISIONS = columns(
+    "time=create_time",
+    "decision=kind",
+    "specialist",
+    "adapter=adapter_digest",
+    ("verdict", lambda item: decision_of(item.verdict) if item.verdict else ""),
+    ("key", lambda item: item.key_id or "the console's operator"),
+    "reason",
+)

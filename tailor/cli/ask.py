@@ -11,17 +11,14 @@ from rich.text import Text
 from tailor.api.inference.v1 import inference_pb2
 from tailor.cli.calls import calling
 from tailor.cli.output import Output
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.client import Piece, TailorClient
 
 BASE = "base"
 
-app = typer.Typer()
 
-
-@app.command()
 def ask(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name, or `base`.")],
     prompt: Annotated[str, typer.Argument(help="The prompt.")],
     *,
@@ -35,7 +32,6 @@ def ask(
     """Ask a specialist. What is not set is as its definition says.
 
     The answer appears as it is generated; Ctrl-C also stops the generation on the server."""
-    session = session_of(context)
     names = (BASE, specialist) if compare else (specialist,)
     given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     sampling = {name: value for name, value in given.items() if value is not None}
@@ -69,15 +65,20 @@ def _stream(client: TailorClient, output: Output, name: str, prompt: str, **samp
 
 def _finish(console: Console, answers: list[dict[str, Any]]) -> None:
     if len(answers) > 1:
-        console.print(side_by_side([(answer["model"], answer["text"]) for answer in answers]))
+        print_answers(console, [(answer["model"], answer["text"]) for answer in answers])
     for answer in answers:
         console.print(f"draft {answer['draft_id']} of {answer['model']}", style="dim")
 
 
-def side_by_side(columns: list[tuple[str, str]]) -> Table:
-    """Texts next to each other, each under its name."""
+def print_answers(console: Console, answers: list[tuple[str, str]]) -> None:
+    """Texts, each under its name: next to each other on a terminal, one after the other elsewhere."""
+    if not console.is_terminal:
+        for name, text in answers:
+            console.print(f"[{name}]", markup=False)
+            console.print(text.strip(), markup=False, highlight=False)
+        return
     result = Table(expand=True, show_lines=True)
-    for name, _ in columns:
+    for name, _ in answers:
         result.add_column(name, ratio=1, overflow="fold")
-    result.add_row(*(Text(text.strip()) for _, text in columns))
-    return result
+    result.add_row(*(Text(text.strip()) for _, text in answers))
+    console.print(result)

@@ -9,27 +9,25 @@ from rich.console import Console
 from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
-from tailor.cli.approvals import print_decisions
+from tailor.cli.adapters import DECISIONS
 from tailor.cli.audit_report import write_report
 from tailor.cli.audit_tables import facts, sections
 from tailor.cli.calls import unary
+from tailor.cli.columns import item_table
 from tailor.cli.messages import to_dict
 from tailor.cli.output import table
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import Unavailable
 
 AUDIT_SECONDS = 60.0
 # Operators' decisions that the audit shows.
-DECISIONS = 20
+MAX_DECISIONS = 20
 # Strings that it shows.
 REPLACED = 20
 
-app = typer.Typer()
 
-
-@app.command()
 def audit(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="Count only documents that this specialist selects.")] = "",
     markdown: Annotated[
         Path | None,
@@ -43,7 +41,6 @@ def audit(
     leave out, and what an evaluation found to be learned; what is replaced in many documents, and so is hardly personal; operators'
     newest decisions, such as overrides of the gate.
     """
-    session = session_of(context)
     request = audit_pb2.GetAuditRequest(specialist=specialist)
     response = unary("registry", session.connections.registry.GetAudit, request, AUDIT_SECONDS)
     try:
@@ -55,7 +52,7 @@ def audit(
     if markdown is not None:
         for path in write_report(markdown, specialist, response, near, replaced):
             session.output.notes.print(f"wrote {path}")
-    request_decisions = registry_pb2.ListDecisionsRequest(specialist=specialist, page_size=DECISIONS)
+    request_decisions = registry_pb2.ListDecisionsRequest(specialist=specialist, page_size=MAX_DECISIONS)
     decided = unary("registry", session.connections.registry.ListDecisions, request_decisions)
     document = {
         "audit": to_dict(response),
@@ -67,9 +64,9 @@ def audit(
     def render(console: Console) -> None:
         _print(console, response, near, replaced)
         console.print()
-        print_decisions(console, list(decided.decisions))
+        console.print(item_table("operators' decisions", DECISIONS, decided.decisions))
         if decided.next_page_token:
-            console.print("There are older ones: `tailor decisions --limit N` lists them.")
+            console.print("There are older ones: `tailor adapter decisions --limit N` lists them.")
 
     session.output.emit(document, render)
 

@@ -1,11 +1,13 @@
 """An audit as a Markdown file, with plots next to it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.audit_tables import UNKNOWN, AuditTable, dimension_name, facts, sections, span
+from tailor.cli.markdown import FIGURE, list_table_lines
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
 MAX_BARS = 15  # per plot
@@ -51,7 +53,7 @@ def report(
     for image in images:
         lines += ["", f"![{Path(image).stem}]({image})"]
     for section in sections(audit, replaced):
-        lines += ["", f"## {section.title}", "", *_table(section)]
+        lines += ["", f"## {section.title}", "", *_describe(section)]
     return "\n".join(lines) + "\n"
 
 
@@ -94,9 +96,5 @@ def _draw(path: Path, title: str, unit: str, bars: list[tuple[str, float]]) -> N
     figure.savefig(path, dpi=120)
 
 
-def _table(section: AuditTable) -> list[str]:
-    if not section.rows:
-        return ["None."]
-    marks = ["---"] + ["---:"] * (len(section.columns) - 1)
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in section.rows]
-    return [f"| {' | '.join(cells)} |" for cells in (section.columns, marks, *rows)]
+def _describe(section: AuditTable) -> Iterator[str]:
+    return list_table_lines(section.columns, section.rows, FIGURE) if section.rows else iter(["None."])

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.cli.columns import ShownField, cells, headings
 from tailor.cli.datasets import SHARES, over_redaction
 from tailor.cli.messages import describe_removed, short_enum
 from tailor.cli.output import short
-from tailor.cli.replaced_strings import COLUMNS, name_of, row_of
+from tailor.cli.replaced_strings import COLUMNS, name_of
 
 UNKNOWN = "unknown"
 LEFT_OUT = ("documents", "rows", "characters")
@@ -101,11 +102,11 @@ def duration(seconds: float) -> str:
 
 
 def _replaced(replaced: replaced_pb2.ListReplacedResponse) -> AuditTable:
-    rows = tuple(tuple(map(str, (name_of(item), *row_of(item)[2:]))) for item in replaced.strings)
+    shown = (ShownField("string by its surrogate", name_of), *COLUMNS[2:])
     title = (
         f"Replaced most, in {replaced.min_documents} documents or more of all {replaced.documents:,}: hardly personal"
     )
-    return AuditTable(title, ("string by its surrogate", *COLUMNS[2:]), rows)
+    return AuditTable(title, headings(shown), cells(shown, replaced.strings))
 
 
 def _datasets(audit: audit_pb2.GetAuditResponse) -> AuditTable:

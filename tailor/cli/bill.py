@@ -1,20 +1,17 @@
-"""`tailor bill`: what a specialist used in a month."""
+"""`tailor specialist bill`: what a specialist used in a month."""
 
-from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tailor.api.registry.v1 import reports_pb2
 from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, emit_list
 from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
 COMPUTE_SECONDS = 60.0
-COLUMNS = ("what", "how much", "price")
 QUANTITIES = {
     reports_pb2.LEDGER_KIND_COMPUTE: "{:,.2f} device hours of {:,} runs",
     reports_pb2.LEDGER_KIND_SERVING: "{:,.2f} device hours of {:,} answers",
@@ -23,30 +20,22 @@ QUANTITIES = {
 }
 Month = Annotated[str, typer.Option(metavar="YYYY-MM", help="The month, in UTC; the current one by default.")]
 
-app = typer.Typer()
 
-
-@app.command()
-def bill(context: typer.Context, specialist: SpecialistName, month: Month = "") -> None:
+def bill(session: CommandSession, specialist: SpecialistName, month: Month = "") -> None:
     """Show what a specialist used in a month: device hours of its runs and answers, tokens, storage, and experts' judgements and minutes.
 
     Each run counts once, in the month of its last report. Prices appear only if the installation has set them.
     """
-    session = session_of(context)
     request = reports_pb2.GetLedgerRequest(specialist=specialist, month=month)
     answer = unary("registry", session.connections.reports.GetLedger, request, COMPUTE_SECONDS)
-    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
-
-
-def _print(console: Console, answer: reports_pb2.GetLedgerResponse) -> None:
-    console.print(table(f"used in {answer.month}", COLUMNS, list_rows(answer.lines)))
-    for sentence in describe_totals(answer):
-        console.print(sentence, highlight=False)
-
-
-def list_rows(lines: Iterable[reports_pb2.LedgerLine]) -> list[tuple[str, str, str]]:
-    """The lines as rows of `COLUMNS`."""
-    return [(_describe_kind(line), _describe_quantity(line), _describe_price(line)) for line in lines]
+    remarks = describe_totals(answer)
+    emit_list(
+        session,
+        answer.lines,
+        COLUMNS,
+        document=to_dict(answer),
+        remarks=lambda console: console.print("\n".join(remarks), highlight=False),
+    )
 
 
 def describe_totals(answer: reports_pb2.GetLedgerResponse) -> list[str]:
@@ -80,3 +69,6 @@ def _describe_quantity(line: reports_pb2.LedgerLine) -> str:
 
 def _describe_price(line: reports_pb2.LedgerLine) -> str:
     return f"{line.amount:,.2f} {line.currency}" if line.HasField("amount") else "-"
+
+
+COLUMNS = columns(("what", _describe_kind), ("how much", _describe_quantity), ("price", _describe_price))

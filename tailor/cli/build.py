@@ -15,7 +15,7 @@ from tailor.cli.datasets import describe_figures, over_redaction_warning
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short
 from tailor.cli.run_forecast import describe_forecast, forecast_run
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import Aborted, DeadlineExceeded, Reason, TailorError
 from tailor.events.envelope import new_id
 from tailor.words import DatasetKind
@@ -23,12 +23,9 @@ from tailor.words import DatasetKind
 # Of one call, and of all calls until a build ends: 100,000 documents take about 15 minutes.
 CALL_SECONDS, MAX_SECONDS = 300.0, 4 * 3600.0
 
-app = typer.Typer()
 
-
-@app.command()
 def build(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
     kind: Annotated[
         DatasetKind, typer.Option(help="`sft`: from documents; `preference`: from experts' rankings.")
@@ -39,9 +36,8 @@ def build(
 ) -> None:
     """Build a specialist's dataset now, and forecast the run that follows by itself. If nothing is new, show the existing dataset.
 
-    A run whose forecast is above a limit of hours waits for `tailor runs approve`.
+    A run whose forecast is above a limit of hours waits for `tailor run approve`.
     """
-    session = session_of(context)
 
     def report() -> None:
         session.output.notes.print("still building; it continues if this command ends")

@@ -99,6 +99,8 @@ def _way_to_key(roles: list[str]) -> str:
     if given is None:
         return (
             "Only data protection gives that role. Pass the installation's first such key as --api-key: it is in `protection.key`, next to "
-            "`operator.key`. With it, `tailor keys create NAME --role data-protection` makes a key for each further person."
+            "`operator.key`. With it, `tailor key create NAME --role data-protection` makes a key for each further person."
         )
-    return f"An operator creates one with `tailor keys create NAME --role {given}`; pass it as --api-key or TAILOR_API_KEY."
+    return (
+        f"An operator creates one with `tailor key create NAME --role {given}`; pass it as --api-key or TAILOR_API_KEY."
+    )

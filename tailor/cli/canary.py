@@ -14,19 +14,12 @@ from tailor.cli.calls import adapter_digest, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.rollout import wait_for_rollout
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import NotFound, Reason
 
-app = typer.Typer(
-    name="canary",
-    help="Try an adapter on a share of the callers. It is promoted or withdrawn automatically.",
-    no_args_is_help=True,
-)
 
-
-@app.command()
 def start(
-    context: typer.Context,
+    session: CommandSession,
     *,
     specialist: SpecialistName,
     adapter: AdapterName,
@@ -64,7 +57,6 @@ def start(
     ] = None,
 ) -> None:
     """Serve an adapter that met the gate to a share of the callers. The specialist's `[canary]` table sets the defaults."""
-    session = session_of(context)
     registry = session.connections.registry
     policy = models_pb2.CanaryPolicy(
         percent=percent or 0,
@@ -92,10 +84,10 @@ def start(
     session.output.emit(to_dict(answer), shows(text))
 
 
-@app.command()
-def stop(context: typer.Context, specialist: SpecialistName, generation: Generation = None, wait: Wait = False) -> None:
+def stop(
+    session: CommandSession, specialist: SpecialistName, generation: Generation = None, wait: Wait = False
+) -> None:
     """Withdraw the canary: the serving adapter serves all callers again."""
-    session = session_of(context)
     registry = session.connections.registry
     expected = expected_generation(registry, specialist, generation)
     request = registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=expected)
@@ -106,10 +98,8 @@ def stop(context: typer.Context, specialist: SpecialistName, generation: Generat
     session.output.emit(to_dict(answer), shows(text))
 
 
-@app.command()
-def show(context: typer.Context, specialist: SpecialistName) -> None:
+def show(session: CommandSession, specialist: SpecialistName) -> None:
     """Show the newest canary: the measurements of both arms, and its outcome."""
-    session = session_of(context)
     registry = session.connections.registry
     answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
     if not answer.HasField("canary"):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
 
@@ -39,6 +39,8 @@ from tailor.settings import KafkaSettings
 if TYPE_CHECKING:
     from tailor.local.stack import Connection
 
+T = TypeVar("T")
+
 SERVICES = ("ingestion", "anonymization", "synthetic", "training", "evaluation", "registry", "inference")
 
 
@@ -54,8 +56,40 @@ class Endpoints:
     kafka_user_files: Path | None = None
 
 
+class _Stub(Generic[T]):
+    """A stub of a service, on the channel that all of its stubs share."""
+
+    def __init__(self, service: str, stub: Callable[[grpc.Channel], T]) -> None:
+        self._service = service
+        self._stub = stub
+
+    def __get__(self, connections: "Connections", owner: object) -> T:
+        return self._stub(connections.channel(self._service))
+
+
 class Connections:
     """Opens each channel once, when it is first used."""
+
+    registry = _Stub("registry", registry_pb2_grpc.RegistryServiceStub)
+    anonymization = _Stub("anonymization", anonymization_pb2_grpc.AnonymizationServiceStub)
+    review = _Stub("anonymization", review_pb2_grpc.ReviewServiceStub)
+    replaced = _Stub("anonymization", replaced_pb2_grpc.ReplacedServiceStub)
+    policies = _Stub("anonymization", policy_pb2_grpc.PolicyServiceStub)
+    subjects = _Stub("anonymization", subject_pb2_grpc.SubjectServiceStub)
+    replays = _Stub("ingestion", replay_pb2_grpc.ReplayServiceStub)
+    lineage = _Stub("registry", lineage_pb2_grpc.LineageServiceStub)
+    objects = _Stub("registry", objects_pb2_grpc.ObjectServiceStub)
+    feedback = _Stub("registry", feedback_pb2_grpc.FeedbackServiceStub)
+    outcomes = _Stub("registry", outcomes_pb2_grpc.OutcomeServiceStub)
+    panel = _Stub("registry", panel_pb2_grpc.PanelServiceStub)
+    people = _Stub("registry", people_pb2_grpc.PeopleServiceStub)
+    reports = _Stub("registry", reports_pb2_grpc.ReportServiceStub)
+    training = _Stub("training", training_pb2_grpc.TrainingServiceStub)
+    synthetic = _Stub("synthetic", synthetic_pb2_grpc.SyntheticServiceStub)
+    imports = _Stub("synthetic", imports_pb2_grpc.ImportServiceStub)
+    syntheses = _Stub("synthetic", synthesis_pb2_grpc.SynthesisServiceStub)
+    evaluation = _Stub("evaluation", evaluation_pb2_grpc.EvaluationServiceStub)
+    ingestion = _Stub("ingestion", ingestion_pb2_grpc.IngestionServiceStub)
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
@@ -104,106 +138,6 @@ class Connections:
         if service not in self._channels:
             self._channels[service] = open_channel(self.address(service), self.api_key(), self.tls())
         return self._channels[service]
-
-    @property
-    def registry(self) -> registry_pb2_grpc.RegistryServiceStub:
-        """The catalogue."""
-        return registry_pb2_grpc.RegistryServiceStub(self.channel("registry"))
-
-    @property
-    def anonymization(self) -> anonymization_pb2_grpc.AnonymizationServiceStub:
-        """The barrier."""
-        return anonymization_pb2_grpc.AnonymizationServiceStub(self.channel("anonymization"))
-
-    @property
-    def review(self) -> review_pb2_grpc.ReviewServiceStub:
-        """What the barrier left, which anonymization keeps."""
-        return review_pb2_grpc.ReviewServiceStub(self.channel("anonymization"))
-
-    @property
-    def replaced(self) -> replaced_pb2_grpc.ReplacedServiceStub:
-        """What the barrier replaces most."""
-        return replaced_pb2_grpc.ReplacedServiceStub(self.channel("anonymization"))
-
-    @property
-    def policies(self) -> policy_pb2_grpc.PolicyServiceStub:
-        """What is anonymised, and how."""
-        return policy_pb2_grpc.PolicyServiceStub(self.channel("anonymization"))
-
-    @property
-    def subjects(self) -> subject_pb2_grpc.SubjectServiceStub:
-        """What is held about people."""
-        return subject_pb2_grpc.SubjectServiceStub(self.channel("anonymization"))
-
-    @property
-    def replays(self) -> replay_pb2_grpc.ReplayServiceStub:
-        """Replays of what passed the barrier."""
-        return replay_pb2_grpc.ReplayServiceStub(self.channel("ingestion"))
-
-    @property
-    def lineage(self) -> lineage_pb2_grpc.LineageServiceStub:
-        """Which datasets and adapters learned from documents."""
-        return lineage_pb2_grpc.LineageServiceStub(self.channel("registry"))
-
-    @property
-    def objects(self) -> objects_pb2_grpc.ObjectServiceStub:
-        """Whether stored objects are damaged."""
-        return objects_pb2_grpc.ObjectServiceStub(self.channel("registry"))
-
-    @property
-    def feedback(self) -> feedback_pb2_grpc.FeedbackServiceStub:
-        """What callers said of drafts."""
-        return feedback_pb2_grpc.FeedbackServiceStub(self.channel("registry"))
-
-    @property
-    def outcomes(self) -> outcomes_pb2_grpc.OutcomeServiceStub:
-        """What drafts were worth."""
-        return outcomes_pb2_grpc.OutcomeServiceStub(self.channel("registry"))
-
-    @property
-    def panel(self) -> panel_pb2_grpc.PanelServiceStub:
-        """How experts judge together."""
-        return panel_pb2_grpc.PanelServiceStub(self.channel("registry"))
-
-    @property
-    def people(self) -> people_pb2_grpc.PeopleServiceStub:
-        """Who may sign in to the console."""
-        return people_pb2_grpc.PeopleServiceStub(self.channel("registry"))
-
-    @property
-    def reports(self) -> reports_pb2_grpc.ReportServiceStub:
-        """A specialist's month: its ledger, and its generations."""
-        return reports_pb2_grpc.ReportServiceStub(self.channel("registry"))
-
-    @property
-    def training(self) -> training_pb2_grpc.TrainingServiceStub:
-        """Runs and bases."""
-        return training_pb2_grpc.TrainingServiceStub(self.channel("training"))
-
-    @property
-    def synthetic(self) -> synthetic_pb2_grpc.SyntheticServiceStub:
-        """Datasets."""
-        return synthetic_pb2_grpc.SyntheticServiceStub(self.channel("synthetic"))
-
-    @property
-    def imports(self) -> imports_pb2_grpc.ImportServiceStub:
-        """Imported chat data, which synthetic keeps."""
-        return imports_pb2_grpc.ImportServiceStub(self.channel("synthetic"))
-
-    @property
-    def syntheses(self) -> synthesis_pb2_grpc.SynthesisServiceStub:
-        """Rows that a teacher writes."""
-        return synthesis_pb2_grpc.SynthesisServiceStub(self.channel("synthetic"))
-
-    @property
-    def evaluation(self) -> evaluation_pb2_grpc.EvaluationServiceStub:
-        """Measurements."""
-        return evaluation_pb2_grpc.EvaluationServiceStub(self.channel("evaluation"))
-
-    @property
-    def ingestion(self) -> ingestion_pb2_grpc.IngestionServiceStub:
-        """Large documents."""
-        return ingestion_pb2_grpc.IngestionServiceStub(self.channel("ingestion"))
 
     def events(self, service: str) -> operations_pb2_grpc.EventServiceStub:
         """The events that a service could not handle or send. Raises InvalidArgument (UNKNOWN_SERVICE)."""

@@ -1,4 +1,4 @@
-"""`tailor datasets`: the datasets that exist, and what one of them has and leaves out."""
+"""`tailor dataset list`: the datasets that exist, and what one of them has and leaves out."""
 
 from typing import Annotated
 
@@ -7,46 +7,41 @@ from rich.console import Console
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli import imports
 from tailor.cli.calls import first, pages, unary
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short, shows, table
-from tailor.cli.session import session_of
+from tailor.cli.columns import ShownField, columns, emit_items, item_table
+from tailor.cli.messages import to_dict
+from tailor.cli.session import CommandSession
 
 SHARES = ("coverage", "grounded", "overlap")
-COLUMNS = ("dataset", "specialist", "kind", "rows", "held out", "documents", *SHARES, "over-redaction", "built")
-IMPORTS = ("import", "licence", "share", "source", "rows")
-LANGUAGES = ("language", "documents", "rows", "prompts from")
+IMPORTS = columns("import=name", "licence", ("share", lambda item: f"{item.share_percent} %"), "source", "rows")
+LANGUAGES = columns(
+    ("language", lambda item: item[0] or "unknown"),
+    ("documents", lambda item: item[1].documents),
+    ("rows", lambda item: item[1].rows),
+    ("prompts from", lambda item: "templates" if item[1].has_templates else "source headings"),
+)
+LEFT_OUT = columns(
+    ("left out", lambda item: item[0].replace("_", " ")),
+    *((name, lambda item, name=name: getattr(item[1], name)) for name in ("documents", "rows", "characters")),
+)
 
-app = typer.Typer(name="datasets")
-app.command("import")(imports.import_dataset)
-app.command("imports")(imports.list_imports)
-app.command("forget-import")(imports.forget_import)
 
-
-@app.callback(invoke_without_command=True)
-def datasets(
-    context: typer.Context,
+def list_datasets(
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only datasets of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max datasets to list.")] = 50,
 ) -> None:
     """List datasets, newest first."""
-    if context.invoked_subcommand:
-        return
-    session = session_of(context)
     request = registry_pb2.ListDatasetsRequest(specialist=specialist)
     items = first(limit, pages("registry", session.connections.registry.ListDatasets, request, "datasets"))
-    rows = [_row(item) for item in items]
-    session.output.emit({"datasets": [to_dict(item) for item in items]}, shows(table("", COLUMNS, rows)))
+    emit_items(session, "datasets", items, COLUMNS)
 
 
-@app.command()
 def show(
-    context: typer.Context,
+    session: CommandSession,
     dataset: Annotated[str, typer.Argument(help="The dataset's digest, or at least its first 6 digits.")],
 ) -> None:
-    """Show a dataset's figures, and what it leaves out and why. `tailor documents --dataset` lists its documents."""
-    session = session_of(context)
+    """Show a dataset's figures, and what it leaves out and why. `tailor document list --dataset` lists its documents."""
     request = registry_pb2.GetDatasetRequest(digest=dataset)
     answer = unary("registry", session.connections.registry.GetDataset, request)
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
@@ -84,18 +79,16 @@ def over_redaction_warning(figures: models_pb2.DatasetFigures) -> str:
     )
 
 
-def _row(item: models_pb2.DatasetBuilt) -> tuple[object, ...]:
-    figures = [f"{getattr(item.figures, name):.1%}" for name in SHARES] + [over_redaction(item.figures)]
-    return (
-        short(item.digest),
-        item.specialist,
-        short_enum(models_pb2.DatasetKind, item.kind, "DATASET_KIND_"),
-        item.train_rows,
-        item.held_out_rows,
-        item.documents,
-        *(figures if item.HasField("figures") else [""] * len(figures)),
-        item.create_time.ToJsonString(),
-    )
+def _figure(name: str) -> ShownField:
+    return ShownField(name, lambda item: f"{getattr(item.figures, name):.1%}" if item.HasField("figures") else "")
+
+
+COLUMNS = (
+    *columns("dataset=digest", "specialist", "kind", "rows=train_rows", "held out=held_out_rows", "documents"),
+    *map(_figure, SHARES),
+    ShownField("over-redaction", lambda item: over_redaction(item.figures) if item.HasField("figures") else ""),
+    *columns("built=create_time"),
+)
 
 
 def _describe_quiz(quiz: registry_pb2.QuizCounts) -> str:
@@ -103,19 +96,8 @@ def _describe_quiz(quiz: registry_pb2.QuizCounts) -> str:
     return f"Quiz: {quiz.questions} questions about {quiz.documents} documents; {left}."
 
 
-def _imports(answer: registry_pb2.GetDatasetResponse) -> list[tuple[object, ...]]:
-    return [(item.name, item.licence, f"{item.share_percent} %", item.source, item.rows) for item in answer.imports]
-
-
-def _languages(answer: registry_pb2.GetDatasetResponse) -> list[tuple[object, ...]]:
-    return [
-        (tag or "unknown", count.documents, count.rows, "templates" if count.has_templates else "source headings")
-        for tag, count in sorted(answer.languages.items())
-    ]
-
-
 def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
-    console.print(table("", COLUMNS, [_row(answer.dataset)]))
+    console.print(item_table("", COLUMNS, [answer.dataset]))
     tokens = f"{answer.train_tokens} tokens for training, {answer.held_out_tokens} held out"
     tokens += f", {answer.teacher_tokens} spent by the teacher" * bool(answer.teacher_tokens)
     console.print(f"{describe_figures(answer.dataset)} {tokens}.", highlight=False)
@@ -123,9 +105,9 @@ def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
         console.print(warning, style="yellow", highlight=False)
     if answer.HasField("quiz"):
         console.print(_describe_quiz(answer.quiz), highlight=False)
-    for name, columns, rows in (("imports", IMPORTS, _imports(answer)), ("languages", LANGUAGES, _languages(answer))):
-        if rows:
-            console.print(table(name, columns, rows))
+    if answer.imports:
+        console.print(item_table("imports", IMPORTS, answer.imports))
+    if answer.languages:
+        console.print(item_table("languages", LANGUAGES, sorted(answer.languages.items())))
     left_out = sorted(answer.left_out.items(), key=lambda item: (-item[1].characters, item[0]))
-    rows = [(reason.replace("_", " "), count.documents, count.rows, count.characters) for reason, count in left_out]
-    console.print(table("", ("left out", "documents", "rows", "characters"), rows) if rows else "Nothing was left out.")
+    console.print(item_table("", LEFT_OUT, left_out) if left_out else "Nothing was left out.")

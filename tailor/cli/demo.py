@@ -6,18 +6,15 @@ from typing import Annotated
 import typer
 
 from tailor.cli.demo_page import list_next_commands, list_remedies, print_lines, print_result, save_scores
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.story import Story
 from tailor.errors import FailedPrecondition, Reason
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 
-app = typer.Typer()
 
-
-@app.command()
 def demo(
-    context: typer.Context,
+    session: CommandSession,
     *,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running afterwards.")] = False,
     sample: Annotated[
@@ -34,7 +31,6 @@ def demo(
     from tailor.demo import read_sample, run_demo
     from tailor.local import stack
 
-    session = session_of(context)
     material = read_sample(sample)
     state_dir, notes = session.connections.state_dir, session.output.notes
     specialist, scores = material.definition.name, state_dir / "demo-scores.txt"

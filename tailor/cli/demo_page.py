@@ -9,13 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from tailor.api.events.v1 import models_pb2
-from tailor.cli.ask import side_by_side
+from tailor.cli.ask import print_answers
 from tailor.cli.figures import describe
 from tailor.cli.next_commands import to_command
 from tailor.cli.output import PlainConsole, short, table
 
 # Titles of the models, in the order of the columns.
 TITLES = {"base": "base", "few_shot": "base with examples", "incumbent": "serving before", "candidate": "tuned"}
+# Wide enough for a row of scores on one line.
+FILE_WIDTH = 400
 REASON = "I read the report, and its answers are good enough"
 
 
@@ -25,7 +27,7 @@ def print_result(console: Console, figures: dict[str, Any], scores: Path) -> Non
         console.print(f"\n[bold]Question[/] (draft {answer['draft_id']})")
         console.print(answer["question"], markup=False, highlight=False)
         texts = [("base", answer["base"]), ("base with examples", answer["few_shot"]), ("tuned", answer["tuned"])]
-        console.print(side_by_side(texts if answer["examples"] else [texts[0], texts[2]]))
+        print_answers(console, texts if answer["examples"] else [texts[0], texts[2]])
     print_lines(console, _list_result(figures, scores))
 
 
@@ -33,7 +35,7 @@ def save_scores(file: Path, figures: dict[str, Any]) -> None:
     """Write every score and gain with its interval, and what the evaluation left out."""
     evaluation = json_format.ParseDict(figures["evaluation"], models_pb2.AdapterEvaluated())
     with file.open("w", encoding="utf-8") as text:
-        console = PlainConsole(file=text)
+        console = PlainConsole(file=text, force_terminal=True, color_system=None, width=FILE_WIDTH)
         console.print(scores_table(evaluation))
         console.print()
         console.print(gains_table(evaluation))
@@ -122,9 +124,9 @@ def list_remedies(
     yield "\nNothing was promoted. What you can do next:"
     yield f"  {to_command(state_dir, 'up')}"
     yield "      starts the stack, if it does not run"
-    yield f"  {to_command(state_dir, 'adapters', '--specialist', specialist)}"
+    yield f"  {to_command(state_dir, 'adapter', 'list', '--specialist', specialist)}"
     yield "      shows the state of each adapter, and each reason"
-    yield f"  {to_command(state_dir, 'evaluations', 'show', digest)}"
+    yield f"  {to_command(state_dir, 'adapter', 'show', digest)}"
     yield "      shows what was measured, with intervals"
     if figures["verdict"]["decision"] == "undecided":
         yield f"  Raise `rows.max_held_out_rows` and `evaluation.max_rows` in {file}: more rows decide. Then"
@@ -134,11 +136,11 @@ def list_remedies(
     yield "      applies the file"
     yield f"  {to_command(state_dir, 'build', specialist)}"
     yield "      after a change of `rows`: makes a new dataset, and a new adapter follows"
-    yield f"  {to_command(state_dir, 'evaluate', digest)}"
+    yield f"  {to_command(state_dir, 'adapter', 'evaluate', digest)}"
     yield "      after a change of `evaluation`: measures again, and promotes the adapter if it passes"
-    yield f"  {to_command(state_dir, 'promote', specialist, digest)}"
+    yield f"  {to_command(state_dir, 'adapter', 'promote', specialist, digest)}"
     yield "      after a change of `gate`: promotes the adapter if it passes now"
-    yield f"  {to_command(state_dir, 'promote', specialist, digest, '--override', '--reason', REASON)}"
+    yield f"  {to_command(state_dir, 'adapter', 'promote', specialist, digest, '--override', '--reason', REASON)}"
     yield "      promotes the adapter although it did not pass; the reason stays on record"
     yield f"  {to_command(state_dir, *repeat)}"
     yield "      repeats the demo; it publishes and trains only what is new"
@@ -155,7 +157,7 @@ def list_next_commands(state_dir: Path, specialist: str, figures: dict[str, Any]
     for answer in figures["answers"][:1]:
         yield f"  {to_command(state_dir, 'trace', answer['draft_id'])}"
         yield "      shows which documents, dataset and run are behind an answer"
-    yield f"  {to_command(state_dir, 'evaluations', 'show', short(figures['adapter']['digest']))}"
+    yield f"  {to_command(state_dir, 'adapter', 'show', short(figures['adapter']['digest']))}"
     yield "      shows what was measured, with intervals"
     yield f"  {to_command(state_dir, 'publish', 'PATH')}"
     yield "      publishes documents of your own; docs/publish.md says how a specialist learns from them"

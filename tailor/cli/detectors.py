@@ -1,4 +1,4 @@
-"""`tailor models add-detector`: a model of a hub as one more detector of personal values."""
+"""`tailor model add-detector`: a model of a hub as one more detector of personal values."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ import typer
 from tailor.cli.detector_tables import find_kind, find_labels, must_be_accepted, table
 from tailor.cli.hub_models import HubModel, download, find_model
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.folder_digest import digest_of
 
@@ -19,7 +19,7 @@ COMMIT_SHOWN = 12
 
 
 def add_detector(  # noqa: PLR0917 - options of a command
-    context: typer.Context,
+    session: CommandSession,
     source: Annotated[str, typer.Argument(help="`hub:OWNER/NAME[@REVISION]`; without a revision, the newest commit.")],
     folder: Annotated[Path, typer.Option(help="Where models are stored; anonymization must be able to read it.")],
     name: Annotated[str, typer.Option(help="The detector's name; by default that of the model.")] = "",
@@ -34,7 +34,6 @@ def add_detector(  # noqa: PLR0917 - options of a command
 
     The table has the SHA-256 of the files: anonymization starts with these files only. Pickles and code are not downloaded.
     """
-    session = session_of(context)
     model = find_model(source)
     _check(model, accept_licence, max_gib)
     session.output.notes.print(

@@ -1,4 +1,4 @@
-"""`tailor documents`: the state of published documents, and the way from one to its rows."""
+"""`tailor document`: the state of published documents, and the way from one to its rows."""
 
 from collections.abc import Iterable
 from typing import Annotated
@@ -6,37 +6,28 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
+from tailor.cli.columns import ShownField, columns, emit_list, item_table, show_field
 from tailor.cli.connections import Connections
 from tailor.cli.ids import DOCUMENTS, complete
-from tailor.cli.messages import describe_removed, short_enum, to_dict
-from tailor.cli.output import table
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.messages import describe_removed, to_dict
+from tailor.cli.session import CommandSession
 from tailor.errors import NotFound, Reason
 from tailor.wire import to_labels, to_selection
 
-COLUMNS = ("document", "version", "kind", "format", "characters", "source", "personal values", "state")
-
 OPAQUE = "doc_"
 
-app = typer.Typer(name="documents")
 
-
-@app.callback(invoke_without_command=True)
-def documents(
-    context: typer.Context,
+def list_documents(
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only documents that this specialist learns from.")] = "",
     dataset: Annotated[str, typer.Option(help="List only documents of the dataset with these first digits.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max documents to list.")] = 100,
 ) -> None:
     """Count submissions by state, and list documents and rejections."""
-    if context.invoked_subcommand:
-        return
-    session = session_of(context)
     registry = session.connections.registry
     flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
     request = registry_pb2.ListDocumentsRequest(
@@ -44,12 +35,11 @@ def documents(
     )
     items = first(limit, pages("registry", registry.ListDocuments, request, "documents"))
     document = {"flow": to_dict(flow), "documents": [to_dict(item) for item in items]}
-    session.output.emit(document, lambda console: _print(console, flow, items))
+    emit_list(session, items, COLUMNS, document=document, remarks=lambda console: _print_flow(console, flow))
 
 
-@app.command()
 def show(
-    context: typer.Context,
+    session: CommandSession,
     document: Annotated[
         str, typer.Argument(help="The document's id: Tailor's own (`doc_...`) or its first digits, or yours.")
     ],
@@ -57,9 +47,8 @@ def show(
 ) -> None:
     """Show a document, what became of each submission under your own id, and how to see its rows.
 
-    `tailor rows NAME --document ID` leads back. Only ingestion knows your own id, and it must be given exactly.
+    `tailor dataset rows NAME --document ID` leads back. Only ingestion knows your own id, and it must be given exactly.
     """
-    session = session_of(context)
     if document.startswith(OPAQUE):
         try:
             item, learning = _find_document(session.connections, document, specialist)
@@ -125,11 +114,10 @@ def _print_submissions(
     submissions: Iterable[ingestion_pb2.Submission],
     entry: tuple[registry_pb2.CatalogueDocument, list[str]] | None,
 ) -> None:
-    rows = [
-        (item.submission_id, item.document_id, item.version or "", item.format, _outcome(item, entry))
-        for item in submissions
-    ]
-    console.print(table("", ("submission", "document", "version", "format", "state"), rows))
+    shown = columns(
+        "submission=submission_id", "document=document_id", ("version", lambda item: item.version or ""), "format"
+    )
+    console.print(item_table("", (*shown, ShownField("state", lambda item: _outcome(item, entry))), submissions))
     if entry:
         _print_document(console, *entry)
 
@@ -148,40 +136,54 @@ def _selects(specialist: models_pb2.SpecialistChanged, document: documents_pb2.D
 
 
 def _print_document(console: Console, item: registry_pb2.CatalogueDocument, learning: list[str]) -> None:
-    console.print(table("", COLUMNS, [_row(item)]))
+    console.print(item_table("", COLUMNS, [item]))
     if item.anonymized.removed:
         console.print(f"left out {describe_removed(item.anonymized.removed)}", highlight=False, soft_wrap=True)
     for name in learning:
         console.print(
-            f"rows     tailor rows {name} --document {item.anonymized.document_id}", highlight=False, soft_wrap=True
+            f"rows     tailor dataset rows {name} --document {item.anonymized.document_id}",
+            highlight=False,
+            soft_wrap=True,
         )
     if not learning:
         console.print("No specialist learns from it.")
 
 
-def _print(console: Console, flow: registry_pb2.GetFlowResponse, items: list[registry_pb2.CatalogueDocument]) -> None:
+def _print_flow(console: Console, flow: registry_pb2.GetFlowResponse) -> None:
     console.print(f"ingested {flow.ingested}, anonymised {flow.anonymized}, rejected {sum(flow.rejected.values())}")
     for label, counts in (("rejected", flow.rejected), ("found", flow.findings), ("dead-lettered", flow.dead_lettered)):
         if counts:
             console.print(f"{label}: " + ", ".join(f"{name} {counts[name]}" for name in sorted(counts)))
-    console.print(table("", COLUMNS, [_row(item) for item in items]))
 
 
-def _row(item: registry_pb2.CatalogueDocument) -> tuple[object, ...]:
-    if item.HasField("rejected"):
-        rejected = item.rejected
-        reason = short_enum(documents_pb2.RejectionReason, rejected.reason, "REJECTION_REASON_")
-        state = f"rejected: {reason}. {rejected.hint}"
-        return (rejected.document_id, "", "", rejected.format, "", rejected.labels.source, "", state)
-    passed = item.anonymized
-    uncovered = ", ".join(passed.rules_only_languages)
-    return (
-        passed.document_id,
-        passed.version.sequence,
-        short_enum(common_pb2.Kind, passed.kind, "KIND_"),
-        passed.format,
-        passed.char_count,
-        passed.labels.source,
-        sum(passed.findings.values()),
-        f"anonymised; {uncovered} by rules only" if uncovered else "anonymised",
+def _passed(name: str, path: str = "") -> ShownField:
+    """A field of a document that passed; empty for a rejected one."""
+    return ShownField(name, lambda item: "" if item.HasField("rejected") else show_field(item.anonymized, path or name))
+
+
+def _either(name: str, path: str) -> ShownField:
+    """A field that passed and rejected documents have."""
+    return ShownField(
+        name, lambda item: show_field(item.rejected if item.HasField("rejected") else item.anonymized, path)
     )
+
+
+def _state(item: registry_pb2.CatalogueDocument) -> str:
+    if item.HasField("rejected"):
+        return f"rejected: {show_field(item.rejected, 'reason')}. {item.rejected.hint}"
+    uncovered = ", ".join(item.anonymized.rules_only_languages)
+    return f"anonymised; {uncovered} by rules only" if uncovered else "anonymised"
+
+
+COLUMNS = (
+    _either("document", "document_id"),
+    _passed("version", "version.sequence"),
+    _passed("kind"),
+    _either("format", "format"),
+    _passed("characters", "char_count"),
+    _either("source", "labels.source"),
+    ShownField(
+        "personal values", lambda item: "" if item.HasField("rejected") else sum(item.anonymized.findings.values())
+    ),
+    ShownField("state", _state),
+)

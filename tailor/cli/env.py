@@ -3,27 +3,20 @@
 import shlex
 from typing import TYPE_CHECKING
 
-import typer
-
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from tailor.local.stack import Connection
 
 
-app = typer.Typer()
-
-
-@app.command("env")
-def env(context: typer.Context) -> None:
+def env(session: CommandSession) -> None:
     """Print the embedded stack's addresses and key as shell variables: `eval "$(tailor env)"`.
 
     The key itself is not printed; the shell reads it from its file.
     """
     from tailor.local import stack
 
-    session = session_of(context)
     place = stack.connection(session.connections.state_dir)
     variables = addresses(place) | {"TAILOR_STATE_DIR": str(session.connections.state_dir.resolve())}
     key = f'export TAILOR_API_KEY="$(cat {shlex.quote(str(place.operator_key_file))})"'

@@ -10,10 +10,11 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.adapters import AdapterName
 from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.figures import costs_table, describe, figures_table, print_adapter, print_definition, state_of
+from tailor.cli.columns import item_table
+from tailor.cli.figures import COSTS, describe, figures_table, print_adapter, print_definition, state_of
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.word_diff import Side, diff_words
 
 COMPARE_SECONDS = 60.0
@@ -27,18 +28,14 @@ ModelName = Annotated[
     ),
 ]
 
-app = typer.Typer(name="evaluations", help="Show and compare evaluations.", no_args_is_help=True)
 
-
-@app.command()
 def show(
-    context: typer.Context,
+    session: CommandSession,
     adapter: AdapterName,
     *,
     report: Annotated[bool, typer.Option("--report", help="Also print the stored report, as Markdown.")] = False,
 ) -> None:
     """Show an adapter's newest evaluation: gains, scores and suites with 95 % intervals, costs of answers, goals and the verdict."""
-    session = session_of(context)
     registry = session.connections.registry
     digest = adapter_digest(registry, adapter)
     item = unary("registry", registry.GetAdapter, registry_pb2.GetAdapterRequest(digest=digest)).adapter
@@ -51,7 +48,7 @@ def show(
         console.print(f"[bold]{short(digest)}[/] of {item.adapter.specialist}: {state_of(item.state)}", highlight=False)
         if item.HasField("evaluation"):
             console.print(figures_table(item.evaluation))
-            console.print(costs_table(item.evaluation))
+            console.print(item_table("answers", COSTS, item.evaluation.costs))
             print_definition(console, item.evaluation)
             for name, reason in sorted(item.evaluation.not_measured.items()):
                 console.print(f"not measured: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
@@ -70,9 +67,8 @@ def _describe_progress(answer: evaluation_pb2.GetEvaluationResponse) -> str:
     return f"evaluation {state}{reason}: {answer.rows_done} of {answer.rows_total} rows measured"
 
 
-@app.command()
 def compare(
-    context: typer.Context,
+    session: CommandSession,
     first: ModelName,
     second: ModelName,
     *,
@@ -86,7 +82,6 @@ def compare(
 
     Each model is an adapter's newest evaluation, or another model of it, such as `3f2a9c:few_shot`.
     """
-    session = session_of(context)
     registry = session.connections.registry
     request = evaluation_pb2.CompareEvaluationsRequest(
         first=_model(registry, first),

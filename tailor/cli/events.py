@@ -1,10 +1,8 @@
-"""`tailor events`: the decoded events of any topic as JSON lines, and what could not be handled.
+"""`tailor event`: the decoded events of any topic as JSON lines, and what could not be handled.
 
-`tailor events TOPIC` reads Kafka. `dead`, `replay`, `skip` and `status` are calls of the consuming service and need no Kafka credentials.
+`tailor event read TOPIC` reads Kafka. `dead`, `replay` and `skip` are calls of the consuming service and need no Kafka credentials.
 """
 
-import json
-import sys
 import time
 from collections.abc import Iterator
 from enum import Enum
@@ -15,14 +13,14 @@ import typer
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 from rich.console import Console
-from typer.core import TyperGroup
 
 from tailor.api.events.v1 import operations_pb2
 from tailor.cli.calls import pages, unary
+from tailor.cli.columns import ShownField, emit_list, show_field
 from tailor.cli.connections import SERVICES
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import shows, table
-from tailor.cli.session import session_of
+from tailor.cli.messages import to_dict
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.events.topics import Topic, load_topics
 
@@ -30,26 +28,18 @@ from tailor.events.topics import Topic, load_topics
 REPLAY_SECONDS = 300.0
 MODULES = ("documents", "drafts", "models", "policies")
 
-READ = "read"
-
-
-class EventsGroup(TyperGroup):
-    """`tailor events TOPIC` is `tailor events read TOPIC`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        words = [word for word in args if not word.startswith("-")]
-        if words and words[0] not in self.commands and "--help" not in args:
-            args = [READ, *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(name="events", cls=EventsGroup, no_args_is_help=True, help="Read topics; replay or skip what failed.")
-
 ServiceName = Annotated[str, typer.Argument(help="The service that could not handle or send it, such as `training`.")]
 EventName = Annotated[
-    str, typer.Argument(metavar="EVENT", help="TOPIC/PARTITION/OFFSET, as `tailor events dead` shows it.")
+    str, typer.Argument(metavar="EVENT", help="TOPIC/PARTITION/OFFSET, as `tailor event dead` shows it.")
 ]
-COLUMNS = ("service", "event", "state", "reason", "what to do", "note")
+COLUMNS = (
+    ShownField("service", lambda row: row[0]),
+    ShownField("event", lambda row: row[1].event_id or f"{row[1].topic}/{row[1].partition}/{row[1].offset}"),
+    *(
+        ShownField(name, lambda row, path=path: show_field(row[1], path))  # type: ignore[misc]
+        for name, path in (("state", "state"), ("reason", "reason"), ("what to do", "message"), ("note", "note"))
+    ),
+)
 
 
 class Zone(Enum):
@@ -59,9 +49,8 @@ class Zone(Enum):
     VALUES = "values"
 
 
-@app.command(READ)
-def events(
-    context: typer.Context,
+def read(
+    session: CommandSession,
     topic: Annotated[str, typer.Argument(help="A topic, such as `document.anonymized.v1`.")],
     *,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="Start with the oldest event.")] = False,
@@ -76,25 +65,21 @@ def events(
     """Print the decoded events of a topic, one JSON object per line."""
     from tailor.cli.reader import Start, TopicReader
 
-    session = session_of(context)
     entry = find_topic(topic)
     zone = Zone.VALUES if raw else Zone.SIZES
     start = Start.BEGINNING if from_beginning else Start.END
     with TopicReader(session.connections.kafka_reader(), [topic], start) as reader:
         for record in _records(reader.poll, maximum, idle_seconds):
-            sys.stdout.write(json.dumps(to_line(entry, record, zone), ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+            session.output.emit_each(to_line(entry, record, zone))
 
 
-@app.command()
 def dead(
-    context: typer.Context,
+    session: CommandSession,
     service: Annotated[str, typer.Option(help="Only this service; by default all that answer.")] = "",
     *,
     everything: Annotated[bool, typer.Option("--all", help="Also those that were replayed or skipped.")] = False,
 ) -> None:
     """List the events that services could not handle, or could not send."""
-    session = session_of(context)
     rows, silent = [], {}
     for name in [service] if service else SERVICES:
         request = operations_pb2.ListDeadLettersRequest(include_closed=everything)
@@ -106,48 +91,32 @@ def dead(
                 raise
             silent[name] = str(error.reason)
     document = {"dead_letters": [{"service": name} | to_dict(letter) for name, letter in rows], "no_answer": silent}
-    session.output.emit(document, lambda console: _print_letters(console, rows, silent))
+
+    def name_silent(console: Console) -> None:
+        for name, reason in silent.items():
+            console.print(f"{name} did not answer ({reason}).", highlight=False)
+
+    emit_list(session, rows, COLUMNS, document=document, empty="No dead letters.", remarks=name_silent)
 
 
-@app.command()
-def replay(context: typer.Context, service: ServiceName, event: EventName) -> None:
+def replay(session: CommandSession, service: ServiceName, event: EventName) -> None:
     """Have a service handle a dead letter's event again, after its cause is mended; or send an unsent event (EVENT is its id) again."""
-    session = session_of(context)
     request = operations_pb2.ReplayDeadLetterRequest(**_place(event) if "/" in event else {"event_id": event})
     answer = unary(service, session.connections.events(service).ReplayDeadLetter, request, REPLAY_SECONDS)
     done = "The event was handled." if "/" in event else "The event is in the outbox again."
     session.output.emit(to_dict(answer), shows(done))
 
 
-@app.command()
 def skip(
-    context: typer.Context,
+    session: CommandSession,
     service: ServiceName,
     event: EventName,
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")],
 ) -> None:
     """Have a service move past one event for good, also if it fails on it again and again."""
-    session = session_of(context)
     request = operations_pb2.SkipEventRequest(**_place(event), reason=reason)
     answer = unary(service, session.connections.events(service).SkipEvent, request, REPLAY_SECONDS)
     session.output.emit(to_dict(answer), shows(f"{service} moves past {event}."))
-
-
-def _print_letters(console: Console, rows: list[tuple[str, operations_pb2.DeadLetter]], silent: dict[str, str]) -> None:
-    cells = [
-        (
-            name,
-            letter.event_id or f"{letter.topic}/{letter.partition}/{letter.offset}",
-            short_enum(operations_pb2.DeadLetterState, letter.state, "DEAD_LETTER_STATE_"),
-            letter.reason,
-            letter.message,
-            letter.note,
-        )
-        for name, letter in rows
-    ]
-    console.print(table("", COLUMNS, cells) if cells else "No dead letters.")
-    for name, reason in silent.items():
-        console.print(f"{name} did not answer ({reason}).", highlight=False)
 
 
 def _place(event: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.cli.columns import columns
 from tailor.cli.messages import short_enum
 from tailor.cli.output import short, table
 
@@ -77,27 +78,21 @@ def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
     return table(title, ("metric", "gain over", *models, "rows"), rows)
 
 
-def costs_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
-    """A row per model: what its answers took, and the price of 1,000."""
-    columns = ("model", "answers", "median", "95 % within", "prompt tokens", "answer tokens", "per 1,000")
-    rows = [
-        (
-            cost.model,
-            cost.answers,
-            f"{cost.median_seconds:.2f} s",
-            f"{cost.p95_seconds:.2f} s",
-            f"{cost.prompt_tokens:.0f}",
-            f"{cost.answer_tokens:.0f}",
-            describe_price(cost),
-        )
-        for cost in evaluation.costs
-    ]
-    return table("answers", columns, rows)
-
-
 def describe_price(cost: models_pb2.ModelCost) -> str:
     """The price of 1,000 answers with its currency; empty without one."""
     return f"{cost.price_per_1000:.2f} {cost.currency}" if cost.HasField("price_per_1000") else ""
+
+
+# What the answers of a model took, and the price of 1,000.
+COSTS = columns(
+    "model",
+    "answers",
+    ("median", lambda cost: f"{cost.median_seconds:.2f} s"),
+    ("95 % within", lambda cost: f"{cost.p95_seconds:.2f} s"),
+    ("prompt tokens", lambda cost: f"{cost.prompt_tokens:.0f}"),
+    ("answer tokens", lambda cost: f"{cost.answer_tokens:.0f}"),
+    ("per 1,000", describe_price),
+)
 
 
 def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:

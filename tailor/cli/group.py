@@ -8,9 +8,8 @@ from typer.core import TyperGroup
 from tailor.cli.output import print_error
 from tailor.errors import TailorError
 
-FLAGS = ("--json",)
-VALUED = ("--state-dir", "--api-key")
-EPILOG = "`--json`, `--state-dir` and `--api-key` may come anywhere; `tailor --help` lists all global options."
+VALUED = ("--output", "-o", "--state-dir", "--api-key")
+EPILOG = "`--output`, `--state-dir` and `--api-key` may come anywhere; `tailor --help` lists all global options."
 
 
 class RootGroup(TyperGroup):
@@ -42,7 +41,7 @@ def hoist(args: list[str]) -> list[str]:
     rest: list[str] = []
     words = iter(args[:end])
     for word in words:
-        if word in FLAGS or word.startswith(tuple(f"{name}=" for name in VALUED)):
+        if word.startswith(tuple(f"{name}=" for name in VALUED)):
             front.append(word)
         elif word in VALUED:
             front += [word, *([value] if (value := next(words, None)) is not None else [])]

@@ -1,23 +1,16 @@
-"""Downloads a dataset from a hub as Parquet. `HF_ENDPOINT` names another hub, `HF_TOKEN` gives access to private data."""
+"""Downloads a dataset from a hub as Parquet."""
 
 import json
-import os
 import re
-import shutil
-import urllib.error
-import urllib.parse
-import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from tailor.cli.hub_files import download_file, hub_address, open_url, status_of
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
 
 PREFIX = "hub:"
 NAME = re.compile(r"hub:(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<split>[\w.-]+))?")
-HUB = "https://huggingface.co"
-TIMEOUT_SECONDS = 60
-COPY_BYTES = 1024 * 1024
 
 
 def download(source: str, folder: Path) -> list[Path]:
@@ -28,11 +21,10 @@ def download(source: str, folder: Path) -> list[Path]:
     match = NAME.fullmatch(source)
     if match is None:
         raise InvalidArgument(Reason.INVALID_SOURCE, "hub: needs OWNER/NAME, optionally with :SPLIT.")
-    hub = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
     try:
-        with _open(f"{hub}/api/datasets/{match['repo']}/parquet") as response:
+        with open_url(f"{hub_address()}/api/datasets/{match['repo']}/parquet") as response:
             urls = _find_urls(json.load(response), match["split"] or "train", source)
-        return [_download(url, folder / f"{number:05d}.parquet") for number, url in enumerate(urls)]
+        return [download_file(url, folder / f"{number:05d}.parquet") for number, url in enumerate(urls)]
     except (OSError, HTTPException, ValueError) as error:
         raise _to_error(error, source) from None
 
@@ -47,25 +39,8 @@ def _find_urls(listing: Any, split: str, source: str) -> list[str]:
     raise NotFound(Reason.UNKNOWN_DATASET, f"{source} has no split {split}. It has: {', '.join(known) or 'none'}.")
 
 
-def _open(url: str) -> Any:
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise InvalidArgument(Reason.INVALID_SOURCE, "The hub names a file that is not on the web.")
-    request = urllib.request.Request(url)  # noqa: S310 - only http and https
-    if token := os.environ.get("HF_TOKEN"):
-        # A redirect may lead to another host, which must not get the token.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-    return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310 - only http and https  # nosec B310
-
-
-def _download(url: str, path: Path) -> Path:
-    with _open(url) as response, path.open("wb") as file:
-        shutil.copyfileobj(response, file, COPY_BYTES)
-    return path
-
-
 def _to_error(error: Exception, source: str) -> TailorError:
-    status = error.code if isinstance(error, urllib.error.HTTPError) else 0
-    if status in (401, 403, 404):
+    if status_of(error) in (401, 403, 404):
         return NotFound(
             Reason.UNKNOWN_DATASET, f"The hub does not show {source} as Parquet. Private data needs HF_TOKEN."
         )

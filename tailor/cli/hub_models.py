@@ -1,24 +1,18 @@
-"""Downloads a detector's model from a hub at one commit. `HF_ENDPOINT` names another hub, `HF_TOKEN` gives access to private models."""
+"""Downloads a detector's model from a hub at one commit."""
 
 import json
-import os
 import re
-import shutil
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from tailor.cli.hub_files import download_file, hub_address, open_url, status_of
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unavailable
 
 NAME = re.compile(r"hub:(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]{1,200}))?")
-HUB = "https://huggingface.co"
-TIMEOUT_SECONDS = 60
-COPY_BYTES = 1 << 20
 MAX_LISTING_BYTES = 8 << 20
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Files of a token classifier or GLiNER. Subfolders have other formats; code is never downloaded.
@@ -56,7 +50,7 @@ def find_model(source: str) -> HubModel:
     repo = match["repo"]
     revision = urllib.parse.quote(match["revision"] or "main", safe="")
     try:
-        with _open(f"{_hub()}/api/models/{repo}/revision/{revision}?blobs=true") as response:
+        with open_url(f"{hub_address()}/api/models/{repo}/revision/{revision}?blobs=true") as response:
             listing = json.loads(response.read(MAX_LISTING_BYTES))
         model = _model(repo, listing)
     except (OSError, HTTPException, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -73,11 +67,7 @@ def download(model: HubModel, folder: Path) -> None:
     """Download the model's files into an empty folder. Blocks. Raises Unavailable (HUB_UNAVAILABLE)."""
     try:
         for name in sorted(model.files):
-            with (
-                _open(f"{_hub()}/{model.repo}/resolve/{model.commit}/{name}") as response,
-                (folder / name).open("wb") as file,
-            ):
-                shutil.copyfileobj(response, file, COPY_BYTES)
+            download_file(f"{hub_address()}/{model.repo}/resolve/{model.commit}/{name}", folder / name)
             if (folder / name).stat().st_size != model.files[name]:
                 raise OSError(f"{name} is incomplete")
     except (OSError, HTTPException, ValueError) as error:
@@ -103,22 +93,8 @@ def _licence(listing: Any) -> str:
     return ", ".join(known)[:200] or UNKNOWN
 
 
-def _hub() -> str:
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
-
-
-def _open(url: str) -> Any:
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise InvalidArgument(Reason.INVALID_SOURCE, "HF_ENDPOINT must be an address on the web.")
-    request = urllib.request.Request(url)  # noqa: S310 - only http and https
-    if token := os.environ.get("HF_TOKEN"):
-        # A redirect may lead to another host, which must not get the token.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
-    return urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)  # noqa: S310 - only http and https  # nosec B310
-
-
 def _to_error(error: Exception, source: str) -> TailorError:
-    status = error.code if isinstance(error, urllib.error.HTTPError) else 0
+    status = status_of(error)
     if status in (401, 403):
         return InvalidArgument(
             Reason.MODEL_IS_GATED,

@@ -126,17 +126,17 @@ def _drafts(connections: Connections, params: dict[str, Any], start: str) -> lis
     return [unary("registry", connections.registry.Trace, request).draft.draft_id]
 
 
-RUNS = IdKind("run_", "run", Reason.UNKNOWN_RUN, "tailor runs list")
-SYNTHESES = IdKind("syn_", "synthesis", Reason.UNKNOWN_SYNTHESIS, "tailor syntheses")
-SAMPLES = IdKind("row_", "row", Reason.UNKNOWN_SAMPLE, "tailor syntheses samples ID")
-KEYS = IdKind("key_", "key", Reason.UNKNOWN_KEY, "tailor keys list", 16)
-PEOPLE = IdKind("per_", "person", Reason.UNKNOWN_PERSON, "tailor people list", 16)
-REPLAYS = IdKind("rpl_", "replay", Reason.UNKNOWN_REPLAY, "tailor policy replays")
-ERASURES = IdKind("ers_", "erasure", Reason.UNKNOWN_ERASURE, "tailor erasures")
+RUNS = IdKind("run_", "run", Reason.UNKNOWN_RUN, "tailor run list")
+SYNTHESES = IdKind("syn_", "synthesis", Reason.UNKNOWN_SYNTHESIS, "tailor synthesis list")
+SAMPLES = IdKind("row_", "row", Reason.UNKNOWN_SAMPLE, "tailor synthesis samples ID")
+KEYS = IdKind("key_", "key", Reason.UNKNOWN_KEY, "tailor key list", 16)
+PEOPLE = IdKind("per_", "person", Reason.UNKNOWN_PERSON, "tailor person list", 16)
+REPLAYS = IdKind("rpl_", "replay", Reason.UNKNOWN_REPLAY, "tailor replay list")
+ERASURES = IdKind("ers_", "erasure", Reason.UNKNOWN_ERASURE, "tailor erasure list")
 PASSAGES = IdKind("psg_", "waiting passage", Reason.UNKNOWN_PASSAGE, "tailor review next")
-DRAFTS = IdKind("drf_", "draft", Reason.UNKNOWN_DRAFT, "tailor feedback SPECIALIST")
-DOCUMENTS = IdKind("doc_", "anonymised document", Reason.UNKNOWN_DOCUMENT, "tailor documents")
-ERASED_DOCUMENTS = IdKind("doc_", "erased document", Reason.UNKNOWN_DOCUMENT, "tailor erasures ID")
+DRAFTS = IdKind("drf_", "draft", Reason.UNKNOWN_DRAFT, "tailor specialist feedback SPECIALIST")
+DOCUMENTS = IdKind("doc_", "anonymised document", Reason.UNKNOWN_DOCUMENT, "tailor document list")
+ERASED_DOCUMENTS = IdKind("doc_", "erased document", Reason.UNKNOWN_DOCUMENT, "tailor erasure show ID")
 
 # The callbacks of arguments and options.
 run_id = _completes(

@@ -1,4 +1,4 @@
-"""`tailor datasets import`, `imports` and `forget-import`: chat data from elsewhere."""
+"""`tailor dataset import`, `imports` and `forget-import`: chat data from elsewhere."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -10,10 +10,11 @@ import typer
 from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc
 from tailor.cli.calls import calling, unary
 from tailor.cli.chat_files import Chat, check_files, read_chats
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.hub_data import PREFIX, download
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
-from tailor.cli.session import session_of
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 from tailor.cli.story import wait_out_errors
 from tailor.errors import TailorError
 
@@ -22,13 +23,11 @@ IMPORT_SECONDS = 12 * 3600.0
 CHUNK_ROWS = 500
 CHUNK_CHARS = 1_000_000
 NOTE_ROWS = 5_000
-COLUMNS = ("import", "licence", "share", "rows", "rejected", "source", "specialists", "state")
-
 Note = Callable[[str], None]
 
 
-def import_dataset(
-    context: typer.Context,
+def import_(
+    session: CommandSession,
     source: Annotated[str, typer.Argument(help="FILE.jsonl, FILE.parquet, or hub:OWNER/NAME[:SPLIT].")],
     *,
     name: Annotated[str, typer.Option(help="Its name, which `rows.replay` of a specialist uses.")],
@@ -42,7 +41,6 @@ def import_dataset(
 
     A row has `messages` as in OpenAI's chats, or `prompt` and `answer`. Repeat the command after an interruption: it goes on where it was.
     """
-    session = session_of(context)
     header = imports_pb2.ImportHeader(name=name, licence=licence, share_percent=share, specialists=specialist or ())
     with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
         paths = download(source, Path(folder)) if source.startswith(PREFIX) else [Path(source)]
@@ -59,29 +57,14 @@ def import_dataset(
     session.output.emit(to_dict(answer), shows(text))
 
 
-def list_imports(context: typer.Context) -> None:
+def imports(session: CommandSession) -> None:
     """List imports with licences, shares and rows."""
-    session = session_of(context)
     answer = unary("synthetic", session.connections.imports.ListImports, imports_pb2.ListImportsRequest())
-    rows = [
-        (
-            item.name,
-            item.licence,
-            f"{item.share_percent} %",
-            f"{item.rows:,}",
-            _rejected(item),
-            item.source,
-            ", ".join(item.specialists) or "all",
-            "finished" if item.sha256 else "not finished; repeat the import",
-        )
-        for item in answer.imports
-    ]
-    session.output.emit(to_dict(answer), shows(table("", COLUMNS, rows)))
+    emit_items(session, "imports", answer.imports, COLUMNS)
 
 
-def forget_import(context: typer.Context, name: Annotated[str, typer.Argument(help="The import's name.")]) -> None:
+def forget_import(session: CommandSession, name: Annotated[str, typer.Argument(help="The import's name.")]) -> None:
     """Delete an import. Datasets that exist keep its rows until the next build."""
-    session = session_of(context)
     request = imports_pb2.ForgetImportRequest(name=name)
     answer = unary("synthetic", session.connections.imports.ForgetImport, request)
     session.output.emit(to_dict(answer), shows(f"{name} is forgotten."))
@@ -141,3 +124,15 @@ def chunks(chats: Iterable[Chat]) -> Iterator[imports_pb2.ImportChunk]:
 
 def _rejected(item: imports_pb2.DatasetImport) -> str:
     return ", ".join(f"{reason.replace('_', ' ')} {item.rejected[reason]:,}" for reason in sorted(item.rejected))
+
+
+COLUMNS = columns(
+    "import=name",
+    "licence",
+    ("share", lambda item: f"{item.share_percent} %"),
+    ("rows", lambda item: f"{item.rows:,}"),
+    ("rejected", _rejected),
+    "source",
+    ("specialists", lambda item: ", ".join(item.specialists) or "all"),
+    ("state", lambda item: "finished" if item.sha256 else "not finished; repeat the import"),
+)

@@ -1,4 +1,4 @@
-"""`tailor keys`: API keys."""
+"""`tailor key`: API keys."""
 
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -12,11 +12,10 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli import ids
 from tailor.cli.calls import pages, unary
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import shows, table
-from tailor.cli.session import session_of
-
-app = typer.Typer(name="keys", help="Create, list and revoke API keys.", no_args_is_help=True)
+from tailor.cli.columns import columns, emit_items, show_field
+from tailor.cli.messages import to_dict
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 
 
 class KeyRole(Enum):
@@ -29,9 +28,8 @@ class KeyRole(Enum):
     DATA_PROTECTION = "data-protection"
 
 
-@app.command()
 def create(  # noqa: PLR0917 - options of a command
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     role: Annotated[KeyRole, typer.Option(help="The role of the key's holder.")] = KeyRole.CALLER,
     specialist: Annotated[
@@ -47,7 +45,6 @@ def create(  # noqa: PLR0917 - options of a command
     days: Annotated[int | None, typer.Option(min=1, help="Days until the key expires; by default, never.")] = None,
 ) -> None:
     """Create a key. Its secret is shown only once."""
-    session = session_of(context)
     request = registry_pb2.CreateKeyRequest(
         name=name,
         role=common_pb2.Role.Value(f"ROLE_{role.name}"),
@@ -68,37 +65,31 @@ def create(  # noqa: PLR0917 - options of a command
     session.output.emit(to_dict(answer), render)
 
 
-@app.command("list")
-def list_keys(context: typer.Context) -> None:
+def list_keys(session: CommandSession) -> None:
     """List keys without their secrets, newest first."""
-    session = session_of(context)
     registry = session.connections.registry
     items = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
-    columns = ("key", "name", "role", "specialists", "methods", "calls per minute", "state", "expires", "created by")
-    rows = [
-        (
-            key.key_id,
-            key.name,
-            short_enum(common_pb2.Role, key.role, "ROLE_"),
-            ", ".join(key.specialists) or "all",
-            ", ".join(method.rpartition(".")[2] for method in key.methods) or "all",
-            key.calls_per_minute or "no limit",
-            "revoked" if key.revoked else "",
-            key.expire_time.ToJsonString() if key.HasField("expire_time") else "never",
-            key.created_by or "unknown",
-        )
-        for key in items
-    ]
-    session.output.emit({"keys": [to_dict(key) for key in items]}, shows(table("", columns, rows)))
+    emit_items(session, "keys", items, COLUMNS)
 
 
-@app.command()
+COLUMNS = columns(
+    "key=key_id",
+    "name",
+    "role",
+    ("specialists", lambda key: ", ".join(key.specialists) or "all"),
+    ("methods", lambda key: ", ".join(method.rpartition(".")[2] for method in key.methods) or "all"),
+    ("calls per minute", lambda key: key.calls_per_minute or "no limit"),
+    ("state", lambda key: "revoked" if key.revoked else ""),
+    ("expires", lambda key: show_field(key, "expire_time") or "never"),
+    ("created by", lambda key: key.created_by or "unknown"),
+)
+
+
 def revoke(
-    context: typer.Context,
+    session: CommandSession,
     key: Annotated[str, typer.Argument(help="The key's id, or its first digits.", callback=ids.key_id)],
 ) -> None:
     """Revoke a key. Every service refuses it within seconds."""
-    session = session_of(context)
     answer = unary("registry", session.connections.registry.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key))
     session.output.emit(to_dict(answer), shows(f"{answer.key.key_id} is revoked."))
 

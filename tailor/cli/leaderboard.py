@@ -1,4 +1,4 @@
-"""`tailor leaderboard`: a specialist's adapters and prompts by their scores."""
+"""`tailor specialist leaderboard`: a specialist's adapters and prompts by their scores."""
 
 from typing import Annotated
 
@@ -8,19 +8,17 @@ from rich.console import Console
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.adapters import SpecialistName
 from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.figures import describe, describe_price, state_of
+from tailor.cli.columns import ShownField, columns, emit_list, show_field
+from tailor.cli.figures import describe, describe_price
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
+from tailor.cli.whole_words import Digest
 
 UNTUNED = ("base", "few_shot", "prompt")
 
-app = typer.Typer()
 
-
-@app.command()
 def leaderboard(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     metric: Annotated[str, typer.Option(help="Rank by this metric; by default, the gate's primary one.")] = "",
     pin: Annotated[
@@ -32,7 +30,6 @@ def leaderboard(
 
     Ranks are separate for each dataset, because scores on different rows cannot be compared.
     """
-    session = session_of(context)
     registry = session.connections.registry
     for entry, pinned in ((pin, True), (unpin, False)):
         if entry:
@@ -43,7 +40,14 @@ def leaderboard(
         registry.GetLeaderboard,
         registry_pb2.GetLeaderboardRequest(specialist=specialist, metric=metric),
     )
-    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
+    shown = list_columns(answer.metric)
+    emit_list(
+        session,
+        answer.entries,
+        shown,
+        document=to_dict(answer),
+        remarks=lambda console: _print_remarks(console, answer),
+    )
 
 
 def _entry(registry: registry_pb2_grpc.RegistryServiceStub, entry: str) -> str:
@@ -51,11 +55,8 @@ def _entry(registry: registry_pb2_grpc.RegistryServiceStub, entry: str) -> str:
     return entry if entry in UNTUNED or entry.startswith("external:") else adapter_digest(registry, entry)
 
 
-def _print(console: Console, answer: registry_pb2.GetLeaderboardResponse) -> None:
-    better = "lower is better" if answer.lower_is_better else "higher is better"
-    columns = ("", "rank", "model", "state", answer.metric, "gain over base", "median", "per 1,000", "rows", "dataset")
-    rows = [_row(entry, answer.metric) for entry in answer.entries]
-    console.print(table(f"by {answer.metric} ({better}), 95 % intervals", columns, rows))
+def _print_remarks(console: Console, answer: registry_pb2.GetLeaderboardResponse) -> None:
+    console.print(f"By {answer.metric}: {'lower' if answer.lower_is_better else 'higher'} is better. 95 % intervals.")
     if len({entry.dataset_digest for entry in answer.entries}) > 1:
         console.print("Scores on different datasets cannot be compared; each dataset has its own ranks.")
     if answer.not_evaluated:
@@ -64,16 +65,17 @@ def _print(console: Console, answer: registry_pb2.GetLeaderboardResponse) -> Non
         console.print(f"Not shown: {answer.left_out} older adapters.")
 
 
-def _row(entry: registry_pb2.LeaderboardEntry, metric: str) -> tuple[object, ...]:
-    return (
-        "pinned" if entry.pinned else "",
-        entry.rank or "-",
-        short(entry.adapter_digest) if entry.adapter_digest else entry.model,
-        state_of(entry.state) if entry.state else "",
-        describe(entry.scores[metric]) if metric in entry.scores else "not measured",
-        describe(entry.gains[metric], "+") if metric in entry.gains else "",
-        f"{entry.cost.median_seconds:.2f} s" if entry.HasField("cost") else "",
-        describe_price(entry.cost),
-        entry.rows,
-        short(entry.dataset_digest),
+def list_columns(metric: str) -> tuple[ShownField, ...]:
+    """The columns of a ranking by a metric."""
+    return columns(
+        ("", lambda entry: "pinned" if entry.pinned else ""),
+        ("rank", lambda entry: entry.rank or "-"),
+        ("model", lambda entry: Digest(entry.adapter_digest) if entry.adapter_digest else entry.model),
+        ("state", lambda entry: show_field(entry, "state") if entry.state else ""),
+        (metric, lambda entry: describe(entry.scores[metric]) if metric in entry.scores else "not measured"),
+        ("gain over base", lambda entry: describe(entry.gains[metric], "+") if metric in entry.gains else ""),
+        ("median", lambda entry: f"{entry.cost.median_seconds:.2f} s" if entry.HasField("cost") else ""),
+        ("per 1,000", lambda entry: describe_price(entry.cost)),
+        "rows",
+        "dataset=dataset_digest",
     )

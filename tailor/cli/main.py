@@ -6,50 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from tailor.cli import (
-    adapters,
-    agreement,
-    anonymize,
-    approvals,
-    ask,
-    audit,
-    bill,
-    build,
-    canary,
-    datasets,
-    demo,
-    documents,
-    env,
-    erase,
-    evaluations,
-    events,
-    feedback,
-    guidelines,
-    keys,
-    leaderboard,
-    models,
-    origins,
-    outcomes,
-    panel,
-    people,
-    planted_secrets,
-    policy,
-    publish,
-    report,
-    review,
-    rows,
-    runs,
-    specialists,
-    stack,
-    subject,
-    syntheses,
-    trace,
-    verify_objects,
-)
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.group import RootGroup
-from tailor.cli.output import JsonOutput, TextOutput
+from tailor.cli.output import Output, OutputFormat
 from tailor.cli.session import CommandSession
+from tailor.cli.tree import add_commands
 
 ADDRESSES = "Addresses"
 
@@ -60,51 +21,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
-# Each module has one `app`. If it has a name, its commands form a group; otherwise they stand at the top level.
-for module in (
-    stack,
-    env,
-    publish,
-    specialists,
-    documents,
-    audit,
-    verify_objects,
-    erase,
-    subject,
-    anonymize,
-    policy,
-    review,
-    datasets,
-    syntheses,
-    build,
-    rows,
-    origins,
-    runs,
-    adapters,
-    approvals,
-    leaderboard,
-    evaluations,
-    canary,
-    ask,
-    trace,
-    feedback,
-    outcomes,
-    bill,
-    report,
-    agreement,
-    panel,
-    guidelines,
-    events,
-    keys,
-    people,
-    models,
-    planted_secrets,
-    demo,
-):
-    app.add_typer(module.app)
+add_commands(app)
 
 
 def _address(service: str) -> Any:
@@ -127,10 +46,14 @@ def _print_version(is_wanted: bool) -> None:
 def root(
     context: typer.Context,
     *,
-    as_json: Annotated[
-        bool,
-        typer.Option("--json", help="Write one JSON document to standard output; everything else to standard error."),
-    ] = False,
+    output: Annotated[
+        OutputFormat,
+        typer.Option(
+            "--output",
+            "-o",
+            help="`json` and `yaml` write one document to standard output; progress goes to standard error in any case.",
+        ),
+    ] = OutputFormat.TABLE,
     state_dir: Annotated[
         Path,
         typer.Option(
@@ -193,7 +116,7 @@ def root(
     }
     connections = Connections(Endpoints(state_dir, api_key, addresses, kafka, tls_ca_file, kafka_user_files))
     context.call_on_close(connections.close)
-    context.obj = CommandSession(JsonOutput() if as_json else TextOutput(), connections)
+    context.obj = CommandSession(Output(output), connections)
 
 
 if __name__ == "__main__":

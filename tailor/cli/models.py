@@ -1,4 +1,4 @@
-"""`tailor models`: the bases that adapters are trained on, and models of detectors."""
+"""`tailor model`: the bases that adapters are trained on, and models of detectors."""
 
 from typing import Annotated
 
@@ -6,19 +6,15 @@ import typer
 
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import calling, unary
-from tailor.cli.detectors import add_detector
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, shows, table
-from tailor.cli.session import session_of
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 from tailor.errors import Reason, Unavailable
 
-app = typer.Typer(name="models", help="Add and list bases; add detectors of personal values.", no_args_is_help=True)
-app.command("add-detector")(add_detector)
 
-
-@app.command()
 def add(
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="The name for the base.")],
     source: Annotated[
         str,
@@ -30,9 +26,8 @@ def add(
 ) -> None:
     """Fetch a base and store it as bf16 safetensors. Pickles and code are refused.
 
-    Only this command, `models add-detector` and `datasets import` contact a hub.
+    Only this command, `model add-detector` and `dataset import` contact a hub.
     """
-    session = session_of(context)
     base = None
     request = training_pb2.AddBaseRequest(name=name, source=source)
     with calling("training", request.DESCRIPTOR.full_name):
@@ -52,20 +47,16 @@ def add(
     session.output.emit(to_dict(base), shows(f"Base {base.name} is stored, {base.size_bytes / 1e6:.0f} MB, {terms}."))
 
 
-@app.command("list")
-def list_bases(context: typer.Context) -> None:
+def list_bases(session: CommandSession) -> None:
     """List the stored bases."""
-    session = session_of(context)
     answer = unary("training", session.connections.training.ListBases, training_pb2.ListBasesRequest())
-    rows = [
-        (
-            base.name,
-            f"{base.parameters / 1e6:.0f} M",
-            f"{base.size_bytes / 1e6:.0f} MB",
-            base.licence,
-            short(base.digest),
-        )
-        for base in answer.bases
-    ]
-    columns = ("base", "parameters", "size", "licence", "digest")
-    session.output.emit(to_dict(answer), shows(table("", columns, rows)))
+    emit_items(session, "bases", answer.bases, COLUMNS)
+
+
+COLUMNS = columns(
+    "base=name",
+    ("parameters", lambda base: f"{base.parameters / 1e6:.0f} M"),
+    ("size", lambda base: f"{base.size_bytes / 1e6:.0f} MB"),
+    "licence",
+    "digest",
+)

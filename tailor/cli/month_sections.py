@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from html import escape
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import outcomes_pb2, registry_pb2, reports_pb2
 from tailor.cli.bill import COLUMNS as BILL_COLUMNS
-from tailor.cli.bill import describe_totals, list_rows
+from tailor.cli.bill import describe_totals
+from tailor.cli.columns import cells, headings
 from tailor.cli.figures import decision_of, describe, describe_decision
+from tailor.cli.markdown import list_table_lines, on_one_line
 from tailor.cli.outcomes import COLUMNS as OUTCOME_COLUMNS
-from tailor.cli.outcomes import WEEK_COLUMNS, list_cells, list_counts
+from tailor.cli.outcomes import WEEK_COLUMNS
 from tailor.cli.output import short
 from tailor.wire import to_datetime
 
@@ -62,20 +63,10 @@ def to_markdown(title: str, sections: Sequence[ReportSection]) -> str:
     """The report as Markdown."""
     lines = [f"# {title}"]
     for section in sections:
-        lines += ["", f"## {section.title}", "", *(f"- {_one_line(sentence)}" for sentence in section.sentences)]
+        lines += ["", f"## {section.title}", "", *(f"- {on_one_line(sentence)}" for sentence in section.sentences)]
         if section.rows:
-            lines += ["", *_table(section)]
+            lines += ["", *list_table_lines(section.columns, section.rows)]
     return "\n".join(lines) + "\n"
-
-
-def _table(section: ReportSection) -> Iterator[str]:
-    for cells in (section.columns, ["---"] * len(section.columns), *section.rows):
-        yield f"| {' | '.join(map(_one_line, cells))} |"
-
-
-def _one_line(text: str) -> str:
-    """Text that neither ends a line of Markdown nor a cell, and is not read as HTML."""
-    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
 def _quality(figures: MonthFigures) -> ReportSection:
@@ -105,8 +96,8 @@ def _outcomes(answer: outcomes_pb2.GetOutcomesResponse) -> ReportSection:
     if not answer.generations:
         return ReportSection("Outcomes", ["No outcomes were reported."])
     sentences = ["Medians of the month with 95 % intervals, next to the whole baseline: work without a draft."]
-    rows = [list_cells(item) for item in answer.generations]
-    return ReportSection("Outcomes", sentences, OUTCOME_COLUMNS, rows)
+    shown = cells(OUTCOME_COLUMNS, answer.generations)
+    return ReportSection("Outcomes", sentences, headings(OUTCOME_COLUMNS), shown)
 
 
 def _published(figures: MonthFigures) -> ReportSection:
@@ -119,13 +110,13 @@ def _published(figures: MonthFigures) -> ReportSection:
     if not weeks:
         return ReportSection("Published", ["Nothing was published in the weeks of this month."])
     sentences = ["Documents that passed the barrier, by the Monday (UTC) of their week."]
-    return ReportSection("Published", sentences, WEEK_COLUMNS, [list_counts(week) for week in weeks])
+    return ReportSection("Published", sentences, headings(WEEK_COLUMNS), cells(WEEK_COLUMNS, weeks))
 
 
 def _cost(ledger: reports_pb2.GetLedgerResponse) -> ReportSection:
     if not ledger.lines:
         return ReportSection("Cost", ["Nothing was used.", *describe_totals(ledger)])
-    return ReportSection("Cost", describe_totals(ledger), BILL_COLUMNS, list_rows(ledger.lines))
+    return ReportSection("Cost", describe_totals(ledger), headings(BILL_COLUMNS), cells(BILL_COLUMNS, ledger.lines))
 
 
 def _changes(figures: MonthFigures) -> ReportSection:

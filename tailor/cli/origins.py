@@ -1,4 +1,4 @@
-"""`tailor origins`: where a specialist's documents come from, and what waits until somebody has looked at it."""
+"""`tailor specialist origins` and `admit`: where a specialist's documents come from, and what waits until somebody has looked at it."""
 
 from typing import Annotated
 
@@ -7,10 +7,9 @@ from rich.console import Console
 
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, emit_list, moment
 from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import table
-from tailor.cli.policy_views import moment
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 
 # Lists are counted when they are asked for, over all documents.
 LIST_SECONDS = 60.0
@@ -18,44 +17,24 @@ KINDS = {"source": "documents and deliverables", "examples": "examples", "tests"
 
 SpecialistName = Annotated[str, typer.Argument(help="The specialist's name.")]
 
-app = typer.Typer(
-    name="origins",
-    help="The sources of a specialist's documents, and the publishers of its examples and golden documents: new ones wait for a look.",
-    no_args_is_help=True,
-)
 
-
-@app.command("list")
-def list_origins(context: typer.Context, specialist: SpecialistName) -> None:
+def origins(session: CommandSession, specialist: SpecialistName) -> None:
     """List where a specialist's documents come from; what waits for a look stands first.
 
-    `tailor rows SPECIALIST --new` shows rows that the new documents would give.
+    `tailor dataset rows SPECIALIST --new` shows rows that the new documents would give.
     """
-    session = session_of(context)
     answer = _list(session, specialist)
-    rows = [
-        (
-            _kind_of(origin),
-            origin.name or "(none)",
-            origin.documents,
-            ", ".join(origin.publishers),
-            _describe_state(origin),
-        )
-        for origin in answer.origins
-    ]
-    columns = ("kind", "name", "documents", "published by", "admitted")
 
-    def render(console: Console) -> None:
-        console.print(table("", columns, rows) if rows else "The specialist selects no document.")
+    def remark(console: Console) -> None:
         if any(_waits(origin) for origin in answer.origins):
-            console.print(f"Admit what you have looked at: tailor origins admit {specialist}", highlight=False)
+            console.print(f"Admit what you have looked at: tailor specialist admit {specialist}", highlight=False)
 
-    session.output.emit(to_dict(answer), render)
+    empty = "The specialist selects no document."
+    emit_list(session, answer.origins, COLUMNS, document=to_dict(answer), empty=empty, remarks=remark)
 
 
-@app.command()
 def admit(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     *,
     kind: Annotated[str, typer.Option(help=f"Only of this kind: {', '.join(KINDS)}.")] = "",
@@ -66,7 +45,6 @@ def admit(
         raise typer.BadParameter(f"must be one of {', '.join(KINDS)}", param_hint="--kind")
     if name and not kind:
         raise typer.BadParameter("needs --kind", param_hint="--name")
-    session = session_of(context)
     chosen = [
         origin
         for origin in _list(session, specialist).origins
@@ -106,3 +84,12 @@ def _describe_state(origin: synthetic_pb2.Origin) -> str:
     if _waits(origin):
         return "waits"
     return f"{moment(origin.admit_time)} {origin.admitted_by}".strip()
+
+
+COLUMNS = columns(
+    ("kind", _kind_of),
+    ("name", lambda origin: origin.name or "(none)"),
+    "documents",
+    "published by=publishers",
+    ("admitted", _describe_state),
+)

@@ -1,4 +1,4 @@
-"""`tailor report-outcome` and `tailor outcomes`: what drafts were worth."""
+"""Words of callers about a specialist's drafts: feedback, and outcomes, which say what drafts were worth."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -7,27 +7,23 @@ import typer
 from rich.console import Console
 
 from tailor.api.inference.v1 import inference_pb2
-from tailor.api.registry.v1 import outcomes_pb2
+from tailor.api.registry.v1 import feedback_pb2, outcomes_pb2
 from tailor.cli import ids
 from tailor.cli.adapters import SpecialistName
-from tailor.cli.calls import calling, unary
+from tailor.cli.calls import adapter_digest, calling, unary
+from tailor.cli.columns import ShownField, columns, emit_list, item_table
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.client import OutcomeReceipt
 from tailor.wire import to_datetime
 
 MAX_WEEKS = 104
+MAX_PAGE = 200
 COMPUTE_SECONDS = 60.0
-WEEK_COLUMNS = ("week of", "documents", "knowledge articles", "deliverables")
-COLUMNS = ("generation", "adapter", "minutes", "kept", "satisfaction", "deliverables")
-
-app = typer.Typer()
 
 
-@app.command()
 def report_outcome(
-    context: typer.Context,
+    session: CommandSession,
     draft: Annotated[
         str,
         typer.Argument(
@@ -47,7 +43,6 @@ def report_outcome(
     """Report what a draft was worth: the minutes from it to the deliverable, and how satisfied you are.
 
     Without a draft, report how long the same work takes without Tailor, for the baseline."""
-    session = session_of(context)
     with (
         session.connections.client() as client,
         calling("inference", inference_pb2.ReportOutcomeRequest.DESCRIPTOR.full_name),
@@ -64,16 +59,14 @@ def _print_receipt(console: Console, receipt: OutcomeReceipt) -> None:
     console.print(f"Recorded for {counted} of {receipt.specialist}.", highlight=False)
 
 
-@app.command()
 def outcomes(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     weeks: Annotated[int, typer.Option(min=1, max=MAX_WEEKS, help="Weeks to list, the current one included.")] = 12,
 ) -> None:
     """Show what a specialist's drafts were worth, by generation and by week, next to the baseline.
 
     Medians with 95 % intervals: minutes to the deliverable, share of the draft kept, satisfaction from 1 to 5."""
-    session = session_of(context)
     request = outcomes_pb2.GetOutcomesRequest(specialist=specialist, weeks=weeks)
     answer = unary("registry", session.connections.outcomes.GetOutcomes, request, COMPUTE_SECONDS)
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
@@ -83,28 +76,9 @@ def _print(console: Console, answer: outcomes_pb2.GetOutcomesResponse) -> None:
     if not answer.generations:
         console.print("No outcomes yet. Callers report them by `ReportOutcome`; docs/call.md shows how.")
     else:
-        console.print(table("medians by generation, 95 % intervals", COLUMNS, map(list_cells, answer.generations)))
-        weekly = [(f"{to_datetime(item.week):%Y-%m-%d}", *list_cells(item)) for item in answer.weeks]
-        console.print(table("by week", ("week of", *COLUMNS), weekly))
-    console.print(table("published", WEEK_COLUMNS, map(list_counts, answer.documents)))
-
-
-def list_counts(week: outcomes_pb2.WeekOfDocuments) -> tuple[str, ...]:
-    """The cells of `WEEK_COLUMNS`."""
-    counts = (week.documents, week.knowledge_articles, week.deliverables)
-    return f"{to_datetime(week.week):%Y-%m-%d}", *map(str, counts)
-
-
-def list_cells(item: outcomes_pb2.OutcomeFigures) -> tuple[str, ...]:
-    """The cells of `COLUMNS`."""
-    return (
-        str(item.generation or "baseline"),
-        short(item.adapter_digest),
-        describe_median(item.minutes, ".0f"),
-        describe_median(item.kept_share, ".0%"),
-        describe_median(item.satisfaction, ".1f"),
-        str(item.deliverables),
-    )
+        console.print(item_table("medians by generation, 95 % intervals", COLUMNS, answer.generations))
+        console.print(item_table("by week", (_WEEK, *COLUMNS), answer.weeks))
+    console.print(item_table("published", WEEK_COLUMNS, answer.documents))
 
 
 def describe_median(estimate: outcomes_pb2.MedianEstimate, style: str) -> str:
@@ -113,3 +87,54 @@ def describe_median(estimate: outcomes_pb2.MedianEstimate, style: str) -> str:
         return "-"
     interval = f" ({estimate.low:{style}} to {estimate.high:{style}})" if estimate.HasField("low") else ""
     return f"{estimate.median:{style}}{interval}, n = {estimate.count}"
+
+
+def _median(name: str, field: str, style: str) -> ShownField:
+    return ShownField(name, lambda item: describe_median(getattr(item, field), style))
+
+
+_WEEK = ShownField("week of", lambda item: f"{to_datetime(item.week):%Y-%m-%d}")
+WEEK_COLUMNS = (_WEEK, *columns("documents", "knowledge articles", "deliverables"))
+COLUMNS = (
+    *columns(("generation", lambda item: item.generation or "baseline"), "adapter=adapter_digest"),
+    _median("minutes", "minutes", ".0f"),
+    _median("kept", "kept_share", ".0%"),
+    _median("satisfaction", "satisfaction", ".1f"),
+    *columns("deliverables"),
+)
+
+
+def feedback(
+    session: CommandSession,
+    specialist: SpecialistName,
+    adapter: Annotated[str, typer.Option(metavar="DIGEST", help="Only on drafts of this adapter.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Max entries to list; the totals count all.")] = 20,
+) -> None:
+    """Show what became of a specialist's drafts: accepted, edited or rejected, with stars and comments, newest first."""
+    digest = adapter_digest(session.connections.registry, adapter) if adapter else ""
+    request = feedback_pb2.ListFeedbackRequest(specialist=specialist, adapter_digest=digest, page_size=limit)
+    answer = unary("registry", session.connections.feedback.ListFeedback, request)
+    emit_list(
+        session,
+        answer.feedback,
+        FEEDBACK,
+        document=to_dict(answer),
+        empty="No feedback yet. Callers give it by `RecordFeedback`; docs/call.md shows how.",
+        remarks=lambda console: console.print(_describe_totals(answer.totals), highlight=False),
+    )
+
+
+def _describe_totals(totals: feedback_pb2.FeedbackTotals) -> str:
+    counts = f"{totals.accepted} accepted, {totals.edited} edited, {totals.rejected} rejected"
+    return f"{counts}; {totals.mean_stars:.2f} of 5 stars from {totals.rated}" if totals.rated else counts
+
+
+FEEDBACK = columns(
+    "draft=draft_id",
+    "adapter=adapter_digest",
+    "verdict",
+    ("stars", lambda item: item.stars or "-"),
+    ("edited text", lambda item: f"{len(item.edited_text):,} characters" if item.edited_text else "-"),
+    "comment",
+    "time=create_time",
+)

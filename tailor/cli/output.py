@@ -1,38 +1,32 @@
-"""Output of commands: text for people by default, or one JSON document on standard output."""
+"""Output of commands: a layout for people, or one JSON or YAML document on standard output."""
 
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any
 
+import yaml
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
-from tailor.cli.whole_words import WordTable
+from tailor.cli.whole_words import SHORT_DIGEST, WordTable
 from tailor.errors import TailorError
 
 Render = Callable[[Console], None]
-SHORT_DIGEST = 12
 # Names, comments, publishers' ids and models' answers could write to the clipboard or hide lines with them.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 REPLACEMENT = "\ufffd"
 
 
-class Output(Protocol):
-    """Where a command's result goes. Progress always goes to standard error, through `notes`."""
+class OutputFormat(Enum):
+    """How a command writes its result."""
 
-    notes: Console
-
-    def emit(self, document: Any, render: Render) -> None:
-        """Write the result. Call it once."""
-        ...
-
-    def write(self, text: str) -> None:
-        """Show a piece of a result that is still being generated."""
-        ...
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
 
 
 class PlainConsole(Console):
@@ -60,39 +54,48 @@ def plain(text: str) -> str:
     return CONTROL.sub(REPLACEMENT, text)
 
 
-class TextOutput(Output):
-    """Text for people."""
+class Output:
+    """Where a command's result goes. Progress always goes to standard error, through `notes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: OutputFormat = OutputFormat.TABLE) -> None:
         self.notes: Console = PlainConsole(stderr=True)
+        self._form = form
         self._console = PlainConsole(highlight=False)
 
     def emit(self, document: Any, render: Render) -> None:
-        del document
-        render(self._console)
+        """Write the result. Call it once."""
+        if self._form is OutputFormat.TABLE:
+            render(self._console)
+        elif self._form is OutputFormat.JSON:
+            sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+        else:
+            sys.stdout.write(_to_yaml(document))
+
+    def emit_each(self, document: Any) -> None:
+        """Write one of many results: a line of JSON, or a YAML document."""
+        is_yaml = self._form is OutputFormat.YAML
+        sys.stdout.write(f"---\n{_to_yaml(document)}" if is_yaml else json.dumps(document, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
 
     def write(self, text: str) -> None:
-        self._console.out(plain(text), end="", highlight=False)
+        """Show a piece of a result that is still being generated. A JSON or YAML document contains every piece."""
+        if self._form is OutputFormat.TABLE:
+            self._console.out(plain(text), end="", highlight=False)
 
 
-class JsonOutput(Output):
-    """One JSON document for programs."""
-
-    def __init__(self) -> None:
-        self.notes: Console = PlainConsole(stderr=True)
-
-    def emit(self, document: Any, render: Render) -> None:
-        del render
-        sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
-
-    def write(self, text: str) -> None:
-        """Do nothing: the document contains every piece."""
+def _to_yaml(document: Any) -> str:
+    # Through JSON, because subclasses of texts and numbers are unknown to YAML.
+    return str(yaml.safe_dump(json.loads(json.dumps(document)), allow_unicode=True, sort_keys=False))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A plain table that never breaks a word; `none yet` if there are no rows."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> WordTable:
+    """A table that never breaks a word; `none yet` if there are no rows."""
     result = WordTable(
-        title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False
+        title=Text(title, style="bold", no_wrap=True, overflow="ignore"),
+        title_justify="left",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
     )
     for column in columns:
         result.add_column(column)
@@ -103,14 +106,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return result
 
 
-def shows(renderable: Any) -> Render:
-    """A render function that prints one thing."""
-    return lambda console: console.print(renderable)
-
-
 def short(digest: str) -> str:
     """The first digits of a digest, or a dash if it is empty."""
     return digest[:SHORT_DIGEST] or "-"
+
+
+def shows(renderable: Any) -> Render:
+    """A render function that prints one thing."""
+    return lambda console: console.print(renderable)
 
 
 def print_error(error: TailorError) -> None:

@@ -1,23 +1,19 @@
-"""`tailor people`: who may sign in to the console."""
+"""`tailor person`: who may sign in to the console."""
 
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import people_pb2
 from tailor.cli import ids
 from tailor.cli.calls import pages, unary
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.keys import KeyRole
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import shows, table
-from tailor.cli.session import session_of
-
-app = typer.Typer(
-    name="people", help="Invite, list and remove the people who sign in to the console.", no_args_is_help=True
-)
+from tailor.cli.messages import to_dict
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 
 Answer = people_pb2.InvitePersonResponse | people_pb2.RenewInvitationResponse
 PersonId = Annotated[
@@ -26,9 +22,8 @@ PersonId = Annotated[
 Days = Annotated[int, typer.Option(min=1, max=30, help="Days until the invitation expires.")]
 
 
-@app.command()
 def invite(  # noqa: PLR0917 - options of a command
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="The person's name, as the console shows it.")],
     role: Annotated[KeyRole, typer.Option(help="The person's role.")] = KeyRole.EXPERT,
     specialist: Annotated[
@@ -40,7 +35,6 @@ def invite(  # noqa: PLR0917 - options of a command
     days: Days = 7,
 ) -> None:
     """Invite a person. The code of the invitation is shown only once."""
-    session = session_of(context)
     request = people_pb2.InvitePersonRequest(
         name=name,
         mail=mail,
@@ -52,42 +46,34 @@ def invite(  # noqa: PLR0917 - options of a command
     session.output.emit(to_dict(answer), lambda console: _render(console, answer))
 
 
-@app.command()
-def renew(context: typer.Context, person: PersonId, days: Days = 7) -> None:
+def renew(session: CommandSession, person: PersonId, days: Days = 7) -> None:
     """Invite a person again who lost their secret, or whose invitation expired. Their sessions end."""
-    session = session_of(context)
     request = people_pb2.RenewInvitationRequest(person_id=person, days=days)
     answer = unary("registry", session.connections.people.RenewInvitation, request)
     session.output.emit(to_dict(answer), lambda console: _render(console, answer))
 
 
-@app.command("list")
-def list_people(context: typer.Context) -> None:
+def list_people(session: CommandSession) -> None:
     """List people, newest first."""
-    session = session_of(context)
     stub = session.connections.people
     items = list(pages("registry", stub.ListPeople, people_pb2.ListPeopleRequest(), "people"))
-    columns = ("person", "name", "mail", "role", "specialists", "state", "invited by", "invitation expires")
-    rows = [
-        (
-            person.person_id,
-            Text(person.name),
-            Text(person.mail),
-            short_enum(common_pb2.Role, person.role, "ROLE_"),
-            ", ".join(person.specialists) or "all",
-            short_enum(people_pb2.PersonState, person.state, "PERSON_STATE_"),
-            person.invited_by,
-            person.invitation_expire_time.ToJsonString() if person.HasField("invitation_expire_time") else "",
-        )
-        for person in items
-    ]
-    session.output.emit({"people": [to_dict(person) for person in items]}, shows(table("", columns, rows)))
+    emit_items(session, "people", items, COLUMNS)
 
 
-@app.command()
-def remove(context: typer.Context, person: PersonId) -> None:
+COLUMNS = columns(
+    "person=person_id",
+    "name",
+    "mail",
+    "role",
+    ("specialists", lambda person: ", ".join(person.specialists) or "all"),
+    "state",
+    "invited by",
+    "invitation expires=invitation_expire_time",
+)
+
+
+def remove(session: CommandSession, person: PersonId) -> None:
     """Remove a person. Their sessions end within 3 seconds, and their name and mail address are deleted."""
-    session = session_of(context)
     request = people_pb2.RemovePersonRequest(person_id=person)
     answer = unary("registry", session.connections.people.RemovePerson, request)
     session.output.emit(to_dict(answer), shows(f"{answer.person.person_id} is removed."))

@@ -1,4 +1,4 @@
-"""`tailor plant-secrets`: made-up secrets in documents that test the barrier."""
+"""`tailor document plant-secrets`: made-up secrets in documents that test the barrier."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import AlreadyExists, Reason
 from tailor.planted_secrets import PlantedSecret, draw_secret, write_secrets
 
@@ -16,12 +16,9 @@ PATTERN = "020 7### ####"
 PLACES = ("Alder", "Birch", "Cedar", "Elm", "Hazel", "Larch", "Maple", "Rowan")
 LIST = "planted_secrets.jsonl"
 
-app = typer.Typer()
 
-
-@app.command("plant-secrets")
 def plant_secrets(
-    context: typer.Context,
+    session: CommandSession,
     folder: Annotated[Path, typer.Argument(help="A new folder for the documents and the list of their secrets.")],
     *,
     count: Annotated[int, typer.Option(min=1, max=len(PLACES), help="Number of documents.")] = 4,
@@ -43,7 +40,7 @@ def plant_secrets(
     (folder / LIST).write_bytes(write_secrets(planted))
     written = {"documents": str(documents), "planted_secrets": str(folder / LIST), "count": len(planted)}
     text = f"Publish {documents}, and name {folder / LIST} in TAILOR_PLANTED_SECRETS_FILE of evaluation."
-    session_of(context).output.emit(written, shows(Text(text)))
+    session.output.emit(written, shows(Text(text)))
 
 
 def _draw(place: str, pattern: str) -> PlantedSecret:

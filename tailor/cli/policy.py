@@ -1,50 +1,46 @@
-"""`tailor policy`: check, compare and install policies, replay them over what passed, and write the processing record."""
+"""`tailor policy`: check, compare, preview and install policies."""
 
+import difflib
 import re
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
-from tailor.api.anonymization.v1 import policy_pb2
+from tailor.api.anonymization.v1 import anonymization_pb2, policy_pb2
 from tailor.api.common.v1 import common_pb2
-from tailor.api.ingestion.v1 import replay_pb2
-from tailor.cli import ids, policy_views, processing_record
 from tailor.cli.calls import first, pages, unary
-from tailor.cli.messages import to_dict
+from tailor.cli.columns import columns, emit_items, item_table
+from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short, shows, table
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.replays import start_replay
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
-from tailor.events.envelope import new_id
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 # A policy's patterns are tried in a separate process, and a text is read twice.
 CHECK_SECONDS = 180.0
-POLL_SECONDS = 2.0
+PREVIEWED = (".md", ".markdown", ".txt", ".html", ".htm", ".eml")
+COLOURS = {"-": "red", "+": "green", "@": "dim"}
+# The language model reads a long text slowly, and requests queue.
+PREVIEW_SECONDS = 120.0
 POLICY_HELP = "A TOML file, or the name of a policy that comes with Tailor, such as hipaa-safe-harbor."
 
-app = typer.Typer(
-    name="policy", help="Check, compare, install and replay what is anonymised, and how.", no_args_is_help=True
-)
-app.command("record")(processing_record.record)
 
-
-@app.command()
 def check(
-    context: typer.Context,
+    session: CommandSession,
     policy: Annotated[str, typer.Argument(help=POLICY_HELP + " By default, the policy in force.")] = "",
 ) -> None:
     """Check a policy and show what it decides. A wrong policy is reported field by field, and the exit status is 1."""
-    session = session_of(context)
     request = policy_pb2.CheckPolicyRequest(policy=read_policy(policy) if policy else "")
     answer = unary("anonymization", session.connections.policies.CheckPolicy, request, CHECK_SECONDS)
-    session.output.emit(to_dict(answer), lambda console: policy_views.print_decisions(console, answer))
+    session.output.emit(to_dict(answer), lambda console: _print_decisions(console, answer))
 
 
-@app.command()
 def diff(
-    context: typer.Context,
+    session: CommandSession,
     policy: Annotated[str, typer.Argument(help=POLICY_HELP)],
     before: Annotated[str, typer.Argument(help="The policy to compare it with; by default, the one in force.")] = "",
     *,
@@ -54,20 +50,51 @@ def diff(
     confidentiality: Annotated[str, typer.Option(help="The text's label `confidentiality`.")] = "",
 ) -> None:
     """Show where two policies differ: by type and labels with counts of the stored documents, and on a text. Nothing is stored."""
-    session = session_of(context)
     request = policy_pb2.ComparePoliciesRequest(
         before=read_policy(before) if before else "",
         after=read_policy(policy),
-        text=_read(text) if text else "",
+        text=read_text(text) if text else "",
         labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
     )
     answer = unary("anonymization", session.connections.policies.ComparePolicies, request, CHECK_SECONDS)
-    session.output.emit(to_dict(answer), lambda console: policy_views.print_differences(console, answer))
+    session.output.emit(to_dict(answer), lambda console: _print_differences(console, answer))
 
 
-@app.command()
+def preview(
+    session: CommandSession,
+    file: Annotated[Path, typer.Argument(help="A UTF-8 file: md, txt, html or eml, at most 200,000 characters.")],
+    *,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="The policy to try; by default, the installation's.")
+    ] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show changed lines before and after, and the findings.")
+    ] = False,
+    source: Annotated[str, typer.Option(help="The document's label `source`.")] = "",
+    department: Annotated[str, typer.Option(help="The document's label `department`.")] = "",
+    confidentiality: Annotated[str, typer.Option(help="The document's label `confidentiality`.")] = "",
+) -> None:
+    """Preview the anonymised text of a document. Nothing is stored. Markup is shown as it is in the file."""
+    if file.suffix.lower() not in PREVIEWED:
+        raise InvalidArgument(
+            Reason.NOT_TEXT, f"A preview accepts {', '.join(PREVIEWED)}; publish other formats with `tailor publish`."
+        )
+    before = read_text(file)
+    request = anonymization_pb2.PreviewAnonymizationRequest(
+        text=before,
+        policy=read_text(policy) if policy else "",
+        labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
+    )
+    stub = session.connections.anonymization
+    answer = unary("anonymization", stub.PreviewAnonymization, request, PREVIEW_SECONDS)
+    document = {"before": before, "after": answer.text, **to_dict(answer)}
+    document.pop("text")
+    render = (lambda console: _print_preview(console, before, answer)) if diff else shows(Text(answer.text))
+    session.output.emit(document, render)
+
+
 def apply(
-    context: typer.Context,
+    session: CommandSession,
     policy: Annotated[str, typer.Argument(help=POLICY_HELP)],
     *,
     replay: Annotated[
@@ -75,95 +102,25 @@ def apply(
     ] = False,
 ) -> None:
     """Install a policy for the running installation. It is recorded who installed it and when."""
-    session = session_of(context)
     request = policy_pb2.ApplyPolicyRequest(policy=read_policy(policy))
     answer = unary("anonymization", session.connections.policies.ApplyPolicy, request, CHECK_SECONDS)
     document = to_dict(answer)
     if replay:
         document["replay"] = to_dict(start_replay(session, answer.policy.barrier_digest, all_documents=False))
-    session.output.emit(document, lambda console: policy_views.print_applied(console, answer, is_replayed=replay))
+    session.output.emit(document, lambda console: _print_applied(console, answer, is_replayed=replay))
 
 
-@app.command("list")
 def list_policies(
-    context: typer.Context,
+    session: CommandSession,
     limit: Annotated[int, typer.Option(min=1, help="Max policies to list.")] = 50,
 ) -> None:
     """List the policies that were in force, newest first, with who installed them and when."""
-    session = session_of(context)
     stub, request = session.connections.policies, policy_pb2.ListPoliciesRequest()
     items = first(limit, pages("anonymization", stub.ListPolicies, request, "policies"))
-    columns = ("generation", "policy", "detectors", "installed by", "at")
-    rows = [
-        (
-            item.generation,
-            short(item.policy_digest),
-            short(item.detectors_digest),
-            item.installed_by,
-            policy_views.moment(item.create_time),
-        )
-        for item in items
-    ]
-    session.output.emit({"policies": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
+    emit_items(session, "policies", items, COLUMNS)
 
 
-@app.command()
-def replay(
-    context: typer.Context,
-    *,
-    all_documents: Annotated[
-        bool, typer.Option("--all", help="Every document; needed after a list of names changed.")
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until the replay has ended, and show its result.")] = False,
-) -> None:
-    """Send what passed under another policy or other detectors through the barrier again.
-
-    Documents, datasets and adapters are superseded like by an erasure. A document whose text is neither kept nor reachable by reference
-    needs its owner to publish it again.
-    """
-    session = session_of(context)
-    policies = session.connections.policies
-    request = policy_pb2.ListPoliciesRequest(page_size=1)
-    in_force = unary("anonymization", policies.ListPolicies, request).policies
-    digest = in_force[0].barrier_digest if in_force else ""
-    started = start_replay(session, digest, all_documents=all_documents)
-    if wait:
-        started = _wait(session, started)
-    _emit(session, started)
-
-
-@app.command()
-def replays(
-    context: typer.Context,
-    replay_id: Annotated[
-        str,
-        typer.Argument(metavar="[ID]", help="Show this replay, and which adapters learned.", callback=ids.replay_id),
-    ] = "",
-    *,
-    outcome: Annotated[
-        str, typer.Option(help="With ID: list its documents with this outcome, such as NEEDS_OWNER.")
-    ] = "",
-    cancel: Annotated[bool, typer.Option("--cancel", help="With ID: end the replay before its next document.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Max replays or documents to list.")] = 50,
-) -> None:
-    """List replays, newest first, with their progress."""
-    session = session_of(context)
-    stub = session.connections.replays
-    if not replay_id:
-        items = first(limit, pages("ingestion", stub.ListReplays, replay_pb2.ListReplaysRequest(), "replays"))
-        document = {"replays": [to_dict(item) for item in items]}
-        session.output.emit(document, shows(policy_views.replay_table(items)))
-    elif outcome:
-        request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay_id, outcome=outcome.upper())
-        documents = first(limit, pages("ingestion", stub.ListReplayDocuments, request, "documents"))
-        ids = [document.document_id for document in documents]
-        session.output.emit({"document_ids": ids}, shows("\n".join(ids) or "No document has this outcome."))
-    elif cancel:
-        request_cancel = replay_pb2.CancelReplayRequest(replay_id=replay_id)
-        _emit(session, unary("ingestion", stub.CancelReplay, request_cancel).replay)
-    else:
-        request_one = replay_pb2.GetReplayRequest(replay_id=replay_id)
-        _emit(session, unary("ingestion", stub.GetReplay, request_one).replay)
+COLUMNS = columns("generation", "policy=policy_digest", "detectors=detectors_digest", "installed by", "at=create_time")
 
 
 def read_policy(name: str) -> str:
@@ -171,10 +128,11 @@ def read_policy(name: str) -> str:
     path = Path(name)
     if not path.exists() and NAME.fullmatch(name):
         return f'extends = "{name}"\n'
-    return _read(path)
+    return read_text(path)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A UTF-8 file. Raises InvalidArgument (INVALID_FILE)."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -185,30 +143,78 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def start_replay(session: CommandSession, barrier_digest: str, *, all_documents: bool) -> replay_pb2.Replay:
-    """Begin a replay under the policy and detectors of a digest. Raises FailedPrecondition (REPLAY_RUNNING)."""
-    request = replay_pb2.StartReplayRequest(
-        request_id=new_id("req"), all_documents=all_documents, barrier_digest=barrier_digest
-    )
-    return unary("ingestion", session.connections.replays.StartReplay, request).replay
+def _print_decisions(console: Console, answer: policy_pb2.CheckPolicyResponse) -> None:
+    """The decisions of a policy."""
+    console.print(f"policy {short(answer.policy_digest)} is valid", highlight=False)
+    console.print(item_table("", DECISIONS, answer.decisions))
+    if answer.list_files:
+        console.print(f"files of names: {', '.join(answer.list_files)}")
+    console.print(f"policies by name: {', '.join(answer.named_policies)}")
 
 
-def _wait(session: CommandSession, replay: replay_pb2.Replay) -> replay_pb2.Replay:
-    done = -1
-    while replay.state == replay_pb2.REPLAY_STATE_RUNNING:
-        if sum(replay.outcomes.values()) != done:
-            done = sum(replay.outcomes.values())
-            session.output.notes.print(f"{done} of {replay.documents} documents", highlight=False)
-        time.sleep(POLL_SECONDS)
-        request = replay_pb2.GetReplayRequest(replay_id=replay.replay_id)
-        replay = unary("ingestion", session.connections.replays.GetReplay, request).replay
-    return replay
+def _print_differences(console: Console, answer: policy_pb2.ComparePoliciesResponse) -> None:
+    """Where two policies differ."""
+    console.print(f"{short(answer.before_digest)} -> {short(answer.after_digest)}", highlight=False)
+    if answer.differences:
+        console.print(item_table("", DIFFERENCES, answer.differences))
+    else:
+        console.print("Both treat every type in the same way.")
+    if answer.HasField("text_after"):
+        _print_diff(console, answer.text_before.text, answer.text_after.text)
 
 
-def _emit(session: CommandSession, replay: replay_pb2.Replay) -> None:
-    learners = policy_views.find_learners(session.connections, replay)
-    document = to_dict(replay) | {
-        "adapters": [to_dict(learner) for learner in learners.superseded],
-        "unchecked_adapters": [to_dict(learner) for learner in learners.unchecked],
+def _print_diff(console: Console, before: str, after: str) -> None:
+    """The lines of a text that changed."""
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", n=1, lineterm="")
+    for line in lines:
+        console.print(Text(line, style=COLOURS.get(line[:1], "")), soft_wrap=True)
+
+
+def _print_applied(console: Console, answer: policy_pb2.ApplyPolicyResponse, *, is_replayed: bool) -> None:
+    """What was installed."""
+    policy = answer.policy
+    verb = "is in force" if answer.changed else "was in force already"
+    console.print(f"policy {short(policy.policy_digest)} {verb}, generation {policy.generation}", highlight=False)
+    if is_replayed:
+        console.print("The replay runs. `tailor replay list` shows its progress.")
+    elif answer.outdated_documents:
+        count = answer.outdated_documents
+        console.print(
+            f"{count} documents passed under another policy or other detectors. `tailor replay start` reaches them."
+        )
+
+
+def _rule(rule: int, labels: dict[str, str]) -> str:
+    if rule < 0:
+        return "every document without a rule"
+    return f"rules[{rule}]: " + ", ".join(f"{name} {values}" for name, values in sorted(labels.items()))
+
+
+def _labels(labels: common_pb2.Labels) -> str:
+    named = {name: getattr(labels, name) for name in ("source", "department", "confidentiality")}
+    return ", ".join(f"{name} {value}" for name, value in named.items() if value) or "any"
+
+
+def _print_preview(console: Console, before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> None:
+    _print_diff(console, before, answer.text)
+    actions = {
+        change.entity_type: short_enum(anonymization_pb2.Action, change.action, "ACTION_") for change in answer.changes
     }
-    session.output.emit(document, lambda console: policy_views.print_replay(console, replay, learners))
+    rows = [(kind, answer.findings[kind], actions.get(kind, "")) for kind in sorted(answer.findings)]
+    console.print(f"\nfindings under policy {short(answer.policy_digest)}")
+    if answer.rules_only_languages:
+        console.print(
+            f"masked by rules only, because no detector covers them: {', '.join(answer.rules_only_languages)}"
+        )
+    console.print(table("", ("type", "found", "action"), rows))
+
+
+DECISIONS = columns("type=entity_type", "action", ("for", lambda decision: _rule(decision.rule, dict(decision.labels))))
+DIFFERENCES = columns(
+    "type=entity_type",
+    ("labels", lambda item: _labels(item.labels)),
+    "before",
+    "after",
+    ("documents", lambda item: item.documents or ""),
+    ("values", lambda item: item.values or ""),
+)

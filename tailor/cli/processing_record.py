@@ -11,8 +11,9 @@ from rich.text import Text
 from tailor.api.anonymization.v1 import policy_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages, unary
+from tailor.cli.markdown import list_table_lines
 from tailor.cli.output import short, shows
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.topics import Topic, load_topics
 from tailor.storage.buckets import ACCESS, BUCKETS, split_scope
@@ -39,14 +40,13 @@ SAFEGUARDS = (
 
 
 def record(
-    context: typer.Context,
+    session: CommandSession,
     *,
     out: Annotated[Path | None, typer.Option(help="Write the Markdown to this file instead of showing it.")] = None,
     controller: Annotated[str, typer.Option(help="Name and contact details of the controller.")] = UNKNOWN,
     officer: Annotated[str, typer.Option(help="Name and contact details of the data protection officer.")] = UNKNOWN,
 ) -> None:
     """Write the record of processing activities (GDPR Art. 30) of this installation as Markdown."""
-    session = session_of(context)
     stub = session.connections.policies
     policy = unary("anonymization", stub.CheckPolicy, policy_pb2.CheckPolicyRequest())
     history = first(HISTORY, pages("anonymization", stub.ListPolicies, policy_pb2.ListPoliciesRequest(), "policies"))
@@ -97,13 +97,13 @@ def render(
         "",
         "Data subjects: people whom documents name, such as staff, clients and their contacts; callers and experts by opaque ids.",
         "",
-        *_table(("category", "what the barrier does"), ((item.entity_type, item.action) for item in kinds)),
+        *list_table_lines(("category", "what the barrier does"), ((item.entity_type, item.action) for item in kinds)),
         "",
         "## (d) Recipients",
         "",
-        *_table(("bucket", "content", "services with access"), _buckets()),
+        *list_table_lines(("bucket", "content", "services with access"), _buckets()),
         "",
-        *_table(("topic", "content", "producers", "consumers"), _topics(load_topics().values())),
+        *list_table_lines(("topic", "content", "producers", "consumers"), _topics(load_topics().values())),
         "",
         "## (e) Transfers to third countries",
         "",
@@ -111,7 +111,7 @@ def render(
         "",
         "## (f) Time limits for erasure",
         "",
-        *_table(("where", "time"), _limits()),
+        *list_table_lines(("where", "time"), _limits()),
         "",
         "## (g) Technical and organisational measures (Art. 32)",
         "",
@@ -119,7 +119,7 @@ def render(
         "",
         "## Policies that were in force",
         "",
-        *_table(("policy", "detectors", "installed by", "at"), _history(history)),
+        *list_table_lines(("policy", "detectors", "installed by", "at"), _history(history)),
         "",
     ]
     return "\n".join(lines)
@@ -129,13 +129,6 @@ def _purposes(specialists: Sequence[str]) -> Iterator[str]:
     yield "- training and serving language models on the company's own, anonymised documents"
     for name in specialists:
         yield f"- specialist `{name}`"
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "---|" * len(columns)
-    for row in rows:
-        yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |"
 
 
 def _buckets() -> Iterator[tuple[str, str, str]]:
@@ -162,7 +155,7 @@ def _limits() -> Iterator[tuple[str, str]]:
     for topic in load_topics().values():
         hours = topic.retention_hours
         yield f"topic {topic.name}", "newest per key" if hours is None else f"{hours} hours"
-    yield "corpus, datasets, adapters", "until erased (`tailor erase`) or superseded (`tailor policy replay`)"
+    yield "corpus, datasets, adapters", "until erased (`tailor erasure create`) or superseded (`tailor replay start`)"
 
 
 def _history(history: Sequence[policy_pb2.InstalledPolicy]) -> Iterator[tuple[str, str, str, str]]:

@@ -15,7 +15,7 @@ from tailor.cli.calls import calling
 from tailor.cli.connections import Connections
 from tailor.cli.output import shows
 from tailor.cli.records import Record, is_large, to_record, to_reference, to_stream, to_tombstone
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.cli.submissions import Description, DocumentKind, FileSubmission, collect, refer
 from tailor.errors import InvalidArgument, Reason
 
@@ -40,12 +40,8 @@ class Published:
         return self.sent + self.streamed
 
 
-app = typer.Typer()
-
-
-@app.command()
 def publish(
-    context: typer.Context,
+    session: CommandSession,
     paths: Annotated[
         list[Path] | None, typer.Argument(exists=True, metavar="[PATH...]", help="Files and directories.")
     ] = None,
@@ -88,7 +84,6 @@ def publish(
     Publishing a file again creates a new version of it; unchanged text is rejected as a duplicate. If any path is invalid, nothing is sent.
     Ingestion fetches a --uri itself, from the buckets and hosts that the installation allows; the id is the address without its query.
     """
-    session = session_of(context)
     chosen_kind = kind or (DocumentKind.DELIVERABLE if draft_id else None)
     description = Description(
         kind=chosen_kind.value if chosen_kind else None,

@@ -8,22 +8,22 @@ from rich.text import Text
 
 from tailor.api.anonymization.v1 import replaced_pb2 as pb
 from tailor.cli.calls import first, pages, unary
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short, table
-from tailor.cli.policy import start_replay
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.columns import ShownField, columns, emit_list, show_field
+from tailor.cli.messages import to_dict
+from tailor.cli.output import short
+from tailor.cli.replays import start_replay
+from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
 # Lists are counted when they are asked for, over all documents.
 LIST_SECONDS = 60.0
-COLUMNS = ("type", "surrogate", "times", "documents", "departments", "sources", "decided")
 STRING = "TYPE:SURROGATE, as `tailor review replaced` lists it, such as PERSON:winters."
 
 Strings = Annotated[list[str], typer.Argument(metavar="TYPE:SURROGATE...", help=STRING)]
 
 
-def list_replaced(
-    context: typer.Context,
+def replaced(
+    session: CommandSession,
     string: Annotated[
         str,
         typer.Argument(metavar="[TYPE:SURROGATE]", help="Show this string and ten places. Needs data-protection."),
@@ -35,7 +35,6 @@ def list_replaced(
     limit: Annotated[int, typer.Option(min=1, help="Max strings to list.")] = 50,
 ) -> None:
     """List strings that are replaced in many documents of many departments or sources, the most replaced first: hardly people."""
-    session = session_of(context)
     if string:
         seen = _see(session, string)
         session.output.emit(to_dict(seen), lambda console: _print_places(console, seen))
@@ -44,17 +43,12 @@ def list_replaced(
     items = first(limit, pages("anonymization", stub.ListReplaced, pb.ListReplacedRequest(), "strings"))
     values = [_see(session, name_of(item), without_places=True).value if strings else "" for item in items]
     document = {"strings": [to_dict(item) | {"value": value} for item, value in zip(items, values, strict=True)]}
-    columns = ("string", *COLUMNS) if strings else COLUMNS
-    rows = [(*((value,) if strings else ()), *row_of(item)) for item, value in zip(items, values, strict=True)]
-
-    def render(console: Console) -> None:
-        console.print(table("", columns, rows) if rows else "No string is replaced in many documents.")
-
-    session.output.emit(document, render)
+    shown = (*([ShownField("string", lambda item: values[items.index(item)])] if strings else []), *COLUMNS)
+    emit_list(session, items, shown, document=document, empty="No string is replaced in many documents.")
 
 
 def allow(
-    context: typer.Context,
+    session: CommandSession,
     strings: Strings,
     *,
     replay: Annotated[
@@ -65,20 +59,19 @@ def allow(
 
     Look at the places of each first, with `tailor review replaced TYPE:SURROGATE`. It is recorded who allowed them and when.
     """
-    session = session_of(context)
     answer = _decide(session, strings, pb.REPLACED_DECISION_ALLOWED)
     document = to_dict(answer)
-    sentence = "`tailor policy replay` brings it to the documents that passed."
+    sentence = "`tailor replay start` brings it to the documents that passed."
     if replay:
         try:
             document["replay"] = to_dict(start_replay(session, answer.policy.barrier_digest, all_documents=False))
             sentence = (
-                "The replay runs. `tailor policy replays ID` shows which documents only their owners can publish again."
+                "The replay runs. `tailor replay show ID` shows which documents only their owners can publish again."
             )
         except FailedPrecondition as error:
             if error.reason != Reason.REPLAY_RUNNING:
                 raise
-            sentence = "Another replay runs; run `tailor policy replay` when it has ended."
+            sentence = "Another replay runs; run `tailor replay start` when it has ended."
 
     def render(console: Console) -> None:
         policy = answer.policy
@@ -88,9 +81,8 @@ def allow(
     session.output.emit(document, render)
 
 
-def keep(context: typer.Context, strings: Strings) -> None:
+def keep(session: CommandSession, strings: Strings) -> None:
     """Record that strings are personal and stay replaced; they no longer count as over-redaction. Needs data-protection."""
-    session = session_of(context)
     answer = _decide(session, strings, pb.REPLACED_DECISION_KEPT)
     session.output.emit(to_dict(answer), lambda console: console.print("Recorded. The policy is the same."))
 
@@ -100,18 +92,19 @@ def name_of(item: pb.ReplacedString) -> str:
     return f"{item.entity_type}:{item.surrogate}"
 
 
-def row_of(item: pb.ReplacedString) -> tuple[object, ...]:
-    """The cells of COLUMNS."""
-    decision = short_enum(pb.ReplacedDecision, item.decision, "REPLACED_DECISION_")
-    return (
-        item.entity_type,
-        item.surrogate,
-        item.times,
-        item.documents,
-        item.departments,
-        item.sources,
-        f"{decision} by {item.decided_by}" if item.decided_by else "",
-    )
+def _describe_decision(item: pb.ReplacedString) -> str:
+    return f"{show_field(item, 'decision')} by {item.decided_by}" if item.decided_by else ""
+
+
+COLUMNS = columns(
+    "type=entity_type",
+    "surrogate",
+    "times",
+    "documents",
+    "departments",
+    "sources",
+    ("decided", _describe_decision),
+)
 
 
 def _decide(

@@ -1,4 +1,4 @@
-"""`tailor report`: the monthly report for the people who fund a specialist."""
+"""`tailor specialist report`: the monthly report for the people who fund a specialist."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,24 +14,20 @@ from tailor.cli.connections import Connections
 from tailor.cli.month_sections import MonthFigures, list_sections, to_markdown
 from tailor.cli.outcomes import MAX_WEEKS
 from tailor.cli.output import shows
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 from tailor.wire import to_datetime
 
 PAGE = 200
 
-app = typer.Typer()
 
-
-@app.command()
 def report(
-    context: typer.Context,
+    session: CommandSession,
     specialist: SpecialistName,
     month: Month = "",
-    output: Annotated[Path, typer.Option(file_okay=False, help="Folder to write to.")] = Path(),
+    output: Annotated[Path, typer.Option("--out", file_okay=False, help="Folder to write to.")] = Path(),
 ) -> None:
     """Write the report of a specialist's month as Markdown: quality, outcomes, cost, and what changed and why."""
-    session = session_of(context)
     figures = read_month(session.connections, specialist, month)
     title = f"{specialist} in {figures.month}"
     path = output / f"{specialist}-{figures.month}.md"
@@ -40,7 +36,7 @@ def report(
         path.write_text(to_markdown(title, list_sections(figures)), encoding="utf-8")
     except OSError as error:
         raise InvalidArgument(
-            Reason.CANNOT_WRITE, f"The report cannot be written to {output}: {error.strerror}. Choose another --output."
+            Reason.CANNOT_WRITE, f"The report cannot be written to {output}: {error.strerror}. Choose another --out."
         ) from None
     session.output.emit({"specialist": specialist, "month": figures.month, "files": [str(path)]}, shows(str(path)))
 

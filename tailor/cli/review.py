@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from tailor.api.anonymization.v1 import review_pb2 as pb
-from tailor.cli import ids, replaced_strings
+from tailor.cli import ids
 from tailor.cli.calls import first, pages, unary
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
+from tailor.cli.output import shows
 from tailor.cli.review_views import render_passage, render_report
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 
 DRAW_SECONDS = 300.0
@@ -24,13 +25,6 @@ KINDS = {
     "disagreement": pb.PASSAGE_KIND_DISAGREEMENT,
 }
 
-app = typer.Typer()
-group = typer.Typer(
-    name="review",
-    help="Review what the barrier left in documents, how much it is, and what it replaces too often.",
-    no_args_is_help=True,
-)
-
 PassageId = Annotated[
     str,
     typer.Argument(
@@ -40,14 +34,10 @@ PassageId = Annotated[
     ),
 ]
 Sources = Annotated[list[str], typer.Option("--source", help="Only this source; repeatable. By default, all.")]
-group.command("replaced")(replaced_strings.list_replaced)
-group.command("allow")(replaced_strings.allow)
-group.command("keep")(replaced_strings.keep)
 
 
-@group.command()
 def sample(
-    context: typer.Context,
+    session: CommandSession,
     *,
     size: Annotated[int, typer.Option(min=1, max=5_000, help="Passages to draw.")] = 400,
     min_per_stratum: Annotated[
@@ -57,7 +47,6 @@ def sample(
     replace: Annotated[bool, typer.Option("--replace", help="Give up the passages that still wait.")] = False,
 ) -> None:
     """Draw a random sample of passages for review. Needs the role data-protection. The estimate starts again."""
-    session = session_of(context)
     request = pb.DrawSampleRequest(size=size, min_per_stratum=min_per_stratum, seed=seed, replace=replace)
     answer = unary("anonymization", session.connections.review.DrawSample, request, DRAW_SECONDS)
     text = f"{answer.drawn} of {answer.passages:,} passages of {answer.documents:,} documents wait for review, "
@@ -65,22 +54,19 @@ def sample(
     session.output.emit(to_dict(answer), shows(text))
 
 
-@group.command(name="next")
-def show_next(
-    context: typer.Context,
+def next_(
+    session: CommandSession,
     kind: Annotated[str, typer.Option(help="`sample` or `disagreement`; by default, the sample first.")] = "",
 ) -> None:
     """Show the next passage, and reserve it for you for ten minutes. Surrogates are dimmed; what detectors disagree about is underlined."""
-    session = session_of(context)
     if kind not in KINDS:
         raise InvalidArgument(Reason.INVALID_ARGUMENT, "--kind must be sample or disagreement.")
     answer = unary("anonymization", session.connections.review.NextPassage, pb.NextPassageRequest(kind=KINDS[kind]))
     session.output.emit(to_dict(answer), lambda console: render_passage(console, answer))
 
 
-@group.command()
 def decide(
-    context: typer.Context,
+    session: CommandSession,
     passage: PassageId,
     *,
     mark: Annotated[
@@ -94,7 +80,6 @@ def decide(
     skip: Annotated[bool, typer.Option("--skip", help="Put it at the end of the queue.")] = False,
 ) -> None:
     """Record what a passage still contains. Marked texts are personal in every document that passes from then on."""
-    session = session_of(context)
     if sum((bool(mark), clean, skip)) != 1:
         raise InvalidArgument(Reason.NOTHING_NAMED, "Give exactly one of --mark, --clean and --skip.")
     request = pb.DecidePassageRequest(passage_id=passage, marks=map(read_mark, mark), skip=skip)
@@ -102,73 +87,64 @@ def decide(
     session.output.emit({"passage_id": passage}, shows("Skipped." if skip else "Recorded."))
 
 
-@group.command()
-def undo(context: typer.Context) -> None:
+def undo(session: CommandSession) -> None:
     """Take back your last decision."""
-    session = session_of(context)
     answer = unary("anonymization", session.connections.review.UndoDecision, pb.UndoDecisionRequest())
     session.output.emit(to_dict(answer), shows(f"{answer.passage_id} waits again."))
 
 
-@group.command()
 def drop(
-    context: typer.Context,
+    session: CommandSession,
     term: Annotated[str, typer.Argument(help="The text as it was marked. It is sent only to anonymization.")],
 ) -> None:
     """Forget what reviews decided about a text: it is then neither always personal nor never."""
-    session = session_of(context)
     unary("anonymization", session.connections.review.DropTerm, pb.DropTermRequest(term=term))
     session.output.emit({"dropped": True}, shows("Dropped, for documents that pass from now on."))
 
 
-@group.command()
-def report(context: typer.Context, source: Sources = []) -> None:  # noqa: B006
+def report(session: CommandSession, source: Sources = []) -> None:  # noqa: B006
     """Show the share of passages in which something was left, with its 95 % interval: overall, by source and language, by type."""
-    session = session_of(context)
     request = pb.GetResidualReportRequest(sources=source)
     answer = unary("anonymization", session.connections.review.GetResidualReport, request)
     session.output.emit(to_dict(answer), lambda console: render_report(console, answer))
 
 
-@group.command()
 def combinations(
-    context: typer.Context, limit: Annotated[int, typer.Option(min=1, help="Max combinations to list.")] = 50
+    session: CommandSession, limit: Annotated[int, typer.Option(min=1, help="Max combinations to list.")] = 50
 ) -> None:
     """List combinations of quasi-identifiers that fewer than five documents share, rarest first, without their values."""
-    session = session_of(context)
     request = pb.ListRareCombinationsRequest()
     items = first(
         limit, pages("anonymization", session.connections.review.ListRareCombinations, request, "combinations")
     )
-    rows = [(item.document_id, ", ".join(item.entity_types), item.documents, item.number) for item in items]
-    columns = ("document", "types", "documents that share it", "passage")
-    session.output.emit({"combinations": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
+    emit_items(session, "combinations", items, COMBINATIONS)
 
 
-@group.command()
+COMBINATIONS = columns(
+    "document=document_id", "types=entity_types", "documents that share it=documents", "passage=number"
+)
+
+
 def statement(
-    context: typer.Context,
-    output: Annotated[Path, typer.Option(help="The file to write.")] = Path("residual-statement.json"),
+    session: CommandSession,
+    output: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("residual-statement.json"),
     source: Sources = [],  # noqa: B006
 ) -> None:
     """Write the report as a signed statement for the records. Needs the role data-protection."""
-    session = session_of(context)
     request = pb.SignStatementRequest(sources=source)
     signed = unary("anonymization", session.connections.review.SignStatement, request).statement
     content = {"body": signed.body, "signature": signed.signature.hex(), "public_key": signed.public_key.hex()}
     try:
         output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError:
-        raise FailedPrecondition(Reason.CANNOT_WRITE, f"{output} cannot be written; choose another --output.") from None
+        raise FailedPrecondition(Reason.CANNOT_WRITE, f"{output} cannot be written; choose another --out.") from None
     session.output.emit({"file": str(output), **content}, shows(f"Signed by {content['public_key']}: {output}"))
 
 
-@group.command()
 def verify(
-    context: typer.Context, file: Annotated[Path, typer.Argument(help="A file that `tailor review statement` wrote.")]
+    session: CommandSession, file: Annotated[Path, typer.Argument(help="A file that `tailor review statement` wrote.")]
 ) -> None:
     """Check that this installation signed a statement, and that nobody changed it."""
-    session = session_of(context)
     request = pb.VerifyStatementRequest(statement=read_statement(file))
     answer = unary("anonymization", session.connections.review.VerifyStatement, request)
     if not answer.valid:
@@ -176,9 +152,6 @@ def verify(
             Reason.INVALID_STATEMENT, f"{file} was changed, or signed by another installation. Ask for the original."
         )
     session.output.emit({"valid": True}, shows("Valid: this installation signed exactly this statement."))
-
-
-app.add_typer(group)
 
 
 def read_mark(text: str) -> pb.PassageMark:

@@ -1,4 +1,4 @@
-"""`tailor rows`: what a specialist learns from, row by row."""
+"""`tailor dataset rows`: what a specialist learns from, row by row."""
 
 from typing import Annotated
 
@@ -12,18 +12,15 @@ from tailor.cli import ids
 from tailor.cli.calls import dataset_digest, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.words import DatasetKind
 
 ROWS_SECONDS = 30.0
 MAX_PAGE_ROWS = 100
 
-app = typer.Typer()
 
-
-@app.command()
 def rows(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
     *,
     task: Annotated[str, typer.Option(help="Only rows of this task, such as `section` or `answer`.")] = "",
@@ -48,9 +45,8 @@ def rows(
 ) -> None:
     """Show the rows that a specialist learns from, each with its documents.
 
-    `tailor documents show ID` leads from a document to its rows.
+    `tailor document show ID` leads from a document to its rows.
     """
-    session = session_of(context)
     if preview or new:
         if any((task, grep, split, dataset)):
             raise typer.BadParameter("takes only --document and --limit", param_hint="--new" if new else "--preview")

@@ -60,7 +60,7 @@ def describe_limit(plan: training_pb2.RunPlan) -> str:
     if not plan.needs_approval:
         return ""
     unit = "device hours" if plan.devices > 1 else "h"
-    text = f"That is above the limit of {plan.max_hours:g} {unit}: it waits until `tailor runs approve {plan.run_id}`."
+    text = f"That is above the limit of {plan.max_hours:g} {unit}: it waits until `tailor run approve {plan.run_id}`."
     if not plan.fitting_train_tokens:
         return text
     return (

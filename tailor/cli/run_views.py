@@ -7,12 +7,14 @@ from rich.console import Console
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.cli.columns import columns, item_table, print_fields
 from tailor.cli.figures import decision_of, print_adapter
 from tailor.cli.figures import state_of as adapter_state_of
 from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short, table
+from tailor.cli.output import table
 from tailor.cli.run_forecast import describe_limit
 from tailor.cli.session import CommandSession
+from tailor.cli.whole_words import Digest
 
 GIB = 2**30
 FAILED = (training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED)
@@ -58,23 +60,14 @@ def emit_run(
     """Write a run as the command's result, with the gate's verdict if its adapter is given."""
 
     def render(console: Console) -> None:
-        console.print(f"[bold]{run.run_id}[/] of {run.specialist} on dataset {short(run.dataset_digest)}")
-        round_ = f", round {run.round}" if run.round else ""
-        console.print(f"{run.base}, recipe {run.recipe}{round_}: {state_of(run)}, worker {run.epoch}")
-        console.print(describe(run), markup=False, soft_wrap=True)
-        if run.HasField("approve_time"):
-            by = run.approved_by or "the operator of the console"
-            console.print(f"approved by {by} at {run.approve_time.ToJsonString()}", highlight=False)
+        print_fields(console, run, FACTS)
         if run.stages:
-            columns = ("stage", "recipe", "dataset", "parent", "adapter")
-            console.print(table("", columns, [_stage(number, run) for number in range(len(run.stages))]))
+            console.print(item_table("", STAGES, [(number, run) for number in range(len(run.stages))]))
         if run.HasField("plan"):
             console.print(table("", ("", "plan", "used", "error"), _figures(run.plan, _report(run))))
             _print_verdict(console, run.plan)
-        if run.adapter_digest:
-            console.print(f"adapter {run.adapter_digest}")
         if adapter is not None:
-            console.print(f"state: {adapter_state_of(adapter.state)}")
+            console.print(f"adapter: {adapter_state_of(adapter.state)}")
             print_adapter(console, adapter)
 
     verdict = {} if adapter is None else {"decision": decision_of(adapter.decision), "reasons": list(adapter.reasons)}
@@ -97,12 +90,40 @@ def emit_plan(
     session.output.emit({**to_dict(plan), "evaluation": to_dict(evaluation)}, render)
 
 
-def _stage(number: int, run: training_pb2.Run) -> tuple[str, ...]:
-    stage = run.stages[number]
-    marker = " <" if number == run.stage and run.state == training_pb2.RUN_STATE_RUNNING else ""
-    recipe = stage.recipe if stage.recipe == stage.method else f"{stage.recipe} ({stage.method})"
-    digests = (stage.dataset_digest, stage.parent_digest, stage.adapter_digest)
-    return (f"{number + 1}{marker}", recipe, *map(short, digests))
+def _describe_approval(run: training_pb2.Run) -> str:
+    if not run.HasField("approve_time"):
+        return ""
+    return f"by {run.approved_by or 'the operator of the console'} at {run.approve_time.ToJsonString()}"
+
+
+def _describe_number(row: tuple[int, training_pb2.Run]) -> str:
+    number, run = row
+    return f"{number + 1} <" if number == run.stage and run.state == training_pb2.RUN_STATE_RUNNING else f"{number + 1}"
+
+
+def _describe_recipe(stage: training_pb2.RunStage) -> str:
+    return stage.recipe if stage.recipe == stage.method else f"{stage.recipe} ({stage.method})"
+
+
+FACTS = columns(
+    "run=run_id",
+    "specialist",
+    "dataset=dataset_digest",
+    "base",
+    "recipe",
+    ("round", lambda run: run.round or ""),
+    "worker=epoch",
+    ("state", describe),
+    ("approved", _describe_approval),
+    "adapter=adapter_digest",
+)
+STAGES = columns(
+    ("stage", _describe_number),
+    ("recipe", lambda row: _describe_recipe(row[1].stages[row[0]])),
+    ("dataset", lambda row: Digest(row[1].stages[row[0]].dataset_digest)),
+    ("parent", lambda row: Digest(row[1].stages[row[0]].parent_digest)),
+    ("adapter", lambda row: Digest(row[1].stages[row[0]].adapter_digest)),
+)
 
 
 def _report(run: training_pb2.Run) -> training_pb2.RunReport | None:

@@ -1,4 +1,4 @@
-"""`tailor runs`: plan, create, approve, list, show, watch and cancel runs."""
+"""`tailor run`: plan, create, approve, list, show, watch and cancel runs."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -9,24 +9,19 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.cli import ids
 from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pages, unary
-from tailor.cli.messages import to_dict
-from tailor.cli.output import short, shows, table
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.run_forecast import PLAN_SECONDS
-from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run, state_of
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run
+from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
 from tailor.programmes import list_recipes
 from tailor.wire import to_programme
 
-app = typer.Typer(
-    name="runs", help="Plan, create, approve, watch, show and cancel training runs.", no_args_is_help=True
-)
-
 RunId = Annotated[str, typer.Argument(help="The run's id, or its first digits.", callback=ids.run_id)]
 Specialist = Annotated[str, typer.Argument(help="The specialist's name.")]
 Dataset = Annotated[
-    str, typer.Argument(help="The dataset's digest, or at least its first 6 digits; see `tailor datasets`.")
+    str, typer.Argument(help="The dataset's digest, or at least its first 6 digits; see `tailor dataset list`.")
 ]
 Recipe = Annotated[str, typer.Option(help="A recipe; by default, the specialist's.")]
 Base = Annotated[str, typer.Option(help="A base; by default, the specialist's.")]
@@ -42,49 +37,35 @@ Preferences = Annotated[
 ]
 
 
-@app.command("list")
+COLUMNS = columns(
+    "run=run_id", "specialist", "dataset=dataset_digest", "recipe", "state", ("at", describe), "adapter=adapter_digest"
+)
+
+
 def list_runs(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only runs of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max runs to list.")] = 50,
 ) -> None:
     """List runs, newest first."""
-    session = session_of(context)
     request = training_pb2.ListRunsRequest(specialist=specialist)
     found_runs = first(limit, pages("training", session.connections.training.ListRuns, request, "runs"))
-    columns = ("run", "specialist", "dataset", "recipe", "state", "at", "adapter")
-    rows = [
-        (
-            run.run_id,
-            run.specialist,
-            short(run.dataset_digest),
-            run.recipe,
-            state_of(run),
-            describe(run),
-            short(run.adapter_digest),
-        )
-        for run in found_runs
-    ]
-    session.output.emit({"runs": [to_dict(run) for run in found_runs]}, shows(table("", columns, rows)))
+    emit_items(session, "runs", found_runs, COLUMNS)
 
 
-@app.command()
-def show(context: typer.Context, run_id: RunId) -> None:
+def show(session: CommandSession, run_id: RunId) -> None:
     """Show one run: its stages with dataset, parent and adapter, its plan next to what it used, and the gate's verdict."""
-    session = session_of(context)
     request = training_pb2.GetRunRequest(run_id=run_id)
     run = unary("training", session.connections.training.GetRun, request).run
     emit_run(session, run, _find_adapter(session, run.adapter_digest))
 
 
-@app.command()
 def watch(
-    context: typer.Context,
+    session: CommandSession,
     run_id: RunId,
     logs: Annotated[bool, typer.Option("--logs", help="Also show the logs of its workers.")] = False,
 ) -> None:
     """Follow a run until it ends. The exit status is 1 if it ends without an adapter."""
-    session = session_of(context)
     run = training_pb2.Run()
     for response in _watch(session.connections.training, run_id):
         run = response.run
@@ -99,25 +80,20 @@ def watch(
         )
 
 
-@app.command()
-def cancel(context: typer.Context, run_id: RunId) -> None:
+def cancel(session: CommandSession, run_id: RunId) -> None:
     """Cancel a run that has not ended."""
-    session = session_of(context)
     request = training_pb2.CancelRunRequest(run_id=run_id)
     emit_run(session, unary("training", session.connections.training.CancelRun, request).run)
 
 
-@app.command()
-def approve(context: typer.Context, run_id: RunId) -> None:
+def approve(session: CommandSession, run_id: RunId) -> None:
     """Start a run that waits for approval, because its forecast is above a limit. The key that approves stays on record."""
-    session = session_of(context)
     request = training_pb2.ApproveRunRequest(run_id=run_id)
     emit_run(session, unary("training", session.connections.training.ApproveRun, request).run)
 
 
-@app.command()
 def plan(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Specialist,
     dataset: Dataset,
     *,
@@ -130,7 +106,6 @@ def plan(
 
     Nothing is queued.
     """
-    session = session_of(context)
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
@@ -141,9 +116,8 @@ def plan(
     emit_plan(session, plan, unary("registry", session.connections.registry.PlanEvaluation, evaluation))
 
 
-@app.command()
 def create(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Specialist,
     dataset: Dataset,
     *,
@@ -153,11 +127,10 @@ def create(
     preference_dataset: Preferences = "",
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Runs with a higher priority start first.")] = 0,
 ) -> None:
-    """Queue a run and show its plan. If its forecast is above a limit, it waits for `tailor runs approve`.
+    """Queue a run and show its plan. If its forecast is above a limit, it waits for `tailor run approve`.
 
     Idempotent: the same arguments return the existing run. If that run was cancelled or failed, it resumes where it stopped.
     """
-    session = session_of(context)
     fields = _complete(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )

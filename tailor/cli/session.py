@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import typer
-
 from tailor.cli.connections import Connections
 from tailor.cli.output import Output
 
@@ -14,9 +12,3 @@ class CommandSession:
 
     output: Output
     connections: Connections
-
-
-def session_of(context: typer.Context) -> CommandSession:
-    """The session that the root command opened."""
-    session: CommandSession = context.obj
-    return session

@@ -9,10 +9,11 @@ from rich.console import Console
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import REASON_SECONDS, unary
+from tailor.cli.columns import columns, item_table
 from tailor.cli.definitions import read_definition
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
-from tailor.cli.session import session_of
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 
 # Fields that results before and after a change cannot be compared across.
 MEASURED = ("gate", "metrics", "evaluation", "sampling")
@@ -20,13 +21,12 @@ MEASURED = ("gate", "metrics", "evaluation", "sampling")
 DefinitionFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The whole definition in TOML.")]
 
 
-def update(context: typer.Context, file: DefinitionFile) -> None:
+def update(session: CommandSession, file: DefinitionFile) -> None:
     """Replace a specialist's definition by FILE, which has the fields of `tailor specialist create`.
 
     `tailor specialist show NAME --toml` writes such a file; `tailor specialist diff FILE` shows first what would change. A field that FILE
     does not set returns to its default. With `revision` in FILE, the update fails if that is not the current one.
     """
-    session = session_of(context)
     answer = _update(session.connections.registry, read_definition(file), validate_only=False)
     specialist = answer.specialist
 
@@ -37,9 +37,8 @@ def update(context: typer.Context, file: DefinitionFile) -> None:
     session.output.emit(to_dict(answer), render)
 
 
-def diff(context: typer.Context, file: DefinitionFile) -> None:
+def diff(session: CommandSession, file: DefinitionFile) -> None:
     """Show field by field what `tailor specialist update FILE` would change. Saves nothing, and checks FILE as the update does."""
-    session = session_of(context)
     answer = _update(session.connections.registry, read_definition(file), validate_only=True)
     session.output.emit(
         {"changes": [to_dict(change) for change in answer.changes]},
@@ -48,23 +47,27 @@ def diff(context: typer.Context, file: DefinitionFile) -> None:
 
 
 def delete(
-    context: typer.Context,
+    session: CommandSession,
     name: Annotated[str, typer.Argument(help="The specialist's name.")],
     reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete a specialist: it stops serving, building and training. Idempotent.
 
-    Its documents, datasets, adapters and drafts stay; `tailor erase` erases documents. The name can be created again.
+    Its documents, datasets, adapters and drafts stay; `tailor erasure create` erases documents. The name can be created again.
     """
-    session = session_of(context)
     if not yes:
         typer.confirm(f"Callers of {name} will get an error at once. Delete it?", abort=True, err=True)
     request = registry_pb2.DeleteSpecialistRequest(name=name, reason=reason)
     answer = unary("registry", session.connections.registry.DeleteSpecialist, request, REASON_SECONDS)
     text = f"Specialist {name} is deleted." if answer.deleted else f"Specialist {name} was deleted before."
-    kept = "Its documents, datasets, adapters and drafts stay; `tailor erase` erases documents."
+    kept = "Its documents, datasets, adapters and drafts stay; `tailor erasure create` erases documents."
     session.output.emit(to_dict(answer), shows(f"{text} {kept}"))
+
+
+CHANGES = columns(
+    "field", ("now", lambda change: change.before or "not set"), ("new", lambda change: change.after or "not set")
+)
 
 
 def print_changes(console: Console, changes: list[registry_pb2.FieldChange]) -> None:
@@ -72,8 +75,7 @@ def print_changes(console: Console, changes: list[registry_pb2.FieldChange]) -> 
     if not changes:
         console.print("No field differs.")
         return
-    rows = [(change.field, change.before or "not set", change.after or "not set") for change in changes]
-    console.print(table("", ("field", "now", "new"), rows))
+    console.print(item_table("", CHANGES, changes))
     if any(change.field.startswith(MEASURED) for change in changes):
         console.print("Evaluations by the new definition cannot be compared with earlier ones; their reports say so.")
 

@@ -8,16 +8,15 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from tailor.api.events.v1.operations_pb2 import GetEventStatusRequest
 from tailor.cli import own_stores
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, emit_list, list_table
 from tailor.cli.connections import SERVICES, Connections
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 from tailor.errors import TailorError
 
 if TYPE_CHECKING:
@@ -28,12 +27,9 @@ UP_SECONDS = 180.0
 HEALTH_SECONDS = 3.0
 STYLES = {"ready": "green", "failed": "red", "restarting": "yellow", "serving": "green"}
 
-app = typer.Typer()
 
-
-@app.command()
 def up(
-    context: typer.Context,
+    session: CommandSession,
     wait_seconds: Annotated[
         float, typer.Option(help="Fail if the stack is not ready after this many seconds.")
     ] = UP_SECONDS,
@@ -59,7 +55,6 @@ def up(
     """
     from tailor.local import stack
 
-    session = session_of(context)
     tables = {
         "kafka": own_stores.kafka_table(
             kafka,
@@ -79,22 +74,18 @@ def up(
     session.output.emit(document, lambda console: _print_places(console, session.connections))
 
 
-@app.command()
-def down(context: typer.Context) -> None:
+def down(session: CommandSession) -> None:
     """Stop the embedded stack and every process of it. Its data stays in the state directory."""
     from tailor.local import stack
 
-    session = session_of(context)
     stack.down(session.connections.state_dir)
     session.output.emit({"running": False}, lambda console: console.print("The stack is stopped."))
 
 
-@app.command()
-def status(context: typer.Context) -> None:
+def status(session: CommandSession) -> None:
     """Show the state of every part. The exit status is 1 unless all parts are ready."""
     from tailor.local import stack
 
-    session = session_of(context)
     snapshot = stack.status(session.connections.state_dir)
     if not _names_stack(session.connections.named, snapshot):
         document = _check_services(session.connections)
@@ -102,7 +93,7 @@ def status(context: typer.Context) -> None:
         document = describe(snapshot) if snapshot else {"running": False, "ready": False, "components": []}
     if document["running"]:
         _add_faults(session.connections, document)
-    session.output.emit(document, lambda console: console.print(_components(document)))
+    emit_list(session, document["components"], PARTS, document=document, empty="The stack does not run.")
     if not document["ready"]:
         raise typer.Exit(1)
 
@@ -149,7 +140,7 @@ class Screen:
     def __call__(self, snapshot: "StackSnapshot") -> None:
         """Show the current state."""
         if self._live:
-            self._live.update(_components(describe(snapshot)))
+            self._live.update(list_table(PARTS, describe(snapshot)["components"]))
             return
         for part in snapshot.components.values():
             if self._seen.get(part.name) != part.state:
@@ -157,18 +148,17 @@ class Screen:
                 self._console.print(f"{part.name}: {part.state} {part.detail}".rstrip(), highlight=False)
 
 
-def _components(document: dict[str, Any]) -> Table:
-    rows = [
-        (
-            part["name"],
-            Text(part["state"], style=STYLES.get(part["state"], "")),
-            part["detail"],
-            " ".join(f"{name} {address}" for name, address in part["addresses"].items()),
-            f"{part['restarts']} ({part['last_end']})" if part["last_end"] else "",
-        )
-        for part in document["components"]
-    ]
-    return table("", ("part", "state", "waits for", "addresses", "restarts"), rows)
+def _describe_restarts(part: dict[str, Any]) -> str:
+    return f"{part['restarts']} ({part['last_end']})" if part["last_end"] else ""
+
+
+PARTS = columns(
+    ("part", lambda part: part["name"]),
+    ("state", lambda part: Text(part["state"], style=STYLES.get(part["state"], ""))),
+    ("waits for", lambda part: part["detail"]),
+    ("addresses", lambda part: " ".join(f"{name} {address}" for name, address in part["addresses"].items())),
+    ("restarts", _describe_restarts),
+)
 
 
 def _print_places(console: Console, connections: Connections) -> None:

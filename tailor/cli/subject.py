@@ -1,4 +1,4 @@
-"""`tailor subject export`: what is held about a person, for an access request."""
+"""`tailor subject`: what is held about a person, for an access request, and the true value behind a surrogate."""
 
 import json
 import os
@@ -8,30 +8,23 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from tailor.api.anonymization.v1 import subject_pb2
+from tailor.api.anonymization.v1 import anonymization_pb2, subject_pb2
 from tailor.api.registry.v1 import lineage_pb2
 from tailor.cli.calls import unary
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
-from tailor.cli.policy_views import list_learners
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.replays import list_learners
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 
 SECONDS = 60.0
 MAX_CHARS = 256
 
-app = typer.Typer(name="subject", help="What is held about a person.", no_args_is_help=True)
 
-
-@app.callback()
-def subject() -> None:
-    """What is held about a person. `tailor erase --subject` erases it."""
-
-
-@app.command()
 def export(
-    context: typer.Context,
+    session: CommandSession,
     person: Annotated[
         str,
         typer.Argument(
@@ -48,7 +41,6 @@ def export(
     The file has no text and no name. Every call is recorded in the audit log. Needs a key with the role data-protection. The
     embedded stack's first is in `.tailor/secrets/protection.key`.
     """
-    session = session_of(context)
     if out.exists():
         raise InvalidArgument(Reason.INVALID_FILE, f"{out} exists. Name a new file.")
     name = sys.stdin.readline(MAX_CHARS + 2).strip() if person == "-" else person
@@ -59,6 +51,24 @@ def export(
     counts = {"documents": len(content["documents"]), "adapters": len(content["adapters"]), "file": str(out)}
     shown = f"{counts['documents']} documents and rows, {counts['adapters']} adapters that learned from them: written to {out}"
     session.output.emit(counts, shows(shown))
+
+
+def reidentify(
+    session: CommandSession,
+    surrogate: Annotated[str, typer.Argument(help="The surrogate, as it is in a text.")],
+    *,
+    entity_type: Annotated[str, typer.Option("--type", help="Its type, such as PERSON or EMAIL_ADDRESS.")],
+    purpose: Annotated[
+        str, typer.Option(help="Why it is needed, in at least 10 characters; recorded in the audit log.")
+    ],
+) -> None:
+    """Show the true value behind a surrogate. Every call is recorded in the audit log.
+
+    Needs a key with the role data-protection. The embedded stack's first is in `.tailor/secrets/protection.key`.
+    """
+    request = anonymization_pb2.ReidentifyRequest(entity_type=entity_type, surrogate=surrogate, purpose=purpose)
+    answer = unary("anonymization", session.connections.anonymization.Reidentify, request)
+    session.output.emit(to_dict(answer), shows(Text(answer.value)))
 
 
 def _content(session: CommandSession, held: subject_pb2.DescribeSubjectResponse) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`tailor synthesize` and `tailor syntheses`: rows that a teacher writes, within a budget."""
+"""`tailor synthesis`: rows that a teacher writes, within a budget."""
 
 import json
 from collections.abc import Iterator
@@ -10,20 +10,14 @@ import typer
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.cli import ids
 from tailor.cli.calls import calling, first, pages, unary
-from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.columns import columns, emit_items
+from tailor.cli.session import CommandSession
 from tailor.cli.synthesis_views import emit_comments, emit_sample_list, emit_synthesis, progress, state_of
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
 # The barrier reads every example before the call returns.
 CREATE_SECONDS = 300.0
-
-app = typer.Typer()
-group = typer.Typer(
-    name="syntheses", help="List, show, cancel and resume syntheses; review their rows.", invoke_without_command=True
-)
 
 SynthesisId = Annotated[
     str, typer.Argument(metavar="ID", help="The synthesis's id, or its first digits.", callback=ids.synthesis_id)
@@ -32,15 +26,14 @@ RowId = Annotated[
     str,
     typer.Argument(
         metavar="ROW",
-        help="The row's id, or its first digits; see `tailor syntheses samples`.",
+        help="The row's id, or its first digits; see `tailor synthesis samples`.",
         callback=ids.sample_id,
     ),
 ]
 
 
-@app.command()
-def synthesize(
-    context: typer.Context,
+def create(
+    session: CommandSession,
     specialist: Annotated[str, typer.Argument(help="The specialist's name; its definition must allow a teacher.")],
     *,
     task: Annotated[
@@ -98,7 +91,6 @@ def synthesize(
     follow: Annotated[bool, typer.Option("--follow", help="Show the progress until it ends.")] = False,
 ) -> None:
     """Let a teacher write rows from seeds, within a budget that is never passed. It goes on if this command ends."""
-    session = session_of(context)
     spec = pb.SynthesisSpec(
         specialist=specialist,
         task=task,
@@ -173,54 +165,48 @@ def _price(option: str, prompt: float | None, answer: float | None) -> pb.Synthe
     return pb.SynthesisPrice(input=prompt, output=answer)
 
 
-@group.callback()
 def list_syntheses(
-    context: typer.Context,
+    session: CommandSession,
     specialist: Annotated[str, typer.Option(help="List only those of this specialist.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max syntheses to list.")] = 50,
 ) -> None:
-    """List syntheses, newest first, if no command is given."""
-    if context.invoked_subcommand:
-        return
-    session = session_of(context)
+    """List syntheses, newest first."""
     request = pb.ListSynthesesRequest(specialist=specialist)
     items = first(limit, pages("synthetic", session.connections.syntheses.ListSyntheses, request, "syntheses"))
-    columns = ("synthesis", "specialist", "task", "state", "progress")
-    rows = [(item.synthesis_id, item.spec.specialist, item.spec.task, state_of(item), progress(item)) for item in items]
-    session.output.emit({"syntheses": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
+    emit_items(session, "syntheses", items, COLUMNS)
 
 
-@group.command()
-def show(context: typer.Context, synthesis_id: SynthesisId) -> None:
+COLUMNS = columns(
+    "synthesis=synthesis_id", "specialist=spec.specialist", "task=spec.task", "state", ("progress", progress)
+)
+
+
+def show(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Show one synthesis: its rows, what was refused and why, tokens and cost."""
-    session = session_of(context)
     request = pb.GetSynthesisRequest(synthesis_id=synthesis_id)
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.GetSynthesis, request).synthesis)
 
 
-@group.command()
-def comments(context: typer.Context, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]) -> None:
+def comments(
+    session: CommandSession, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]
+) -> None:
     """Count what became of the comments of experts: revised, refused and why, or waiting."""
-    session = session_of(context)
     request = pb.CountCommentsRequest(specialist=specialist)
     emit_comments(session, unary("synthetic", session.connections.syntheses.CountComments, request))
 
 
-@group.command()
-def watch(context: typer.Context, synthesis_id: SynthesisId) -> None:
+def watch(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Follow a synthesis until it ends, or pauses for something that you must do."""
-    follow_synthesis(session_of(context), synthesis_id)
+    follow_synthesis(session, synthesis_id)
 
 
-@group.command()
 def samples(
-    context: typer.Context,
+    session: CommandSession,
     synthesis_id: SynthesisId,
     state: Annotated[str, typer.Option(help="Only `pending`, `accepted`, `rejected` or `refused` ones.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max samples to show.")] = 20,
 ) -> None:
     """Show rows with their texts, those that were refused too."""
-    session = session_of(context)
     name = f"SAMPLE_STATE_{state.upper() or 'UNSPECIFIED'}"
     if name not in pb.SampleState.DESCRIPTOR.values_by_name:
         raise InvalidArgument(
@@ -231,42 +217,33 @@ def samples(
     emit_sample_list(session, first(limit, rows))
 
 
-@group.command()
-def accept(context: typer.Context, synthesis_id: SynthesisId, row_id: RowId) -> None:
+def accept(session: CommandSession, synthesis_id: SynthesisId, row_id: RowId) -> None:
     """Let a row join datasets."""
-    _review(context, synthesis_id, row_id, accept=True)
+    _review(session, synthesis_id, row_id, accept=True)
 
 
-@group.command()
-def reject(context: typer.Context, synthesis_id: SynthesisId, row_id: RowId) -> None:
+def reject(session: CommandSession, synthesis_id: SynthesisId, row_id: RowId) -> None:
     """Keep a row out of datasets."""
-    _review(context, synthesis_id, row_id, accept=False)
+    _review(session, synthesis_id, row_id, accept=False)
 
 
-def _review(context: typer.Context, synthesis_id: str, row_id: str, *, accept: bool) -> None:
-    session = session_of(context)
+def _review(session: CommandSession, synthesis_id: str, row_id: str, *, accept: bool) -> None:
     decision = pb.SampleDecision(row_id=row_id, accept=accept)
     request = pb.ReviewSamplesRequest(synthesis_id=synthesis_id, decisions=[decision])
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.ReviewSamples, request).synthesis)
 
 
-@group.command()
-def cancel(context: typer.Context, synthesis_id: SynthesisId) -> None:
+def cancel(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """End a synthesis; its rows stay."""
-    session = session_of(context)
     request = pb.CancelSynthesisRequest(synthesis_id=synthesis_id)
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.CancelSynthesis, request).synthesis)
 
 
-@group.command()
-def resume(context: typer.Context, synthesis_id: SynthesisId) -> None:
+def resume(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Continue a paused synthesis at once."""
-    session = session_of(context)
     request = pb.ResumeSynthesisRequest(synthesis_id=synthesis_id)
     emit_synthesis(session, unary("synthetic", session.connections.syntheses.ResumeSynthesis, request).synthesis)
 
-
-app.add_typer(group)
 
 # Pauses that end only when somebody does something.
 NEEDS_SOMEBODY = {Reason.TEACHER_KEY_REFUSED, Reason.TEACHER_QUOTA, Reason.TEACHER_UNKNOWN_MODEL}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
+from tailor.cli.columns import columns, print_fields
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import table
 from tailor.cli.session import CommandSession
@@ -67,6 +68,20 @@ def seeds_of(spec: pb.SynthesisSpec) -> str:
     return f"{len(spec.document_ids)} documents and {len(spec.examples)} examples as seeds"
 
 
+FACTS = columns(
+    "synthesis=synthesis_id",
+    "specialist=spec.specialist",
+    "task=spec.task",
+    "state",
+    ("reason", lambda item: f"{item.reason}: {item.message}" if item.reason else ""),
+    ("progress", progress),
+    ("seeds", lambda item: seeds_of(item.spec)),
+    "teacher",
+    "judge",
+    "prompts of version=prompt_version",
+)
+
+
 def emit_comments(session: CommandSession, answer: pb.CountCommentsResponse) -> None:
     """Write what became of comments."""
 
@@ -90,14 +105,7 @@ def emit_synthesis(session: CommandSession, synthesis: pb.Synthesis) -> None:
     """Write a synthesis as the command's result."""
 
     def render(console: Console) -> None:
-        spec = synthesis.spec
-        console.print(f"[bold]{synthesis.synthesis_id}[/] {spec.task} for {spec.specialist}: {state_of(synthesis)}")
-        if synthesis.reason:
-            console.print(f"{synthesis.reason}: {synthesis.message}", markup=False)
-        console.print(progress(synthesis))
-        judge = f", judge {synthesis.judge}" if synthesis.judge else ""
-        console.print(seeds_of(spec))
-        console.print(f"teacher {synthesis.teacher}{judge}, prompts of version {synthesis.prompt_version}")
+        print_fields(console, synthesis, FACTS)
         if synthesis.refusals:
             rows = [(refusal.reason.replace("_", " "), refusal.rows) for refusal in synthesis.refusals]
             console.print(table("refused", ("reason", "rows"), rows))

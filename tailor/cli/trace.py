@@ -7,21 +7,21 @@ from rich.console import Console
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, item_table
 from tailor.cli.figures import decision_of, describe_decision, figures_table, print_definition, print_verdict, state_of
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.session import CommandSession
 
-app = typer.Typer()
+DOCUMENTS = columns(
+    "document=document_id", "version=version.sequence", "format", "source=labels.source", "department=labels.department"
+)
 
 
-@app.command()
 def trace(
-    context: typer.Context,
+    session: CommandSession,
     draft: Annotated[str, typer.Argument(help="The draft's id, or at least its first 6 digits.")],
 ) -> None:
     """Show the adapter, run, datasets, reward adapter and documents behind a draft."""
-    session = session_of(context)
     answer = unary("registry", session.connections.registry.Trace, registry_pb2.TraceRequest(draft_id=draft))
     session.output.emit(to_dict(answer), lambda console: _print(console, answer))
 
@@ -54,9 +54,5 @@ def _print(console: Console, answer: registry_pb2.TraceResponse) -> None:
         print_definition(console, answer.evaluation)
         console.print(f"verdict  {decision_of(answer.decision)}, on its newest evaluation")
         print_verdict(console, "verdict ", answer.decision, answer.reasons)
-    documents = [
-        (item.document_id, item.version.sequence, item.format, item.labels.source, item.labels.department)
-        for item in answer.documents
-    ]
-    if documents:
-        console.print(table("documents", ("document", "version", "format", "source", "department"), documents))
+    if answer.documents:
+        console.print(item_table("documents", DOCUMENTS, answer.documents))

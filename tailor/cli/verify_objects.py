@@ -1,28 +1,27 @@
 """`tailor verify`: whether what is stored is still what was stored."""
 
 import typer
-from rich.console import Console
 
 from tailor.api.registry.v1 import objects_pb2
 from tailor.cli.calls import unary
+from tailor.cli.columns import columns, emit_list
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
-from tailor.cli.session import session_of
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 
 # One object may be a base's file of many gigabytes.
 PAGE_SECONDS = 3600.0
 
-app = typer.Typer()
+
+DAMAGED = columns("object=uri", "documents=document_ids")
 
 
-@app.command()
-def verify(context: typer.Context) -> None:
+def verify(session: CommandSession) -> None:
     """Read every stored object outside quarantine, and name those that are damaged. The exit status is 1 if one is.
 
     Restore what is damaged from a backup. Without one, publish another version of a document whose text is damaged (builds leave it out
     until then), use `tailor build SPECIALIST --again` for a file of a dataset, train an adapter again, or add a base again.
     """
-    session = session_of(context)
     total = objects_pb2.VerifyObjectsResponse()
     while True:
         request = objects_pb2.VerifyObjectsRequest(page_token=total.next_page_token)
@@ -35,17 +34,11 @@ def verify(context: typer.Context) -> None:
             break
         session.output.notes.print(f"{total.objects:,} objects read, {len(total.damaged)} damaged")
 
-    def render(console: Console) -> None:
-        if total.damaged:
-            rows = [(entry.uri, " ".join(entry.document_ids)) for entry in total.damaged]
-            console.print(table("Damaged", ("object", "documents"), rows))
-        text = f"{total.objects:,} objects of {total.bytes / 1e6:,.0f} MB read, {len(total.damaged)} damaged."
-        if total.unnamed:
-            text += (
-                f" {total.unnamed:,} of them are not named by a digest: they can be read, and nothing more is known."
-            )
-        console.print(text, highlight=False)
-
-    session.output.emit(to_dict(total), render)
+    text = f"{total.objects:,} objects of {total.bytes / 1e6:,.0f} MB read, {len(total.damaged)} damaged."
+    if total.unnamed:
+        text += f" {total.unnamed:,} of them are not named by a digest: they can be read, and nothing more is known."
+    emit_list(
+        session, total.damaged, DAMAGED, document=to_dict(total), empty="Nothing is damaged.", remarks=shows(text)
+    )
     if total.damaged:
         raise typer.Exit(1)

@@ -12,26 +12,46 @@ from rich.text import Text
 PADDING = 2
 # A cell that would need more lines is easier to read in a list.
 MAX_LINES = 6
+SHORT_DIGEST = 12
+
+
+class Digest(Text):
+    """A digest as a cell: its first digits on a terminal, whole elsewhere; a dash if it is empty."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest[:SHORT_DIGEST] or "-")
+        self.whole = digest
 
 
 class WordTable(Table):
     """A table that breaks lines between words only.
 
-    Without a terminal, each row is one line. On a terminal, long cells take several lines; if the words do not fit next to each other, or
-    a cell would take too many, each row becomes a list of `column  value`.
+    Without a terminal, each row is one line, with tabs between its cells. On a terminal, long cells take several lines; if the words do
+    not fit next to each other, or a cell would take too many, each row becomes a list of `column  value`.
     """
 
+    is_list = False
+    """True if it is the whole result of a command: without a terminal, it has items only, and no heading."""
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        natural = [_measure(column, str.splitlines) for column in self.columns]
+        if not console.is_terminal:
+            yield Segment("".join(f"{line}\n" for line in self._plain_lines()))
+            return
         least = [_measure(column, str.split) for column in self.columns]
-        room = options.max_width - PADDING * len(natural) if console.is_terminal else sum(natural)
-        widths = share_width(least, natural, room)
+        room = options.max_width - PADDING * len(least)
+        widths = share_width(least, [_measure(column, str.splitlines) for column in self.columns], room)
         if sum(least) > room or self._count_lines(console, widths) > MAX_LINES:
             yield from self._lists(console, options)
             return
         for column, width in zip(self.columns, widths, strict=True):
             column.width = width
-        yield from super().__rich_console__(console, options.update(width=room + PADDING * len(natural)))
+        yield from super().__rich_console__(console, options.update(width=room + PADDING * len(least)))
+
+    def _plain_lines(self) -> Iterator[str]:
+        if not self.is_list:
+            yield from filter(None, (str(self.title or ""), "\t".join(str(column.header) for column in self.columns)))
+        for row in zip(*(column.cells for column in self.columns), strict=True):
+            yield "\t".join(_on_one_line(cell) for cell in row)
 
     def _count_lines(self, console: Console, widths: Sequence[int]) -> int:
         """The lines of the tallest cell."""
@@ -64,6 +84,10 @@ def share_width(least: Sequence[int], natural: Sequence[int], room: int) -> list
             break
         widths = wider
     return widths
+
+
+def _on_one_line(cell: object) -> str:
+    return " ".join((cell.whole if isinstance(cell, Digest) else str(cell)).split())
 
 
 def _measure(column: Column, split: Callable[[str], list[str]]) -> int:

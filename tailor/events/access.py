@@ -3,7 +3,7 @@
 - A publisher writes one topic, and does nothing else. Documents, examples, tests and deliverables have publishers of their own, so that who
   publishes documents writes neither train rows nor golden rows.
 - A service writes what it produces, reads what it consumes, and joins its own consumer group.
-- The operator reads every topic outside the raw zone, for `tailor events`; it joins no group.
+- The operator reads every topic outside the raw zone, for `tailor event read`; it joins no group.
 
 Only ingestion reads the topics of the raw zone.
 """

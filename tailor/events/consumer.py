@@ -320,7 +320,7 @@ class Consumer:
             raise HandlerFailed(
                 Reason.HANDLER_FAILED,
                 f"A defect: {type(error).__name__} at {at}. Report it, update the service, then use "
-                f"`tailor events replay {self._service} {event.topic}/{event.partition}/{event.offset}`.",
+                f"`tailor event replay {self._service} {event.topic}/{event.partition}/{event.offset}`.",
             ) from None
 
     def _dead_letter(self, event: Event, error: TailorError) -> None:

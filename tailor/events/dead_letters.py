@@ -162,7 +162,7 @@ class SqlDeadLetters(DeadLetters):
             raise NotFound(
                 Reason.UNKNOWN_EVENT,
                 f"No dead letter of {place.topic}, partition {place.partition}, offset {place.offset}. "
-                "`tailor events dead` lists them.",
+                "`tailor event dead` lists them.",
             )
         return _letter(row)
 

@@ -232,7 +232,7 @@ class Outbox:
             OUTBOX_SET_ASIDE.set(sum(count for _, _, count in unsent))
             if unsent:
                 listed = "; ".join(f"{count} of {topic}: {reason}" for topic, reason, count in sorted(unsent))
-                message = f"Events could not be sent and were set aside ({listed}). `tailor events dead` lists them."
+                message = f"Events could not be sent and were set aside ({listed}). `tailor event dead` lists them."
                 self._faults.notice("unsent events", InvalidArgument(Reason.EVENTS_SET_ASIDE, message))
             else:
                 self._faults.clear("unsent events")

@@ -31,7 +31,7 @@ class OwnKafka(_Table):
     """`[stores.kafka]`. The users' names and passwords are made by Tailor, unless `sasl_mechanism` is empty."""
 
     bootstrap_servers: str = Field(pattern=ADDRESS)
-    # The listener of publishers and of `tailor events`, if it is not the services'.
+    # The listener of publishers and of `tailor event read`, if it is not the services'.
     outside_servers: str = Field("", pattern=f"^$|{ADDRESS}")
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"

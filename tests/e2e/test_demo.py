@@ -97,7 +97,8 @@ def _printed_commands(output: str) -> dict[str, list[str]]:
     """The arguments of the commands that a refused demo prints, by their first words. The override comes last."""
     lines = [shlex.split(line) for line in output.splitlines() if line.startswith("  tailor ")]
     assert lines, output
-    return {"override" if "--override" in line else line[1]: line[1:] for line in lines}
+    names = (" ".join(word for word in line[1:3] if not word.startswith("-")) for line in lines)
+    return {"override" if "--override" in line else name: line[1:] for name, line in zip(names, lines, strict=True)}
 
 
 def test_a_demo_without_a_network_is_refused_then_promoted_by_its_own_commands_and_repeats_nothing(
@@ -121,7 +122,7 @@ def _check_demo(prefix: list[str], state: Path, sample: Path) -> None:
     commands = _printed_commands(output)
     (sample / "specialist.toml").write_text(SPECIALIST.format(gain=0.01), encoding="utf-8")
     try:
-        for name in ("up", "adapters", "evaluations", "specialist", "promote"):
+        for name in ("up", "adapter list", "adapter show", "specialist update", "adapter promote"):
             status, output = _tailor([], *commands[name])
             assert status == 0, output
         assert "is served by" in output

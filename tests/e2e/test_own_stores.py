@@ -29,7 +29,7 @@ def test_the_pages_commands_start_a_stack_on_own_stores_and_publish_to_it(
     with store_kind.run(tmp_path / "own") as tables:
         let_administrator_use_scram(tables)
         try:
-            started = run(folder, fill(start, tables).replace("tailor status", "tailor --json status"), 400)
+            started = run(folder, fill(start, tables).replace("tailor status", "tailor --output json status"), 400)
             assert started.returncode == 0, started.stderr
             assert started.stdout.count("your own") >= 2
             assert shutil.which("kcat"), "install kcat: apt-get install kcat"

@@ -98,7 +98,7 @@ class Reader:
 
     def tailor(self, *arguments: str) -> Any:
         """A command's answer, as JSON."""
-        command = [".venv/bin/tailor", "--json", *arguments]
+        command = [".venv/bin/tailor", "--output=json", *arguments]
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True, timeout=120
         )
@@ -123,7 +123,7 @@ def _newest(reader: Reader, key: str, *command: str) -> Any:
 
 
 def _run(reader: Reader) -> str:
-    return str(_newest(reader, "runs", "runs", "list")["run_id"])
+    return str(_newest(reader, "run", "list", "run", "list")["run_id"])
 
 
 def _adapter(reader: Reader) -> str:
@@ -139,7 +139,7 @@ def _adapter(reader: Reader) -> str:
 
 
 def _draft(reader: Reader) -> str:
-    model = SPECIALIST if reader.tailor("adapters")["adapters"] else "base"
+    model = SPECIALIST if reader.tailor("adapter", "list")["adapters"] else "base"
     draft = str(reader.tailor("ask", model, "Write a line.", "--max-tokens", "4")["draft_id"])
 
     def is_catalogued() -> bool:
@@ -152,7 +152,7 @@ def _draft(reader: Reader) -> str:
 
 def _document(reader: Reader) -> str:
     def passed() -> str | None:
-        items = reader.tailor("documents")["documents"]
+        items = reader.tailor("document", "list")["documents"]
         return next((item["anonymized"]["document_id"] for item in items if item.get("anonymized")), None)
 
     return ask_until(passed, "an anonymised document", 60)
@@ -173,7 +173,7 @@ def _candidate(reader: Reader) -> str:
 
     ask_until(lambda: reader.tailor("build", SPECIALIST)["created"], "a second dataset", 60)
     candidate = conftest.ask_until(second, "a second adapter", 240)
-    reader.tailor("rollback", SPECIALIST, "--wait")
+    reader.tailor("adapter", "rollback", SPECIALIST, "--wait")
     return candidate
 
 

@@ -58,7 +58,9 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             registry_pb2.DECISION_REFUSED: registry_pb2.ADAPTER_STATE_REFUSED,
         }.get(decision, registry_pb2.ADAPTER_STATE_EVALUATING)
         if item.state == registry_pb2.ADAPTER_STATE_REFUSED:
-            item.advice = f"`tailor specialist update engagement-reports.toml`, then `tailor evaluate {digest[:12]}`"
+            item.advice = (
+                f"`tailor specialist update engagement-reports.toml`, then `tailor adapter evaluate {digest[:12]}`"
+            )
         if decision != registry_pb2.DECISION_UNSPECIFIED:
             item.evaluation.CopyFrom(self.evaluated)
         return item

@@ -62,7 +62,7 @@ class House:
 
     def run(self, *arguments: str, key: str = "") -> Any:
         environment = {"TAILOR_STATE_DIR": str(self.root)} | ({"TAILOR_API_KEY": key} if key else {})
-        result = CliRunner().invoke(app, ["--json", *arguments], env=environment)
+        result = CliRunner().invoke(app, ["--output=json", *arguments], env=environment)
         assert result.exit_code == 0, result.stderr
         return json.loads(result.stdout)
 
@@ -132,7 +132,7 @@ def test_a_stricter_policy_reaches_what_passed_though_ingestion_is_killed(house:
     house.kill("ingestion")
 
     def done() -> bool:
-        (replay,) = house.run("policy", "replays")["replays"]
+        (replay,) = house.run("replay", "list")["replays"]
         return bool(replay["state"] == "REPLAY_STATE_DONE" and replay["outcomes"] == {"KEPT": DOCUMENTS})
 
     wait_until(done, SECONDS, "the replay to end")
@@ -140,12 +140,12 @@ def test_a_stricter_policy_reaches_what_passed_though_ingestion_is_killed(house:
     assert house.corpus().count("[CONTRACT]") == DOCUMENTS and "Okafor" not in house.corpus()
 
     def answered() -> bool:
-        (erasure,) = house.run("erasures")["erasures"]
+        (erasure,) = house.run("erasure", "list")["erasures"]
         assert erasure["reason"] == "policy-replay"
         return len(erasure["document_ids"]) == DOCUMENTS and sorted(erasure["waiting_for"]) == NOT_STARTED
 
     wait_until(answered, SECONDS, "every service that runs to answer")
-    documents = house.run("documents", "--limit", "100")["documents"]
+    documents = house.run("document", "list", "--limit", "100")["documents"]
     assert Counter(document["anonymized"]["version"]["sequence"] for document in documents) == {2: DOCUMENTS}
     assert all(b"Okafor" not in data for data in house.objects("quarantine").values())
 
@@ -167,7 +167,7 @@ def test_a_list_of_names_is_read_again_while_the_service_runs(house: House) -> N
     house.publish({"note-2": "# Note\n\nThe grey walrus and the tin harbour wait for the second delivery."})
     wait_until(lambda: "grey walrus" in house.corpus(), SECONDS, "the second note to pass")
     assert house.corpus().count("tin harbour") == 1
-    assert house.run("policy", "replay", "--all", "--wait")["outcomes"] == {"KEPT": DOCUMENTS + 2}
+    assert house.run("replay", "start", "--all", "--wait")["outcomes"] == {"KEPT": DOCUMENTS + 2}
     wait_until(lambda: "tin harbour" not in house.corpus(), SECONDS, "the new name to leave what passed")
 
 
@@ -200,7 +200,7 @@ def test_what_data_protection_allows_is_whole_again_in_what_passed(house: House)
     assert answer["outdated_documents"] >= 6 and answer["replay"]["documents"] >= 6
 
     def done() -> bool:
-        return bool(house.run("policy", "replays")["replays"][0]["state"] == "REPLAY_STATE_DONE")
+        return bool(house.run("replay", "list")["replays"][0]["state"] == "REPLAY_STATE_DONE")
 
     wait_until(done, SECONDS, "the replay to end")
     wait_until(lambda: house.corpus().count("Mr Whitfield of ") == 6, SECONDS, "the manuals to be whole again")

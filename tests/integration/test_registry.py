@@ -589,7 +589,7 @@ def test_a_draft_is_traced_to_both_datasets_the_reward_adapter_and_the_round(wor
     assert (trace.dataset.digest, trace.preference_dataset.digest) == ("d1", "p1")
     assert (trace.adapter.reward_adapter_digest, trace.adapter.round) == ("r1", 2)
     assert world.entry("part").state == registry_pb2.ADAPTER_STATE_INTERMEDIATE
-    assert "tailor evaluate part" in world.entry("part").advice
+    assert "tailor adapter evaluate part" in world.entry("part").advice
 
 
 def test_a_comment_is_anonymised_by_the_policy_for_the_specialists_documents(world: World) -> None:
@@ -733,7 +733,7 @@ def test_a_rollback_to_an_overridden_adapter_is_still_an_override(world: World) 
 def test_an_adapter_without_an_evaluation_cannot_be_overridden(world: World) -> None:
     specialists.create_specialist(world.begin, SPECIALIST)
     world.adapter("unseen")
-    with pytest.raises(FailedPrecondition, match="tailor evaluate unseen"):
+    with pytest.raises(FailedPrecondition, match="tailor adapter evaluate unseen"):
         promotions.promote(world.begin, NAME, "unseen", 0, GROUNDS)
 
 
@@ -770,7 +770,7 @@ def test_an_approval_of_an_adapter_measured_against_another_incumbent_is_refused
         world.adapter(digest)
         world.evaluate(digest, 0.2)
     promotions.approve(world.begin, "first", GROUNDS)
-    with pytest.raises(FailedPrecondition, match="tailor evaluate second") as raised:
+    with pytest.raises(FailedPrecondition, match="tailor adapter evaluate second") as raised:
         promotions.approve(world.begin, "second", GROUNDS)
     assert raised.value.reason == Reason.INCUMBENT_MOVED
 

@@ -121,7 +121,7 @@ def test_what_is_admitted_counts_as_new_also_if_a_build_ended_meanwhile(engine: 
 def test_an_installation_that_waits_for_everything_says_how_to_go_on(engine: Engine) -> None:
     world = Publishing(engine)
     world.publish(40, Kind.EXAMPLE, publisher="people")
-    with pytest.raises(Exception, match="40 documents wait until `tailor origins admit NAME`"):
+    with pytest.raises(Exception, match="40 documents wait until `tailor specialist admit NAME`"):
         world.build()
 
 

@@ -537,7 +537,7 @@ def test_a_base_and_recipes_that_do_not_exist_are_named_with_those_that_do(house
 
     check("tiny", "lora", "dpo", "rankings")
     with pytest.raises(
-        NotFound, match=r"no base 'llama-9'. Known bases: tiny. `tailor models add NAME SOURCE`"
+        NotFound, match=r"no base 'llama-9'. Known bases: tiny. `tailor model add NAME SOURCE`"
     ) as refused:
         check("llama-9", "lora")
     assert refused.value.reason == "UNKNOWN_BASE"

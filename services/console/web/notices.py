@@ -16,7 +16,7 @@ NOTICES = {
     "updated": "The definition is saved as a new revision.",
     "deleted": "The specialist is deleted. Its documents, datasets, adapters and drafts stay until documents are erased.",
     "allowed": "The string is allowed in a new policy, and a replay brings that to the documents whose texts are kept.",
-    "allowed-later": "The string is allowed in a new policy, but no replay began: another one runs. Later: `tailor policy replay`.",
+    "allowed-later": "The string is allowed in a new policy, but no replay began: another one runs. Later: `tailor replay start`.",
     "kept": "The string stays replaced, and no longer counts as over-redaction.",
     "rolled-back": "The previous adapter serves again.",
     "canary-started": "The canary now serves a share of the callers.",

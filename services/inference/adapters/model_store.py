@@ -44,7 +44,7 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
     except NotFound:
         raise Unavailable(
             Reason.NO_BASE,
-            f"The base {name} is not in the models bucket yet. Add it with `tailor models add {name} SOURCE`.",
+            f"The base {name} is not in the models bucket yet. Add it with `tailor model add {name} SOURCE`.",
         ) from None
     digest = hashlib.sha256(data).hexdigest()
     files = [f for f in verify.read_files(verify.read_manifest(data)) if not f.path.endswith(IGNORED_ENDINGS)]

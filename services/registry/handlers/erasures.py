@@ -62,7 +62,7 @@ def lift_erasure(begin: Begin, document_id: str) -> Erasure:
         tx.erasures.lock()
         erasure_id = tx.erasures.find_by_document([document_id]).get(document_id)
         if erasure_id is None:
-            raise NotFound(Reason.NOT_ERASED, "The document is not erased. `tailor erasures` lists what is.")
+            raise NotFound(Reason.NOT_ERASED, "The document is not erased. `tailor erasure list` lists what is.")
         tx.erasures.lift(erasure_id, document_id)
         return _find(tx.erasures, erasure_id)
 
@@ -159,5 +159,7 @@ def receipt_body(erasure: Erasure, answers: Sequence[ForgottenBy], taints: Seque
 def _find(erasures: Erasures, erasure_id: str) -> Erasure:
     erasure = erasures.find(erasure_id)
     if erasure is None:
-        raise NotFound(Reason.UNKNOWN_ERASURE, "This erasure does not exist. `tailor erasures` lists the known ones.")
+        raise NotFound(
+            Reason.UNKNOWN_ERASURE, "This erasure does not exist. `tailor erasure list` lists the known ones."
+        )
     return erasure

@@ -101,9 +101,7 @@ def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool], 
     with begin() as tx:
         key = tx.keys.find(key_id)
         if key is None or not may_manage(key):
-            raise NotFound(
-                Reason.UNKNOWN_KEY, "This key does not exist. `tailor keys list` lists those you can manage."
-            )
+            raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist. `tailor key list` lists those you can manage.")
         revoked = replace(key, revoked=True)
         tx.keys.save(revoked, "")
     log.info("key revoked", key_id=key_id, revoked_by=revoked_by)

@@ -78,7 +78,7 @@ def invite_person(
         if not tx.people.add(person, _sha256(code)):
             raise AlreadyExists(
                 Reason.PERSON_EXISTS,
-                "A person with this mail address exists. `tailor people list` shows the id; `tailor people renew ID` invites again.",
+                "A person with this mail address exists. `tailor person list` shows the id; `tailor person renew ID` invites again.",
             )
     log.info("person invited", person_id=person.person_id, role=person.role, invited_by=invited_by)
     return person, code
@@ -171,5 +171,5 @@ def accept_invitation(begin: Begin, code_sha256: str) -> tuple[Person, str]:
 def unknown_person() -> NotFound:
     """The same error for a person who does not exist and one whom the caller may not manage."""
     return NotFound(
-        Reason.UNKNOWN_PERSON, "This person does not exist. `tailor people list` lists those you can manage."
+        Reason.UNKNOWN_PERSON, "This person does not exist. `tailor person list` lists those you can manage."
     )

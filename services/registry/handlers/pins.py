@@ -16,6 +16,7 @@ def pin_entry(begin: Begin, specialist: str, entry: str, *, pinned: bool) -> Non
         adapter = tx.facts.find_adapter(entry)
         if not UNTUNED.fullmatch(entry) and (adapter is None or adapter.specialist != specialist):
             raise NotFound(
-                Reason.UNKNOWN_ENTRY, "The leaderboard has no such entry. `tailor leaderboard NAME` lists its entries."
+                Reason.UNKNOWN_ENTRY,
+                "The leaderboard has no such entry. `tailor specialist leaderboard NAME` lists its entries.",
             )
         tx.pins.set(specialist, entry, pinned=pinned)

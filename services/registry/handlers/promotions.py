@@ -182,7 +182,8 @@ def _lock_specialist_of(tx: Transaction, adapter_digest: str) -> Specialist:
 def _require_waiting(tx: Transaction, adapter_digest: str) -> None:
     if tx.approvals.find(adapter_digest) is not Approval.WAITING:
         raise FailedPrecondition(
-            Reason.NOT_WAITING, "The adapter does not wait for approval. `tailor approvals` lists those that do."
+            Reason.NOT_WAITING,
+            "The adapter does not wait for approval. `tailor adapter approvals` lists those that do.",
         )
 
 
@@ -190,12 +191,12 @@ def moved_incumbent(adapter_digest: str) -> FailedPrecondition:
     return FailedPrecondition(
         Reason.INCUMBENT_MOVED,
         "The adapter was evaluated against a different incumbent. "
-        f"Evaluate it again with `tailor evaluate {adapter_digest[:SHORT_DIGEST]}`.",
+        f"Evaluate it again with `tailor adapter evaluate {adapter_digest[:SHORT_DIGEST]}`.",
     )
 
 
 def unknown_adapter() -> NotFound:
-    return NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist. `tailor adapters` lists the known ones.")
+    return NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist. `tailor adapter list` lists the known ones.")
 
 
 def require_evaluated(tx: Transaction, adapter_digest: str) -> tuple[Adapter, Evaluation]:
@@ -209,7 +210,7 @@ def require_evaluated(tx: Transaction, adapter_digest: str) -> tuple[Adapter, Ev
     if evaluation is None:
         raise FailedPrecondition(
             Reason.NOT_EVALUATED,
-            f"The adapter has not been evaluated. Evaluate it with `tailor evaluate {adapter_digest[:SHORT_DIGEST]}`.",
+            f"The adapter has not been evaluated. Evaluate it with `tailor adapter evaluate {adapter_digest[:SHORT_DIGEST]}`.",
         )
     return adapter, evaluation
 

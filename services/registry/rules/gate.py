@@ -214,7 +214,7 @@ def _not_measured(evaluation: Evaluation, metric: str) -> Finding:
     return (
         Decision.REFUSED,
         f"{metric} was not measured{f' ({reason})' if reason else ''}. Evaluate the adapter again with "
-        f"`tailor evaluate {evaluation.adapter_digest[:SHORT_DIGEST]}`",
+        f"`tailor adapter evaluate {evaluation.adapter_digest[:SHORT_DIGEST]}`",
     )
 
 

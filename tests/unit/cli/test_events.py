@@ -1,4 +1,4 @@
-"""`tailor events`: any topic as plain data, without personal data of the raw zone."""
+"""`tailor event read`: any topic as plain data, without personal data of the raw zone."""
 
 from types import SimpleNamespace
 
@@ -66,7 +66,7 @@ def test_refuses_an_unknown_topic_and_lists_the_known_ones() -> None:
 
 
 def test_the_command_refuses_an_unknown_topic(tailor: Tailor) -> None:
-    refused = tailor("events", "nonsense")
+    refused = tailor("event", "read", "nonsense")
 
     assert refused.code == 1
     assert refused.err.startswith("error: UNKNOWN_TOPIC:")
@@ -76,45 +76,45 @@ EVENT = "dataset.built.v1/0/7"
 
 
 def test_lists_dead_letters_and_unsent_events_and_names_the_services_that_do_not_answer(tailor: Tailor) -> None:
-    shown = tailor("events", "dead")
+    shown = tailor("event", "dead")
     assert shown.code == 0
     assert "INCOMPLETE_EVENT" in shown.out and "evt_9" in shown.out
-    document = tailor("events", "dead", "--json").document
+    document = tailor("event", "dead", "--output=json").document
     assert [letter["service"] for letter in document["dead_letters"]] == ["training", "training"]
     # The other fakes have no EventService, like services of an earlier release.
     assert "registry" in document["no_answer"] and "training" not in document["no_answer"]
 
 
 def test_replays_a_dead_letter_or_an_unsent_event(tailor: Tailor, services: Services) -> None:
-    assert tailor("events", "replay", "training", EVENT).code == 0
-    assert tailor("events", "replay", "training", "evt_9").code == 0
+    assert tailor("event", "replay", "training", EVENT).code == 0
+    assert tailor("event", "replay", "training", "evt_9").code == 0
     first, second = services.events.replayed
     assert (first.topic, first.partition, first.offset, first.event_id) == ("dataset.built.v1", 0, 7, "")
     assert (second.topic, second.event_id) == ("", "evt_9")
 
 
 def test_skips_an_event_only_with_a_reason(tailor: Tailor, services: Services) -> None:
-    assert tailor("events", "skip", "training", EVENT).code != 0
+    assert tailor("event", "skip", "training", EVENT).code != 0
     assert services.events.skipped == []
-    assert tailor("events", "skip", "training", EVENT, "--reason", "poison").code == 0
+    assert tailor("event", "skip", "training", EVENT, "--reason", "poison").code == 0
     (skipped,) = services.events.skipped
     assert (skipped.topic, skipped.offset, skipped.reason) == ("dataset.built.v1", 7, "poison")
 
 
 @pytest.mark.parametrize("event", ["dataset.built.v1", "dataset.built.v1/0", "dataset.built.v1/a/7", "a/1/2/3"])
 def test_refuses_what_is_no_event(tailor: Tailor, event: str) -> None:
-    assert tailor("events", "skip", "training", event, "--reason", "x").err.startswith("error: INVALID_ARGUMENT")
+    assert tailor("event", "skip", "training", event, "--reason", "x").err.startswith("error: INVALID_ARGUMENT")
 
 
 def test_refuses_a_service_that_does_not_exist(tailor: Tailor) -> None:
-    assert tailor("events", "dead", "--service", "trainer").err.startswith("error: UNKNOWN_SERVICE")
+    assert tailor("event", "dead", "--service", "trainer").err.startswith("error: UNKNOWN_SERVICE")
 
 
 def test_status_is_not_ready_while_a_part_of_a_service_waits(tailor: Tailor, services: Services) -> None:
     services.events.faults = [
         operations_pb2.Fault(part="kafka", reason="KAFKA_RIGHT_MISSING", message="READ on topic x.", waits=True)
     ]
-    document = tailor("status", "--json").document
+    document = tailor("status", "--output=json").document
     (training,) = (part for part in document["components"] if part["name"] == "training")
     assert "KAFKA_RIGHT_MISSING" in training["detail"] or training["state"] != "serving"
     assert not document["ready"]
@@ -130,7 +130,7 @@ def test_shows_what_became_of_a_document_by_its_publishers_own_id(tailor: Tailor
             hint="`text` must be a text.",
         )
     ]
-    shown = tailor("documents", "show", "memo-7")
+    shown = tailor("document", "show", "memo-7")
     assert shown.code == 0 and "MALFORMED" in shown.out
-    assert tailor("documents", "show", "memo-7", "--json").document["submissions"][0]["submission_id"] == "sub_2"
-    assert tailor("documents", "show", "memo-8").code == 1
+    assert tailor("document", "show", "memo-7", "--output=json").document["submissions"][0]["submission_id"] == "sub_2"
+    assert tailor("document", "show", "memo-8").code == 1

@@ -61,14 +61,14 @@ def test_an_id_that_other_ids_begin_with_is_itself() -> None:
 
 
 def test_unknown_digits_say_what_lists_the_ids() -> None:
-    with pytest.raises(NotFound, match=r"No run has an id that begins with run_00\. `tailor runs list` lists them"):
+    with pytest.raises(NotFound, match=r"No run has an id that begins with run_00\. `tailor run list` lists them"):
         complete(RUNS, "00", listed)
 
 
 def test_a_run_is_cancelled_by_its_first_digits(tailor: Tailor, services: Services) -> None:
     services.training.run_ids = [RUN, OTHER]
 
-    cancelled = tailor("runs", "cancel", "cf7774")
+    cancelled = tailor("run", "cancel", "cf7774")
 
     assert cancelled.code == 0
     assert services.training.cancelled == [RUN]
@@ -77,7 +77,7 @@ def test_a_run_is_cancelled_by_its_first_digits(tailor: Tailor, services: Servic
 def test_an_ambiguous_run_is_not_cancelled(tailor: Tailor, services: Services) -> None:
     services.training.run_ids = [RUN, TWIN]
 
-    refused = tailor("runs", "cancel", "run_cf7")
+    refused = tailor("run", "cancel", "run_cf7")
 
     assert refused.code == 1
     assert refused.err == f"error: AMBIGUOUS_ID: Several ids begin with run_cf7: {RUN}, {TWIN}. Give more digits.\n"

@@ -1,13 +1,22 @@
-"""What others wrote does not command the terminal of the person who reads it."""
+"""What is printed: layouts of lists and tables, and texts of others that do not command the terminal."""
 
 import io
+import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import yaml
+from rich.console import Console
 from rich.text import Text
 
-from tailor.cli.output import PlainConsole, TextOutput, plain, print_error, table
-from tailor.cli.whole_words import share_width
+from tailor.api.training.v1 import training_pb2
+from tailor.cli.columns import columns, emit_items, list_table, print_fields
+from tailor.cli.connections import Connections
+from tailor.cli.output import Output, OutputFormat, PlainConsole, plain, print_error, table
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
+from tests.unit.cli.conftest import Tailor
 
 # Writes to the clipboard, clears the screen, and begins a sequence by one character.
 HOSTILE = "a\x1b]52;c;ZXZpbA==\x1b\\b\x1b[2Jc\x9b2Jd\r"
@@ -31,7 +40,7 @@ def test_the_commands_own_styles_still_work() -> None:
 
 
 def test_an_answer_that_is_shown_piece_by_piece_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    TextOutput().write("one two\n\x1b[2J")
+    Output().write("one two\n\x1b[2J")
     assert capsys.readouterr().out == "one two\n\ufffd[2J"
 
 
@@ -57,12 +66,6 @@ def test_ids_and_names_are_never_broken_in_a_table(width: int, is_terminal: bool
         assert any(word in line.split() for line in lines), (word, lines)
 
 
-def test_a_row_is_one_line_without_a_terminal() -> None:
-    lines = show(40, False)
-    assert len(lines) == 3
-    assert lines[2].split() == " ".join(ROWS[0]).split()
-
-
 def test_a_terminal_that_is_too_narrow_gets_a_line_for_each_column() -> None:
     lines = show(80, True)
     assert [line.split(maxsplit=1) for line in lines[1:5]] == [
@@ -85,14 +88,6 @@ def test_a_cell_of_too_many_lines_gets_a_list_too() -> None:
     assert [line.split() for line in lines[-3:-1]] == [["name", "beta"], ["remark", "short"]]
 
 
-@pytest.mark.parametrize(
-    ("least", "natural", "room", "widths"),
-    [([4, 4], [4, 20], 24, [4, 20]), ([4, 4], [4, 20], 14, [4, 10]), ([9, 2], [30, 30], 22, [11, 11])],
-)
-def test_the_widest_columns_shrink_first(least: list[int], natural: list[int], room: int, widths: list[int]) -> None:
-    assert share_width(least, natural, room) == widths
-
-
 def test_a_sentence_without_a_terminal_is_one_line() -> None:
     file = io.StringIO()
     PlainConsole(file=file, width=40).print("a " * 60)
@@ -104,3 +99,63 @@ def show(width: int, is_terminal: bool) -> list[str]:
     console = PlainConsole(file=file, width=width, force_terminal=is_terminal, color_system=None)
     console.print(table("runs", COLUMNS, ROWS))
     return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+DIGEST = "ab" * 32
+SHOWN = columns(
+    "run=run_id", "dataset=dataset_digest", "state", "stage=progress.step", "approved=approve_time", "message"
+)
+
+
+def run() -> training_pb2.Run:
+    item = training_pb2.Run(
+        run_id="run_1", dataset_digest=DIGEST, state=training_pb2.RUN_STATE_RUNNING, message="a\nb\tc"
+    )
+    item.progress.step = 7
+    item.approve_time.FromSeconds(1_800_000_000)
+    return item
+
+
+def console(*, is_terminal: bool) -> Console:
+    return PlainConsole(file=io.StringIO(), width=200, force_terminal=is_terminal, color_system=None)
+
+
+def test_a_field_is_shown_by_its_type() -> None:
+    shown = ["run_1", DIGEST[:12], "running", "7", "2027-01-15 08:00:00", "a\nb\tc"]
+    assert [str(column.cell(run())) for column in SHOWN] == shown
+    assert [str(column.cell(training_pb2.Run(state=99))) for column in SHOWN[:5]] == ["", "-", "unknown 99", "0", ""]  # type: ignore[arg-type]
+
+
+def test_without_a_terminal_an_item_is_one_line_of_whole_values_between_tabs() -> None:
+    pipe = console(is_terminal=False)
+    pipe.print(list_table(SHOWN, [run(), run()]))
+    line = f"run_1\t{DIGEST}\trunning\t7\t2027-01-15 08:00:00\ta b c"
+    assert pipe.file.getvalue() == f"{line}\n{line}\n"  # type: ignore[attr-defined]
+
+
+def test_a_terminal_gets_headings_and_the_first_digits() -> None:
+    terminal = console(is_terminal=True)
+    terminal.print(list_table(SHOWN, [run()]))
+    text = terminal.file.getvalue()  # type: ignore[attr-defined]
+    assert text.split()[:3] == ["run", "dataset", "state"]
+    assert DIGEST[:12] in text and DIGEST not in text
+
+
+def test_one_item_has_a_line_for_each_field_that_is_set() -> None:
+    pipe = console(is_terminal=False)
+    print_fields(pipe, training_pb2.Run(run_id="run_1", dataset_digest=DIGEST), SHOWN[:2])
+    assert pipe.file.getvalue() == f"run\trun_1\ndataset\t{DIGEST}\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("form", "load"), [(OutputFormat.JSON, json.loads), (OutputFormat.YAML, yaml.safe_load)])
+def test_programs_get_every_field(
+    form: OutputFormat, load: Callable[[str], Any], connections: Connections, capsys: pytest.CaptureFixture[str]
+) -> None:
+    emit_items(CommandSession(Output(form), connections), "runs", [run()], SHOWN)
+    document = load(capsys.readouterr().out)
+    assert document["runs"][0]["progress"]["step"] == 7 and document["runs"][0]["dataset_digest"] == DIGEST
+
+
+def test_remarks_and_an_empty_list_leave_standard_output_to_items(tailor: Tailor) -> None:
+    shown = tailor("document", "list")
+    assert len(shown.out.splitlines()) == 2 and "ingested 3" in shown.err

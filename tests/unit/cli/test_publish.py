@@ -1,6 +1,7 @@
-"""Publishing: which files are collected, which are refused, and how they are sent."""
+"""`tailor publish`, what it remembers, and documents with planted secrets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from tailor.api.common.v1 import common_pb2
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.publish import send_all
+from tailor.cli.published_files import PublishedFiles
 from tailor.cli.records import MAX_VALUE_BYTES, TOPICS, to_record, to_reference, to_tombstone
-from tailor.cli.submissions import Description, collect, refer
+from tailor.cli.submissions import Description, FileSubmission, collect, refer
 from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.planted_secrets import read_secrets
 from tests.fakes.ingestion import FakeProducer
 from tests.unit.cli.conftest import Services, Tailor
 
@@ -271,3 +274,58 @@ def test_refuses_nothing_at_all_and_one_id_for_two_files(tailor: Tailor, tmp_pat
     assert "NOTHING_TO_PUBLISH" in tailor("publish").err
     both = tailor("publish", str(good), "--uri", "s3://papers/a.md", "--document-id", "memo-7")
     assert "DUPLICATE_DOCUMENT_ID" in both.err
+
+
+def make_files(folder: Path) -> list[FileSubmission]:
+    for name in ("a.md", "b.md"):
+        (folder / name).write_text(name)
+    return collect([folder], Description(department="research"))
+
+
+def test_chooses_files_that_are_new_changed_or_described_otherwise(tmp_path: Path) -> None:
+    folder = tmp_path / "papers"
+    folder.mkdir()
+    known, files = PublishedFiles(tmp_path / "published.json"), make_files(folder)
+    assert known.choose_new(files) == files
+
+    known.add(files[:1])
+    assert known.choose_new(files) == files[1:]
+    known.add(files[1:])
+    assert known.choose_new(files) == []
+
+    (folder / "a.md").write_text("changed")
+    assert known.choose_new(files) == files[:1]
+    relabelled = replace(files[1], description=Description(department="board"))
+    assert known.choose_new([relabelled]) == [relabelled]
+    assert {path.name for path in tmp_path.iterdir()} == {"papers", "published.json"}
+
+
+def test_every_secret_of_the_list_stands_in_its_document(tailor: Tailor, tmp_path: Path) -> None:
+    folder = tmp_path / "decoys"
+    written = tailor("document", "plant-secrets", str(folder), "--count", "3", "--output=json")
+
+    planted = read_secrets((folder / "planted_secrets.jsonl").read_bytes())
+    assert written.document == {
+        "documents": str(folder / "documents"),
+        "planted_secrets": str(folder / "planted_secrets.jsonl"),
+        "count": 3,
+    }
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "documents").iterdir()}
+    assert {secret.secret_id for secret in planted} == set(texts)
+    assert all(f"{secret.before}{secret.value}." in texts[secret.secret_id] for secret in planted)
+    assert len({secret.value for secret in planted}) == 3
+
+
+def test_a_pattern_without_enough_chance_is_refused_before_anything_is_written(tailor: Tailor, tmp_path: Path) -> None:
+    refused = tailor("document", "plant-secrets", str(tmp_path / "decoys"), "--pattern", "12-##")
+
+    assert refused.code == 1
+    assert "INVALID_PLANTED_SECRET" in refused.err
+    assert not (tmp_path / "decoys").exists()
+
+
+def test_an_earlier_list_is_not_overwritten(tailor: Tailor, tmp_path: Path) -> None:
+    refused = tailor("document", "plant-secrets", str(tmp_path))
+
+    assert refused.code == 1
+    assert "already exists" in refused.err

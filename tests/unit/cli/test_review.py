@@ -75,13 +75,13 @@ def test_says_that_nothing_is_known_without_a_sample(tailor: Tailor, services: S
 
 
 def test_lists_rare_combinations_of_all_pages(tailor: Tailor) -> None:
-    items = tailor("review", "combinations", "--json").document["combinations"]
+    items = tailor("review", "combinations", "--output=json").document["combinations"]
     assert [item["document_id"] for item in items] == ["doc_0", "doc_1"]
 
 
 def test_writes_a_statement_and_verifies_it(tailor: Tailor, tmp_path: Path) -> None:
     file = tmp_path / "statement.json"
-    assert tailor("review", "statement", "--output", str(file)).code == 0
+    assert tailor("review", "statement", "--out", str(file)).code == 0
     content = json.loads(file.read_text())
     assert content["signature"] == "01" and content["public_key"] == "02"
     assert "Valid" in tailor("review", "verify", str(file)).out

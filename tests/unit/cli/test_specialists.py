@@ -46,7 +46,7 @@ def test_takes_limits_from_toml(tailor: Tailor, tmp_path: Path) -> None:
     file = tmp_path / "s.toml"
     file.write_text(DEFINITION)
 
-    rows = tailor("specialist", "create", str(file), "--json").document["specialist"]["rows"]
+    rows = tailor("specialist", "create", str(file), "--output=json").document["specialist"]["rows"]
 
     assert (rows["max_row_tokens"], rows["knowledge"], rows["held_out_percent"]) == (400, False, 0)
     assert rows["own_tasks"] == [{"name": "risk-assessment", "instruction": "Assess the risk of the finding."}]
@@ -71,8 +71,8 @@ def test_update_replaces_the_definition_and_shows_its_limits(
     assert "Specialist engagement-reports has revision 2." in tailor("specialist", "update", str(file)).out
 
     shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
-    assert "rows: max_row_tokens = 400; tasks = report, risk-assessment; own_tasks = risk-assessment" in shown
-    assert "knowledge = false; 12 % held out, at most 2,000 rows; answers of at least 8 tokens" in shown
+    assert "max_row_tokens = 400" in shown and 'tasks = [ "report", "risk-assessment", ]' in shown
+    assert "knowledge = false" in shown and "held_out_percent = 12" in shown and "max_held_out_rows = 2000" in shown
     assert services.registry.specialist.rows.max_row_tokens == 400
 
 
@@ -98,8 +98,8 @@ def test_takes_a_programme_from_toml_and_shows_it_with_what_the_next_round_lacks
 
     shown = tailor("specialist", "show", "engagement-reports").out
 
-    assert "programme: sft (lora), reward, rloo (gentle)" in shown
-    assert "next round: 9 ranked prompts; a round needs 42: 33 to go." in shown
+    assert "programme\tsft (lora), reward, rloo (gentle)" in shown
+    assert "next round\t9 ranked prompts; a round needs 42: 33 to go." in shown
 
 
 def test_says_what_takes_the_place_of_the_recipe_for_preferences(tailor: Tailor, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_says_what_takes_the_place_of_the_recipe_for_preferences(tailor: Tailor,
 
 
 def test_shows_a_specialist_without_limits(tailor: Tailor) -> None:
-    assert "rows: no limits; 12 % held out" in tailor("specialist", "show", "engagement-reports").out
+    assert "held_out_percent = 12" in tailor("specialist", "show", "engagement-reports").out
 
 
 def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp_path: Path) -> None:
@@ -121,17 +121,16 @@ def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp
     head = DEFINITION.replace('recipe = "lora"\n', 'recipe = "lora"\npromotion = "approval"\non_erasure = "retire"\n')
     file.write_text(head + MEASURED + "\n[judging]\noverlap_share = 0.5\nexperts = 4\ndraw_prompts = false\n")
 
-    specialist = tailor("specialist", "update", str(file), "--json").document["specialist"]
+    specialist = tailor("specialist", "update", str(file), "--output=json").document["specialist"]
 
     assert (specialist["promotion"], specialist["on_erasure"]) == ("PROMOTION_MODE_APPROVAL", "ON_ERASURE_RETIRE")
     assert specialist["metrics"] == [{"name": "house", "kind": "terms", "parameters_json": '{"at": 2, "terms": ["a"]}'}]
     shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
-    assert "answers: greedy, repetition penalty 1.05, as long as the context allows" in shown
-    assert 'metrics: house (terms, at = 2, terms = ["a"])' in shown
-    assert "evaluation: max_rows = 50; few_shot = 3; guidelines = 9 characters; criteria = tone;" in shown
-    assert "judging: 50 % of the prompts by 4 experts, the others by one" in shown
-    assert "no prompts are drawn if few wait" in " ".join(shown.split())
-    assert "promotion: waits for approval; see `tailor approvals`" in shown
+    assert "temperature = 0.0" in shown and "repetition_penalty = 1.05" in shown
+    assert 'name = "house" kind = "terms" at = 2 terms = [ "a", ]' in shown
+    assert 'max_rows = 50 few_shot = 3 guidelines = "Be brief."' in shown and 'name = "tone"' in shown
+    assert "overlap_share = 0.5" in shown and "experts = 4" in shown and "draw_prompts = false" in shown
+    assert "promotion waits for approval; see `tailor adapter approvals`" in shown
 
 
 @pytest.mark.parametrize("line", ['promotion = "sometimes"', "metrics = [1]", "metrics = 1"])
@@ -166,7 +165,7 @@ def test_diff_shows_fields_and_changes_nothing(tailor: Tailor, services: Service
 
     shown = tailor("specialist", "diff", str(file))
 
-    assert "gate.min_rows  0    30" in shown.out
+    assert "gate.min_rows\t0\t30" in shown.out
     assert "cannot be compared with earlier ones" in shown.out
     assert services.registry.specialist.revision == 1
 

@@ -1,4 +1,4 @@
-"""`tailor synthesize` and `tailor syntheses`."""
+"""`tailor synthesis create` and `tailor synthesis list`."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from tailor.api.synthetic.v1 import synthesis_pb2
 from tests.unit.cli.conftest import Services, Tailor
 
-REQUIRED = ("synthesize", "reports", "--task", "risk-assessment", "--count", "300")
+REQUIRED = ("synthesis", "create", "reports", "--task", "risk-assessment", "--count", "300")
 
 
 def changed(services: Services, **changes: object) -> synthesis_pb2.Synthesis:
@@ -112,29 +112,29 @@ def test_a_pause_that_needs_somebody_ends_the_command(tailor: Tailor, services: 
         ),
         changed(services, state=synthesis_pb2.SYNTHESIS_STATE_SUCCEEDED),
     ]
-    shown = tailor("syntheses", "watch", "syn_1")
+    shown = tailor("synthesis", "watch", "syn_1")
     assert shown.code == 1 and "error: TEACHER_KEY_REFUSED: Set a valid key." in shown.err
 
 
 def test_lists_and_shows(tailor: Tailor) -> None:
-    listed = tailor("syntheses")
+    listed = tailor("synthesis", "list")
     assert "syn_1" in listed.out and "running" in listed.out and "41/300 rows" in listed.out
-    assert tailor("syntheses", "--json").document["syntheses"][0]["accepted"] == 41
-    assert tailor("syntheses", "show", "syn_1", "--json").document["use"]["eur"] == 0.61
-    assert "UNKNOWN_SYNTHESIS" in tailor("syntheses", "show", "syn_2").err
+    assert tailor("synthesis", "list", "--output=json").document["syntheses"][0]["accepted"] == 41
+    assert tailor("synthesis", "show", "syn_1", "--output=json").document["use"]["eur"] == 0.61
+    assert "UNKNOWN_SYNTHESIS" in tailor("synthesis", "show", "syn_2").err
 
 
 def test_shows_samples_as_text(tailor: Tailor, services: Services) -> None:
-    shown = tailor("syntheses", "samples", "syn_1", "--state", "pending")
+    shown = tailor("synthesis", "samples", "syn_1", "--state", "pending")
     assert "row_1" in shown.out and "pending" in shown.out and "prompt: Assess [the ferry]." in shown.out
     assert "mark 4, back-translation 71" in shown.out
     assert services.synthesis.listed[0].state == synthesis_pb2.SAMPLE_STATE_PENDING
-    assert tailor("syntheses", "samples", "syn_1", "--state", "nice").code == 1
+    assert tailor("synthesis", "samples", "syn_1", "--state", "nice").code == 1
 
 
 def test_reviews_cancels_and_resumes(tailor: Tailor, services: Services) -> None:
     whole = f"row_{'2' * 32}"
     for words in (("accept", "syn_1", "row_1"), ("reject", "syn_1", whole), ("cancel", "syn_1"), ("resume", "syn_1")):
-        assert tailor("syntheses", *words).code == 0
+        assert tailor("synthesis", *words).code == 0
     assert [(item.row_id, item.accept) for item in services.synthesis.decisions] == [("row_1", True), (whole, False)]
     assert services.synthesis.commands == ["cancel", "resume"]

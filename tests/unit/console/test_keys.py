@@ -116,7 +116,7 @@ def test_the_console_offers_and_gives_neither_operators_nor_data_protections_key
     browser = world.signed_in(Role.OPERATOR)
     assert f'<option value="{role.value}">' not in browser.get("/keys").text
     answer = browser.post("/keys", data=FORM | {"role": role.value})
-    assert answer.status_code == 400 and "tailor keys create" in answer.text
+    assert answer.status_code == 400 and "tailor key create" in answer.text
     assert not world.registry.created
 
 

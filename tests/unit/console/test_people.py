@@ -132,7 +132,7 @@ def test_an_operator_of_some_specialists_manages_only_people_of_those() -> None:
 def test_the_console_gives_neither_operator_nor_data_protection(role: str) -> None:
     world = World()
     answer = world.signed_in().post("/people", data=FORM | {"role": role})
-    assert answer.status_code == 400 and "tailor people invite" in answer.text
+    assert answer.status_code == 400 and "tailor person invite" in answer.text
     assert not world.people.people
 
 

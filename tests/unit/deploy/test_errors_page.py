@@ -26,7 +26,7 @@ def test_a_cause_without_a_remedy_or_a_fragment_does_not_pass(text: str) -> None
     [
         "Too many calls are waiting. Retry.",
         "`priority` must be between -100 and 100.",
-        "There is no such run. `tailor runs list` lists them.",
+        "There is no such run. `tailor run list` lists them.",
         "The run starts by itself.",
         "The process was killed; give it more memory.",
     ],

@@ -1,4 +1,4 @@
-"""The sizes of a class of bases are those that `tailor runs plan` computes, and fit each other."""
+"""The sizes of a class of bases are those that `tailor run plan` computes, and fit each other."""
 
 import json
 import re

@@ -179,7 +179,7 @@ def test_a_specialist_that_nothing_serves_yet_is_not_called_unknown() -> None:
             begin(world, ask(model))
         assert caught.value.reason == "NOT_SERVING"
         refusals[model] = caught.value.message
-    assert "`tailor adapters --specialist reports`" in refusals["reports"]
+    assert "`tailor adapter list --specialist reports`" in refusals["reports"]
     assert "the base huge, and this server has tiny" in refusals["letters"]
     with pytest.raises(NotFound):
         begin(world, ask("reports"), Caller("key", "team", frozenset({"memos"}), "key_2"))

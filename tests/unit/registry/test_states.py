@@ -75,4 +75,4 @@ def test_every_command_of_the_advice_exists_and_takes_these_arguments(state: Ada
 def test_a_refusal_says_how_to_change_the_gate_and_how_to_override_it() -> None:
     advice = advise(AdapterState.REFUSED, "engagement-reports", DIGEST)
     assert "`tailor specialist update engagement-reports.toml`" in advice
-    assert '`tailor promote engagement-reports 3f2a3f2a3f2a --override --reason "WHY"`' in advice
+    assert '`tailor adapter promote engagement-reports 3f2a3f2a3f2a --override --reason "WHY"`' in advice

@@ -150,7 +150,7 @@ def test_refuses_a_template_that_reaches_for_the_interpreter() -> None:
 
 
 def test_says_how_to_add_an_unknown_base() -> None:
-    with pytest.raises(FailedPrecondition, match="tailor models add") as refused:
+    with pytest.raises(FailedPrecondition, match="tailor model add") as refused:
         StoredTokenizers(MemoryStore()).for_base("missing")
     assert refused.value.reason == "UNKNOWN_BASE"
 

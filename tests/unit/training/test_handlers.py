@@ -76,7 +76,7 @@ def test_sft_rejects_a_preference_dataset(house: House) -> None:
 def test_create_run_rejects_an_unknown_dataset_or_base(house: House) -> None:
     with pytest.raises(NotFound):
         handlers.create_run(house.ports, wanted(dataset_digest="unknown"))
-    with pytest.raises(NotFound, match="tailor models add"):
+    with pytest.raises(NotFound, match="tailor model add"):
         handlers.create_run(house.ports, wanted(base="unknown"))
 
 

@@ -62,7 +62,7 @@ def test_a_datasets_run_above_the_limit_waits_and_never_starts_by_itself() -> No
 def test_its_message_names_the_forecast_the_limit_the_command_and_a_setting_that_fits() -> None:
     run = queue(house_with())
     assert "forecast at 86 hours, above the limit of 2" in run.message
-    assert f"`tailor runs approve {run.run_id}`" in run.message
+    assert f"`tailor run approve {run.run_id}`" in run.message
     (setting,) = [part for part in run.message.split("`") if part.startswith("max_train_tokens")]
     tokens = tomllib.loads(setting)["max_train_tokens"]
     assert run.plan is not None and run.plan.fitting_train_tokens == tokens

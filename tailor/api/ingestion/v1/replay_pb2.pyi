@@ -107,7 +107,7 @@ class Replay(_message.Message):
 
     @_builtins.property
     def erasure_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The erasures under which what was derived from the old texts is superseded, as `tailor erasures` lists them. At most 100."""
+        """The erasures under which what was derived from the old texts is superseded, as `tailor erasure list` lists them. At most 100."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`tailor erase` and `tailor erasures`: erase documents and people, and show the signed receipts."""
+"""`tailor erasure`: erase documents and people, and show the signed receipts."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,9 +10,10 @@ from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli import ids
 from tailor.cli.calls import first, pages, unary
+from tailor.cli.columns import columns, emit_items
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows, table
-from tailor.cli.session import CommandSession, session_of
+from tailor.cli.output import shows
+from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
 
@@ -22,12 +23,9 @@ SUBJECT_REASON = "subject-request"
 DOCUMENT_REASON = "document-request"
 MAX_DOCUMENTS = 1000  # per erasure
 
-app = typer.Typer()
 
-
-@app.command()
-def erase(
-    context: typer.Context,
+def create(
+    session: CommandSession,
     *,
     document: Annotated[
         list[str] | None,
@@ -39,20 +37,6 @@ def erase(
             help="A person: the name, e-mail address or phone number as documents write it. It is sent only to anonymization."
         ),
     ] = "",
-    lift: Annotated[
-        str,
-        typer.Option(
-            metavar="ID",
-            help="Lift an erasure, or the erasure of one document, so that it may be published again.",
-            callback=ids.erased_id,
-        ),
-    ] = "",
-    lift_subject: Annotated[
-        str,
-        typer.Option(
-            help="Lift the suppression of a name, e-mail address or phone number. Erased documents stay erased."
-        ),
-    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="With --subject: list the documents, and erase nothing.")
     ] = False,
@@ -62,21 +46,8 @@ def erase(
 
     Needs a key with the role data-protection. The embedded stack's first is in `.tailor/secrets/protection.key`.
     """
-    session = session_of(context)
-    if sum(map(bool, (document, subject, lift, lift_subject))) != 1:
-        raise InvalidArgument(
-            Reason.NOTHING_NAMED, "Give exactly one of --document, --subject, --lift and --lift-subject."
-        )
-    if lift_subject:
-        request = anonymization_pb2.LiftSubjectRequest(subject=lift_subject)
-        unary("anonymization", session.connections.anonymization.LiftSubject, request)
-        session.output.emit(
-            {"lifted": True}, shows("Lifted. Documents published from now on contain surrogates for it again.")
-        )
-        return
-    if lift:
-        _emit(session, _lift(session, lift))
-        return
+    if bool(document) == bool(subject):
+        raise InvalidArgument(Reason.NOTHING_NAMED, "Give exactly one of --document and --subject.")
     document_ids = document or _resolve(session, subject, dry_run=dry_run)
     if dry_run:
         session.output.emit(
@@ -85,27 +56,54 @@ def erase(
         return
     reason = reason or (SUBJECT_REASON if subject else DOCUMENT_REASON)
     batches = [document_ids[start : start + MAX_DOCUMENTS] for start in range(0, len(document_ids), MAX_DOCUMENTS)]
-    _emit(session, [_erase(session, batch, reason) for batch in batches])
+    emit_items(session, "erasures", [_erase(session, batch, reason) for batch in batches], COLUMNS)
 
 
-@app.command()
-def erasures(
-    context: typer.Context,
-    erasure: Annotated[
-        str, typer.Argument(metavar="[ID]", help="Show this erasure, with its receipt.", callback=ids.erasure_id)
+def lift(
+    session: CommandSession,
+    erased: Annotated[
+        str,
+        typer.Argument(metavar="[ID]", help="An erasure, or one document that was erased.", callback=ids.erased_id),
     ] = "",
+    *,
+    subject: Annotated[
+        str,
+        typer.Option(
+            help="A name, e-mail address or phone number whose suppression ends. Erased documents stay erased."
+        ),
+    ] = "",
+) -> None:
+    """Lift an erasure, so that its documents may be published again, or the suppression of a person."""
+    if bool(erased) == bool(subject):
+        raise InvalidArgument(Reason.NOTHING_NAMED, "Give either an erasure's or a document's id, or --subject.")
+    if erased:
+        emit_items(session, "erasures", _lift(session, erased), COLUMNS)
+        return
+    request = anonymization_pb2.LiftSubjectRequest(subject=subject)
+    unary("anonymization", session.connections.anonymization.LiftSubject, request)
+    session.output.emit(
+        {"lifted": True}, shows("Lifted. Documents published from now on contain surrogates for it again.")
+    )
+
+
+def show(
+    session: CommandSession,
+    erasure: Annotated[str, typer.Argument(help="The erasure's id, or its first digits.", callback=ids.erasure_id)],
+) -> None:
+    """Show an erasure: its receipt, or what it still waits for."""
+    request = registry_pb2.GetErasureRequest(erasure_id=erasure)
+    item = unary("registry", session.connections.registry.GetErasure, request).erasure
+    session.output.emit(to_dict(item), lambda console: _show(console, item))
+
+
+def list_erasures(
+    session: CommandSession,
     limit: Annotated[int, typer.Option(min=1, help="Max erasures to list.")] = 50,
 ) -> None:
     """List erasures, newest first, with the services that have not confirmed yet."""
-    session = session_of(context)
-    registry = session.connections.registry
-    if erasure:
-        request = registry_pb2.GetErasureRequest(erasure_id=erasure)
-        item = unary("registry", registry.GetErasure, request).erasure
-        session.output.emit(to_dict(item), lambda console: _show(console, item))
-        return
-    items = first(limit, pages("registry", registry.ListErasures, registry_pb2.ListErasuresRequest(), "erasures"))
-    _emit(session, items)
+    request = registry_pb2.ListErasuresRequest()
+    items = first(limit, pages("registry", session.connections.registry.ListErasures, request, "erasures"))
+    emit_items(session, "erasures", items, COLUMNS)
 
 
 def _resolve(session: CommandSession, subject: str, *, dry_run: bool) -> list[str]:
@@ -142,24 +140,18 @@ def _lift(session: CommandSession, name: str) -> list[registry_pb2.Erasure]:
     return list(lifted.values())
 
 
-def _emit(session: CommandSession, items: list[registry_pb2.Erasure]) -> None:
-    columns = ("erasure", "documents", "lifted", "reason", "requested", "state")
-    rows = [
-        (
-            item.erasure_id,
-            len(item.document_ids),
-            len(item.lifted_document_ids) or "",
-            item.reason,
-            item.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S"),
-            _state(item),
-        )
-        for item in items
-    ]
-    session.output.emit({"erasures": [to_dict(item) for item in items]}, shows(table("", columns, rows)))
-
-
 def _state(item: registry_pb2.Erasure) -> str:
     return "receipt signed" if item.HasField("receipt") else f"waiting for {', '.join(item.waiting_for)}"
+
+
+COLUMNS = columns(
+    "erasure=erasure_id",
+    ("documents", lambda item: len(item.document_ids)),
+    ("lifted", lambda item: len(item.lifted_document_ids) or ""),
+    "reason",
+    "requested=create_time",
+    ("state", _state),
+)
 
 
 def _show(console: Console, item: registry_pb2.Erasure) -> None:
