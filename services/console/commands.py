@@ -6,29 +6,51 @@ The services admit the console itself to these calls, so the console refuses wha
 from services.console.domain import DATASET_KINDS, ORIGIN_KINDS, Permission, RunTerms, Visitor
 from services.console.handlers import ServiceAnswer, call, get_dataset, list_datasets, require_adapter
 from services.console.ports import Services
+from services.console.reads import find_run
+from tailor.api.evaluation.v1.evaluation_pb2 import EvaluateRequest
 from tailor.api.events.v1 import models_pb2
-from tailor.api.synthetic.v1.synthetic_pb2 import BuildDatasetResponse, Origin
+from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.api.training.v1 import training_pb2
 from tailor.api.training.v1.training_pb2 import Run, RunPlan
-from tailor.errors import InvalidArgument, Reason, Unavailable
+from tailor.codec import encode
+from tailor.errors import Aborted, DeadlineExceeded, InvalidArgument, Reason, Unavailable
+
+# Longer builds continue without the page that started them.
+BUILD_SECONDS = 20
 
 
 def build_dataset(
     services: Services, visitor: Visitor, specialist: str, kind: str, attempt: str
-) -> BuildDatasetResponse | None:
+) -> synthetic_pb2.BuildDatasetResponse | None:
     """Build a specialist's dataset; None if the build takes longer, and continues. Raises FailedPrecondition for too few rows."""
     visitor.require(Permission.BUILD)
     visitor.require_specialist(specialist)
     if kind not in DATASET_KINDS:
         field = {"kind": f"must be {' or '.join(DATASET_KINDS)}"}
         raise InvalidArgument(Reason.INVALID_REQUEST, "This dataset cannot be built.", field_violations=field)
-    return services.builds.build(specialist, kind, attempt)
+    request = synthetic_pb2.BuildDatasetRequest(
+        specialist=specialist,
+        kind=models_pb2.DatasetKind.Value(f"DATASET_KIND_{kind.upper()}"),
+        request_id=attempt,
+    )
+    try:
+        return services.synthetic.BuildDataset(request, timeout=BUILD_SECONDS)
+    except DeadlineExceeded:
+        return None
+    except Aborted as error:
+        if error.reason != Reason.BUILD_RUNNING:
+            raise
+        return None
 
 
-def list_origins(services: Services, visitor: Visitor, specialist: str) -> ServiceAnswer[tuple[Origin, ...]]:
+def list_origins(
+    services: Services, visitor: Visitor, specialist: str
+) -> ServiceAnswer[tuple[synthetic_pb2.Origin, ...]]:
     """Where the specialist's documents come from, what waits for a look first; nothing for visitors who do not build."""
     if not visitor.may(Permission.BUILD):
         return ServiceAnswer(())
-    return call("synthetic", lambda: tuple(services.builds.list_origins(specialist).origins), ())
+    request = synthetic_pb2.ListOriginsRequest(specialist=specialist)
+    return call("synthetic", lambda: tuple(services.synthetic.ListOrigins(request).origins), ())
 
 
 def admit_origin(services: Services, visitor: Visitor, specialist: str, kind: str, name: str) -> None:
@@ -38,7 +60,13 @@ def admit_origin(services: Services, visitor: Visitor, specialist: str, kind: st
     if kind not in ORIGIN_KINDS:
         field = {"kind": f"must be {' or '.join(ORIGIN_KINDS)}"}
         raise InvalidArgument(Reason.INVALID_REQUEST, "This cannot be admitted.", field_violations=field)
-    services.builds.admit_origin(specialist, kind, name, visitor.key_id)
+    request = synthetic_pb2.AdmitOriginRequest(
+        specialist=specialist,
+        kind=synthetic_pb2.OriginKind.Value(f"ORIGIN_KIND_{kind.upper()}"),
+        name=name,
+        admitted_by=visitor.key_id,
+    )
+    services.synthetic.AdmitOrigin(request)
 
 
 def suggest_run(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[RunTerms | None]:
@@ -67,32 +95,34 @@ def suggest_run(services: Services, visitor: Visitor, digest: str) -> ServiceAns
 def plan_run(services: Services, visitor: Visitor, terms: RunTerms) -> RunPlan:
     """Forecast a run. Raises InvalidArgument, NotFound for what is not visible to the visitor."""
     _check(services, visitor, terms)
-    return services.runs.plan(terms)
+    return services.training.PlanRun(encode(training_pb2.PlanRunRequest, terms, **_digests(terms))).plan
 
 
 def start_run(services: Services, visitor: Visitor, terms: RunTerms, attempt: str) -> Run:
     """Queue a run. Raises as `plan_run`, and FailedPrecondition (DOES_NOT_FIT)."""
     _check(services, visitor, terms)
-    return services.runs.create(terms, attempt)
+    request = encode(training_pb2.CreateRunRequest, terms, **_digests(terms), request_id=attempt)
+    return services.training.CreateRun(request).run
 
 
 def cancel_run(services: Services, visitor: Visitor, run_id: str) -> Run:
     """End a run. Raises NotFound if it is not visible to the visitor, FailedPrecondition if it has ended."""
     visitor.require(Permission.MANAGE_RUNS)
-    visitor.require_specialist(services.training.get_run(run_id).specialist)
-    return services.runs.cancel(run_id)
+    visitor.require_specialist(find_run(services, run_id).specialist)
+    return services.training.CancelRun(training_pb2.CancelRunRequest(run_id=run_id)).run
 
 
 def approve_run(services: Services, visitor: Visitor, run_id: str) -> Run:
     """Start a run that waits for approval. Raises NotFound if it is not visible to the visitor, FailedPrecondition if it does not wait."""
     visitor.require(Permission.MANAGE_RUNS)
-    visitor.require_specialist(services.training.get_run(run_id).specialist)
-    return services.runs.approve(run_id, visitor.key_id)
+    visitor.require_specialist(find_run(services, run_id).specialist)
+    request = training_pb2.ApproveRunRequest(run_id=run_id, approved_by=visitor.key_id)
+    return services.training.ApproveRun(request).run
 
 
 def resume_run(services: Services, visitor: Visitor, run_id: str, attempt: str) -> Run:
     """Start a cancelled or failed run where it stopped. Raises NotFound if it is not visible to the visitor."""
-    run = services.training.get_run(run_id)
+    run = find_run(services, run_id)
     terms = RunTerms(
         specialist=run.specialist,
         dataset=run.dataset_digest,
@@ -109,8 +139,16 @@ def evaluate(services: Services, visitor: Visitor, digest: str, attempt: str) ->
     """Queue another evaluation of an adapter; returns its digest. Raises NotFound if it is not visible to the visitor."""
     visitor.require(Permission.EVALUATE)
     adapter = require_adapter(services, visitor, digest).adapter
-    services.evaluate(adapter.digest, attempt)
+    services.evaluation.Evaluate(EvaluateRequest(adapter_digest=adapter.digest, request_id=attempt))
     return adapter.digest
+
+
+def _digests(terms: RunTerms) -> dict[str, str]:
+    return {
+        "dataset_digest": terms.dataset,
+        "parent_digest": terms.parent,
+        "preference_dataset_digest": terms.preferences,
+    }
 
 
 def _check(services: Services, visitor: Visitor, terms: RunTerms) -> None:

@@ -1,26 +1,36 @@
 """One function per page or command. A service that does not answer becomes a `ServiceFailure`; the rest of the page still shows."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Generic, TypeVar
 
 from services.console.domain import BASE, GIVEN_ROLES, Judgement, KeyTerms, Page, Permission, Question, Visitor
-from services.console.ports import CloseableStream, NewKey, Services
-from services.console.rules import sort_queue
-from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationResponse
-from tailor.api.events.v1.drafts_pb2 import DraftCreated, JudgementRecorded
-from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistServing
-from tailor.api.inference.v1.inference_pb2 import GetDraftResponse, ServedSpecialist, StreamGenerateResponse
-from tailor.api.registry.v1.audit_pb2 import GetAuditResponse
-from tailor.api.registry.v1.registry_pb2 import (
-    CatalogueAdapter,
-    GetSpecialistResponse,
-    TraceResponse,
+from services.console.ports import Services
+from services.console.reads import (
+    find_run,
+    read_adapters,
+    read_datasets,
+    read_keys,
+    read_runs,
+    read_specialists,
+    scan,
 )
-from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesResponse
-from tailor.api.training.v1.training_pb2 import Run, WatchRunResponse
+from services.console.rules import sort_queue
+from tailor.api.evaluation.v1.evaluation_pb2 import GetEvaluationRequest, GetEvaluationResponse
+from tailor.api.events.v1 import drafts_pb2
+from tailor.api.events.v1.models_pb2 import DatasetBuilt, SpecialistServing
+from tailor.api.inference.v1 import inference_pb2
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1.audit_pb2 import GetAuditRequest, GetAuditResponse
+from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetSpecialistResponse, TraceResponse
+from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesRequest, CountNearDuplicatesResponse
+from tailor.api.training.v1.training_pb2 import Run, WatchRunRequest, WatchRunResponse
+from tailor.codec import encode
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
+from tailor.rpc.channel import CallStream
 from tailor.wire import to_judging_criterion
 from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
@@ -28,7 +38,11 @@ T = TypeVar("T")
 
 SERVICES = ("ingestion", "anonymization", "synthetic", "training", "evaluation", "registry", "inference")
 PAGE_SIZE = 100
-MAX_SCANNED_PAGES = 20
+OUTCOMES = {
+    "ranked": drafts_pb2.JUDGEMENT_OUTCOME_UNSPECIFIED,
+    "tie": drafts_pb2.JUDGEMENT_OUTCOME_TIE,
+    "both_bad": drafts_pb2.JUDGEMENT_OUTCOME_BOTH_BAD,
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,14 @@ class ServiceAnswer(Generic[T]):
 
 
 @dataclass(frozen=True)
+class NewKey:
+    """A new API key with its secret, which is shown once, never stored, and never logged."""
+
+    key: registry_pb2.Key
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class RunsPage:
     """A page of runs, and those of them that wait, each with its place in the queue."""
 
@@ -70,24 +92,13 @@ def call(service: str, ask: Callable[[], T], default: T) -> ServiceAnswer[T]:
         return ServiceAnswer(default, ServiceFailure(service, error.reason, error.message))
 
 
-def scan(list_page: Callable[[str], Page[T]]) -> Iterator[T]:
-    """The items of a paged list, up to a limited number of pages. Raises what `list_page` raises."""
-    token = ""
-    for _ in range(MAX_SCANNED_PAGES):
-        page = list_page(token)
-        yield from page.items
-        token = page.next_token
-        if not token:
-            return
-
-
 def _visible(page: Page[T], visitor: Visitor, specialist_of: Callable[[T], str]) -> Page[T]:
     return Page(tuple(item for item in page.items if visitor.may_use(specialist_of(item))), page.next_token)
 
 
 def list_datasets(services: Services, visitor: Visitor, specialist: str = "") -> ServiceAnswer[Page[DatasetBuilt]]:
     """The newest datasets, of all specialists or of one."""
-    answer = call("registry", lambda: services.catalogue.list_datasets("", specialist), Page[DatasetBuilt]())
+    answer = call("registry", lambda: read_datasets(services, "", specialist), Page[DatasetBuilt]())
     return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.specialist), answer.failure)
 
 
@@ -97,16 +108,17 @@ def get_dataset(
     """A dataset and the adapters trained on it. Raises NotFound if it is unknown or not visible to the visitor."""
 
     def find() -> tuple[DatasetBuilt, tuple[CatalogueAdapter, ...]]:
+        request = registry_pb2.GetDatasetRequest(digest=digest)
         unknown = NotFound(Reason.UNKNOWN_DATASET, "This dataset does not exist, or you do not have access to it.")
-        dataset = _find(services.catalogue.get_dataset, digest, unknown)
+        dataset = _find(lambda: services.registry.GetDataset(request).dataset, unknown)
         if not visitor.may_use(dataset.specialist):
             # Specialists with the same rows share a digest; the visitor may use another one of them.
-            visible = (item for item in scan(services.catalogue.list_datasets) if visitor.may_use(item.specialist))
+            visible = (item for item in scan(partial(read_datasets, services)) if visitor.may_use(item.specialist))
             shared = next((item for item in visible if item.digest == dataset.digest), None)
             if shared is None:
                 raise unknown
             dataset = shared
-        adapters = scan(services.catalogue.list_adapters)
+        adapters = scan(partial(read_adapters, services))
         return dataset, tuple(item for item in adapters if item.adapter.dataset_digest == dataset.digest)
 
     return call("registry", find, None)
@@ -114,7 +126,7 @@ def get_dataset(
 
 def list_runs(services: Services, visitor: Visitor) -> ServiceAnswer[RunsPage]:
     """The newest runs, and the places in the queue of those of them that wait."""
-    answer = call("training", lambda: services.training.list_runs(""), Page[Run]())
+    answer = call("training", lambda: read_runs(services, ""), Page[Run]())
     places = {run.run_id: place for place, run in enumerate(sort_queue(answer.value.items), start=1)}
     page = _visible(answer.value, visitor, lambda item: item.specialist)
     waiting = tuple((places[run.run_id], run) for run in sort_queue(page.items))
@@ -123,21 +135,21 @@ def list_runs(services: Services, visitor: Visitor) -> ServiceAnswer[RunsPage]:
 
 def get_run(services: Services, visitor: Visitor, run_id: str) -> ServiceAnswer[Run | None]:
     """A run. Raises NotFound if it is unknown or not visible to the visitor."""
-    answer: ServiceAnswer[Run | None] = call("training", lambda: services.training.get_run(run_id), None)
+    answer: ServiceAnswer[Run | None] = call("training", lambda: find_run(services, run_id), None)
     if answer.value:
         visitor.require_specialist(answer.value.specialist)
     return answer
 
 
-def watch_run(services: Services, visitor: Visitor, run_id: str) -> CloseableStream[WatchRunResponse]:
+def watch_run(services: Services, visitor: Visitor, run_id: str) -> CallStream[WatchRunResponse]:
     """The run's reports and its workers' logs, from the first one."""
-    visitor.require_specialist(services.training.get_run(run_id).specialist)
-    return services.training.watch_run(run_id)
+    visitor.require_specialist(find_run(services, run_id).specialist)
+    return services.training.WatchRun(WatchRunRequest(run_id=run_id))
 
 
 def list_adapters(services: Services, visitor: Visitor, specialist: str = "") -> ServiceAnswer[Page[CatalogueAdapter]]:
     """The newest adapters, of all specialists or of one."""
-    answer = call("registry", lambda: services.catalogue.list_adapters("", specialist), Page[CatalogueAdapter]())
+    answer = call("registry", lambda: read_adapters(services, "", specialist), Page[CatalogueAdapter]())
     return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.adapter.specialist), answer.failure)
 
 
@@ -149,23 +161,25 @@ def get_adapter(services: Services, visitor: Visitor, digest: str) -> ServiceAns
 def require_adapter(services: Services, visitor: Visitor, digest: str) -> CatalogueAdapter:
     """An adapter, for what the visitor does with it. Raises NotFound as `get_adapter`, and what the registry raises."""
     unknown = NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist, or you do not have access to it.")
-    adapter = _find(services.catalogue.get_adapter, digest, unknown)
+    request = registry_pb2.GetAdapterRequest(digest=digest)
+    adapter = _find(lambda: services.registry.GetAdapter(request).adapter, unknown)
     if not visitor.may_use(adapter.adapter.specialist):
         raise unknown
     return adapter
 
 
-def _find(get: Callable[[str], T], digest: str, unknown: NotFound) -> T:
+def _find(get: Callable[[], T], unknown: NotFound) -> T:
     try:
-        return get(digest)
+        return get()
     except InvalidArgument:  # not a digest, or the beginning of several
         raise unknown from None
 
 
 def get_evaluation(services: Services, digest: str) -> ServiceAnswer[GetEvaluationResponse | None]:
     """The newest evaluation of an adapter; None if it was never evaluated."""
+    request = GetEvaluationRequest(adapter_digest=digest)
     try:
-        return call("evaluation", lambda: services.get_evaluation(digest), None)
+        return call("evaluation", lambda: services.evaluation.GetEvaluation(request), None)
     except NotFound:
         return ServiceAnswer(None)
 
@@ -175,16 +189,21 @@ def list_specialists(services: Services, visitor: Visitor) -> ServiceAnswer[tupl
 
     def scan_specialists() -> tuple[GetSpecialistResponse, ...]:
         return tuple(
-            item for item in scan(services.catalogue.list_specialists) if visitor.may_use(item.specialist.name)
+            item for item in scan(partial(read_specialists, services)) if visitor.may_use(item.specialist.name)
         )
 
     return call("registry", scan_specialists, ())
 
 
-def list_served(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[ServedSpecialist, ...]]:
+def list_served(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[inference_pb2.ServedSpecialist, ...]]:
     """The specialists that inference serves to the visitor, without the base."""
-    answer = call("inference", services.inference.list_served, tuple[ServedSpecialist, ...]())
-    visible = tuple(item for item in answer.value if item.name != BASE and visitor.may_use(item.name))
+    request = inference_pb2.ListSpecialistsRequest()
+    answer = call(
+        "inference",
+        lambda: services.inference.ListSpecialists(request),
+        inference_pb2.ListSpecialistsResponse(),
+    )
+    visible = tuple(item for item in answer.value.specialists if item.name != BASE and visitor.may_use(item.name))
     return ServiceAnswer(visible, answer.failure)
 
 
@@ -229,11 +248,13 @@ def list_learning(services: Services, visitor: Visitor) -> ServiceAnswer[dict[st
     return ServiceAnswer(known, answer.failure)
 
 
-def ask(services: Services, visitor: Visitor, question: Question) -> CloseableStream[StreamGenerateResponse]:
+def ask(services: Services, visitor: Visitor, question: Question) -> CallStream[inference_pb2.StreamGenerateResponse]:
     """Stream the answer. Raises NotFound for a specialist that is not visible to the visitor."""
     if question.model != BASE:
         visitor.require_specialist(question.model)
-    return services.inference.ask(question)
+    sampling = inference_pb2.Sampling(temperature=question.temperature, max_tokens=question.max_tokens or 0)
+    request = inference_pb2.GenerateRequest(model=question.model, prompt=question.prompt, sampling=sampling)
+    return services.inference.StreamGenerate(inference_pb2.StreamGenerateRequest(request=request))
 
 
 def trace_draft(services: Services, visitor: Visitor, draft_id: str) -> TraceResponse:
@@ -241,7 +262,7 @@ def trace_draft(services: Services, visitor: Visitor, draft_id: str) -> TraceRes
 
     Those are drafts of other specialists and, for callers, drafts that another key requested.
     """
-    trace = services.catalogue.trace(draft_id)
+    trace = services.registry.Trace(registry_pb2.TraceRequest(draft_id=draft_id))
     is_foreign = trace.draft.specialist and not visitor.may_use(trace.draft.specialist)
     if is_foreign or not visitor.may_trace(trace.draft.key_id):
         raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist, or you do not have access to it.")
@@ -255,39 +276,55 @@ def get_run_of_draft(services: Services, visitor: Visitor, trace: TraceResponse)
     if not trace.HasField("adapter") or not visitor.may(Permission.RUNS):
         return ServiceAnswer(None)
     try:
-        return call("training", lambda: services.training.get_run(trace.adapter.run_id), None)
+        return call("training", lambda: find_run(services, trace.adapter.run_id), None)
     except NotFound:
         return ServiceAnswer(None)
 
 
-def get_draft_text(services: Services, visitor: Visitor, draft: DraftCreated) -> ServiceAnswer[GetDraftResponse | None]:
+def get_draft_text(
+    services: Services, visitor: Visitor, draft: drafts_pb2.DraftCreated
+) -> ServiceAnswer[inference_pb2.GetDraftResponse | None]:
     """A draft's stored text; None if the visitor may not read it."""
     if not visitor.may_read(draft.key_id):
         return ServiceAnswer(None)
-    return call("inference", lambda: services.inference.get_draft(draft.draft_id), None)
+    return read_draft(services, draft.draft_id)
+
+
+def read_draft(services: Services, draft_id: str) -> ServiceAnswer[inference_pb2.GetDraftResponse | None]:
+    """A draft's stored text, for a visitor who may read it."""
+    request = inference_pb2.GetDraftRequest(draft_id=draft_id)
+    return call("inference", lambda: services.inference.GetDraft(request), None)
 
 
 def record_judgement(
     services: Services, visitor: Visitor, judgement: Judgement, attempt: str = ""
-) -> JudgementRecorded:
+) -> drafts_pb2.JudgementRecorded:
     """Record a judgement. The same judgement by the same visitor in one attempt is recorded once."""
     for draft_id in judgement.ranking if visitor.specialists else ():
         trace_draft(services, visitor, draft_id)
     content = "\n".join([visitor.key_id or visitor.name, *([attempt] if attempt else []), repr(judgement)])
-    request_id = f"console-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
-    return services.decisions.record_judgement(judgement, request_id, visitor.key_id)
+    request = encode(
+        registry_pb2.RecordJudgementRequest,
+        judgement,
+        outcome=OUTCOMES[judgement.outcome],
+        request_id=f"console-{hashlib.sha256(content.encode()).hexdigest()[:32]}",
+        judged_by=visitor.key_id,
+    )
+    return services.registry.RecordJudgement(request).judgement
 
 
 def promote(services: Services, visitor: Visitor, specialist: str, digest: str, generation: int) -> SpecialistServing:
     """Make an adapter serve. Raises Aborted unless `generation` is the current one."""
     visitor.require_specialist(specialist)
-    return services.decisions.promote(specialist, digest, generation)
+    request = registry_pb2.PromoteRequest(specialist=specialist, adapter_digest=digest, expected_generation=generation)
+    return services.registry.Promote(request).serving
 
 
 def roll_back(services: Services, visitor: Visitor, specialist: str, generation: int) -> SpecialistServing:
     """Make the previous adapter serve again. Raises Aborted as in `promote`."""
     visitor.require_specialist(specialist)
-    return services.decisions.roll_back(specialist, generation)
+    request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=generation)
+    return services.registry.Rollback(request).serving
 
 
 def start_canary(
@@ -295,13 +332,17 @@ def start_canary(
 ) -> SpecialistServing:
     """Serve an adapter to a share of the callers, by the specialist's own policy. Raises Aborted as in `promote`."""
     visitor.require_specialist(specialist)
-    return services.decisions.start_canary(specialist, digest, generation)
+    request = registry_pb2.StartCanaryRequest(
+        specialist=specialist, adapter_digest=digest, expected_generation=generation
+    )
+    return services.registry.StartCanary(request).serving
 
 
 def stop_canary(services: Services, visitor: Visitor, specialist: str, generation: int) -> SpecialistServing:
     """End the canary. Raises Aborted as in `promote`."""
     visitor.require_specialist(specialist)
-    return services.decisions.stop_canary(specialist, generation)
+    request = registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=generation)
+    return services.registry.StopCanary(request).serving
 
 
 def audit_documents(
@@ -310,10 +351,11 @@ def audit_documents(
     """Counts of the documents of all specialists or of one (`Visitor.focus`), and of near-duplicates among them."""
     specialist = visitor.focus(specialist)
     counts: ServiceAnswer[GetAuditResponse | None] = call(
-        "registry", lambda: services.catalogue.get_audit(specialist), None
+        "registry", lambda: services.registry.GetAudit(GetAuditRequest(specialist=specialist)), None
     )
+    request = CountNearDuplicatesRequest(specialist=specialist)
     near: ServiceAnswer[CountNearDuplicatesResponse | None] = call(
-        "synthetic", lambda: services.count_near_duplicates(specialist), None
+        "synthetic", lambda: services.synthetic.CountNearDuplicates(request), None
     )
     return counts, near
 
@@ -338,13 +380,17 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
         )
     for specialist in terms.specialists:
         visitor.require_specialist(specialist)
-    return services.keys.create_key(terms, visitor.key_id)
+    request = encode(registry_pb2.CreateKeyRequest, terms, created_by=visitor.key_id)
+    if terms.days:
+        request.expire_time.FromDatetime(datetime.now(UTC) + timedelta(days=terms.days))
+    response = services.registry.CreateKey(request)
+    return NewKey(response.key, response.secret)
 
 
 def revoke_key(services: Services, visitor: Visitor, key_id: str) -> None:
     """Revoke an API key. Raises NotFound for an unknown key, or one that allows more than the visitor's own."""
     visitor.require(Permission.MANAGE_KEYS)
-    keys = scan(services.keys.list_keys) if visitor.specialists else ()
+    keys = scan(partial(read_keys, services)) if visitor.specialists else ()
     if visitor.specialists and not any(key.key_id == key_id and visitor.may_grant(key.specialists) for key in keys):
         raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist, or you do not have access to it.")
-    services.keys.revoke_key(key_id, visitor.key_id)
+    services.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=key_id, revoked_by=visitor.key_id))

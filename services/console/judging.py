@@ -6,13 +6,28 @@ The registry admits the console itself to these calls, so the console refuses wh
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from services.console.domain import Judgement, Permission, Visitor
-from services.console.handlers import ServiceAnswer, ServiceFailure, call, record_judgement, trace_draft
+from services.console.handlers import ServiceAnswer, ServiceFailure, call, read_draft, record_judgement, trace_draft
 from services.console.ports import Services
 from tailor.api.events.v1.drafts_pb2 import JudgementRecorded
-from tailor.api.inference.v1.inference_pb2 import TEXT_STATE_KEPT, GetDraftResponse, Message
-from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsResponse, NextPairResponse
+from tailor.api.inference.v1.inference_pb2 import (
+    TEXT_STATE_KEPT,
+    EditDraftRequest,
+    GetDraftResponse,
+    Message,
+    RegenerateDraftRequest,
+)
+from tailor.api.registry.v1.judging_pb2 import (
+    ListOwnJudgementsRequest,
+    ListOwnJudgementsResponse,
+    NextPairRequest,
+    NextPairResponse,
+    SkipPairRequest,
+    UndoJudgementRequest,
+)
+from tailor.api.synthetic.v1.synthetic_pb2 import DrawPromptRequest
 
 
 @dataclass(frozen=True)
@@ -44,18 +59,15 @@ def open_desk(services: Services, visitor: Visitor, specialist: str) -> Desk:
     """The visitor's next drafts. Raises NotFound for a specialist that is unknown or not visible to the visitor."""
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
-    answer = call("registry", lambda: services.judging.next_pair(specialist, visitor.key_id), NextPairResponse())
+    request = NextPairRequest(specialist=specialist, judged_by=visitor.key_id)
+    answer = call("registry", lambda: services.judging.NextPair(request), NextPairResponse())
     ids = answer.value.draft_ids
     if not ids:
         return Desk(answer.value, None, answer.failures)
     with ThreadPoolExecutor(max_workers=len(ids), thread_name_prefix="desk") as pool:
-        drafts = list(pool.map(lambda draft_id: _read(services, draft_id), ids))
+        drafts = list(pool.map(partial(read_draft, services), ids))
     failures = dict.fromkeys((*answer.failures, *(failure for draft in drafts for failure in draft.failures)))
     return Desk(answer.value, _compare([draft.value for draft in drafts]), tuple(failures))
-
-
-def _read(services: Services, draft_id: str) -> ServiceAnswer[GetDraftResponse | None]:
-    return call("inference", lambda: services.inference.get_draft(draft_id), None)
 
 
 def _compare(drafts: Sequence[GetDraftResponse | None]) -> DraftComparison | None:
@@ -71,14 +83,16 @@ def skip_pair(services: Services, visitor: Visitor, specialist: str, draft_id: s
     """Leave a draft's prompt out of the visitor's queue. Raises NotFound (UNKNOWN_SPECIALIST, UNKNOWN_DRAFT)."""
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
-    services.judging.skip_pair(specialist, draft_id, visitor.key_id)
+    services.judging.SkipPair(SkipPairRequest(specialist=specialist, draft_id=draft_id, judged_by=visitor.key_id))
 
 
 def undo(services: Services, visitor: Visitor, specialist: str, decision: str) -> None:
     """Take back the visitor's last decision. Raises NotFound (UNKNOWN_SPECIALIST, NOTHING_TO_UNDO), FailedPrecondition."""
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
-    services.judging.undo(specialist, decision, visitor.key_id)
+    services.judging.UndoJudgement(
+        UndoJudgementRequest(specialist=specialist, decision=decision, judged_by=visitor.key_id)
+    )
 
 
 def list_own(
@@ -87,11 +101,8 @@ def list_own(
     """A page of the visitor's judgements, newest first. Raises NotFound for a specialist that is not visible to the visitor."""
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
-    return call(
-        "registry",
-        lambda: services.judging.list_own(specialist, token, visitor.key_id),
-        ListOwnJudgementsResponse(),
-    )
+    request = ListOwnJudgementsRequest(specialist=specialist, judged_by=visitor.key_id, page_token=token)
+    return call("registry", lambda: services.judging.ListOwnJudgements(request), ListOwnJudgementsResponse())
 
 
 def regenerate(services: Services, visitor: Visitor, draft_id: str) -> str:
@@ -101,17 +112,18 @@ def regenerate(services: Services, visitor: Visitor, draft_id: str) -> str:
     """
     visitor.require(Permission.JUDGE)
     trace_draft(services, visitor, draft_id)
-    return services.inference.regenerate(draft_id)
+    return services.inference.RegenerateDraft(RegenerateDraftRequest(draft_id=draft_id)).draft_id
 
 
 def draw_prompt(services: Services, visitor: Visitor, specialist: str) -> str:
     """Have a prompt drawn from the specialist's newest dataset and answered; returns the draft's id. Blocks until it is written.
 
-    Raises NotFound (UNKNOWN_SPECIALIST), and what `PromptDraws.draw` raises.
+    Raises NotFound (UNKNOWN_SPECIALIST), FailedPrecondition (PROMPTS_NOT_DRAWN, NO_DATASET, NO_ADAPTER, NO_PROMPT_LEFT), ResourceExhausted
+    (ENOUGH_PROMPTS_WAIT) and Aborted (DRAWING_RUNNING).
     """
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
-    return services.draws.draw(specialist)
+    return services.synthetic.DrawPrompt(DrawPromptRequest(specialist=specialist)).draft_id
 
 
 def record_edit(
@@ -126,5 +138,5 @@ def record_edit(
     visitor.require_specialist(specialist)
     for draft_id in judgement.ranking:
         trace_draft(services, visitor, draft_id)
-    edited = services.inference.edit_draft(judgement.ranking[0], text)
+    edited = services.inference.EditDraft(EditDraftRequest(draft_id=judgement.ranking[0], text=text)).draft_id
     return record_judgement(services, visitor, judgement.with_edit(edited), attempt)

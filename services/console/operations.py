@@ -9,13 +9,14 @@ from services.console.handlers import ServiceAnswer, call, list_specialists, req
 from services.console.ports import Services
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
 from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
-from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesResponse
+from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesRequest, ProposeGuidelinesResponse
 from tailor.api.registry.v1.registry_pb2 import (
     GetLeaderboardResponse,
     GetSpecialistResponse,
     UpdateSpecialistResponse,
 )
-from tailor.api.synthetic.v1.synthesis_pb2 import CountCommentsResponse
+from tailor.api.synthetic.v1.synthesis_pb2 import CountCommentsRequest, CountCommentsResponse
 from tailor.errors import NotFound, Reason
 
 
@@ -33,7 +34,8 @@ def create_specialist(services: Services, visitor: Visitor, definition: Speciali
     """Define a specialist; False if it existed with the same definition. Raises AlreadyExists, InvalidArgument by field."""
     visitor.require(Permission.MANAGE_SPECIALISTS)
     visitor.require_specialist(definition.name)
-    return services.operations.create_specialist(definition, attempt).created
+    request = registry_pb2.CreateSpecialistRequest(specialist=definition, request_id=attempt)
+    return services.registry.CreateSpecialist(request).created
 
 
 def update_specialist(
@@ -42,28 +44,32 @@ def update_specialist(
     """Replace a definition, or only show the changes. Raises Aborted unless its revision is the current one, InvalidArgument by field."""
     visitor.require(Permission.MANAGE_SPECIALISTS)
     visitor.require_specialist(definition.name)
-    return services.operations.update_specialist(definition, validate_only=validate_only)
+    request = registry_pb2.UpdateSpecialistRequest(specialist=definition, validate_only=validate_only)
+    return services.registry.UpdateSpecialist(request)
 
 
 def propose_guidelines(services: Services, visitor: Visitor, name: str) -> ServiceAnswer[ProposeGuidelinesResponse]:
     """What experts' comments ask for again and again. Raises NotFound for a specialist that is not visible to the visitor."""
     visitor.require(Permission.MANAGE_SPECIALISTS)
     visitor.require_specialist(name)
-    return call("registry", lambda: services.panel.propose_guidelines(name), ProposeGuidelinesResponse())
+    request = ProposeGuidelinesRequest(specialist=name)
+    return call("registry", lambda: services.panel.ProposeGuidelines(request), ProposeGuidelinesResponse())
 
 
 def count_comments(services: Services, visitor: Visitor, name: str) -> ServiceAnswer[CountCommentsResponse]:
     """What became of a specialist's comments. Raises NotFound for a specialist that is not visible to the visitor."""
     visitor.require(Permission.SYNTHESES)
     visitor.require_specialist(name)
-    return call("synthetic", lambda: services.syntheses.count_comments(name), CountCommentsResponse())
+    request = CountCommentsRequest(specialist=name)
+    return call("synthetic", lambda: services.syntheses.CountComments(request), CountCommentsResponse())
 
 
 def delete_specialist(services: Services, visitor: Visitor, name: str, reason: str) -> None:
     """Delete a specialist. Idempotent."""
     visitor.require(Permission.MANAGE_SPECIALISTS)
     visitor.require_specialist(name)
-    services.operations.delete_specialist(name, reason, visitor.key_id)
+    request = registry_pb2.DeleteSpecialistRequest(name=name, reason=reason, decided_by=visitor.key_id)
+    services.registry.DeleteSpecialist(request)
 
 
 def override(  # noqa: PLR0917 - fields of a form
@@ -72,21 +78,31 @@ def override(  # noqa: PLR0917 - fields of a form
     """Make an adapter serve although it did not pass the gate. Raises Aborted unless `generation` is the current one."""
     visitor.require(Permission.PROMOTE)
     visitor.require_specialist(specialist)
-    return services.operations.override(specialist, digest, generation, reason, visitor.key_id)
+    request = registry_pb2.PromoteRequest(
+        specialist=specialist,
+        adapter_digest=digest,
+        expected_generation=generation,
+        override=True,
+        reason=reason,
+        decided_by=visitor.key_id,
+    )
+    return services.registry.Promote(request).serving
 
 
 def approve(services: Services, visitor: Visitor, digest: str, reason: str) -> SpecialistServing:
     """Let a waiting adapter serve, or start its canary. Raises NotFound if it is not visible to the visitor."""
     visitor.require(Permission.PROMOTE)
     require_adapter(services, visitor, digest)
-    return services.operations.approve(digest, reason, visitor.key_id)
+    request = registry_pb2.ApproveAdapterRequest(adapter_digest=digest, reason=reason, decided_by=visitor.key_id)
+    return services.registry.ApproveAdapter(request).serving
 
 
 def decline(services: Services, visitor: Visitor, digest: str, reason: str) -> None:
     """End an adapter's wait. Raises NotFound if it is not visible to the visitor."""
     visitor.require(Permission.PROMOTE)
     require_adapter(services, visitor, digest)
-    services.operations.decline(digest, reason, visitor.key_id)
+    request = registry_pb2.DeclineAdapterRequest(adapter_digest=digest, reason=reason, decided_by=visitor.key_id)
+    services.registry.DeclineAdapter(request)
 
 
 def get_leaderboard(
@@ -94,14 +110,15 @@ def get_leaderboard(
 ) -> ServiceAnswer[GetLeaderboardResponse | None]:
     """A specialist's leaderboard. Raises NotFound if it is not visible to the visitor."""
     visitor.require_specialist(specialist)
-    return call("registry", lambda: services.operations.get_leaderboard(specialist, metric), None)
+    request = registry_pb2.GetLeaderboardRequest(specialist=specialist, metric=metric)
+    return call("registry", lambda: services.registry.GetLeaderboard(request), None)
 
 
 def pin_entry(services: Services, visitor: Visitor, specialist: str, entry: str, *, pinned: bool) -> None:
     """Pin an entry of a leaderboard, or stop."""
     visitor.require(Permission.PROMOTE)
     visitor.require_specialist(specialist)
-    services.operations.pin_entry(specialist, entry, pinned=pinned)
+    services.registry.PinEntry(registry_pb2.PinEntryRequest(specialist=specialist, entry=entry, pinned=pinned))
 
 
 def compare_evaluations(
@@ -110,4 +127,4 @@ def compare_evaluations(
     """Two models row by row. Raises NotFound if an adapter is not visible to the visitor."""
     for side in (request.first, request.second):
         require_adapter(services, visitor, side.adapter_digest)
-    return call("evaluation", lambda: services.compare_evaluations(request), None)
+    return call("evaluation", lambda: services.evaluation.CompareEvaluations(request), None)

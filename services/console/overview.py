@@ -5,13 +5,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
 from services.console.domain import Page, Permission, Visitor
-from services.console.handlers import SERVICES, ServiceAnswer, ServiceFailure, call, list_specialists
+from services.console.handlers import (
+    SERVICES,
+    ServiceAnswer,
+    ServiceFailure,
+    call,
+    list_specialists,
+)
 from services.console.ports import Services
+from services.console.reads import read_adapters, read_datasets, read_runs
 from tailor.api.events.v1.models_pb2 import DatasetBuilt
-from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetFlowResponse, GetSpecialistResponse
+from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetFlowRequest, GetFlowResponse, GetSpecialistResponse
 from tailor.api.training.v1.training_pb2 import Run
-from tailor.errors import NotFound, Reason
+from tailor.errors import NotFound, Reason, TailorError
 
 T = TypeVar("T")
 
@@ -39,13 +48,13 @@ def load_overview(services: Services, visitor: Visitor, specialist: str = "") ->
     entry = next((item for item in known.value if specialist in ("", item.specialist.name)), None)
     if specialist and entry is None and not known.failure:
         raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or you may not use it.")
-    name, catalogue = entry.specialist.name if entry else "", services.catalogue
+    name = entry.specialist.name if entry else ""
     with ThreadPoolExecutor(max_workers=11, thread_name_prefix="overview") as pool:
-        healthy = {service: pool.submit(services.is_healthy, service) for service in SERVICES}
-        flow = pool.submit(call, "registry", catalogue.get_flow, GetFlowResponse())
-        datasets = pool.submit(_read, name, "registry", lambda: catalogue.list_datasets("", name))
-        runs = pool.submit(_read, name, "training", lambda: services.training.list_runs("", name))
-        adapters = pool.submit(_read, name, "registry", lambda: catalogue.list_adapters("", name))
+        healthy = {service: pool.submit(_is_healthy, services, service) for service in SERVICES}
+        flow = pool.submit(call, "registry", lambda: services.registry.GetFlow(GetFlowRequest()), GetFlowResponse())
+        datasets = pool.submit(_read, name, "registry", lambda: read_datasets(services, "", name))
+        runs = pool.submit(_read, name, "training", lambda: read_runs(services, "", name))
+        adapters = pool.submit(_read, name, "registry", lambda: read_adapters(services, "", name))
     answers = (known, flow.result(), datasets.result(), runs.result(), adapters.result())
     return Overview(
         names=tuple(item.specialist.name for item in known.value),
@@ -57,6 +66,14 @@ def load_overview(services: Services, visitor: Visitor, specialist: str = "") ->
         healthy={service: future.result() for service, future in healthy.items()},
         failures=tuple(dict.fromkeys(failure for answer in answers for failure in answer.failures)),
     )
+
+
+def _is_healthy(services: Services, service: str) -> bool:
+    """True if the service answers and serves."""
+    try:
+        return bool(services.health[service].Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING)
+    except TailorError:
+        return False
 
 
 def _list_choices(services: Services, visitor: Visitor) -> ServiceAnswer[tuple[GetSpecialistResponse, ...]]:

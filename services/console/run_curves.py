@@ -7,12 +7,17 @@ from functools import partial
 
 from services.console.domain import Visitor
 from services.console.handlers import ServiceAnswer, ServiceFailure, call
-from services.console.ports import RunReports, Services
+from services.console.ports import Services
+from services.console.reads import find_run
 from tailor.api.events.v1.models_pb2 import RunProgressed
-from tailor.api.training.v1.training_pb2 import Run
-from tailor.errors import InvalidArgument, Reason
+from tailor.api.training.v1.training_pb2 import Run, WatchRunRequest, WatchRunResponse
+from tailor.errors import DeadlineExceeded, InvalidArgument, Reason, Unavailable
+from tailor.rpc.channel import CallStream
 
 MAX_RUNS = 6
+# Replaying the reports of a run with thousands of steps takes about a second.
+REPORTS_SECONDS = 6
+MAX_REPORTS = 20_000
 # Field of a report and its name, in the order in which pages list them.
 FIGURES = {
     "loss": "Training loss, nats per token",
@@ -30,6 +35,15 @@ FIGURES = {
 }
 # Other methods than these may report everything but the optional figures.
 ALWAYS = ("loss", "learning_rate", "gradient_norm", "tokens_per_second")
+
+
+@dataclass(frozen=True)
+class RunReports:
+    """A run and its workers' reports in the order in which they came. `complete` is False if reading took too long."""
+
+    run: Run
+    reports: tuple[RunProgressed, ...] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,20 +83,54 @@ def compare_runs(
         field = {"figure": f"must be one of: {', '.join(FIGURES)}"}
         raise InvalidArgument(Reason.INVALID_REQUEST, "There is no such figure.", field_violations=field)
     for run_id in ids:
-        answer = call("training", partial(services.training.get_run, run_id), None)
+        answer = call("training", partial(find_run, services, run_id), None)
         if answer.failure:
             return ServiceAnswer(RunComparison(), answer.failure)
         if answer.value:
             visitor.require_specialist(answer.value.specialist)
     with ThreadPoolExecutor(max_workers=MAX_RUNS, thread_name_prefix="curves") as pool:
-        answers = list(pool.map(lambda run_id: call("training", partial(_read, services, run_id), None), ids))
+        answers = list(pool.map(partial(_try_reports, services), ids))
     reports = [answer.value for answer in answers if answer.value]
     failure: ServiceFailure | None = next((answer.failure for answer in answers if answer.failure), None)
     return ServiceAnswer(_compare(reports, method, figure), failure)
 
 
-def _read(services: Services, run_id: str) -> RunReports | None:
-    return services.training.read_reports(run_id)
+def _try_reports(services: Services, run_id: str) -> ServiceAnswer[RunReports | None]:
+    return call("training", lambda: read_reports(services, run_id), None)
+
+
+def read_reports(services: Services, run_id: str) -> RunReports:
+    """The run with the reports of its workers so far. Raises NotFound."""
+    stream: CallStream[WatchRunResponse] = services.training.WatchRun(
+        WatchRunRequest(run_id=run_id), timeout=REPORTS_SECONDS
+    )
+    run: Run | None = None
+    reports: list[RunProgressed] = []
+    try:
+        for update in stream:
+            if run is None:
+                run = update.run
+            elif not update.log_lines:
+                reports.append(update.run.progress)
+            # The stream of a run that lasts goes on after its newest report.
+            if not run.HasField("progress") or len(reports) == MAX_REPORTS:
+                break
+            if reports and _is_same(reports[-1], run.progress):
+                break
+    except DeadlineExceeded:
+        if run is None:
+            raise
+        return RunReports(run, tuple(reports), complete=False)
+    finally:
+        stream.cancel()
+    if run is None:
+        raise Unavailable(Reason.UNAVAILABLE, "training ended the stream of a run before its first message.")
+    return RunReports(run, tuple(reports), complete=len(reports) < MAX_REPORTS)
+
+
+def _is_same(first: RunProgressed, second: RunProgressed) -> bool:
+    names = ("epoch", "stage", "step", "phase", "create_time")
+    return all(getattr(first, name) == getattr(second, name) for name in names)
 
 
 def _compare(run_reports: list[RunReports], method: str, figure: str) -> RunComparison:

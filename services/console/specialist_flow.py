@@ -8,10 +8,16 @@ from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import ServiceFailure, call, list_adapters, list_datasets
 from services.console.operations import get_specialist
 from services.console.ports import Services
+from services.console.reads import read_page, read_runs
 from services.console.rules import ENDED, sort_queue, word
 from tailor.api.events.v1 import models_pb2
-from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, CatalogueDocument, GetSpecialistResponse
-from tailor.api.synthetic.v1.synthetic_pb2 import GetBuildStateResponse
+from tailor.api.registry.v1.registry_pb2 import (
+    CatalogueAdapter,
+    CatalogueDocument,
+    GetSpecialistResponse,
+    ListDocumentsRequest,
+)
+from tailor.api.synthetic.v1.synthetic_pb2 import GetBuildStateRequest, GetBuildStateResponse
 from tailor.api.training.v1 import training_pb2
 
 COUNTED_DOCUMENTS = 1_000
@@ -61,18 +67,21 @@ def load_flow(services: Services, visitor: Visitor, name: str) -> SpecialistFlow
     if not visitor.may(Permission.RUNS):
         facts = _Facts(entry)
         return SpecialistFlow(entry, (_show_serving(facts, visitor), _show_judgements(facts, visitor)))
-    catalogue, training = services.catalogue, services.training
+    first = ListDocumentsRequest(specialist=name, page_size=COUNTED_DOCUMENTS)
+    state = GetBuildStateRequest(specialist=name)
     with ThreadPoolExecutor(max_workers=6, thread_name_prefix="flow") as pool:
         documents = pool.submit(
             call,
             "registry",
-            lambda: catalogue.list_documents("", name, COUNTED_DOCUMENTS, ""),
+            lambda: read_page(services.registry.ListDocuments, first, "documents"),
             Page[CatalogueDocument](),
         )
-        builds = pool.submit(call, "synthetic", partial(services.builds.get_state, name), GetBuildStateResponse())
+        builds = pool.submit(
+            call, "synthetic", partial(services.synthetic.GetBuildState, state), GetBuildStateResponse()
+        )
         datasets = pool.submit(list_datasets, services, visitor, name)
-        runs = pool.submit(call, "training", lambda: training.list_runs("", name), Page[training_pb2.Run]())
-        every = pool.submit(call, "training", lambda: training.list_runs(""), Page[training_pb2.Run]())
+        runs = pool.submit(call, "training", lambda: read_runs(services, "", name), Page[training_pb2.Run]())
+        every = pool.submit(call, "training", lambda: read_runs(services, ""), Page[training_pb2.Run]())
         adapters = pool.submit(list_adapters, services, visitor, name)
     failed = (
         *documents.result().failures,

@@ -3,7 +3,12 @@
 from services.console.domain import Visitor
 from services.console.handlers import ServiceAnswer, call
 from services.console.ports import Services
-from tailor.api.synthetic.v1.synthesis_pb2 import Synthesis
+from tailor.api.synthetic.v1.synthesis_pb2 import (
+    GetSynthesisRequest,
+    ReviewSamplesRequest,
+    SampleDecision,
+    Synthesis,
+)
 from tailor.errors import NotFound, Reason
 
 
@@ -15,11 +20,12 @@ def get_synthesis(services: Services, visitor: Visitor, synthesis_id: str) -> Se
 def review_sample(services: Services, visitor: Visitor, synthesis_id: str, row_id: str, *, accept: bool) -> None:
     """Record the visitor's decision about a row."""
     _find_visible(services, visitor, synthesis_id)
-    services.syntheses.review_sample(synthesis_id, row_id, accept=accept)
+    decision = SampleDecision(row_id=row_id, accept=accept)
+    services.syntheses.ReviewSamples(ReviewSamplesRequest(synthesis_id=synthesis_id, decisions=[decision]))
 
 
 def _find_visible(services: Services, visitor: Visitor, synthesis_id: str) -> Synthesis:
-    synthesis = services.syntheses.get_synthesis(synthesis_id)
+    synthesis = services.syntheses.GetSynthesis(GetSynthesisRequest(synthesis_id=synthesis_id)).synthesis
     if not visitor.may_use(synthesis.spec.specialist):
         raise NotFound(Reason.UNKNOWN_SYNTHESIS, "This synthesis does not exist, or you do not have access to it.")
     return synthesis

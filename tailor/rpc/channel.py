@@ -1,9 +1,9 @@
 """Channels to gRPC servers: a token on every call, TLS if asked for. Light: callers' clients import this module."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import grpc
 
@@ -12,7 +12,17 @@ from tailor.rpc.status import wire_errors
 if TYPE_CHECKING:
     from tailor.settings import ServiceSettings
 
-__all__ = ["Tls", "open_async_channel", "open_channel", "service_channel", "wire_errors"]
+__all__ = [
+    "CallStream",
+    "Tls",
+    "open_async_channel",
+    "open_channel",
+    "service_channel",
+    "wire_errors",
+    "with_deadlines",
+]
+
+T_co = TypeVar("T_co", covariant=True)
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -65,6 +75,23 @@ def service_channel(settings: "ServiceSettings", target: str, address: str, *, s
 
     identity = Identity.load(service, settings.identity_key_file)
     return _open(address, lambda: identity.token(target), _service_tls(settings), OPTIONS)
+
+
+class CallStream(Protocol[T_co]):
+    """The items of a streamed call as they arrive. Iterating may block."""
+
+    def __iter__(self) -> Iterator[T_co]: ...
+    def cancel(self) -> object:
+        """End the call, which stops the service's work on it. Safe from another thread while an iteration waits."""
+        ...
+
+
+def with_deadlines(channel: grpc.Channel, service: str, seconds: Mapping[str, float], default: float) -> grpc.Channel:
+    """A channel whose calls end after the seconds of their method's name, or the default, and raise the service's TailorErrors.
+
+    A call with a timeout ends after that one. Streamed calls return a CallStream.
+    """
+    return grpc.intercept_channel(channel, _Deadlines(service, seconds, default))
 
 
 def _open(
@@ -123,3 +150,47 @@ class _Bearer(
 
     def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         return continuation(self._add_token(client_call_details), request_iterator)
+
+
+class _Deadlines(
+    grpc.UnaryUnaryClientInterceptor,  # type: ignore[type-arg]
+    grpc.UnaryStreamClientInterceptor,  # type: ignore[type-arg]
+):
+    """Gives each call a deadline, and turns its failure into a TailorError."""
+
+    def __init__(self, service: str, seconds: Mapping[str, float], default: float) -> None:
+        self._service = service
+        self._seconds = seconds
+        self._default = default
+
+    def _limit(self, details: Any) -> _Details:
+        timeout = details.timeout
+        if timeout is None:
+            timeout = self._seconds.get(details.method.rpartition("/")[2], self._default)
+        return _Details(
+            details.method, timeout, details.metadata, details.credentials, details.wait_for_ready, details.compression
+        )
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        with wire_errors(self._service):
+            outcome = continuation(self._limit(client_call_details), request)
+            outcome.result()
+            return outcome
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return _ServiceStream[Any](self._service, continuation(self._limit(client_call_details), request))
+
+
+class _ServiceStream(CallStream[T_co], Generic[T_co]):
+    """The items of a call, whose failure is a TailorError."""
+
+    def __init__(self, service: str, call: Any) -> None:
+        self._service = service
+        self._call = call
+
+    def __iter__(self) -> Iterator[T_co]:
+        with wire_errors(self._service):
+            yield from self._call
+
+    def cancel(self) -> object:
+        return self._call.cancel()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tailor.api.anonymization.v1 import review_pb2, review_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, Reason
+from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
 from tests.fakes.serving import refuse
 
 TEXT = "Before it. Ms Ward asked gregor herrmann about [PERSON]. After it."
@@ -53,22 +53,28 @@ def report(**changes: Any) -> review_pb2.GetResidualReportResponse:
 
 
 class FakeReview(review_pb2_grpc.ReviewServiceServicer):
-    """Remembers decisions. `waits` says if a passage waits."""
+    """Remembers decisions, of which the last can be undone. `waits` says if a passage waits."""
 
     def __init__(self) -> None:
         self.waits = True
+        self.down = False
         self.report = report()
         self.draws: list[review_pb2.DrawSampleRequest] = []
         self.decisions: list[review_pb2.DecidePassageRequest] = []
         self.kinds: list[int] = []
         self.terms: list[str] = []
-        self.undone = 0
+        self.undone: list[str] = []
+
+    def _check(self, context: Any) -> None:
+        if self.down:
+            refuse(context, Unavailable(Reason.UNAVAILABLE, "anonymization does not answer."))
 
     def DrawSample(self, request: Any, context: Any) -> Any:
         self.draws.append(request)
         return review_pb2.DrawSampleResponse(sample_id="smp_1", drawn=400, passages=9_000, documents=700)
 
     def NextPassage(self, request: Any, context: Any) -> Any:
+        self._check(context)
         self.kinds.append(request.kind)
         found = passage() if self.waits else None
         return review_pb2.NextPassageResponse(passage=found, waiting=self.report.waiting)
@@ -85,17 +91,27 @@ class FakeReview(review_pb2_grpc.ReviewServiceServicer):
         return review_pb2.DecidePassageResponse()
 
     def UndoDecision(self, request: Any, context: Any) -> Any:
-        self.undone += 1
+        if self.undone:
+            refuse(context, NotFound(Reason.NOTHING_TO_UNDO, "You have no decision that can be taken back."))
+        self.undone.append(request.reviewer)
         return review_pb2.UndoDecisionResponse(passage_id=PASSAGE)
 
     def DropTerm(self, request: Any, context: Any) -> Any:
         self.terms.append(request.term)
         return review_pb2.DropTermResponse()
 
+    def GetPassage(self, request: Any, context: Any) -> Any:
+        if request.number > 3:
+            refuse(context, NotFound(Reason.UNKNOWN_PASSAGE, "There is no such passage."))
+        found = passage(passage_id="", document_id=request.document_id, number=request.number)
+        return review_pb2.GetPassageResponse(passage=found)
+
     def GetResidualReport(self, request: Any, context: Any) -> Any:
+        self._check(context)
         return self.report
 
     def ListRareCombinations(self, request: Any, context: Any) -> Any:
+        self._check(context)
         number = int(request.page_token or 0)
         item = review_pb2.RareCombination(
             document_id=f"doc_{number}", entity_types=["JOB_TITLE", "LOCATION"], documents=1 + number, number=3

@@ -69,7 +69,9 @@ PROMPT = ("user", f"Write the position of {WORD}. " + "Use the figures of the la
 def make_world() -> World:
     """Long content on every page."""
     world = World()
-    world.rows.pages = [[row(1, row_id="row_" + "e" * 32, document_ids=["doc_" + "e" * 32] * 4), row(2, task=WORD)]]
+    world.synthetic.pages = [
+        [row(1, row_id="row_" + "e" * 32, document_ids=["doc_" + "e" * 32] * 4), row(2, task=WORD)]
+    ]
     _fill_documents(world)
     _fill_adapters(world)
     _fill_specialists(world)
@@ -105,7 +107,7 @@ def _fill_documents(world: World) -> None:
         hint=SENTENCE,
         create_time=STAMP,
     )
-    world.submissions[OWN_ID] = [refused]
+    world.ingestion.submissions[OWN_ID] = [refused]
     world.registry.flow.findings.update(dict.fromkeys(findings, 10**6))
     world.registry.flow.rejected[WORD.upper()] = 10**6
     world.syntheses.syntheses = [synthesis(reason=SENTENCE)]
@@ -245,7 +247,7 @@ def _fill_review(world: World) -> None:
         types={f"TYPE_{WORD.upper()}": SHARE},
     )
     world.review.report = report(strata=[left], rules_only_documents={"is": 10**6})
-    world.review.strings.append(
+    world.replaced.strings.append(
         replaced_pb2.ReplacedString(
             entity_type=f"TYPE_{WORD.upper()}",
             surrogate=WORD,

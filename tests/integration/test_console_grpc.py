@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from services.console.adapters.clients import connect
-from services.console.domain import GivenMark, Judgement, KeyTerms, Question, Role, RowQuery, RunTerms
+from services.console import browsing, commands, handlers, operations, reads
+from services.console.adapters.clients import connect, open_channels
+from services.console.domain import GivenMark, Judgement, KeyTerms, Question, Role, RowQuery, RunTerms, Visitor
+from services.console.lists.documents import list_documents, list_rejections
+from services.console.overview import load_overview
 from services.console.ports import Services
 from services.console.rules import count_submitted, decision, word
+from services.console.run_curves import read_reports
 from services.console.settings import Settings
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -28,7 +33,7 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
-from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, Unavailable
+from tailor.errors import Aborted, InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
@@ -36,6 +41,8 @@ from tests.evaluations import make_evaluated, make_figures
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
+
+OPERATOR = Visitor("operator", Role.OPERATOR)
 
 
 class Registry(registry_pb2_grpc.RegistryServiceServicer):
@@ -272,55 +279,54 @@ def services(tmp_path: Path) -> Iterator[Services]:
         servers.append(server)
         addresses[f"{name}_address"] = f"127.0.0.1:{server.port}"
     settings = Settings(identity_key_file=private, trust_file=trust, session_secret="s" * 40, **addresses)  # type: ignore[arg-type]
-    clients, channels = connect(settings)
-    yield clients
-    for channel in channels:
+    channels = open_channels(settings)
+    yield connect(channels)
+    for channel in channels.values():
         channel.close()
     for server in servers:
         server.stop(0)
 
 
-def test_clients_read_the_services(services: Services) -> None:
-    flow = services.catalogue.get_flow()
+def test_the_services_are_read(services: Services) -> None:
+    flow = services.registry.GetFlow(registry_pb2.GetFlowRequest())
     assert (count_submitted(flow), dict(flow.rejected), dict(flow.findings)) == (6, {"EMPTY": 1}, {"PERSON": 9})
-    page = services.catalogue.list_documents("", "s", 10, "abcdef")
-    assert (word(page.items[0].anonymized, "kind"), page.next_token) == ("example", "s abcdef 10")
-    assert word(services.catalogue.list_rejected("", 10).items[0].rejected, "reason") == "corrupt"
-    adapter, bare = services.catalogue.list_adapters("").items
+    page = list_documents(services, OPERATOR, {"specialist": "s"}).value
+    assert (word(page.items[0].anonymized, "kind"), page.next_token) == ("example", "s  100")
+    assert word(list_rejections(services, OPERATOR, {}).value.items[0].rejected, "reason") == "corrupt"
+    adapter, bare = reads.read_adapters(services, "").items
     assert [decision(item) for item in (adapter, bare)] == ["refused", "waiting"]
-    assert services.catalogue.get_adapter("abcdef").adapter.digest == "abcdef"
-    assert services.catalogue.get_dataset("abcdef").digest == "abcdef"
-    (specialist,) = services.catalogue.list_specialists("").items
+    assert handlers.require_adapter(services, OPERATOR, "abcdef").adapter.digest == "abcdef"
+    (specialist,) = handlers.list_specialists(services, OPERATOR).value
     assert (specialist.serving.decision.generation, specialist.serving.finished) == (2, True)
-    assert services.catalogue.trace("drf_9").draft.draft_id == "drf_9"
-    assert services.inference.get_draft("drf_9").messages[0].content == "drf_9"
+    assert handlers.trace_draft(services, OPERATOR, "drf_9").draft.draft_id == "drf_9"
+    draft = handlers.read_draft(services, "drf_9").value
+    assert draft and draft.messages[0].content == "drf_9"
 
 
 def test_the_reports_of_a_run_that_lasts_are_read_up_to_the_newest(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lasting = services.training.read_reports("lasting")
+    lasting = read_reports(services, "lasting")
     assert ([report.step for report in lasting.reports], lasting.complete) == ([1, 2], True)
-    assert services.training.read_reports("new").complete
-    monkeypatch.setattr("services.console.adapters.training.REPORTS_SECONDS", 1)
-    silent = services.training.read_reports("silent")
+    assert read_reports(services, "new").complete
+    monkeypatch.setattr("services.console.run_curves.REPORTS_SECONDS", 1)
+    silent = read_reports(services, "silent")
     assert ([report.step for report in silent.reports], silent.complete) == ([1], False)
 
 
 def test_builds_that_last_continue_without_the_console(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = services.builds.build("s", "preference", "attempt")
+    built = commands.build_dataset(services, OPERATOR, "s", "preference", "attempt")
     assert built and (built.dataset.digest, word(built.dataset, "kind")) == ("attempt", "preference")
-    assert services.builds.build("busy", "sft", "attempt") is None
-    monkeypatch.setattr("services.console.adapters.training.BUILD_SECONDS", 0.3)
-    assert services.builds.build("slow", "sft", "attempt") is None
-    assert services.builds.get_state("s").states[0].sentence == "s"
-    assert services.builds.list_origins("s").origins[0].name == "s"
-    services.builds.admit_origin("s", "tests", "p", "key_1")
+    assert commands.build_dataset(services, OPERATOR, "busy", "sft", "attempt") is None
+    monkeypatch.setattr("services.console.commands.BUILD_SECONDS", 0.3)
+    assert commands.build_dataset(services, OPERATOR, "slow", "sft", "attempt") is None
+    assert commands.list_origins(services, OPERATOR, "s").value[0].name == "s"
+    commands.admit_origin(services, replace(OPERATOR, key_id="key_1"), "s", "tests", "p")
 
 
 def test_what_engineers_start_reaches_the_services(services: Services) -> None:
     terms = RunTerms("s", "d" * 64, "b", "lora", preferences="e" * 64, parent="a" * 64, priority=-4)
-    run = services.runs.create(terms, "attempt")
+    run = commands.start_run(services, OPERATOR, terms, "attempt")
     assert (run.run_id, run.dataset_digest, run.recipe, run.parent_digest, run.priority) == (
         "attempt",
         "d" * 64,
@@ -328,67 +334,69 @@ def test_what_engineers_start_reaches_the_services(services: Services) -> None:
         "a" * 64,
         -4,
     )
-    assert services.runs.plan(terms).device == "e" * 64
-    assert services.runs.cancel("run_1").run_id == "run_1"
-    assert services.runs.approve("run_1", "key_7").approved_by == "key_7"
-    defined = services.operations.create_specialist(models_pb2.SpecialistChanged(name="s"), "attempt")
-    assert defined.created and defined.specialist.name == "s"
+    assert commands.plan_run(services, OPERATOR, terms).device == "e" * 64
+    assert commands.cancel_run(services, OPERATOR, "run_1").run_id == "run_1"
+    assert commands.approve_run(services, replace(OPERATOR, key_id="key_7"), "run_1").approved_by == "key_7"
+    assert operations.create_specialist(services, OPERATOR, models_pb2.SpecialistChanged(name="s"), "attempt")
 
 
 def test_the_audit_is_read_from_registry_and_synthetic(services: Services) -> None:
-    audit = services.catalogue.get_audit("")
-    assert (audit.totals.documents, word(audit.dimensions[0], "field")) == (2, "source")
-    assert services.count_near_duplicates("").near_duplicates == 1
+    audit, near = handlers.audit_documents(services, OPERATOR, "")
+    assert audit.value and near.value
+    assert (audit.value.totals.documents, word(audit.value.dimensions[0], "field")) == (2, "source")
+    assert near.value.near_duplicates == 1
     with pytest.raises(NotFound):
-        services.count_near_duplicates("nobody")
+        handlers.audit_documents(services, OPERATOR, "nobody")
 
 
 def test_rows_are_read_from_synthetic_with_every_filter(services: Services) -> None:
     query = RowQuery("d", "held_out", "answer", "doc_1", "kiln")
-    (row,) = services.rows.list_rows(query, "token").rows
+    (row,) = browsing.read_rows(services, query, "token").value.page.items
     assert (row.row_id, row.task, list(row.document_ids)) == ("token", "answer", ["doc_1", "kiln"])
     assert row.split == synthetic_pb2.SPLIT_HELD_OUT
-    assert services.rows.list_rows(RowQuery("d"), "").dataset_digest == "d"
-    assert services.rows.find_newest("s") == "newest of s"
+    assert browsing.find_newest_dataset(services, OPERATOR, "s") == "newest of s"
 
 
-def test_clients_send_commands_and_raise_refusals(services: Services) -> None:
-    assert services.decisions.promote("s", "a", 2).generation == 3
+def test_commands_are_sent_and_refusals_raised(services: Services) -> None:
+    assert handlers.promote(services, OPERATOR, "s", "a", 2).generation == 3
     with pytest.raises(Aborted) as caught:
-        services.decisions.promote("s", "a", 1)
+        handlers.promote(services, OPERATOR, "s", "a", 1)
     assert (caught.value.reason, caught.value.message) == ("GENERATION_MOVED", "Reload and retry.")
-    assert services.decisions.start_canary("s", "a", 3).generation == 4
-    assert services.decisions.stop_canary("s", 4).generation == 5
-    judged = services.decisions.record_judgement(Judgement(("a", "b"), (GivenMark("a", "style", 5),)), "id", "key_1")
+    assert handlers.start_canary(services, OPERATOR, "s", "a", 3).generation == 4
+    assert handlers.stop_canary(services, OPERATOR, "s", 4).generation == 5
+    judgement = Judgement(("a", "b"), (GivenMark("a", "style", 5),))
+    judged = handlers.record_judgement(services, replace(OPERATOR, key_id="key_1"), judgement)
     assert judged.judgement_id == "jdg_a_b_5_key_1"
 
 
 def test_a_run_is_read_with_stages_plan_and_report(services: Services) -> None:
-    run = services.training.get_run("r")
+    run = reads.find_run(services, "r")
     assert [stage.method for stage in run.stages] == ["reward", "rloo"]
     assert word(run.stages[0], "kind") == "reward"
     assert (run.plan.memory_bytes, run.report.tokens_error) == (2**40, -0.1)
 
 
 def test_keys_are_created_and_revoked_in_the_consoles_name(services: Services) -> None:
-    created = services.keys.create_key(KeyTerms("batch", Role.DATA_PROTECTION, ("s",), days=2), "key_1")
+    visitor = replace(OPERATOR, key_id="key_1")
+    created = handlers.create_key(services, visitor, KeyTerms("batch", Role.ENGINEER, ("s",), days=2))
     assert (word(created.key, "role"), list(created.key.specialists), created.secret) == (
-        "data protection",
+        "engineer",
         ["s"],
         "tlr_secret",
     )
     assert 47 < (created.key.expire_time.seconds - time.time()) / 3600 < 49
-    assert not services.keys.create_key(KeyTerms("forever", Role.CALLER), "").key.HasField("expire_time")
+    lasting = handlers.create_key(services, OPERATOR, KeyTerms("forever", Role.CALLER))
+    assert not lasting.key.HasField("expire_time")
     with pytest.raises(InvalidArgument) as caught:
-        services.keys.create_key(KeyTerms("n", Role.CALLER, methods=("Nothing",)), "")
+        handlers.create_key(services, OPERATOR, KeyTerms("n", Role.CALLER, methods=("Nothing",)))
     assert caught.value.field_violations == {"methods": "unknown method"}
-    services.keys.revoke_key("key_2", "key_1")
+    handlers.revoke_key(services, visitor, "key_2")
     with pytest.raises(NotFound):
-        services.keys.revoke_key("key_none", "key_1")
+        handlers.revoke_key(services, visitor, "key_none")
 
 
-def test_clients_stream_and_stop(services: Services) -> None:
-    updates = list(services.training.watch_run("r"))
+def test_streams_are_read_and_stopped(services: Services) -> None:
+    updates = list(handlers.watch_run(services, OPERATOR, "r"))
     assert [(word(update.run, "state"), update.run.progress.step) for update in updates] == [
         ("running", 1),
         ("succeeded", 2),
@@ -397,18 +405,19 @@ def test_clients_stream_and_stop(services: Services) -> None:
     progress = updates[-1].run.progress
     # A reward of 0 is a value; an unset one was not measured.
     assert (progress.HasField("reward"), progress.HasField("kl")) == (True, False)
-    stream = services.inference.ask(Question("base", "Hello"))
+    stream = handlers.ask(services, OPERATOR, Question("base", "Hello"))
     assert next(iter(stream)).text == "Hello"
-    stream.close()
+    stream.cancel()
     with pytest.raises(InvalidArgument, match="EMPTY_PROMPT"):
-        list(services.inference.ask(Question("unknown", "x")))
+        list(handlers.ask(services, OPERATOR, Question("unknown", "x")))
 
 
 def test_health_and_unavailable_services(services: Services) -> None:
     names = ("registry", "training", "inference", "evaluation")
-    assert [services.is_healthy(name) for name in names] == [True, True, True, False]
-    with pytest.raises(Unavailable):
-        services.get_evaluation("a")
+    healthy = load_overview(services, OPERATOR).healthy
+    assert [healthy[name] for name in names] == [True, True, True, False]
+    failure = handlers.get_evaluation(services, "a").failure
+    assert failure and (failure.service, failure.reason) == ("evaluation", Reason.UNAVAILABLE)
 
 
 def fetch(url: str) -> tuple[int, str]:

@@ -115,7 +115,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     if program is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     world, folder = make_world(), tmp_path_factory.mktemp("profile")
-    with serve_console(world.services()) as address, open_browser(program, Path(folder)) as page:
+    with serve_console(world.services) as address, open_browser(program, Path(folder)) as page:
         visitors = Browser(world, address, page)
         for role in PAGES:
             if role:

@@ -25,7 +25,7 @@ def world() -> World:
 def address(world: World) -> Iterator[str]:
     """A console that listens on a free port."""
     world.key(Role.OPERATOR)
-    with serve_console(world.services()) as console:
+    with serve_console(world.services) as console:
         yield console
 
 
@@ -55,12 +55,12 @@ def test_an_input_keeps_its_focus_and_its_text_while_its_page_renews(
     page.evaluate("document.querySelector('details').open = true; document.querySelector('input[name=reason]').focus()")
     for letter in "twins":
         page.press(letter)
-    before = world.builds.states[0].sentence
-    world.builds.states[0].sentence = "The state has moved on."
+    before = world.synthetic.states[0].sentence
+    world.synthetic.states[0].sentence = "The state has moved on."
     try:
         page.wait_for("document.querySelector('#steps').innerText.includes('The state has moved on.')")
     finally:
-        world.builds.states[0].sentence = before
+        world.synthetic.states[0].sentence = before
     assert page.evaluate("document.activeElement.name + ' ' + document.activeElement.value") == "reason twins"
     page.press("!")
     assert page.evaluate("document.activeElement.value") == "twins!"
@@ -72,8 +72,8 @@ def test_a_part_with_the_focus_waits_to_be_renewed(page: BrowserPage, address: s
         "const field = document.createElement('input'); field.id = 'typed'; document.querySelector('#steps').append(field); field.focus()"
     )
     page.press("x")
-    before = world.builds.states[0].sentence
-    world.builds.states[0].sentence = "Another state."
+    before = world.synthetic.states[0].sentence
+    world.synthetic.states[0].sentence = "Another state."
     try:
         # Two rounds of renewal.
         page.evaluate(
@@ -84,7 +84,7 @@ def test_a_part_with_the_focus_waits_to_be_renewed(page: BrowserPage, address: s
         page.evaluate("document.querySelector('#typed').remove()")
         page.wait_for("document.querySelector('#steps').innerText.includes('Another state.')")
     finally:
-        world.builds.states[0].sentence = before
+        world.synthetic.states[0].sentence = before
 
 
 def test_a_run_that_streams_keeps_the_focus_of_its_buttons(page: BrowserPage, address: str) -> None:
@@ -106,4 +106,4 @@ def test_a_renewed_button_still_asks_before_it_cancels(page: BrowserPage, addres
     )
     page.wait_for("window.done")
     page.evaluate("document.querySelector('#run-actions button').click()")
-    assert page.evaluate("window.asked.length") == 1 and world.runs.cancelled == []
+    assert page.evaluate("window.asked.length") == 1 and world.training.cancelled == []

@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, func, select, update
 
-from services.console.adapters.clients import RegistryClient
-from services.console.adapters.people import PeopleClient, SessionClient
-from services.console.domain import ProviderIdentity
+from services.console.adapters.clients import connect
+from services.console.domain import ProviderIdentity, Visitor
 from services.console.web.app import create_app
-from services.console.web.sessions import COOKIE, SESSION_CACHE_SECONDS, sha256
+from services.console.web.sessions import COOKIE, SESSION_CACHE_SECONDS, begin_session, sha256
 from services.console.web.streams import CHECK_SECONDS
 from services.registry.adapters import tables
 from services.registry.adapters.sql import transactions
@@ -36,7 +35,7 @@ from services.registry.rpc import RegistryServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import people_pb2, people_pb2_grpc, registry_pb2_grpc
-from tailor.codec import decode
+from tailor.codec import decode, encode
 from tailor.errors import NotFound, TailorError
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -59,6 +58,40 @@ ISSUER = "https://id.example.com"
 
 def anonymize(text: str, labels: Labels) -> str:
     return text
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The registry's sessions and people as the console calls them."""
+
+    people: people_pb2_grpc.PeopleServiceStub
+
+    def begin_with_key(self, secret_sha256: str) -> tuple[Visitor, str]:
+        return begin_session(self.people, people_pb2.BeginSessionRequest(key_sha256=secret_sha256))
+
+    def begin_with_secret(self, secret_sha256: str) -> tuple[Visitor, str]:
+        return begin_session(self.people, people_pb2.BeginSessionRequest(secret_sha256=secret_sha256))
+
+    def begin_with_identity(self, identity: ProviderIdentity) -> tuple[Visitor, str]:
+        account = encode(people_pb2.OpenIdIdentity, identity)
+        return begin_session(self.people, people_pb2.BeginSessionRequest(identity=account))
+
+    def get(self, session_sha256: str) -> Visitor:
+        session = self.people.GetSession(people_pb2.GetSessionRequest(session_sha256=session_sha256)).session
+        return decode(Visitor, session, key_id=session.holder_id)
+
+    def end(self, session_sha256: str) -> None:
+        self.people.EndSession(people_pb2.EndSessionRequest(session_sha256=session_sha256))
+
+    def accept_invitation(self, code_sha256: str) -> people_pb2.AcceptInvitationResponse:
+        return self.people.AcceptInvitation(people_pb2.AcceptInvitationRequest(code_sha256=code_sha256))
+
+    def renew(self, person_id: str, invited_by: str) -> people_pb2.RenewInvitationResponse:
+        request = people_pb2.RenewInvitationRequest(person_id=person_id, invited_by=invited_by)
+        return self.people.RenewInvitation(request)
+
+    def remove(self, person_id: str, removed_by: str) -> None:
+        self.people.RemovePerson(people_pb2.RemovePersonRequest(person_id=person_id, removed_by=removed_by))
 
 
 class World:
@@ -90,7 +123,8 @@ class World:
         )
         self.server.start()
         self._channel = open_channel(f"127.0.0.1:{self.server.port}", lambda: self._console.token("registry"))
-        self.sessions, self.directory = SessionClient(self._channel), PeopleClient(self._channel)
+        self.services = connect(ConsoleWorld().channels | {"registry": self._channel})
+        self.sessions = Sessions(self.services.people)
 
     def _specialist(self, name: str) -> None:
         gate = Gate(PrimaryMetric("rougeL"), min_rows=1)
@@ -122,20 +156,11 @@ class World:
     def join(self, **fields: Any) -> tuple[str, str]:
         """A person who accepted an invitation: id and secret."""
         answer = self.invite(**fields)
-        return answer.person.person_id, self.directory.accept_invitation(sha256(answer.code)).secret
+        return answer.person.person_id, self.sessions.accept_invitation(sha256(answer.code)).secret
 
     def browser(self) -> TestClient:
         """A browser at a console that has just started."""
-        registry = RegistryClient(self._channel)
-        services = replace(
-            ConsoleWorld().services(),
-            catalogue=registry,
-            decisions=registry,
-            keys=registry,
-            people=self.directory,
-            sessions=self.sessions,
-        )
-        return TestClient(create_app(settings(), services), follow_redirects=False, raise_server_exceptions=False)
+        return TestClient(create_app(settings(), self.services), follow_redirects=False, raise_server_exceptions=False)
 
     def set(self, table: Any, **values: Any) -> None:
         """Change every row of a table."""
@@ -206,7 +231,7 @@ def test_a_removed_person_is_signed_out_within_three_seconds_and_forgotten(world
     assert reason(lambda: world.sessions.begin_with_secret(sha256(secret))) == "UNKNOWN_CREDENTIAL"
     request = people_pb2.RenewInvitationRequest(person_id=person_id)
     assert reason(lambda: world.people(operator).RenewInvitation(request)) == "UNKNOWN_PERSON"
-    assert reason(lambda: world.directory.remove(person_id, "")) == ""
+    assert reason(lambda: world.sessions.remove(person_id, "")) == ""
 
 
 def test_an_invitation_works_once_even_if_used_at_the_same_time_and_not_after_its_expiry(world: World) -> None:
@@ -217,7 +242,7 @@ def test_an_invitation_works_once_even_if_used_at_the_same_time_and_not_after_it
     def accept() -> None:
         together.wait()
         with suppress(NotFound):
-            accepted.append(world.directory.accept_invitation(code).secret)
+            accepted.append(world.sessions.accept_invitation(code).secret)
 
     threads = [threading.Thread(target=accept) for _ in range(8)]
     for thread in threads:
@@ -228,17 +253,17 @@ def test_an_invitation_works_once_even_if_used_at_the_same_time_and_not_after_it
     late = world.invite()
     world.set(tables.people, invitation_expire_time=datetime.now(UTC) - timedelta(seconds=1))
     for digest in (code, sha256(late.code), sha256("tli_guess"), "", "' OR 1=1", "\x00"):
-        assert reason(partial(world.directory.accept_invitation, digest)) == "UNKNOWN_INVITATION"
+        assert reason(partial(world.sessions.accept_invitation, digest)) == "UNKNOWN_INVITATION"
 
 
 def test_a_new_invitation_replaces_secret_and_sessions_of_the_same_person(world: World) -> None:
     person_id, secret = world.join()
     _, session = world.sessions.begin_with_secret(sha256(secret))
-    renewed = world.directory.renew(person_id, "")
+    renewed = world.sessions.renew(person_id, "")
     assert renewed.person.person_id == person_id
     assert reason(lambda: world.sessions.get(sha256(session))) == "UNKNOWN_SESSION"
     assert reason(lambda: world.sessions.begin_with_secret(sha256(secret))) == "UNKNOWN_CREDENTIAL"
-    again = world.directory.accept_invitation(sha256(renewed.code)).secret
+    again = world.sessions.accept_invitation(sha256(renewed.code)).secret
     assert world.sessions.begin_with_secret(sha256(again))[0].key_id == person_id
 
 
@@ -249,7 +274,7 @@ def test_what_is_not_a_hash_is_answered_like_an_unknown_one(world: World, malfor
     assert reason(partial(world.sessions.get, malformed)) == "UNKNOWN_SESSION"
     assert reason(partial(world.sessions.end, malformed)) == ""
     for person_id in (malformed, f"per_{malformed}"):
-        assert reason(partial(world.directory.remove, person_id, "")) == "UNKNOWN_PERSON"
+        assert reason(partial(world.sessions.remove, person_id, "")) == "UNKNOWN_PERSON"
 
 
 def test_secrets_are_stored_as_hashes(world: World) -> None:
@@ -373,7 +398,7 @@ def test_an_account_is_linked_once_by_its_verified_mail_address(world: World) ->
     assert world.sessions.begin_with_identity(replace(ada, verified_mail=""))[0] == visitor
     for other in (replace(ada, subject="sub-2"), replace(ada, issuer="https://other.example.com")):
         assert reason(partial(world.sessions.begin_with_identity, other)) == "NOT_INVITED"
-    world.directory.renew(visitor.key_id, "")
+    world.sessions.renew(visitor.key_id, "")
     assert world.sessions.begin_with_identity(replace(ada, subject="sub-2"))[0] == visitor
     assert reason(lambda: world.sessions.begin_with_identity(replace(ada, verified_mail=""))) == "NOT_INVITED"
 

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from services.console.adapters.judging import DrawClient
+from services.console.adapters.clients import connect
 from services.console.web.app import create_app
 from services.registry.adapters import tables
 from services.registry.bootstrap import key_verifier
@@ -85,8 +85,8 @@ class House:
 @pytest.fixture
 def house(flow: Flow, synthetic: SyntheticWorld, tmp_path: Path) -> Iterator[House]:
     with serve(flow, synthetic, tmp_path) as port:
-        services = replace(flow.services(), draws=DrawClient(flow.registry.channel("console", "synthetic", port)))
-        browser = TestClient(create_app(settings(), services), follow_redirects=False)
+        channels = flow.channels() | {"synthetic": flow.registry.channel("console", "synthetic", port)}
+        browser = TestClient(create_app(settings(), connect(channels)), follow_redirects=False)
         sign_in(browser, flow.registry.key("EXPERT", "letters"))
         yield House(flow, synthetic, port, browser)
 

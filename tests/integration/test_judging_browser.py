@@ -46,7 +46,7 @@ def world() -> World:
 def address(world: World) -> Iterator[str]:
     """A console that listens on a free port."""
     world.key(Role.EXPERT)
-    with serve_console(world.services()) as console:
+    with serve_console(world.services) as console:
         yield console
 
 
@@ -270,7 +270,7 @@ def test_a_page_without_a_prompt_draws_one_has_it_answered_twice_and_opens_it(
         world.judging.waits, world.judging.drawn, world.judging.incomplete = True, True, []
         return SECOND
 
-    world.draws.write, world.inference.write = draw, write
+    world.synthetic.write, world.inference.write = draw, write
     world.inference.regenerated.clear()
     world.judging.waits, world.judging.incomplete, world.judging.draw_prompt = False, [], True
     browser.evaluate("sessionStorage.clear()")
@@ -280,7 +280,7 @@ def test_a_page_without_a_prompt_draws_one_has_it_answered_twice_and_opens_it(
             browser.wait_for_page()
         browser.wait_for(f"{FOCUS} === 'desk'")
         assert "It was drawn" in browser.evaluate("document.body.textContent")
-        assert (world.draws.drawn, world.inference.regenerated) == ([NAME], [DRAFT])
+        assert (world.synthetic.drawn, world.inference.regenerated) == ([NAME], [DRAFT])
     finally:
         world.judging.drawn = world.judging.draw_prompt = False
 
@@ -289,7 +289,7 @@ def test_a_page_that_cannot_draw_says_why_and_stops(browser: BrowserPage, addres
     def refuse(specialist: str) -> str:
         raise FailedPrecondition(Reason.NO_DATASET, "The specialist has no dataset of documents yet. Build it.")
 
-    world.draws.write = refuse
+    world.synthetic.write = refuse
     world.judging.waits, world.judging.draw_prompt = False, True
     try:
         browser.open(f"{address}/judge?specialist={NAME}", 1366, 768)

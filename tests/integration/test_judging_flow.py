@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from services.console.adapters.clients import InferenceClient, RegistryClient
-from services.console.adapters.judging import JudgingClient
-from services.console.adapters.people import SessionClient
-from services.console.ports import Services
+from services.console.adapters.clients import connect
 from services.console.web.app import create_app
 from services.inference import wire as inference_wire
 from services.inference.adapters.drafts import DraftBucket, RegistryArchive
@@ -91,22 +89,16 @@ class Flow:
 
         wait_until(is_stored)
 
-    def services(self) -> Services:
-        """The console's services: the registry and inference of the flow."""
-        registry = RegistryClient(self.registry.channel("console"))
-        return replace(
-            ConsoleWorld().services(),
-            catalogue=registry,
-            decisions=registry,
-            sessions=SessionClient(self.registry.channel("console")),
-            keys=registry,
-            judging=JudgingClient(self.registry.channel("console")),
-            inference=InferenceClient(self.registry.channel("console", "inference", self.inference_port)),
-        )
+    def channels(self) -> dict[str, grpc.Channel]:
+        """The console's channels: to the registry and inference of the flow, and to fakes."""
+        return ConsoleWorld().channels | {
+            "registry": self.registry.channel("console"),
+            "inference": self.registry.channel("console", "inference", self.inference_port),
+        }
 
     def browser(self) -> TestClient:
         """An expert who is signed in to the console."""
-        browser = TestClient(create_app(settings(), self.services()), follow_redirects=False)
+        browser = TestClient(create_app(settings(), connect(self.channels())), follow_redirects=False)
         sign_in(browser, self.registry.key("EXPERT", "letters"))
         return browser
 

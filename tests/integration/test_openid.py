@@ -4,7 +4,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,7 +24,6 @@ from tests.integration.test_console_grpc import free_port
 from tests.integration.test_console_people import MAIL, World
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET, PUBLIC_CLIENT_ID
 from tests.unit.console.world import PASSWORD, settings, sign_in
-from tests.unit.console.world import World as ConsoleWorld
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -93,8 +91,7 @@ class Browser:
     """A browser at the console. It follows the way to the provider and back."""
 
     def __init__(self, world: World, openid: OpenIdClient) -> None:
-        services = replace(ConsoleWorld().services(), sessions=world.sessions, people=world.directory)
-        app = create_app(settings(), services, openid)
+        app = create_app(settings(), world.services, openid)
         self.client = TestClient(app, base_url=CONSOLE, follow_redirects=False, raise_server_exceptions=False)
 
     def begin(self, next: str = "/") -> str:

@@ -1,7 +1,7 @@
 """Signing in with a real browser: by the link of an invitation, and by an OpenID provider on another site."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,6 @@ from tests.integration.test_console_grpc import free_port
 from tests.integration.test_console_people import MAIL, World
 from tests.integration.test_openid import Provider
 from tests.openid_provider import CLIENT_ID, CLIENT_SECRET
-from tests.unit.console.world import World as ConsoleWorld
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -39,10 +38,9 @@ def place(database_url: str, tmp_path: Path) -> Iterator[Place]:
     provider = Provider(f"{console}/openid/callback")
     with migrated(database_url, MIGRATIONS) as engine:
         world = World(engine, tmp_path)
-        services = replace(ConsoleWorld().services(), sessions=world.sessions, people=world.directory)
         openid = OpenIdClient(provider.issuer, CLIENT_ID, CLIENT_SECRET, console)
         try:
-            with serve_console(services, "localhost", port, openid):
+            with serve_console(world.services, "localhost", port, openid):
                 yield Place(world, console, provider)
         finally:
             world.server.stop(0)

@@ -15,8 +15,9 @@ from services.console.lists.common import (
     to_plain_options,
 )
 from services.console.ports import Services
-from tailor.api.anonymization.v1.replaced_pb2 import ReplacedString
-from tailor.api.anonymization.v1.review_pb2 import RareCombination
+from services.console.reads import LIST_SIZE, find_document, read_page
+from tailor.api.anonymization.v1.replaced_pb2 import ListReplacedRequest, ReplacedString
+from tailor.api.anonymization.v1.review_pb2 import ListRareCombinationsRequest, RareCombination
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -24,6 +25,8 @@ from tailor.errors import NotFound
 
 # Per call of the registry.
 MAX_DOCUMENTS = 1_000
+# Per call of anonymization.
+MAX_FINDINGS = 50
 
 
 def list_documents(
@@ -76,7 +79,8 @@ def list_documents(
         if DOCUMENT_ID.fullmatch(query.search) and not focus and not digest:
             return _get_document(services, query.search)
         size = PAGE_SIZE if not (query.search or query.sort) else MAX_DOCUMENTS
-        return services.catalogue.list_documents(token, focus, size, digest)
+        request = registry_pb2.ListDocumentsRequest(specialist=focus, dataset=digest, page_size=size, page_token=token)
+        return read_page(services.registry.ListDocuments, request, "documents")
 
     return read_spec(spec, parameters, "registry", list_page)
 
@@ -92,7 +96,7 @@ def _find_dataset(services: Services, visitor: Visitor, digest: str) -> str:
 
 def _get_document(services: Services, document_id: str) -> Page[registry_pb2.CatalogueDocument]:
     try:
-        return Page((services.catalogue.get_document(document_id),))
+        return Page((find_document(services, document_id),))
     except NotFound:
         return Page()
 
@@ -143,9 +147,12 @@ def list_rejections(
         first="first",
         further="further ones",
     )
-    return read_spec(
-        spec, parameters, "registry", lambda token, query: services.catalogue.list_rejected(token, PAGE_SIZE)
-    )
+
+    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.CatalogueDocument]:
+        request = registry_pb2.ListDocumentsRequest(only_rejected=True, page_size=PAGE_SIZE, page_token=token)
+        return read_page(services.registry.ListDocuments, request, "documents")
+
+    return read_spec(spec, parameters, "registry", list_page)
 
 
 def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[registry_pb2.Erasure]:
@@ -170,7 +177,12 @@ def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[regi
         searched="ids of erasures and documents, reason, services",
         choices=(ListFilter("state", "State", to_plain_options(("succeeded", "waiting")), state),),
     )
-    return read_spec(spec, parameters, "registry", lambda token, query: services.catalogue.list_erasures(token))
+
+    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.Erasure]:
+        request = registry_pb2.ListErasuresRequest(page_token=token, page_size=LIST_SIZE)
+        return read_page(services.registry.ListErasures, request, "erasures")
+
+    return read_spec(spec, parameters, "registry", list_page)
 
 
 def list_rare_combinations(services: Services, parameters: Parameters) -> ListAnswer[RareCombination]:
@@ -189,9 +201,12 @@ def list_rare_combinations(services: Services, parameters: Parameters) -> ListAn
         first="first",
         further="further ones",
     )
-    return read_spec(
-        spec, parameters, "anonymization", lambda token, query: services.review.list_rare_combinations(token)
-    )
+
+    def list_page(token: str, query: ListQuery) -> Page[RareCombination]:
+        request = ListRareCombinationsRequest(page_size=MAX_FINDINGS, page_token=token)
+        return read_page(services.review.ListRareCombinations, request, "combinations")
+
+    return read_spec(spec, parameters, "anonymization", list_page)
 
 
 def list_replaced(services: Services, parameters: Parameters) -> ListAnswer[ReplacedString]:
@@ -213,4 +228,9 @@ def list_replaced(services: Services, parameters: Parameters) -> ListAnswer[Repl
         first="most replaced",
         further="further ones",
     )
-    return read_spec(spec, parameters, "anonymization", lambda token, query: services.review.list_replaced(token))
+
+    def list_page(token: str, query: ListQuery) -> Page[ReplacedString]:
+        request = ListReplacedRequest(page_size=MAX_FINDINGS, page_token=token)
+        return read_page(services.replaced.ListReplaced, request, "strings")
+
+    return read_spec(spec, parameters, "anonymization", list_page)

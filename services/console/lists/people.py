@@ -7,6 +7,7 @@ from services.console.domain import GIVEN_ROLES, Permission, Visitor
 from services.console.listing import Column, ListFilter, ListSpec
 from services.console.lists.common import ListAnswer, Parameters, read_spec, seconds, to_options, to_plain_options
 from services.console.ports import Services
+from services.console.reads import read_keys, read_people
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import people_pb2, registry_pb2
 
@@ -47,7 +48,7 @@ def list_keys(
         spec,
         parameters,
         "registry",
-        lambda token, query: services.keys.list_keys(token),
+        lambda token, query: read_keys(services, token),
         lambda item: visitor.may_grant(item.specialists),
     )
 
@@ -94,6 +95,6 @@ def list_people(
         spec,
         parameters,
         "registry",
-        lambda token, query: services.people.list_people(token),
+        lambda token, query: read_people(services, token),
         lambda item: visitor.may_grant(item.specialists),
     )

@@ -1,8 +1,8 @@
 """Specialists, and the syntheses and samples for them."""
 
 from services.console import rules
-from services.console.domain import Visitor
-from services.console.listing import Column, ListFilter, ListSpec
+from services.console.domain import Page, Visitor
+from services.console.listing import Column, ListFilter, ListQuery, ListSpec
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
@@ -14,6 +14,7 @@ from services.console.lists.common import (
     to_plain_options,
 )
 from services.console.ports import Services
+from services.console.reads import LIST_SIZE, read_page, read_specialists
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2
@@ -71,7 +72,7 @@ def list_specialists(
         spec,
         parameters,
         "registry",
-        lambda token, query: services.catalogue.list_specialists(token),
+        lambda token, query: read_specialists(services, token),
         lambda item: visitor.may_use(item.specialist.name),
     )
 
@@ -108,11 +109,17 @@ def list_syntheses(services: Services, visitor: Visitor, parameters: Parameters)
             ),
         ),
     )
+
+    def list_page(token: str, query: ListQuery) -> Page[synthesis_pb2.Synthesis]:
+        specialist = chosen_specialist(visitor, query)
+        request = synthesis_pb2.ListSynthesesRequest(specialist=specialist, page_token=token, page_size=LIST_SIZE)
+        return read_page(services.syntheses.ListSyntheses, request, "syntheses")
+
     return read_spec(
         spec,
         parameters,
         "synthetic",
-        lambda token, query: services.syntheses.list_syntheses(token, chosen_specialist(visitor, query)),
+        list_page,
         lambda item: visitor.may_use(item.spec.specialist),
     )
 
@@ -133,9 +140,11 @@ def list_samples(services: Services, synthesis_id: str, parameters: Parameters) 
         first="first",
         further="further ones",
     )
-    return read_spec(
-        spec,
-        parameters,
-        "synthetic",
-        lambda token, query: services.syntheses.list_samples(synthesis_id, query.filters.get("state", ""), token),
-    )
+
+    def list_page(token: str, query: ListQuery) -> Page[synthesis_pb2.Sample]:
+        state = query.filters.get("state", "unspecified").upper()
+        number = synthesis_pb2.SampleState.Value(f"SAMPLE_STATE_{state}")
+        request = synthesis_pb2.ListSamplesRequest(synthesis_id=synthesis_id, state=number, page_token=token)
+        return read_page(services.syntheses.ListSamples, request, "samples")
+
+    return read_spec(spec, parameters, "synthetic", list_page)

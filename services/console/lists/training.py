@@ -4,7 +4,7 @@ from typing import Any
 
 from services.console import rules
 from services.console.domain import Page, Visitor
-from services.console.listing import Column, ListFilter, Listing, ListSpec, parse_query, read_list
+from services.console.listing import Column, ListFilter, Listing, ListQuery, ListSpec, parse_query, read_list
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
@@ -15,6 +15,7 @@ from services.console.lists.common import (
     to_options,
 )
 from services.console.ports import Services
+from services.console.reads import LIST_SIZE, read_adapters, read_datasets, read_page, read_runs
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
@@ -67,7 +68,7 @@ def list_runs(services: Services, visitor: Visitor, parameters: Parameters) -> L
         spec,
         parameters,
         "training",
-        lambda token, query: services.training.list_runs(token, chosen_specialist(visitor, query)),
+        lambda token, query: read_runs(services, token, chosen_specialist(visitor, query)),
         lambda item: visitor.may_use(item.specialist),
     )
 
@@ -104,7 +105,7 @@ def list_datasets(services: Services, visitor: Visitor, parameters: Parameters) 
         spec,
         parameters,
         "registry",
-        lambda token, query: services.catalogue.list_datasets(token, chosen_specialist(visitor, query)),
+        lambda token, query: read_datasets(services, token, chosen_specialist(visitor, query)),
         lambda item: visitor.may_use(item.specialist),
     )
 
@@ -162,7 +163,7 @@ def list_adapters(
         spec,
         parameters,
         "registry",
-        lambda token, query: services.catalogue.list_adapters(token, chosen_specialist(visitor, query)),
+        lambda token, query: read_adapters(services, token, chosen_specialist(visitor, query)),
         lambda item: visitor.may_use(item.adapter.specialist),
     )
 
@@ -184,11 +185,17 @@ def list_approvals(
         first="oldest",
         further="newer ones",
     )
+
+    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.CatalogueAdapter]:
+        specialist = chosen_specialist(visitor, query)
+        request = registry_pb2.ListApprovalsRequest(specialist=specialist, page_token=token, page_size=LIST_SIZE)
+        return read_page(services.registry.ListApprovals, request, "adapters")
+
     return read_spec(
         spec,
         parameters,
         "registry",
-        lambda token, query: services.operations.list_approvals(token, chosen_specialist(visitor, query)),
+        list_page,
         lambda item: visitor.may_use(item.adapter.specialist),
     )
 
@@ -256,10 +263,15 @@ def list_decisions(
             ),
         ),
     )
+
+    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.OperatorDecision]:
+        request = registry_pb2.ListDecisionsRequest(specialist=chosen_specialist(visitor, query), page_token=token)
+        return read_page(services.registry.ListDecisions, request, "decisions")
+
     return read_spec(
         spec,
         parameters,
         "registry",
-        lambda token, query: services.operations.list_decisions(chosen_specialist(visitor, query), token),
+        list_page,
         lambda item: visitor.may_use(item.specialist),
     )

@@ -80,7 +80,7 @@ def create_app(settings: Settings, services: Services, openid: OpenIdProvider | 
         services=services,
         codec=SessionCodec(settings.session_secret),
         attempts=AttemptCodec(settings.session_secret),
-        doorkeeper=Doorkeeper(settings.password, services.sessions),
+        doorkeeper=Doorkeeper(settings.password, services.people),
         renderer=Renderer(),
         streams=Streams(),
         openid=openid,

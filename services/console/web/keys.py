@@ -9,7 +9,6 @@ from fastapi.responses import RedirectResponse, Response
 from services.console import handlers
 from services.console.domain import GIVEN_ROLES, MAX_NAME_CHARS, KeyTerms, Permission, Role, Visitor
 from services.console.lists import people as lists
-from services.console.ports import NewKey
 from services.console.rules import word
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs
 from tailor.logging import get_logger
@@ -57,7 +56,7 @@ def _page(
     console: Console,
     visitor: Visitor,
     *,
-    created: NewKey | None = None,
+    created: handlers.NewKey | None = None,
     revoked: bool = False,
 ) -> Response:
     now = datetime.now(UTC)

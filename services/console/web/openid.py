@@ -11,7 +11,9 @@ from services.console.domain import SignInAttempt, Visitor
 from services.console.ports import OpenIdProvider
 from services.console.web.access import Console, ConsoleOf, session_of
 from services.console.web.login import local_path, login_values, set_cookie, show_refusal
-from services.console.web.sessions import ATTEMPT_COOKIE, ATTEMPT_SECONDS, BrowserSession
+from services.console.web.sessions import ATTEMPT_COOKIE, ATTEMPT_SECONDS, BrowserSession, begin_session
+from tailor.api.registry.v1.people_pb2 import BeginSessionRequest, OpenIdIdentity
+from tailor.codec import encode
 from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 from tailor.logging import get_logger
 
@@ -91,6 +93,6 @@ def _check(attempt: SignInAttempt | None, code: str, state: str) -> SignInAttemp
 def _sign_in(console: Console, provider: OpenIdProvider, attempt: SignInAttempt, code: str) -> tuple[Visitor, str]:
     identity = provider.identify(attempt, code)
     try:
-        return console.services.sessions.begin_with_identity(identity)
+        return begin_session(console.services.people, BeginSessionRequest(identity=encode(OpenIdIdentity, identity)))
     except NotFound as error:
         raise Unauthenticated(Reason.NOT_INVITED, error.message) from None

@@ -17,18 +17,24 @@ from services.console.domain import (
     Visitor,
 )
 from services.console.lists import people as lists
-from services.console.ports import Invitation
 from services.console.rules import word
 from services.console.web.access import Console, ConsoleOf, SignedIn, needs, session_of
 from services.console.web.login import set_cookie, show_refusal
 from services.console.web.sessions import MAX_SECRET_CHARS, sha256
-from tailor.api.registry.v1.people_pb2 import AcceptInvitationResponse
+from tailor.api.registry.v1.people_pb2 import (
+    AcceptInvitationRequest,
+    AcceptInvitationResponse,
+    InvitePersonResponse,
+    RenewInvitationResponse,
+)
 from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 router = APIRouter()
+
+Invitation = InvitePersonResponse | RenewInvitationResponse
 
 
 @router.get("/people", dependencies=[Depends(needs(Permission.PEOPLE))])
@@ -130,6 +136,6 @@ def accept_invitation(
 
 def _accept(console: Console, code: str) -> AcceptInvitationResponse:
     try:
-        return console.services.people.accept_invitation(sha256(code.strip()))
+        return console.services.people.AcceptInvitation(AcceptInvitationRequest(code_sha256=sha256(code.strip())))
     except NotFound as error:
         raise Unauthenticated(Reason.UNKNOWN_INVITATION, error.message) from None

@@ -14,7 +14,9 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import SecretStr
 
 from services.console.domain import Role, SignInAttempt, Visitor
-from services.console.ports import SessionRegistry
+from tailor.api.registry.v1 import people_pb2
+from tailor.api.registry.v1.people_pb2_grpc import PeopleServiceStub
+from tailor.codec import decode
 from tailor.errors import NotFound, Reason, ResourceExhausted, Unauthenticated
 
 COOKIE, ATTEMPT_COOKIE = "tailor_session", "tailor_sign_in"
@@ -164,7 +166,7 @@ class Doorkeeper:
     """Checks passwords, keys and secrets at sign-in, and sessions while they last."""
 
     password: SecretStr | None
-    registry: SessionRegistry
+    people: PeopleServiceStub
     open: OpenSessions = field(default_factory=OpenSessions)
     throttle: Throttle = field(default_factory=Throttle)
     now: Callable[[], float] = time.monotonic
@@ -177,10 +179,13 @@ class Doorkeeper:
             return self._identify(secret.strip()[:MAX_SECRET_CHARS])
 
     def _identify(self, secret: str) -> tuple[Visitor, BrowserSession]:
-        begin = {KEY_PREFIX: self.registry.begin_with_key, PERSON_PREFIX: self.registry.begin_with_secret}
-        if secret[:PREFIX_CHARS] in begin:
+        if secret[:PREFIX_CHARS] in (KEY_PREFIX, PERSON_PREFIX):
+            digest = sha256(secret)
+            request = people_pb2.BeginSessionRequest(secret_sha256=digest)
+            if secret.startswith(KEY_PREFIX):
+                request = people_pb2.BeginSessionRequest(key_sha256=digest)
             with suppress(NotFound):
-                visitor, session = begin[secret[:PREFIX_CHARS]](sha256(secret))
+                visitor, session = begin_session(self.people, request)
                 return visitor, BrowserSession.new(session)
         elif self.password and self._is_password(secret):
             return OPERATOR, BrowserSession.new(self.open.begin(), by_password=True)
@@ -204,10 +209,11 @@ class Doorkeeper:
 
     def _ask(self, digest: str) -> Visitor:
         try:
-            visitor = self.registry.get(digest)
+            session = self.people.GetSession(people_pb2.GetSessionRequest(session_sha256=digest)).session
         except NotFound as error:
             self._known.pop(digest, None)
             raise Unauthenticated(Reason.UNKNOWN_SESSION, error.message) from None
+        visitor = _to_visitor(session)
         if len(self._known) > 1_000:
             self._known.clear()
         self._known[digest] = (self.now() + SESSION_CACHE_SECONDS, visitor)
@@ -219,8 +225,18 @@ class Doorkeeper:
             self.open.end(session.secret)
         elif session.secret:
             digest = sha256(session.secret)
-            self.registry.end(digest)
+            self.people.EndSession(people_pb2.EndSessionRequest(session_sha256=digest))
             self._known.pop(digest, None)
+
+
+def begin_session(people: PeopleServiceStub, request: people_pb2.BeginSessionRequest) -> tuple[Visitor, str]:
+    """Begin a session with a credential; returns its visitor and its secret. Raises NotFound for an unknown credential."""
+    response = people.BeginSession(request)
+    return _to_visitor(response.session), response.session_secret
+
+
+def _to_visitor(session: people_pb2.Session) -> Visitor:
+    return decode(Visitor, session, key_id=session.holder_id)
 
 
 def sha256(secret: str) -> str:

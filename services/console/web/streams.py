@@ -11,8 +11,8 @@ from typing import TypeVar
 from fastapi.responses import StreamingResponse
 
 from services.console.domain import Visitor
-from services.console.ports import CloseableStream
 from tailor.errors import Reason, ResourceExhausted, TailorError, Unauthenticated
+from tailor.rpc.channel import CallStream
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Streams:
     def respond(
         self,
         visitor: Visitor,
-        stream: CloseableStream[T],
+        stream: CallStream[T],
         to_event: Callable[[T], Event],
         still_signed_in: Callable[[], None],
     ) -> StreamingResponse:
@@ -56,7 +56,7 @@ class Streams:
         at a limit."""
         holder = visitor.key_id or visitor.name
         if not self._take(holder):
-            stream.close()
+            stream.cancel()
             raise ResourceExhausted(Reason.TOO_MANY_STREAMS, "Too many pages are streaming. Close some of them.")
         return StreamingResponse(
             self._events(holder, stream, to_event, still_signed_in),
@@ -80,7 +80,7 @@ class Streams:
     async def _events(
         self,
         holder: str,
-        stream: CloseableStream[T],
+        stream: CallStream[T],
         to_event: Callable[[T], Event],
         still_signed_in: Callable[[], None],
     ) -> AsyncIterator[str]:
@@ -114,7 +114,7 @@ class Streams:
                 yield text
         finally:
             is_left.set()
-            stream.close()
+            stream.cancel()
 
 
 async def _drain(

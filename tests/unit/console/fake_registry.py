@@ -1,12 +1,16 @@
 """The registry in memory."""
 
+import time
 from dataclasses import dataclass, field
+from typing import Any
 
-from services.console.domain import Judgement, KeyTerms, Page, Visitor
-from services.console.ports import ApiKeys, CatalogueReader, Decisions, NewKey, Operations
-from tailor.api.common.v1 import common_pb2
+from google.protobuf.message import Message
+
+from services.console.domain import Judgement, KeyTerms, Visitor
+from services.console.handlers import OUTCOMES
 from tailor.api.events.v1 import drafts_pb2, models_pb2
-from tailor.api.registry.v1 import audit_pb2, registry_pb2
+from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
+from tailor.codec import decode
 from tailor.errors import Aborted, AlreadyExists, NotFound, Reason, TailorError, Unavailable
 from tests.unit.console.messages import (
     NEW_KEY,
@@ -17,7 +21,6 @@ from tests.unit.console.messages import (
     audit,
     catalogued,
     dataset,
-    edit,
     erasures,
     rejection,
     specialist,
@@ -26,7 +29,9 @@ from tests.unit.console.messages import (
 
 
 @dataclass
-class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
+class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
+    """The registry's catalogue, decisions and keys."""
+
     flow: registry_pb2.GetFlowResponse = field(
         default_factory=lambda: registry_pb2.GetFlowResponse(
             ingested=131,
@@ -71,48 +76,37 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
             raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
         return value
 
-    def _page(self, items: list[T], token: str, size: int | None = None) -> Page[T]:
-        start, size = int(token or 0), size or self.page_size
+    def _page(self, response: type[Message], name: str, items: list[Any], request: Any, size: int = 0) -> Any:
+        start, size = int(request.page_token or 0), size or self.page_size
         more = start + size < len(self._answer(items))
-        return Page(tuple(items[start : start + size]), str(start + size) if more else "")
+        return response(**{name: items[start : start + size], "next_page_token": str(start + size) if more else ""})
 
-    def get_flow(self) -> registry_pb2.GetFlowResponse:
+    def GetFlow(self, request: Any, context: Any) -> Any:
         return self._answer(self.flow)
 
-    def get_audit(self, specialist: str) -> audit_pb2.GetAuditResponse:
-        self.audited.append(specialist)
+    def GetAudit(self, request: Any, context: Any) -> Any:
+        self.audited.append(request.specialist)
         return self._answer(self.audit)
 
-    def list_documents(
-        self, token: str, specialist: str, size: int, dataset: str
-    ) -> Page[registry_pb2.CatalogueDocument]:
-        self.listed.append((specialist, dataset))
-        documents = [item for item in self.documents if item.HasField("anonymized")]
-        return self._page(documents, token, min(size, self.page_size))
+    def ListDocuments(self, request: Any, context: Any) -> Any:
+        documents = [item for item in self.documents if item.HasField("rejected") == request.only_rejected]
+        if request.document_id:
+            documents = [item for item in documents if item.anonymized.document_id == request.document_id]
+        elif not request.only_rejected:
+            self.listed.append((request.specialist, request.dataset))
+        size = min(request.page_size or self.page_size, self.page_size)
+        return self._page(registry_pb2.ListDocumentsResponse, "documents", documents, request, size)
 
-    def list_rejected(self, token: str, size: int) -> Page[registry_pb2.CatalogueDocument]:
-        rejected = [item for item in self.documents if item.HasField("rejected")]
-        return self._page(rejected, token, min(size, self.page_size))
-
-    def get_document(self, document_id: str) -> registry_pb2.CatalogueDocument:
-        for item in self._answer(self.documents):
-            if item.anonymized.document_id == document_id:
-                return item
-        raise NotFound(Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id.")
-
-    def get_dataset(self, digest: str) -> models_pb2.DatasetBuilt:
-        for item in self._answer(self.datasets):
-            if item.digest == digest:
-                return item
-        raise NotFound(Reason.UNKNOWN_DATASET, "This dataset does not exist.")
-
-    def describe_dataset(self, digest: str) -> registry_pb2.GetDatasetResponse:
+    def GetDataset(self, request: Any, context: Any) -> Any:
+        known = next((item for item in self._answer(self.datasets) if item.digest == request.digest), None)
+        if known is None:
+            raise NotFound(Reason.UNKNOWN_DATASET, "This dataset does not exist.")
         left_out = {
             "table_of_digits": registry_pb2.LeftOutCount(documents=2, rows=5, characters=7_300),
             "overlap": registry_pb2.LeftOutCount(rows=9),
         }
         response = registry_pb2.GetDatasetResponse(
-            dataset=self.get_dataset(digest),
+            dataset=known,
             train_tokens=81_000,
             held_out_tokens=9_000,
             left_out=left_out,
@@ -123,118 +117,123 @@ class FakeRegistry(CatalogueReader, Decisions, Operations, ApiKeys):
         response.teacher_tokens = 5_200
         return response
 
-    def list_datasets(self, token: str, specialist: str = "") -> Page[models_pb2.DatasetBuilt]:
-        return self._page([item for item in self.datasets if specialist in ("", item.specialist)], token)
+    def ListDatasets(self, request: Any, context: Any) -> Any:
+        items = [item for item in self.datasets if request.specialist in ("", item.specialist)]
+        return self._page(registry_pb2.ListDatasetsResponse, "datasets", items, request)
 
-    def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
+    def GetAdapter(self, request: Any, context: Any) -> Any:
         for item in self._answer(self.adapters):
-            if item.adapter.digest == digest:
-                return item
+            if item.adapter.digest == request.digest:
+                return registry_pb2.GetAdapterResponse(adapter=item)
         raise NotFound(Reason.UNKNOWN_ADAPTER, "This adapter does not exist.")
 
-    def list_adapters(self, token: str, specialist: str = "") -> Page[registry_pb2.CatalogueAdapter]:
-        return self._page([item for item in self.adapters if specialist in ("", item.adapter.specialist)], token)
+    def ListAdapters(self, request: Any, context: Any) -> Any:
+        items = [item for item in self.adapters if request.specialist in ("", item.adapter.specialist)]
+        return self._page(registry_pb2.ListAdaptersResponse, "adapters", items, request)
 
-    def list_specialists(self, token: str) -> Page[registry_pb2.GetSpecialistResponse]:
-        return self._page(self.specialists, token)
+    def ListSpecialists(self, request: Any, context: Any) -> Any:
+        return self._page(registry_pb2.ListSpecialistsResponse, "specialists", self.specialists, request)
 
-    def trace(self, draft_id: str) -> registry_pb2.TraceResponse:
-        if draft_id not in self._answer(self.traces):
+    def Trace(self, request: Any, context: Any) -> Any:
+        if request.draft_id not in self._answer(self.traces):
             raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist.")
-        return edit(self.traces[draft_id])
+        return self.traces[request.draft_id]
 
-    def list_erasures(self, token: str) -> Page[registry_pb2.Erasure]:
-        return self._page(self.erasures, token)
+    def ListErasures(self, request: Any, context: Any) -> Any:
+        return self._page(registry_pb2.ListErasuresResponse, "erasures", self.erasures, request)
 
-    def _decide(self, command: str, specialist: str, digest: str, expected: int) -> models_pb2.SpecialistServing:
-        (item,) = [item for item in self._answer(self.specialists) if item.specialist.name == specialist]
-        if expected != item.serving.decision.generation:
+    def _decide(self, command: str, request: Any, digest: str = "") -> models_pb2.SpecialistServing:
+        (item,) = [item for item in self._answer(self.specialists) if item.specialist.name == request.specialist]
+        if request.expected_generation != item.serving.decision.generation:
             raise Aborted(Reason.GENERATION_MOVED, "Another decision was made first. Reload and retry.")
-        self.decisions.append((command, specialist, digest, expected))
-        return models_pb2.SpecialistServing(generation=expected + 1, adapter_digest=digest)
+        self.decisions.append((command, request.specialist, digest, request.expected_generation))
+        return models_pb2.SpecialistServing(generation=request.expected_generation + 1, adapter_digest=digest)
 
-    def promote(self, specialist: str, adapter_digest: str, expected_generation: int) -> models_pb2.SpecialistServing:
-        return self._decide("promote", specialist, adapter_digest, expected_generation)
+    def Promote(self, request: Any, context: Any) -> Any:
+        if request.override:
+            self.operator_decisions.append(("override", request.adapter_digest, request.reason, request.decided_by))
+        serving = self._decide("override" if request.override else "promote", request, request.adapter_digest)
+        return registry_pb2.PromoteResponse(serving=serving)
 
-    def roll_back(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
-        return self._decide("roll back", specialist, "", expected_generation)
+    def Rollback(self, request: Any, context: Any) -> Any:
+        return registry_pb2.RollbackResponse(serving=self._decide("roll back", request))
 
-    def start_canary(
-        self, specialist: str, adapter_digest: str, expected_generation: int
-    ) -> models_pb2.SpecialistServing:
-        return self._decide("start canary", specialist, adapter_digest, expected_generation)
+    def StartCanary(self, request: Any, context: Any) -> Any:
+        return registry_pb2.StartCanaryResponse(serving=self._decide("start canary", request, request.adapter_digest))
 
-    def stop_canary(self, specialist: str, expected_generation: int) -> models_pb2.SpecialistServing:
-        return self._decide("stop canary", specialist, "", expected_generation)
+    def StopCanary(self, request: Any, context: Any) -> Any:
+        return registry_pb2.StopCanaryResponse(serving=self._decide("stop canary", request))
 
-    def create_specialist(
-        self, definition: models_pb2.SpecialistChanged, request_id: str
-    ) -> registry_pb2.CreateSpecialistResponse:
-        known = next((item for item in self._answer(self.specialists) if item.specialist.name == definition.name), None)
-        if known:
+    def CreateSpecialist(self, request: Any, context: Any) -> Any:
+        definition = request.specialist
+        if any(item.specialist.name == definition.name for item in self._answer(self.specialists)):
             raise AlreadyExists(Reason.SPECIALIST_EXISTS, "The name means another definition; choose another name.")
-        self.defined.append((definition, request_id))
+        self.defined.append((definition, request.request_id))
         self.specialists.append(registry_pb2.GetSpecialistResponse(specialist=definition))
         return registry_pb2.CreateSpecialistResponse(specialist=definition, created=True)
 
-    def update_specialist(
-        self, definition: models_pb2.SpecialistChanged, *, validate_only: bool
-    ) -> registry_pb2.UpdateSpecialistResponse:
+    def UpdateSpecialist(self, request: Any, context: Any) -> Any:
         if self.update_error:
             raise self.update_error
-        self.updates.append((definition, validate_only))
+        definition = request.specialist
+        self.updates.append((definition, request.validate_only))
         change = registry_pb2.FieldChange(field="gate.min_rows", before="30", after=str(definition.gate.min_rows))
         return registry_pb2.UpdateSpecialistResponse(specialist=definition, changes=[change])
 
-    def delete_specialist(self, name: str, reason: str, key_id: str) -> None:
-        self.operator_decisions.append(("delete", name, reason, key_id))
+    def DeleteSpecialist(self, request: Any, context: Any) -> Any:
+        self.operator_decisions.append(("delete", request.name, request.reason, request.decided_by))
+        return registry_pb2.DeleteSpecialistResponse()
 
-    def override(
-        self, specialist: str, adapter_digest: str, expected_generation: int, reason: str, key_id: str
-    ) -> models_pb2.SpecialistServing:
-        self.operator_decisions.append(("override", adapter_digest, reason, key_id))
-        return self._decide("override", specialist, adapter_digest, expected_generation)
+    def ListApprovals(self, request: Any, context: Any) -> Any:
+        items = [item for item in self.waiting if request.specialist in ("", item.adapter.specialist)]
+        return self._page(registry_pb2.ListApprovalsResponse, "adapters", items, request)
 
-    def list_approvals(self, token: str, specialist: str = "") -> Page[registry_pb2.CatalogueAdapter]:
-        return self._page([item for item in self.waiting if specialist in ("", item.adapter.specialist)], token)
+    def ApproveAdapter(self, request: Any, context: Any) -> Any:
+        self.operator_decisions.append(("approve", request.adapter_digest, request.reason, request.decided_by))
+        serving = models_pb2.SpecialistServing(generation=2, adapter_digest=request.adapter_digest)
+        return registry_pb2.ApproveAdapterResponse(serving=serving)
 
-    def approve(self, adapter_digest: str, reason: str, key_id: str) -> models_pb2.SpecialistServing:
-        self.operator_decisions.append(("approve", adapter_digest, reason, key_id))
-        return models_pb2.SpecialistServing(generation=2, adapter_digest=adapter_digest)
+    def DeclineAdapter(self, request: Any, context: Any) -> Any:
+        self.operator_decisions.append(("decline", request.adapter_digest, request.reason, request.decided_by))
+        return registry_pb2.DeclineAdapterResponse()
 
-    def decline(self, adapter_digest: str, reason: str, key_id: str) -> None:
-        self.operator_decisions.append(("decline", adapter_digest, reason, key_id))
+    def ListDecisions(self, request: Any, context: Any) -> Any:
+        items = [item for item in self.records if request.specialist in ("", item.specialist)]
+        return self._page(registry_pb2.ListDecisionsResponse, "decisions", items, request)
 
-    def list_decisions(self, specialist: str, token: str = "") -> Page[registry_pb2.OperatorDecision]:
-        return self._page([item for item in self.records if specialist in ("", item.specialist)], token)
-
-    def get_leaderboard(self, specialist: str, metric: str) -> registry_pb2.GetLeaderboardResponse:
+    def GetLeaderboard(self, request: Any, context: Any) -> Any:
         return self._answer(self.leaderboard)
 
-    def pin_entry(self, specialist: str, entry: str, *, pinned: bool) -> None:
-        self.operator_decisions.append(("pin" if pinned else "unpin", specialist, entry))
+    def PinEntry(self, request: Any, context: Any) -> Any:
+        self.operator_decisions.append(("pin" if request.pinned else "unpin", request.specialist, request.entry))
+        return registry_pb2.PinEntryResponse()
 
-    def record_judgement(self, judgement: Judgement, request_id: str, key_id: str) -> drafts_pb2.JudgementRecorded:
-        self._answer(self.judgements)[request_id] = judgement
-        self.judged_by.append(key_id)
+    def RecordJudgement(self, request: Any, context: Any) -> Any:
+        outcome = next(name for name, number in OUTCOMES.items() if number == request.outcome)
+        self._answer(self.judgements)[request.request_id] = decode(Judgement, request, outcome=outcome)
+        self.judged_by.append(request.judged_by)
         progress = drafts_pb2.RoundProgress(sentence="9 ranked prompts; a round needs 42: 33 to go.")
-        return drafts_pb2.JudgementRecorded(judgement_id="jdg_" + "4" * 32, round=progress)
+        judgement = drafts_pb2.JudgementRecorded(judgement_id="jdg_" + "4" * 32, round=progress)
+        return registry_pb2.RecordJudgementResponse(judgement=judgement)
 
-    def list_keys(self, token: str) -> Page[registry_pb2.Key]:
-        return self._page(self.keys, token)
+    def ListKeys(self, request: Any, context: Any) -> Any:
+        return self._page(registry_pb2.ListKeysResponse, "keys", self.keys, request)
 
-    def create_key(self, terms: KeyTerms, created_by: str) -> NewKey:
-        self._answer(self.created).append(terms)
-        self.creators.append(created_by)
-        role = common_pb2.Role.Value(f"ROLE_{terms.role.name}")
-        key = api_key(NEW_KEY, name=terms.name, role=role, specialists=terms.specialists, methods=terms.methods)
+    def CreateKey(self, request: Any, context: Any) -> Any:
+        days = round((request.expire_time.seconds - time.time()) / 86_400) if request.HasField("expire_time") else 0
+        self._answer(self.created).append(decode(KeyTerms, request, days=days))
+        self.creators.append(request.created_by)
+        key = api_key(
+            NEW_KEY, name=request.name, role=request.role, specialists=request.specialists, methods=request.methods
+        )
         self.keys.insert(0, key)
-        return NewKey(key, SECRET)
+        return registry_pb2.CreateKeyResponse(key=key, secret=SECRET)
 
-    def revoke_key(self, key_id: str, revoked_by: str) -> None:
-        if key_id not in {key.key_id for key in self._answer(self.keys)}:
+    def RevokeKey(self, request: Any, context: Any) -> Any:
+        if request.key_id not in {key.key_id for key in self._answer(self.keys)}:
             raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist.")
-        self.revoked.append(key_id)
+        self.revoked.append(request.key_id)
+        return registry_pb2.RevokeKeyResponse()
 
     def check(self) -> None:
         """Raises Unavailable while the registry is down."""

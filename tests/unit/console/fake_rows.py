@@ -1,13 +1,14 @@
 """Rows and syntheses in memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.console.domain import Page, RowQuery
-from services.console.ports import DatasetBuilds, RowSource, SynthesisReader
+from services.console.domain import RowQuery
 from tailor.api.events.v1 import models_pb2
-from tailor.api.synthetic.v1 import synthesis_pb2, synthetic_pb2
-from tailor.errors import NotFound, Reason, Unavailable
+from tailor.api.synthetic.v1 import synthesis_pb2, synthesis_pb2_grpc, synthetic_pb2, synthetic_pb2_grpc
+from tailor.errors import Aborted, NotFound, Reason, Unavailable
+from tests.unit.console.judging_fakes import FIRST
 from tests.unit.console.messages import DATASET, NAME, STAMP, SYNTHESIS_ID, dataset, edit
 
 
@@ -30,35 +31,12 @@ def row(number: int = 1, **changes: Any) -> synthetic_pb2.Row:
 
 
 @dataclass
-class FakeRows(RowSource):
-    """One page of rows per item of `pages`."""
+class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
+    """Datasets: one page of rows per item of `pages`, builds, and drawn prompts. Without an answer, a build lasts."""
 
     pages: list[list[synthetic_pb2.Row]] = field(default_factory=lambda: [[row(1), row(2)], [row(3)]])
     down: bool = False
     asked: list[tuple[RowQuery, str]] = field(default_factory=list)
-
-    def _answer(self) -> None:
-        if self.down:
-            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
-
-    def find_newest(self, specialist: str) -> str:
-        self._answer()
-        if specialist != NAME:
-            raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.")
-        return DATASET
-
-    def list_rows(self, query: RowQuery, token: str) -> synthetic_pb2.ListRowsResponse:
-        self._answer()
-        self.asked.append((query, token))
-        at = int(token or 0)
-        following = str(at + 1) if at + 1 < len(self.pages) else ""
-        return synthetic_pb2.ListRowsResponse(rows=self.pages[at], next_page_token=following, scanned_rows=500)
-
-
-@dataclass
-class FakeBuilds(DatasetBuilds):
-    """Builds of datasets. Without an answer, a build lasts."""
-
     answer: synthetic_pb2.BuildDatasetResponse | None = field(
         default_factory=lambda: synthetic_pb2.BuildDatasetResponse(dataset=dataset(), created=True)
     )
@@ -73,7 +51,6 @@ class FakeBuilds(DatasetBuilds):
             synthetic_pb2.BuildState(kind=models_pb2.DATASET_KIND_PREFERENCE, sentence="Built on command only."),
         ]
     )
-    down: bool = False
     built: list[tuple[str, str, str]] = field(default_factory=list)
     origins: list[synthetic_pb2.Origin] = field(
         default_factory=lambda: [
@@ -91,21 +68,60 @@ class FakeBuilds(DatasetBuilds):
         ]
     )
     admitted: list[tuple[str, str, str, str]] = field(default_factory=list)
+    near: synthetic_pb2.CountNearDuplicatesResponse | None = field(
+        default_factory=lambda: synthetic_pb2.CountNearDuplicatesResponse(
+            documents=100, compared=100, near_duplicates=7, groups=3, threshold=0.8
+        )
+    )
+    # Draws a prompt, or raises.
+    write: Callable[[str], str] = lambda specialist: FIRST
+    drawn: list[str] = field(default_factory=list)
 
-    def build(self, specialist: str, kind: str, request_id: str) -> synthetic_pb2.BuildDatasetResponse | None:
-        self.built.append((specialist, kind, request_id))
-        return self.answer
-
-    def get_state(self, specialist: str) -> synthetic_pb2.GetBuildStateResponse:
+    def _answer(self) -> None:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
+
+    def ListRows(self, request: Any, context: Any) -> Any:
+        self._answer()
+        if request.specialist:
+            if request.specialist != NAME:
+                raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.")
+            return synthetic_pb2.ListRowsResponse(dataset_digest=DATASET)
+        split = synthetic_pb2.Split.Name(request.split).removeprefix("SPLIT_").lower() if request.split else ""
+        query = RowQuery(request.dataset_digest, split, request.task, request.document_id, request.text)
+        self.asked.append((query, request.page_token))
+        at = int(request.page_token or 0)
+        following = str(at + 1) if at + 1 < len(self.pages) else ""
+        return synthetic_pb2.ListRowsResponse(rows=self.pages[at], next_page_token=following, scanned_rows=500)
+
+    def BuildDataset(self, request: Any, context: Any) -> Any:
+        kind = models_pb2.DatasetKind.Name(request.kind).removeprefix("DATASET_KIND_").lower()
+        self.built.append((request.specialist, kind, request.request_id))
+        if self.answer is None:
+            raise Aborted(Reason.BUILD_RUNNING, "Another build of this dataset runs.")
+        return self.answer
+
+    def GetBuildState(self, request: Any, context: Any) -> Any:
+        self._answer()
         return synthetic_pb2.GetBuildStateResponse(states=self.states)
 
-    def list_origins(self, specialist: str) -> synthetic_pb2.ListOriginsResponse:
+    def ListOrigins(self, request: Any, context: Any) -> Any:
         return synthetic_pb2.ListOriginsResponse(origins=self.origins)
 
-    def admit_origin(self, specialist: str, kind: str, name: str, admitted_by: str) -> None:
-        self.admitted.append((specialist, kind, name, admitted_by))
+    def AdmitOrigin(self, request: Any, context: Any) -> Any:
+        kind = synthetic_pb2.OriginKind.Name(request.kind).removeprefix("ORIGIN_KIND_").lower()
+        self.admitted.append((request.specialist, kind, request.name, request.admitted_by))
+        return synthetic_pb2.AdmitOriginResponse()
+
+    def CountNearDuplicates(self, request: Any, context: Any) -> Any:
+        if self.near is None:
+            raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
+        return self.near
+
+    def DrawPrompt(self, request: Any, context: Any) -> Any:
+        draft_id = self.write(request.specialist)
+        self.drawn.append(request.specialist)
+        return synthetic_pb2.DrawPromptResponse(draft_id=draft_id)
 
 
 def synthesis(**changes: Any) -> synthesis_pb2.Synthesis:
@@ -139,31 +155,38 @@ def sample(row_id: str = "row_1", state: str = "pending", **changes: Any) -> syn
 
 
 @dataclass
-class FakeSyntheses(SynthesisReader):
+class FakeSyntheses(synthesis_pb2_grpc.SynthesisServiceServicer):
+    """Syntheses and their samples."""
+
     syntheses: list[synthesis_pb2.Synthesis] = field(default_factory=lambda: [synthesis()])
     samples: list[synthesis_pb2.Sample] = field(default_factory=lambda: [sample(), sample("row_2", "accepted")])
     decisions: list[tuple[str, str, bool]] = field(default_factory=list)
     down: bool = False
 
-    def list_syntheses(self, token: str, specialist: str = "") -> Page[synthesis_pb2.Synthesis]:
+    def _answer(self) -> list[synthesis_pb2.Synthesis]:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "synthetic does not answer.")
-        return Page(tuple(item for item in self.syntheses if specialist in ("", item.spec.specialist)))
+        return self.syntheses
 
-    def get_synthesis(self, synthesis_id: str) -> synthesis_pb2.Synthesis:
-        for item in self.list_syntheses("").items:
-            if item.synthesis_id == synthesis_id:
-                return item
+    def ListSyntheses(self, request: Any, context: Any) -> Any:
+        items = [item for item in self._answer() if request.specialist in ("", item.spec.specialist)]
+        return synthesis_pb2.ListSynthesesResponse(syntheses=items)
+
+    def GetSynthesis(self, request: Any, context: Any) -> Any:
+        for item in self._answer():
+            if item.synthesis_id == request.synthesis_id:
+                return synthesis_pb2.GetSynthesisResponse(synthesis=item)
         raise NotFound(Reason.UNKNOWN_SYNTHESIS, "There is no such synthesis.")
 
-    def list_samples(self, synthesis_id: str, state: str, token: str) -> Page[synthesis_pb2.Sample]:
-        wanted = synthesis_pb2.SampleState.Value(f"SAMPLE_STATE_{state.upper() or 'UNSPECIFIED'}")
-        return Page(tuple(item for item in self.samples if not wanted or item.state == wanted))
+    def ListSamples(self, request: Any, context: Any) -> Any:
+        samples = [item for item in self.samples if not request.state or item.state == request.state]
+        return synthesis_pb2.ListSamplesResponse(samples=samples)
 
-    def review_sample(self, synthesis_id: str, row_id: str, *, accept: bool) -> None:
-        self.decisions.append((synthesis_id, row_id, accept))
+    def ReviewSamples(self, request: Any, context: Any) -> Any:
+        self.decisions += [(request.synthesis_id, item.row_id, item.accept) for item in request.decisions]
+        return synthesis_pb2.ReviewSamplesResponse()
 
-    def count_comments(self, specialist: str) -> synthesis_pb2.CountCommentsResponse:
+    def CountComments(self, request: Any, context: Any) -> Any:
         refusals = [synthesis_pb2.SynthesisRefusals(reason="comment_not_met", rows=2)]
         return synthesis_pb2.CountCommentsResponse(
             comments=9, accepted=6, waiting=1, refusals=refusals, teacher=synthesis_pb2.TEACHER_STATE_READY

@@ -1,11 +1,10 @@
 """The registry's queue of drafts to judge in memory, for the console."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from services.console.ports import JudgingQueue, PromptDraws
 from tailor.api.events.v1 import drafts_pb2
-from tailor.api.registry.v1 import judging_pb2
+from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.wire import from_judging_criterion
 from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
@@ -17,7 +16,7 @@ ROUND = drafts_pb2.RoundProgress(
 
 
 @dataclass
-class FakeJudgingQueue(JudgingQueue):
+class FakeJudgingQueue(judging_pb2_grpc.JudgingServiceServicer):
     """The drafts of one prompt, as long as it `waits`. Remembers what was skipped, and by which key."""
 
     waits: bool = True
@@ -33,10 +32,10 @@ class FakeJudgingQueue(JudgingQueue):
     undone: list[tuple[str, str, str]] = field(default_factory=list)
     own: list[drafts_pb2.JudgementRecorded] = field(default_factory=list)
 
-    def next_pair(self, specialist: str, key_id: str) -> judging_pb2.NextPairResponse:
+    def NextPair(self, request: Any, context: Any) -> Any:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
-        self.asked.append((specialist, key_id))
+        self.asked.append((request.specialist, request.judged_by))
         progress = judging_pb2.JudgingProgress(
             judged=12, waiting=28 * self.waits, incomplete=len(self.incomplete), round=ROUND
         )
@@ -50,35 +49,24 @@ class FakeJudgingQueue(JudgingQueue):
             draw_prompt=self.draw_prompt,
         )
 
-    def undo(self, specialist: str, decision: str, key_id: str) -> None:
-        if not decision or decision != self.last_decision:
+    def UndoJudgement(self, request: Any, context: Any) -> Any:
+        if not request.decision or request.decision != self.last_decision:
             raise NotFound(Reason.NOTHING_TO_UNDO, "You have no decision that can be taken back.")
         self.last_decision = ""
-        self.undone.append((specialist, decision, key_id))
+        self.undone.append((request.specialist, request.decision, request.judged_by))
+        return judging_pb2.UndoJudgementResponse()
 
-    def list_own(self, specialist: str, token: str, key_id: str) -> judging_pb2.ListOwnJudgementsResponse:
-        self.asked.append((specialist, key_id))
-        start = int(token or 0)
+    def ListOwnJudgements(self, request: Any, context: Any) -> Any:
+        self.asked.append((request.specialist, request.judged_by))
+        start = int(request.page_token or 0)
         return judging_pb2.ListOwnJudgementsResponse(
             judgements=self.own[start : start + 2],
             next_page_token=str(start + 2) if start + 2 < len(self.own) else "",
             last_decision=self.last_decision,
         )
 
-    def skip_pair(self, specialist: str, draft_id: str, key_id: str) -> None:
-        if draft_id not in self.drafts:
+    def SkipPair(self, request: Any, context: Any) -> Any:
+        if request.draft_id not in self.drafts:
             raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist.")
-        self.skipped.append((specialist, draft_id, key_id))
-
-
-@dataclass
-class FakeDraws(PromptDraws):
-    """Draws a prompt, or raises what `write` raises."""
-
-    write: Callable[[str], str] = lambda specialist: FIRST
-    drawn: list[str] = field(default_factory=list)
-
-    def draw(self, specialist: str) -> str:
-        draft_id = self.write(specialist)
-        self.drawn.append(specialist)
-        return draft_id
+        self.skipped.append((request.specialist, request.draft_id, request.judged_by))
+        return judging_pb2.SkipPairResponse()

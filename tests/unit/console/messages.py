@@ -7,12 +7,11 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from services.console.ports import CloseableStream
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.errors import TailorError
+from tailor.rpc.channel import CallStream
 from tailor.wire import from_datetime
 from tests.evaluations import make_definitions, make_estimate, make_evaluated, make_figures
 
@@ -50,25 +49,22 @@ def later(minutes: float) -> Any:
     return from_datetime(NOW + timedelta(minutes=minutes))
 
 
-class ListStream(CloseableStream[T], Generic[T]):
-    """A stream of the given items, then of the error if there is one."""
+class ListStream(CallStream[T], Generic[T]):
+    """A stream of the given items."""
 
-    def __init__(self, items: Sequence[T], error: TailorError | None = None) -> None:
+    def __init__(self, items: Sequence[T]) -> None:
         self.items = items
-        self.error = error
         self.closed = False
 
     def __iter__(self) -> Iterator[T]:
         yield from self.items
-        if self.error:
-            raise self.error
 
-    def close(self) -> None:
+    def cancel(self) -> None:
         self.closed = True
 
 
-class EndlessStream(CloseableStream[T], Generic[T]):
-    """The same item until it is closed, `pause` seconds apart."""
+class EndlessStream(CallStream[T], Generic[T]):
+    """The same item until it is cancelled, `pause` seconds apart."""
 
     def __init__(self, item: T, pause: float = 0.05) -> None:
         self.closed = threading.Event()
@@ -80,7 +76,7 @@ class EndlessStream(CloseableStream[T], Generic[T]):
         while not self.closed.wait(self._pause):
             yield self._item
 
-    def close(self) -> None:
+    def cancel(self) -> None:
         self.closed.set()
 
 

@@ -1,11 +1,12 @@
 """What experts ask for together, in memory."""
 
-from services.console.ports import PanelReader
-from tailor.api.registry.v1 import panel_pb2
+from typing import Any
+
+from tailor.api.registry.v1 import panel_pb2, panel_pb2_grpc
 from tailor.errors import Reason, Unavailable
 
 
-class FakePanelReader(PanelReader):
+class FakePanelReader(panel_pb2_grpc.PanelServiceServicer):
     """Proposes one guideline."""
 
     def __init__(self) -> None:
@@ -21,7 +22,7 @@ class FakePanelReader(PanelReader):
             comments=9,
         )
 
-    def propose_guidelines(self, specialist: str) -> panel_pb2.ProposeGuidelinesResponse:
+    def ProposeGuidelines(self, request: Any, context: Any) -> Any:
         if self.down:
             raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
         return self.answer

@@ -3,11 +3,12 @@
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from services.console.domain import InvitationTerms, Page, ProviderIdentity, Role, Visitor
-from services.console.ports import Invitation, PeopleDirectory, SessionRegistry
+from services.console.domain import InvitationTerms, ProviderIdentity, Role
 from tailor.api.common.v1 import common_pb2
-from tailor.api.registry.v1 import people_pb2
+from tailor.api.registry.v1 import people_pb2, people_pb2_grpc
+from tailor.codec import decode, encode
 from tailor.errors import NotFound, Reason
 from tailor.wire import from_datetime
 from tests.unit.console.fake_registry import FakeRegistry
@@ -18,7 +19,7 @@ def digest(secret: str) -> str:
 
 
 @dataclass
-class FakePeople(PeopleDirectory, SessionRegistry):
+class FakePeople(people_pb2_grpc.PeopleServiceServicer):
     """People, and the sessions of keys and of people."""
 
     registry: FakeRegistry
@@ -32,8 +33,12 @@ class FakePeople(PeopleDirectory, SessionRegistry):
     removed: list[tuple[str, str]] = field(default_factory=list)
     identities: list[ProviderIdentity] = field(default_factory=list)
 
-    def invite(self, terms: InvitationTerms, invited_by: str) -> Invitation:
+    def InvitePerson(self, request: Any, context: Any) -> Any:
         self._check()
+        return self.invite(decode(InvitationTerms, request), request.invited_by)
+
+    def invite(self, terms: InvitationTerms, invited_by: str) -> people_pb2.InvitePersonResponse:
+        """Invite a person as the operator does who has this key."""
         self.invited.append((terms, invited_by))
         person = people_pb2.Person(
             person_id=f"per_{len(self.people):016x}",
@@ -47,87 +52,83 @@ class FakePeople(PeopleDirectory, SessionRegistry):
             invited_by=invited_by,
         )
         self.people.insert(0, person)
-        return self._code(person)
+        return people_pb2.InvitePersonResponse(person=person, code=self._code(person))
 
-    def _code(self, person: people_pb2.Person) -> Invitation:
+    def _code(self, person: people_pb2.Person) -> str:
         code = f"tli_{len(self.codes)}_of_{person.person_id}"
         self.codes[digest(code)] = person.person_id
-        return Invitation(person, code)
+        return code
 
-    def renew(self, person_id: str, invited_by: str) -> Invitation:
-        person = self._person(person_id)
-        self.invited.append((InvitationTerms(person.name, Role.EXPERT), invited_by))
-        self._forget(person_id)
-        return self._code(person)
+    def RenewInvitation(self, request: Any, context: Any) -> Any:
+        person = self._person(request.person_id)
+        self.invited.append((InvitationTerms(person.name, Role.EXPERT), request.invited_by))
+        self._forget(request.person_id)
+        return people_pb2.RenewInvitationResponse(person=person, code=self._code(person))
 
     def _forget(self, person_id: str) -> None:
         for known in (self.codes, self.secrets, self.sessions):
             for key in [key for key, holder in known.items() if holder == person_id]:
                 del known[key]
 
-    def list_people(self, token: str) -> Page[people_pb2.Person]:
+    def ListPeople(self, request: Any, context: Any) -> Any:
         self._check()
-        return Page(tuple(self.people))
+        return people_pb2.ListPeopleResponse(people=self.people)
 
-    def remove(self, person_id: str, removed_by: str) -> None:
-        self.people.remove(self._person(person_id))
-        self.removed.append((person_id, removed_by))
-        self._forget(person_id)
+    def RemovePerson(self, request: Any, context: Any) -> Any:
+        self.people.remove(self._person(request.person_id))
+        self.removed.append((request.person_id, request.removed_by))
+        self._forget(request.person_id)
+        return people_pb2.RemovePersonResponse()
 
-    def accept_invitation(self, code_sha256: str) -> people_pb2.AcceptInvitationResponse:
+    def AcceptInvitation(self, request: Any, context: Any) -> Any:
         self._check()
-        if code_sha256 not in self.codes:
+        if request.code_sha256 not in self.codes:
             raise NotFound(Reason.UNKNOWN_INVITATION, "The invitation is unknown.")
-        person = self._person(self.codes.pop(code_sha256))
+        person = self._person(self.codes.pop(request.code_sha256))
         person.ClearField("invitation_expire_time")
         person.state = people_pb2.PERSON_STATE_ACTIVE
         secret = f"tlp_of_{person.person_id}"
         self.secrets[digest(secret)] = person.person_id
         return people_pb2.AcceptInvitationResponse(person=person, secret=secret)
 
-    def begin_with_key(self, secret_sha256: str) -> tuple[Visitor, str]:
+    def BeginSession(self, request: Any, context: Any) -> Any:
         self._check()
-        if secret_sha256 not in self.registry.visitors:
+        if request.HasField("identity"):
+            identity = decode(ProviderIdentity, request.identity)
+            self.identities.append(identity)
+            person = next((item for item in self.people if item.mail and item.mail == identity.verified_mail), None)
+            if person is None:
+                raise NotFound(Reason.NOT_INVITED, "Nobody with this account is invited.")
+            holder = person.person_id
+        elif request.key_sha256 in self.registry.visitors:
+            holder = request.key_sha256
+        elif request.secret_sha256 in self.secrets:
+            holder = self.secrets[request.secret_sha256]
+        else:
             raise NotFound(Reason.UNKNOWN_CREDENTIAL, "unknown")
-        return self.registry.visitors[secret_sha256], self._begin(secret_sha256)
-
-    def begin_with_secret(self, secret_sha256: str) -> tuple[Visitor, str]:
-        self._check()
-        if secret_sha256 not in self.secrets:
-            raise NotFound(Reason.UNKNOWN_CREDENTIAL, "unknown")
-        person_id = self.secrets[secret_sha256]
-        return self._visitor(person_id), self._begin(person_id)
-
-    def begin_with_identity(self, identity: ProviderIdentity) -> tuple[Visitor, str]:
-        self._check()
-        self.identities.append(identity)
-        person = next((item for item in self.people if item.mail and item.mail == identity.verified_mail), None)
-        if person is None:
-            raise NotFound(Reason.NOT_INVITED, "Nobody with this account is invited.")
-        return self._visitor(person.person_id), self._begin(person.person_id)
-
-    def _begin(self, holder: str) -> str:
         secret = f"session_{len(self.sessions)}_{holder}"
         self.sessions[digest(secret)] = holder
-        return secret
+        return people_pb2.BeginSessionResponse(session=self._session(holder), session_secret=secret)
 
-    def get(self, session_sha256: str) -> Visitor:
+    def GetSession(self, request: Any, context: Any) -> Any:
         self._check()
-        holder = self.sessions.get(session_sha256, "")
+        return people_pb2.GetSessionResponse(session=self._session(self.sessions.get(request.session_sha256, "")))
+
+    def EndSession(self, request: Any, context: Any) -> Any:
+        self._check()
+        self.sessions.pop(request.session_sha256, None)
+        return people_pb2.EndSessionResponse()
+
+    def _session(self, holder: str) -> people_pb2.Session:
         if holder in self.registry.visitors:
-            return self.registry.visitors[holder]
+            visitor = self.registry.visitors[holder]
+            return encode(people_pb2.Session, visitor, holder_id=visitor.key_id)
         if not holder.startswith("per_"):
             raise NotFound(Reason.UNKNOWN_SESSION, "The session has ended. Sign in again.")
-        return self._visitor(holder)
-
-    def end(self, session_sha256: str) -> None:
-        self._check()
-        self.sessions.pop(session_sha256, None)
-
-    def _visitor(self, person_id: str) -> Visitor:
-        person = self._person(person_id)
-        role = common_pb2.Role.Name(person.role).removeprefix("ROLE_").lower().replace("_", " ")
-        return Visitor(person.name, Role(role), frozenset(person.specialists), person_id)
+        person = self._person(holder)
+        return people_pb2.Session(
+            name=person.name, role=person.role, specialists=person.specialists, holder_id=person.person_id
+        )
 
     def _person(self, person_id: str) -> people_pb2.Person:
         self._check()

@@ -240,7 +240,7 @@ def test_answer_is_streamed_with_its_draft() -> None:
     assert sent[1][1]["draft_id"] == DRAFT
     assert sent[1][1]["finish_reason"] == "stop"
     assert world.inference.asked == [Question(NAME, "Write.", 64)]
-    assert world.inference.streams[0].closed
+    assert world.inference.ended[0].wait(60)
 
 
 def test_error_in_the_middle_of_a_stream_reaches_the_browser() -> None:

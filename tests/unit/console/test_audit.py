@@ -56,7 +56,7 @@ def test_shows_what_the_newest_dataset_leaves_out_before_an_adapter_serves() -> 
 
 def test_shows_an_empty_catalogue() -> None:
     world = World()
-    world.registry.audit, world.near = audit_pb2.GetAuditResponse(), CountNearDuplicatesResponse()
+    world.registry.audit, world.synthetic.near = audit_pb2.GetAuditResponse(), CountNearDuplicatesResponse()
     text = world.signed_in().get("/audit").text
     assert "No dataset of documents yet." in text
     assert "No documents yet." in text and "No rejected submissions." in text and "<rect " not in text
@@ -65,7 +65,7 @@ def test_shows_an_empty_catalogue() -> None:
 
 def test_shows_how_many_documents_are_compared() -> None:
     world = World()
-    world.near = CountNearDuplicatesResponse(documents=100, compared=40, near_duplicates=1, groups=1)
+    world.synthetic.near = CountNearDuplicatesResponse(documents=100, compared=40, near_duplicates=1, groups=1)
     assert "40 of 100 documents compared so far" in world.signed_in().get("/audit").text
 
 
@@ -83,7 +83,8 @@ def test_a_specialist_without_access_is_not_found() -> None:
 
 
 def test_names_a_service_that_does_not_answer_and_shows_the_rest() -> None:
-    world = World(near=None)
+    world = World()
+    world.synthetic.near = None
     world.registry.audit = audit_pb2.GetAuditResponse(totals=audit_pb2.AuditTotals(documents=3))
     text = world.signed_in().get("/audit").text
     assert "No answer from synthetic." in text and "unknown" in text and "3, 0 characters" in text

@@ -2,12 +2,14 @@
 
 import re
 from html import unescape
+from typing import Any
 
 import pytest
 
-from services.console.domain import ADMITTED, Permission, Role, RunTerms
+from services.console.domain import ADMITTED, Permission, Role
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
+from tailor.api.training.v1 import training_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Reason
 from tests.unit.console.messages import (
     ADAPTER,
@@ -128,7 +130,7 @@ def test_an_engineer_builds_a_dataset(kind: str) -> None:
     assert f'action="/specialists/{NAME}/build"' in browser.get(f"/specialists/{NAME}").text
     answer = browser.post(f"/specialists/{NAME}/build", data={"kind": kind, "attempt": ATTEMPT})
     assert answer.headers["location"] == f"/datasets/{DATASET}?notice=built"
-    assert world.builds.built == [(NAME, kind, ATTEMPT)]
+    assert world.synthetic.built == [(NAME, kind, ATTEMPT)]
     assert "The dataset is built." in browser.get(f"/datasets/{DATASET}?notice=built").text
 
 
@@ -136,9 +138,9 @@ def test_a_build_without_anything_new_and_one_that_lasts_say_so() -> None:
     world = World()
     browser = world.signed_in()
     form = {"kind": "sft", "attempt": ATTEMPT}
-    world.builds.answer = synthetic_pb2.BuildDatasetResponse(dataset=dataset())
+    world.synthetic.answer = synthetic_pb2.BuildDatasetResponse(dataset=dataset())
     assert browser.post(f"/specialists/{NAME}/build", data=form).headers["location"].endswith("?notice=unchanged")
-    world.builds.answer = None
+    world.synthetic.answer = None
     lasting = browser.post(f"/specialists/{NAME}/build", data=form).headers["location"]
     assert lasting == f"/specialists/{NAME}?notice=building"
     assert "It continues" in browser.get(lasting).text
@@ -147,7 +149,7 @@ def test_a_build_without_anything_new_and_one_that_lasts_say_so() -> None:
 
 def test_an_engineer_admits_a_source_or_publisher_that_waits_and_nobody_else_sees_it() -> None:
     world = World()
-    world.builds.origins = [
+    world.synthetic.origins = [
         synthetic_pb2.Origin(kind=synthetic_pb2.ORIGIN_KIND_TESTS, name="key_7", documents=3, publishers=["key_7"]),
         synthetic_pb2.Origin(kind=synthetic_pb2.ORIGIN_KIND_SOURCE, name="wiki", documents=40, admit_time=STAMP),
     ]
@@ -156,14 +158,14 @@ def test_an_engineer_admits_a_source_or_publisher_that_waits_and_nobody_else_see
     assert page.count(f'action="/specialists/{NAME}/admit"') == 1 and "key_7" in page and "wiki" in page
     answer = browser.post(f"/specialists/{NAME}/admit", data={"kind": "tests", "origin": "key_7"})
     assert answer.headers["location"] == f"/specialists/{NAME}?notice=admitted#origins"
-    [(specialist, kind, name, admitted_by)] = world.builds.admitted
+    [(specialist, kind, name, admitted_by)] = world.synthetic.admitted
     assert (specialist, kind, name, bool(admitted_by)) == (NAME, "tests", "key_7", True)
     assert browser.post(f"/specialists/{NAME}/admit", data={"kind": "x", "origin": ""}).status_code == 400
     assert browser.post("/specialists/secret-deals/admit", data={"kind": "tests"}).status_code == 404
     expert = world.signed_in(Role.EXPERT)
     assert "key_7" not in expert.get(f"/specialists/{NAME}").text
     assert expert.post(f"/specialists/{NAME}/admit", data={"kind": "tests", "origin": "key_7"}).status_code == 403
-    assert len(world.builds.admitted) == 1
+    assert len(world.synthetic.admitted) == 1
 
 
 def test_the_form_of_a_run_is_filled_in_from_the_dataset_and_the_newest_rankings() -> None:
@@ -199,11 +201,11 @@ def test_a_run_is_forecast_then_started() -> None:
     browser = world.signed_in(Role.ENGINEER)
     forecast = browser.post("/runs/plan", data=TERMS).text
     assert "39,000 in 120 steps" in forecast and "nothing is started yet" in forecast
-    terms = RunTerms(NAME, DATASET, BASE, "lora", priority=3)
-    assert (world.runs.planned, world.runs.created) == ([terms], [])
+    terms: dict[str, Any] = {"specialist": NAME, "dataset_digest": DATASET, "base": BASE, "recipe": "lora"}
+    assert (world.training.planned, world.training.created) == ([training_pb2.PlanRunRequest(**terms)], [])
     answer = browser.post("/runs", data=TERMS)
     assert answer.headers["location"] == f"/runs/run_{'9' * 32}?notice=started"
-    assert world.runs.created == [(terms, ATTEMPT)]
+    assert world.training.created == [training_pb2.CreateRunRequest(**terms, priority=3, request_id=ATTEMPT)]
 
 
 @pytest.mark.parametrize("path", ["/runs", "/runs/plan"])
@@ -212,10 +214,12 @@ def test_a_run_that_training_refuses_is_shown_again(path: str) -> None:
     browser = world.signed_in()
     short = browser.post(path, data=TERMS | {"dataset": "abc"})
     assert short.status_code == 400 and "must be 64 hexadecimal digits" in short.text and 'value="lora"' in short.text
-    world.runs.error = FailedPrecondition(Reason.DOES_NOT_FIT, "It needs 90 GiB; use qlora.")
+    world.training.error = FailedPrecondition(Reason.DOES_NOT_FIT, "It needs 90 GiB; use qlora.")
     large = browser.post(path, data=TERMS)
     assert large.status_code == 400 and "use qlora" in large.text
-    world.runs.error = InvalidArgument(Reason.INVALID_RECIPE, "No such recipe.", field_violations={"recipe": "unknown"})
+    world.training.error = InvalidArgument(
+        Reason.INVALID_RECIPE, "No such recipe.", field_violations={"recipe": "unknown"}
+    )
     assert '<span class="wrong">unknown</span>' in browser.post(path, data=TERMS).text
 
 
@@ -229,8 +233,8 @@ def test_a_limited_engineer_cannot_train_on_what_belongs_to_others() -> None:
         assert browser.post("/runs/plan", data=TERMS | change).status_code == 404, change
     world.registry.down = True
     assert browser.post("/runs", data=TERMS).status_code == 503
-    assert world.runs.created == []
-    assert world.runs.planned == []
+    assert world.training.created == []
+    assert world.training.planned == []
 
 
 def test_a_run_is_cancelled_and_started_again_with_the_same_terms() -> None:
@@ -239,12 +243,22 @@ def test_a_run_is_cancelled_and_started_again_with_the_same_terms() -> None:
     page = browser.get(f"/runs/{RUN}").text
     assert f'action="/runs/{RUN}/cancel" data-confirm=' in page and "/resume" not in page
     assert browser.post(f"/runs/{RUN}/cancel").headers["location"] == f"/runs/{RUN}?notice=cancelled"
-    assert world.runs.cancelled == [RUN]
+    assert world.training.cancelled == [RUN]
     world.training.runs = [run("cancelled", preference_dataset_digest=PREFERENCES, priority=5)]
     page = browser.get(f"/runs/{RUN}").text
     assert "/cancel" not in page and f'action="/runs/{RUN}/resume"' in page
     browser.post(f"/runs/{RUN}/resume", data={"attempt": ATTEMPT})
-    assert world.runs.created == [(RunTerms(NAME, DATASET, BASE, "sft-lora", PREFERENCES, priority=5), ATTEMPT)]
+    assert world.training.created == [
+        training_pb2.CreateRunRequest(
+            specialist=NAME,
+            dataset_digest=DATASET,
+            base=BASE,
+            recipe="sft-lora",
+            preference_dataset_digest=PREFERENCES,
+            priority=5,
+            request_id=ATTEMPT,
+        )
+    ]
 
 
 def test_a_run_that_waits_for_approval_is_shown_with_what_would_fit_and_approved() -> None:
@@ -257,7 +271,7 @@ def test_a_run_that_waits_for_approval_is_shown_with_what_would_fit_and_approved
         assert "max_train_tokens = 230_000" in page and "awaiting approval" in page
         assert f'action="/runs/{RUN}/approve" data-confirm=' in page
     assert browser.post(f"/runs/{RUN}/approve").headers["location"] == f"/runs/{RUN}?notice=run-approved"
-    ((run_id, approved_by),) = world.runs.approved
+    ((run_id, approved_by),) = world.training.approved
     assert (run_id, bool(approved_by)) == (RUN, True)
     world.training.runs = [run(approved_by="key_7", approve_time=STAMP)]
     page = browser.get(f"/runs/{RUN}").text
@@ -277,8 +291,13 @@ def test_runs_and_adapters_of_other_specialists_cannot_be_touched() -> None:
     ):
         assert browser.post(path, data={"attempt": ATTEMPT}).status_code == 404, path
     assert browser.post("/specialists/secret-deals/build", data={"kind": "sft", "attempt": ATTEMPT}).status_code == 404
-    assert world.runs.approved == []
-    assert (world.runs.cancelled, world.runs.created, world.evaluation.queued, world.builds.built) == ([], [], [], [])
+    assert world.training.approved == []
+    assert (world.training.cancelled, world.training.created, world.evaluation.queued, world.synthetic.built) == (
+        [],
+        [],
+        [],
+        [],
+    )
     operator = world.signed_in(Role.OPERATOR, NAME)
     assert operator.post("/specialists", data={"definition": DEFINITION, "attempt": ATTEMPT}).status_code == 404
     assert world.registry.defined == []

@@ -269,7 +269,7 @@ def test_has_a_prompt_drawn_for_a_visitor_who_may_judge_the_specialist() -> None
     assert world.signed_in(Role.ENGINEER).post("/api/judge/draw", json={"specialist": NAME}).status_code == 403
     for name in ("", "x" * 64):
         assert browser.post("/api/judge/draw", json={"specialist": name}).status_code == 400
-    assert world.draws.drawn == [NAME]
+    assert world.synthetic.drawn == [NAME]
     world.judging.draw_prompt = False
     page = browser.get("/judge").text
     assert 'data-draws=""' in page and "Nothing waits for you." in page
@@ -285,7 +285,7 @@ def test_says_that_a_prompt_was_drawn_and_why_none_can_be() -> None:
     def refuse(specialist: str) -> str:
         raise FailedPrecondition(Reason.NO_DATASET, "The specialist has no dataset of documents yet. Build it.")
 
-    world.draws.write = refuse
+    world.synthetic.write = refuse
     answer = browser.post("/api/judge/draw", json={"specialist": NAME})
     assert answer.status_code == 400
     assert "no dataset of documents yet" in answer.json()["message"] and answer.json()["reason"] == "NO_DATASET"

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from services.console.domain import KeyTerms, Role
-from services.console.ports import NewKey
+from services.console.handlers import NewKey
 from services.console.rules import key_state
 from tailor.errors import InvalidArgument
 from tests.unit.console.messages import KEY, NAME, NEW_KEY, NOW, SECRET, STAMP, api_key, later

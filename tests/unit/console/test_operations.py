@@ -1,7 +1,5 @@
 """What operators change and decide on pages."""
 
-from dataclasses import replace
-
 import pytest
 
 from services.console import operations
@@ -12,7 +10,6 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import Aborted, InvalidArgument, Reason, Unavailable
 from tests.evaluations import make_estimate
-from tests.unit.console.fake_registry import FakeRegistry
 from tests.unit.console.messages import ADAPTER, KEY, NAME, STAMP, adapter, edit, specialist
 from tests.unit.console.world import World
 
@@ -218,13 +215,8 @@ def test_a_comparison_of_an_adapter_that_the_visitor_may_not_see_is_not_found() 
 
 def test_nothing_is_decided_or_compared_while_it_is_unknown_whose_adapter_it_is() -> None:
     world = World()
-    services, visitor = world.services(), Visitor("ben", Role.OPERATOR, frozenset({"another"}), key_id="key_ben")
-
-    class Silent(FakeRegistry):
-        def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
-            raise Unavailable(Reason.UNAVAILABLE, "registry does not answer.")
-
-    services = replace(services, catalogue=Silent())
+    services, visitor = world.services, Visitor("ben", Role.OPERATOR, frozenset({"another"}), key_id="key_ben")
+    world.registry.down = True
     side = evaluation_pb2.ComparedModel(adapter_digest=ADAPTER)
     wanted = evaluation_pb2.CompareEvaluationsRequest(first=side, second=side)
     with pytest.raises(Unavailable):
@@ -233,7 +225,7 @@ def test_nothing_is_decided_or_compared_while_it_is_unknown_whose_adapter_it_is(
         operations.decline(services, visitor, ADAPTER, "no")
     with pytest.raises(Unavailable):
         operations.compare_evaluations(services, visitor, wanted)
-    assert world.registry.decisions == []
+    assert not world.registry.operator_decisions and not world.evaluation.compared
 
 
 def test_what_experts_ask_for_is_proposed_and_prefills_the_form() -> None:

@@ -1,6 +1,7 @@
 """The pages over services in memory."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_names_a_service_that_does_not_answer_and_shows_the_rest() -> None:
     world = World()
     browser = world.signed_in()
     world.training.down = True
-    world.unhealthy = {"training"}
+    world.unhealthy.add("training")
     text = browser.get("/").text
     assert "No answer from training." in text
     assert "134" not in text
@@ -106,7 +107,7 @@ def test_pages_render_without_any_service(path: str) -> None:
     browser = world.browser()
     sign_in(browser, PASSWORD)
     world.registry.down = world.training.down = world.evaluation.down = world.inference.down = True
-    world.near = None
+    world.synthetic.near = None
     answer = browser.get(path)
     assert answer.status_code == 200
     assert "No answer from " in answer.text
@@ -145,7 +146,9 @@ def test_every_value_from_services_is_escaped() -> None:
     world.registry.adapters = [adapter(reasons=[HOSTILE], decision=registry_pb2.DECISION_REFUSED)]
     world.registry.datasets = [dataset(programme=[models_pb2.ProgrammeStage(stage=HOSTILE, recipe=HOSTILE)])]
     message = synthetic_pb2.RowMessage(role=HOSTILE, content=HOSTILE)
-    world.rows.pages = [[row(1, task=HOSTILE, document_ids=[HOSTILE], messages=[message], lineage={HOSTILE: HOSTILE})]]
+    world.synthetic.pages = [
+        [row(1, task=HOSTILE, document_ids=[HOSTILE], messages=[message], lineage={HOSTILE: HOSTILE})]
+    ]
     world.training.runs = [run("failed", reason="BAD", message=HOSTILE)]
     world.evaluation.answers[ADAPTER] = evaluation_pb2.GetEvaluationResponse(
         state=evaluation_pb2.EVALUATION_STATE_SUCCEEDED,
@@ -207,10 +210,11 @@ def test_unknown_ids_are_not_found() -> None:
 
 def test_an_invalid_or_ambiguous_digest_is_not_found() -> None:
     class Ambiguous(FakeRegistry):
-        def get_adapter(self, digest: str) -> registry_pb2.CatalogueAdapter:
+        def GetAdapter(self, request: Any, context: Any) -> Any:
             raise InvalidArgument(Reason.AMBIGUOUS_ADAPTER, "Several adapters match.")
 
-    answer = World(registry=Ambiguous()).signed_in().get(f"/evaluations/{ADAPTER[:6]}")
+    registry = Ambiguous()  # type: ignore[abstract]  # only what the console calls
+    answer = World(registry=registry).signed_in().get(f"/evaluations/{ADAPTER[:6]}")
     assert (answer.status_code, "UNKNOWN_ADAPTER" in answer.text) == (404, True)
 
 
@@ -237,8 +241,8 @@ def test_key_for_one_specialist_cannot_see_others() -> None:
 
 def test_an_internal_error_shows_no_traceback() -> None:
     world = World()
+    world.services.registry = None  # type: ignore[assignment]  # a defect of the console
     browser = world.signed_in()
-    world.registry.keys = [object()]  # type: ignore[list-item]
     answer = browser.get("/keys")
     assert answer.status_code == 500
     assert "INTERNAL" in answer.text

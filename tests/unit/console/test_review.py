@@ -7,7 +7,7 @@ import pytest
 
 from services.console.domain import Role
 from services.console.review import split_passage, type_keys
-from tailor.api.anonymization.v1 import review_pb2
+from tailor.api.anonymization.v1 import replaced_pb2, review_pb2
 from tests.fakes.review import PASSAGE, TEXT, passage, report
 from tests.unit.console.messages import KEY
 from tests.unit.console.world import World
@@ -47,10 +47,11 @@ def test_records_marks_with_the_reviewers_key_and_shows_the_next() -> None:
     marks = json.dumps([[NAME, NAME + 15, "PERSON"], [1, 3, ""]])
     answer = browser.post("/review", data={"passage_id": PASSAGE, "decision": "save", "marks": marks, "kind": "sample"})
     assert answer.status_code == 303 and answer.headers["location"] == "/review?kind=sample"
-    ((decision, reviewer),) = world.review.decisions
-    assert decision.marks == ((NAME, NAME + 15, "PERSON"), (1, 3, "")) and reviewer == KEY
+    (decision,) = world.review.decisions
+    found = [(mark.start, mark.end, mark.entity_type) for mark in decision.marks]
+    assert found == [(NAME, NAME + 15, "PERSON"), (1, 3, "")] and decision.reviewer == KEY
     browser.post("/review", data={"passage_id": PASSAGE, "decision": "skip", "marks": marks})
-    assert world.review.decisions[1][0].skip and not world.review.decisions[1][0].marks
+    assert world.review.decisions[1].skip and not world.review.decisions[1].marks
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_says_that_nothing_waits() -> None:
     world.review.waits = False
     browser = world.signed_in(Role.DATA_PROTECTION)
     assert "Nothing waits for review." in browser.get("/review?kind=disagreement").text
-    assert world.review.kinds == ["disagreement"]
+    assert world.review.kinds == [review_pb2.PASSAGE_KIND_DISAGREEMENT]
     assert browser.get("/review?kind=other").status_code == 400
 
 
@@ -93,7 +94,8 @@ def test_draws_a_sample() -> None:
     world = World()
     browser = world.signed_in(Role.DATA_PROTECTION)
     browser.post("/review/sample", data={"size": "200", "replace": "true"})
-    assert world.review.draws == [(200, True, KEY)]
+    (draw,) = world.review.draws
+    assert (draw.size, draw.replace, draw.reviewer) == (200, True, KEY)
     assert browser.post("/review/sample", data={"size": "5001"}).status_code == 400
 
 
@@ -126,12 +128,12 @@ def test_the_report_says_why_nothing_trains() -> None:
 def test_rare_combinations_name_documents_and_types_and_only_data_protection_reads_on() -> None:
     world = World()
     page = world.signed_in(Role.OPERATOR).get("/residual").text
-    assert "job title" in page and "doc_9" in page and "/residual/doc_9/3" not in page
+    assert "job title" in page and "doc_0" in page and "/residual/doc_0/3" not in page
     browser = world.signed_in(Role.DATA_PROTECTION)
-    assert 'href="/residual/doc_9/3"' in browser.get("/residual").text
-    shown = re.sub(r"<[^>]+>", "", browser.get("/residual/doc_9/3").text)
+    assert 'href="/residual/doc_0/3"' in browser.get("/residual").text
+    shown = re.sub(r"<[^>]+>", "", browser.get("/residual/doc_0/3").text)
     assert TEXT in shown
-    assert browser.get("/residual/doc_9/4").status_code == 404
+    assert browser.get("/residual/doc_0/4").status_code == 404
 
 
 def test_the_flow_claims_nothing_and_leads_to_what_was_measured() -> None:
@@ -151,7 +153,7 @@ def test_a_statement_is_a_file() -> None:
 def test_other_roles_review_nothing(role: Role) -> None:
     world = World()
     browser = world.signed_in(role)
-    for path in ("/review", "/residual/doc_9/3"):
+    for path in ("/review", "/residual/doc_0/3"):
         assert browser.get(path).status_code == 403, path
     for path in ("/review", "/review/undo", "/review/sample", "/residual/statement"):
         data = {"passage_id": PASSAGE, "decision": "save"}
@@ -191,7 +193,9 @@ def test_data_protection_sees_a_string_in_the_place_of_its_surrogate() -> None:
     browser = world.signed_in(Role.DATA_PROTECTION)
     page = browser.get("/replaced/string", params=QUERY)
     assert "EXEC <mark>SQL</mark> SELECT" in page.text and "60 times in 12 documents" in page.text
-    assert page.headers["cache-control"] == "no-store" and world.review.seen == [("winters", KEY)]
+    assert page.headers["cache-control"] == "no-store" and [
+        (seen.surrogate, seen.reviewer) for seen in world.replaced.seen
+    ] == [("winters", KEY)]
     assert browser.get("/replaced/string", params=QUERY | {"surrogate": "nobody"}).status_code == 404
 
 
@@ -202,10 +206,15 @@ def test_an_allowed_string_is_replayed_and_a_kept_one_is_not() -> None:
     browser.get("/replaced/string", params=QUERY)
     answer = browser.post("/replaced", data=QUERY | {"decision": "allow"})
     assert answer.headers["location"] == "/replaced?notice=allowed"
-    assert world.replays == [("b" * 64, KEY)] and "a replay brings that" in browser.get("/replaced?notice=allowed").text
-    world.replay_runs = True
+    assert (
+        world.ingestion.replays == [("b" * 64, KEY)]
+        and "a replay brings that" in browser.get("/replaced?notice=allowed").text
+    )
+    world.ingestion.replay_runs = True
     answer = browser.post("/replaced", data=QUERY | {"decision": "allow"})
     assert answer.headers["location"] == "/replaced?notice=allowed-later"
     assert browser.post("/replaced", data=QUERY | {"decision": "keep"}).headers["location"] == "/replaced?notice=kept"
-    assert [allow for _, allow, _ in world.review.strings_decided] == [True, True, False] and len(world.replays) == 1
+    allowed, kept = replaced_pb2.REPLACED_DECISION_ALLOWED, replaced_pb2.REPLACED_DECISION_KEPT
+    assert [item.decision for item in world.replaced.decisions] == [allowed, allowed, kept]
+    assert len(world.ingestion.replays) == 1
     assert world.signed_in(Role.OPERATOR).post("/replaced", data=QUERY | {"decision": "allow"}).status_code == 403

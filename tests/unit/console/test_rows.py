@@ -55,7 +55,7 @@ def test_a_dataset_over_the_limit_of_over_redaction_is_marked() -> None:
 def test_a_preference_dataset_has_rows_but_no_coverage() -> None:
     world = World()
     world.registry.datasets = [dataset(kind=models_pb2.DATASET_KIND_PREFERENCE, figures=None)]
-    world.rows.pages = [[row(rejected="A worse answer.")]]
+    world.synthetic.pages = [[row(rejected="A worse answer.")]]
     text = world.signed_in().get(PATH).text
     assert "Coverage" not in text and "A worse answer." in text
 
@@ -75,24 +75,24 @@ def test_the_next_page_has_the_same_filters() -> None:
     assert match
     assert "Payment 3." in browser.get(match.group(1).replace("&amp;", "&")).text
     query = RowQuery(DATASET, "train", "answer", "doc_1", "due now")
-    assert world.rows.asked == [(query, ""), (query, "1")]
+    assert world.synthetic.asked == [(query, ""), (query, "1")]
     assert 'value="due now"' in text and '<option value="train" selected>' in text
 
 
 def test_reads_on_when_a_call_finds_nothing_and_says_how_much_was_read() -> None:
     world = World()
-    world.rows.pages = [[], [], [row(7)]]
+    world.synthetic.pages = [[], [], [row(7)]]
     assert "Payment 7." in world.signed_in().get(PATH).text
-    world.rows.pages = [[], []]
+    world.synthetic.pages = [[], []]
     assert "No row found among 1,000 rows read." in world.signed_in().get(PATH).text
-    world.rows.pages = [[]] * 9
+    world.synthetic.pages = [[]] * 9
     text = world.signed_in().get(PATH).text
     assert "2,000 rows read; more follow." in text and "token=4" in text
 
 
 def test_names_synthetic_if_it_does_not_answer_and_shows_the_rest() -> None:
     world = World()
-    world.rows.down = True
+    world.synthetic.down = True
     text = world.signed_in().get(PATH).text
     assert "No answer from synthetic." in text and "432 for training" in text
 
@@ -103,7 +103,7 @@ def test_shows_no_rows_of_a_dataset_that_the_visitor_may_not_see() -> None:
     browser = world.signed_in()
     world.registry.down = True
     assert "Payment" not in browser.get(PATH).text
-    assert world.rows.asked == []
+    assert world.synthetic.asked == []
 
 
 @pytest.mark.parametrize("values", [{"split": "test"}, {"text": "x" * 201}, {"document": "x" * 201}])
@@ -142,6 +142,6 @@ def test_an_unknown_document_or_specialist_is_not_found() -> None:
 
 def test_a_row_of_several_documents_links_to_each() -> None:
     world = World()
-    world.rows.pages = [[row(document_ids=["doc_a", "doc_b"], split=synthetic_pb2.SPLIT_HELD_OUT)]]
+    world.synthetic.pages = [[row(document_ids=["doc_a", "doc_b"], split=synthetic_pb2.SPLIT_HELD_OUT)]]
     text = world.signed_in().get(PATH).text
     assert 'href="/documents/doc_a"' in text and 'href="/documents/doc_b"' in text and "held out</span>" in text

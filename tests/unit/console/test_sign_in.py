@@ -3,13 +3,14 @@
 import threading
 import time
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from services.console.domain import Role, Visitor
+from services.console.domain import Role
 from services.console.web.app import MODULES
 from services.console.web.login import local_path
 from services.console.web.sessions import (
@@ -23,7 +24,6 @@ from services.console.web.sessions import (
     Throttle,
 )
 from tailor.errors import NotFound, Reason, ResourceExhausted, TailorError, Unauthenticated, Unavailable
-from tests.unit.console.fake_registry import FakeRegistry
 from tests.unit.console.people_fakes import FakePeople
 from tests.unit.console.world import PASSWORD, World, csrf, settings, sign_in
 
@@ -117,7 +117,7 @@ def test_sign_out_fails_aloud_while_the_registry_does_not_answer() -> None:
 def test_revoked_key_ends_the_session() -> None:
     world, now = World(), [0.0]
     secret = world.key(Role.EXPERT)
-    doorkeeper = Doorkeeper(None, world.people, now=lambda: now[0])
+    doorkeeper = Doorkeeper(None, world.services.people, now=lambda: now[0])
     visitor, session = doorkeeper.admit(secret, "10.0.0.1")
     assert doorkeeper.refresh(session) == visitor
     world.registry.visitors.clear()
@@ -128,7 +128,7 @@ def test_revoked_key_ends_the_session() -> None:
 
 
 def test_password_is_refused_if_none_is_set() -> None:
-    doorkeeper = Doorkeeper(None, World().people)
+    doorkeeper = Doorkeeper(None, World().services.people)
     with pytest.raises(Unauthenticated):
         doorkeeper.admit("", "127.0.0.1")
 
@@ -164,12 +164,14 @@ def test_two_hundred_simultaneous_guesses_are_six() -> None:
     together = threading.Barrier(200)
 
     class Slow(FakePeople):
-        def begin_with_key(self, secret_sha256: str) -> tuple[Visitor, str]:
-            guesses.append(secret_sha256)
+        def BeginSession(self, request: Any, context: Any) -> Any:
+            guesses.append(request.key_sha256)
             time.sleep(0.2)
             raise NotFound(Reason.UNKNOWN_CREDENTIAL, "unknown")
 
-    doorkeeper = Doorkeeper(None, Slow(FakeRegistry()))
+    world = World()
+    world.people = Slow(world.registry)
+    doorkeeper = Doorkeeper(None, world.services.people)
 
     def guess(number: int) -> None:
         together.wait()

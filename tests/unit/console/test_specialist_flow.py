@@ -139,7 +139,7 @@ def test_a_specialist_at_its_beginning_waits_everywhere() -> None:
 
 def test_a_silent_service_makes_its_steps_unknown_and_no_others() -> None:
     world = World()
-    world.training.down = world.builds.down = True
+    world.training.down = world.synthetic.down = True
     browser = world.signed_in()
     text = browser.get(PATH).text
     assert "No answer from training." in text and "No answer from synthetic." in text
