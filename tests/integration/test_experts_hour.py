@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.console.adapters.clients import connect
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.domain import JudgementOutcome, JudgingPolicy
 from services.registry.handlers import specialists
@@ -105,7 +106,7 @@ def hour(database_url: str, tmp_path: Path) -> Iterator[Hour]:
     with (
         migrated(database_url, MIGRATIONS) as engine,
         contextmanager(run_flow)(engine, tmp_path) as flow,
-        serve_console(flow.services()) as address,
+        serve_console(connect(flow.channels())) as address,
         open_signed_in(address, flow.registry.key("EXPERT", "letters"), tmp_path / "profile") as page,
     ):
         yield Hour(flow, page, address)
