@@ -7,10 +7,11 @@ from services.registry.handlers import judging
 from services.registry.handlers.judgements import identify_expert
 from services.registry.ports import Begin
 from services.registry.rules.judging import MAX_DRAWN_WAITING, ExpertQueue
+from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
+from tailor.codec import encode
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import MAX_TOKEN_DIGITS, page_size, position
-from tailor.wire import from_judging_criterion
 
 
 class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
@@ -30,7 +31,7 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
             progress=_from_progress(queue),
             incomplete_draft_ids=queue.incomplete_drafts,
             last_decision=_from_position(queue.last_decision),
-            criteria=map(from_judging_criterion, queue.criteria),
+            criteria=[encode(models_pb2.JudgingCriterion, item) for item in queue.criteria],
             drawn=queue.is_drawn,
             draw_prompt=queue.draws_prompt,
         )
