@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 
 import grpc
 
+from services.registry.adapters.compared_texts import StoredComparedTexts
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Feedback, FeedbackTotals, FeedbackVerdict
 from services.registry.handlers.feedback import store_feedback
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.ports import Anonymize, Begin, ComparedTexts
+from services.registry.ports import Anonymize
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc
@@ -27,7 +29,7 @@ ENUMS = {verdict: number for number, verdict in VERDICTS.items()}
 class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
     """Translates calls."""
 
-    def __init__(self, begin: Begin, queries: Queries, anonymize: Anonymize, texts: ComparedTexts) -> None:
+    def __init__(self, begin: Begin, queries: Queries, anonymize: Anonymize, texts: StoredComparedTexts) -> None:
         self._begin = begin
         self._queries = queries
         self._anonymize = anonymize

@@ -3,9 +3,9 @@
 import grpc
 
 from services.registry import wire
+from services.registry.adapters.sql import Begin
 from services.registry.handlers import judging
 from services.registry.handlers.judgements import identify_expert
-from services.registry.ports import Begin
 from services.registry.rules.judging import MAX_DRAWN_WAITING, ExpertQueue
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc

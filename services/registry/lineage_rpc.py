@@ -2,9 +2,9 @@
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Learner
 from services.registry.handlers import erasures
-from services.registry.ports import Begin
 from tailor.api.registry.v1 import lineage_pb2, lineage_pb2_grpc
 from tailor.rpc.auth import current_caller
 

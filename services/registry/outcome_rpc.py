@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.handlers.outcomes import store_outcome
 from services.registry.handlers.specialists import get_specialist, unknown_specialist
 from services.registry.outcome_domain import BASELINE, DraftOutcome
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.ledger import parse_month
 from services.registry.rules.outcome_figures import (

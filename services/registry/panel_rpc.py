@@ -4,9 +4,9 @@ from dataclasses import asdict
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Specialist
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.comment_groups import MAX_COMMENTS, CommentGroup, group_comments
 from services.registry.rules.panel import CriterionAgreement, measure_panel

@@ -2,9 +2,9 @@
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.handlers import keys, people, sessions
 from services.registry.people_domain import OpenIdAccount, Person, PersonTerms, Session
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rights import may_manage, visitor_or_caller
 from tailor.api.common.v1 import common_pb2

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Specialist
 from services.registry.handlers.specialists import get_specialist, unknown_specialist
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.ledger import (
     LedgerKind,

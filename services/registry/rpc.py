@@ -6,6 +6,7 @@ from dataclasses import asdict
 import grpc
 
 from services.registry import wire
+from services.registry.adapters.sql import Begin
 from services.registry.domain import ApiKey, ErasureRequest, FactKind, Grounds, KeyTerms, Specialist
 from services.registry.first_digits import MAX_MATCHES, complete_draft_id, find_fact
 from services.registry.handlers import (
@@ -19,7 +20,7 @@ from services.registry.handlers import (
     promotions,
     specialists,
 )
-from services.registry.ports import Anonymize, Begin, CheckProgramme
+from services.registry.ports import Anonymize, CheckProgramme
 from services.registry.queries import REJECTED_PAGE, Queries
 from services.registry.rights import may_manage, visitor_or_caller
 from services.registry.rules.overrides import check_reason

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from services.registry import wire
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
-from services.registry.adapters.sql import transactions
+from services.registry.adapters.sql import Begin, transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
@@ -31,7 +31,6 @@ from services.registry.domain import (
     Specialist,
 )
 from services.registry.handlers import deletions, evaluation_plans, judgements, keys, pins, promotions, specialists
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2

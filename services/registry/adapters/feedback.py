@@ -8,16 +8,18 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.domain import Feedback, FeedbackTotals, FeedbackVerdict
-from services.registry.ports import FeedbackStore
 from services.registry.rules.feedback import TEXT_LIFETIME, drop_expired_text
 from tailor.sql import transaction
 
 
-class SqlFeedback(FeedbackStore):
+class SqlFeedback:
+    """Callers' feedback on drafts."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def save(self, feedback: Feedback) -> None:
+        """Store feedback, or replace the one with its id. Deletes edited texts that have expired."""
         table = tables.feedback
         row = {
             "feedback_id": feedback.feedback_id,

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from services.registry.adapters.sql import Begin
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.ports import Begin
 from services.registry.rules import plans
 
 

@@ -2,8 +2,8 @@
 
 import re
 
+from services.registry.adapters.sql import Begin
 from services.registry.handlers.specialists import lock_specialist
-from services.registry.ports import Begin
 from tailor.errors import NotFound, Reason
 
 UNTUNED = re.compile(r"base|few_shot|prompt|external:[a-zA-Z0-9_-]{1,63}")

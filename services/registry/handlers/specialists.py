@@ -3,8 +3,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.sql import Begin, SqlSpecialists
 from services.registry.domain import Specialist
-from services.registry.ports import Begin, CheckProgramme, Specialists
+from services.registry.ports import CheckProgramme
 from services.registry.rules.changes import FieldChange, list_changes
 from services.registry.rules.checks import check_specialist
 from tailor.errors import Aborted, AlreadyExists, NotFound, Reason
@@ -76,7 +77,7 @@ def get_specialist(begin: Begin, name: str) -> Specialist:
     return specialist
 
 
-def lock_specialist(specialists: Specialists, name: str) -> Specialist:
+def lock_specialist(specialists: SqlSpecialists, name: str) -> Specialist:
     """A specialist that nobody else changes until the transaction ends. Raises NotFound for an unknown or deleted name."""
     specialist = specialists.lock(name)
     if specialist is None or specialist.deleted:
