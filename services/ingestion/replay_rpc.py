@@ -3,7 +3,8 @@
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.ingestion.ports import Barrier, Replays
+from services.ingestion.adapters.barrier import CurrentBarrier
+from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.replay_domain import DOCUMENTS_PER_ERASURE, Replay
 from services.ingestion.wire import supersede_id
 from tailor.api.ingestion.v1 import replay_pb2, replay_pb2_grpc
@@ -23,7 +24,7 @@ POLICY_SECONDS = 10.0
 class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
     """Translates calls. `barrier` tells the policy and detectors under which documents pass now."""
 
-    def __init__(self, replays: Replays, barrier: Barrier) -> None:
+    def __init__(self, replays: SqlReplays, barrier: CurrentBarrier) -> None:
         self._replays = replays
         self._barrier = barrier
 

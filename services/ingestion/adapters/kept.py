@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.ingestion.domain import Acceptance, ParsedText, decode_text, encode_text
-from services.ingestion.ports import KeptTexts, QuarantineWriter
+from services.ingestion.ports import QuarantineWriter
 from tailor.errors import TailorError
 from tailor.logging import get_logger
 from tailor.storage.buckets import QUARANTINE
@@ -24,7 +24,7 @@ DAY_SECONDS = 86_400
 SWEEP_SECONDS = 3_600.0
 
 
-class KeptQuarantine(QuarantineWriter, KeptTexts):
+class KeptQuarantine(QuarantineWriter):
     """Writes to quarantine, and also keeps the text if `days` is above 0. Keys are `kept/DOCUMENT/SEQUENCE-DAY`, the day since 1970."""
 
     def __init__(
@@ -56,6 +56,7 @@ class KeptQuarantine(QuarantineWriter, KeptTexts):
         return ref
 
     def read_kept(self, document_id: str, sequence: int, acceptance: Acceptance) -> ParsedText | None:
+        """The text of a version; None if it is not kept. Raises FailedPrecondition (CORRUPT_OBJECT) if it does not verify."""
         keys = self._store.list_keys(QUARANTINE, f"kept/{document_id}/{sequence}-")
         if not keys:
             return None
