@@ -129,22 +129,13 @@ class SqlErasures:
 
     def save_answer(self, answer: ForgottenBy) -> None:
         """Store a service's answer. The first answer about a document stays."""
-        row = {
-            "erasure_id": answer.erasure_id,
-            "document_id": answer.document_id,
-            "service": answer.service,
-            "counts": dict(answer.counts),
-            "datasets": [*answer.datasets],
-        }
-        self._connection.execute(insert(tables.forgotten).values(row).on_conflict_do_nothing())
+        self._connection.execute(insert(tables.forgotten).values(asdict(answer)).on_conflict_do_nothing())
 
     def list_answers(self, erasure_id: str) -> Sequence[ForgottenBy]:
         table = tables.forgotten
         query = select(table).where(table.c.erasure_id == erasure_id).order_by(table.c.service, table.c.document_id)
-        return [
-            ForgottenBy(row.erasure_id, row.document_id, row.service, row.counts, tuple(row.datasets))
-            for row in self._connection.execute(query)
-        ]
+        rows = self._connection.execute(query).mappings()
+        return [ForgottenBy(**{**row, "datasets": tuple(row["datasets"])}) for row in rows]
 
     def save_receipt(self, erasure_id: str, receipt: ErasureReceipt) -> None:
         table = tables.erasures
@@ -283,12 +274,7 @@ class SqlLineage:
     def save_taint(self, taint: Taint) -> None:
         """Mark an adapter. The first erasure's mark stays; a retired adapter stays retired."""
         table = tables.taints
-        statement = insert(table).values(
-            adapter_digest=taint.adapter_digest,
-            specialist=taint.specialist,
-            erasure_id=taint.erasure_id,
-            retired=taint.retired,
-        )
+        statement = insert(table).values(asdict(taint))
         retired = table.c.retired | statement.excluded.retired
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=["adapter_digest"], set_={"retired": retired})

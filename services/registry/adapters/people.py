@@ -1,6 +1,7 @@
 """People and sessions in PostgreSQL."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,19 +24,7 @@ class SqlPeople:
 
     def add(self, person: Person, invitation_sha256: str) -> bool:
         """Store a person with the hash of an invitation's code, which may be empty; False if another has their mail address."""
-        row = {
-            **NO_CREDENTIALS,
-            "person_id": person.person_id,
-            "name": person.name,
-            "mail": person.mail,
-            "role": person.role,
-            "specialists": list(person.specialists),
-            "create_time": person.create_time,
-            "invited_by": person.invited_by,
-            "invitation_sha256": invitation_sha256,
-            "invitation_expire_time": person.invitation_expire_time,
-            "removed": person.removed,
-        }
+        row = NO_CREDENTIALS | asdict(person) | {"invitation_sha256": invitation_sha256}
         statement = insert(tables.people).values(row).on_conflict_do_nothing().returning(tables.people.c.person_id)
         return self._connection.scalar(statement) is not None
 

@@ -9,6 +9,7 @@ from services.registry.adapters import tables
 from services.registry.adapters.erasures import LOCK
 from services.registry.domain import ScoredAdapter
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
+from tailor.codec import encode
 from tailor.document_scores import DocumentScore
 from tailor.sql import transaction
 
@@ -63,18 +64,7 @@ class ScoreQueries:
             query = query.where(table.c.missed + table.c.contradicted > 0)
         with transaction(self._engine) as connection:
             rows = connection.execute(query.order_by(table.c.document_id).limit(limit)).all()
-        return [
-            registry_pb2.DocumentScore(
-                document_id=row.document_id,
-                asked=row.asked,
-                learned=row.learned,
-                missed=row.missed,
-                contradicted=row.contradicted,
-                adapter_digest=row.adapter_digest,
-                evaluate_time=row.evaluate_time,
-            )
-            for row in rows
-        ]
+        return [encode(registry_pb2.DocumentScore, row) for row in rows]
 
 
 def sum_scores(connection: Connection, specialist: str) -> audit_pb2.AuditKnowledge:
