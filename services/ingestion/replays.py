@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.ingestion.adapters.kept import KeptQuarantine
+from services.ingestion.adapters.quarantine import KeptQuarantine
 from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.domain import ParsedText, Rejected, RejectionReason, text_digest
 from services.ingestion.handlers import Intake, fetch_again

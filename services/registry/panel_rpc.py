@@ -7,8 +7,7 @@ from services.registry.domain import Specialist
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.queries import Queries
 from services.registry.rules.comment_groups import MAX_COMMENTS, CommentGroup, group_comments
-from services.registry.rules.panel import CriterionAgreement, measure_panel
-from services.registry.rules.panel_report import report_panel
+from services.registry.rules.panel import CriterionAgreement, measure_panel, report_panel
 from tailor.api.registry.v1 import panel_pb2, panel_pb2_grpc
 from tailor.codec import encode
 from tailor.rpc.auth import current_caller

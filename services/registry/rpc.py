@@ -12,10 +12,8 @@ from services.registry.handlers import (
     canaries,
     deletions,
     erasures,
-    evaluation_plans,
     judgements,
     keys,
-    pins,
     promotions,
     specialists,
 )
@@ -189,7 +187,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         preference = models_pb2.DATASET_KIND_PREFERENCE
         documents = [dataset.held_out_rows for dataset in datasets if dataset.kind != preference]
         pairs = [dataset.held_out_rows for dataset in datasets if dataset.kind == preference]
-        plan = evaluation_plans.plan_evaluation(self._begin, request.specialist, documents, pairs)
+        plan = specialists.plan_evaluation(self._begin, request.specialist, documents, pairs)
         return encode(registry_pb2.PlanEvaluationResponse, plan)
 
     def ListDatasets(
@@ -287,7 +285,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def PinEntry(self, request: registry_pb2.PinEntryRequest, context: Context) -> registry_pb2.PinEntryResponse:
         _may_use(request.specialist)
-        pins.pin_entry(self._begin, request.specialist, request.entry, pinned=request.pinned)
+        specialists.pin_entry(self._begin, request.specialist, request.entry, pinned=request.pinned)
         return registry_pb2.PinEntryResponse()
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:

@@ -14,12 +14,12 @@ from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
 from services.registry.adapters.feedback import SqlFeedback
 from services.registry.adapters.judging import SqlJudging, save_stored_draft
+from services.registry.adapters.ledger import SqlUses
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.people import SqlPeople, SqlSessions
 from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
-from services.registry.adapters.uses import SqlUses
 from services.registry.domain import (
     Adapter,
     ApiKey,

@@ -8,8 +8,7 @@ from services.registry.adapters.sql import Begin
 from services.registry.domain import Draft, Feedback, FeedbackVerdict
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
-from services.registry.rules.kept_share import measure_kept_share
-from services.registry.rules.outcomes import check_outcome, find_specialist_of
+from services.registry.rules.outcomes import check_outcome, find_specialist_of, measure_kept_share
 from tailor.errors import NotFound, Reason
 
 # Of a draft that was used as it is, and of one that was not used.

@@ -11,7 +11,6 @@ import pytest
 
 from services.registry.domain import Draft
 from services.registry.outcome_domain import DraftOutcome, FinalText
-from services.registry.rules.kept_share import MAX_WORDS, measure_kept_share
 from services.registry.rules.outcome_figures import (
     MedianEstimate,
     estimate_median,
@@ -19,7 +18,7 @@ from services.registry.rules.outcome_figures import (
     summarize_by_week,
     week_of,
 )
-from services.registry.rules.outcomes import check_outcome, find_specialist_of
+from services.registry.rules.outcomes import MAX_WORDS, check_outcome, find_specialist_of, measure_kept_share
 from tailor.errors import InvalidArgument
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
