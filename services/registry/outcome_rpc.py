@@ -13,7 +13,7 @@ from services.registry.handlers.specialists import get_specialist, unknown_speci
 from services.registry.outcome_domain import BASELINE, DraftOutcome
 from services.registry.queries import Queries
 from services.registry.rules.ledger import parse_month
-from services.registry.rules.outcome_figures import (
+from services.registry.rules.outcomes import (
     OutcomeFigures,
     summarize_by_generation,
     summarize_by_week,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -157,21 +158,16 @@ class SqlReplays:
     ) -> Acceptance:
         sequence = known.sequence + 1
         receipt = make_receipt("replay", document.replay_id, document.document_id)
-        return Acceptance(
+        return replace(
+            known,
             submission_id=receipt.submission_id,
-            document_id=document.document_id,
             sequence=sequence,
             digest=replayed_digest(self._digest_key, document.digest, document.document_id, sequence),
-            kind=known.kind,
-            labels=known.labels,
             text=store(document.document_id, sequence),
-            format=known.format,
             char_count=parsed.chars,
-            draft_id=known.draft_id,
             time_ms=int(time.time() * 1000),
             spans=parsed.spans,
             supersede_id=supersede_id(document.replay_id, document.number),
-            removed=known.removed,
         )
 
     def _to_document(self, connection: Connection, replay: Row[Any], row: Row[Any]) -> ReplayDocument:

@@ -24,6 +24,7 @@ from services.registry.adapters.scores import sum_scores
 from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
+from tailor.codec import encode
 from tailor.sql import transaction
 from tailor.words import Selection
 
@@ -134,17 +135,12 @@ def _dimension(
 ) -> audit_pb2.AuditDimension:
     column = tables.documents.c[FIELDS[field]]
     grouped = (
-        select(column, *_sums(), func.count().filter(is_new), func.count().over())
+        select(column.label("value"), *_sums(), func.count().filter(is_new).label("new_documents"), func.count().over())
         .where(_documents(selection))
         .group_by(column)
     )
     rows = connection.execute(grouped.order_by(func.count().desc(), column).limit(MAX_GROUPS)).all()
-    groups = [
-        audit_pb2.AuditGroup(
-            value=value, documents=documents, characters=characters, findings=findings, new_documents=new
-        )
-        for value, documents, characters, findings, new, _ in rows
-    ]
+    groups = [encode(audit_pb2.AuditGroup, row) for row in rows]
     values = rows[0][-1] if rows else 0
     return audit_pb2.AuditDimension(field=field, groups=groups, more_values=values - len(groups))
 
@@ -198,12 +194,9 @@ def _findings(connection: Connection, selection: Selection, characters: int) -> 
 def _rejections(connection: Connection, selection: Selection) -> list[audit_pb2.AuditRejection]:
     table = tables.submissions
     keys = (table.c.reason, table.c.format, table.c.stage)
-    query = select(*keys, func.count()).where(_rejected(selection)).group_by(*keys)
+    query = select(*keys, func.count().label("submissions")).where(_rejected(selection)).group_by(*keys)
     rows = connection.execute(query.order_by(func.count().desc(), *keys).limit(MAX_REJECTIONS))
-    return [
-        audit_pb2.AuditRejection(reason=reason, format=form, stage=stage, submissions=count)
-        for reason, form, stage, count in rows
-    ]
+    return [encode(audit_pb2.AuditRejection, row) for row in rows]
 
 
 def _duplicates(connection: Connection, selection: Selection) -> int:

@@ -175,10 +175,7 @@ class SqlFacts:
             "reason": state.reason,
             "findings": dict(state.findings),
             "payload": state.payload if state.state == "rejected" else b"",
-            "source": state.labels.source[:64],
-            "department": state.labels.department[:64],
-            "confidentiality": state.labels.confidentiality[:64],
-            "publisher": state.labels.publisher[:64],
+            **{name: label[:64] for name, label in asdict(state.labels).items()},
             "format": state.format[:32],
             "stage": state.stage,
         }
@@ -194,10 +191,7 @@ class SqlFacts:
         row = {
             "document_id": state.document_id,
             "sequence": state.sequence,
-            "source": state.labels.source,
-            "department": state.labels.department,
-            "confidentiality": state.labels.confidentiality,
-            "publisher": state.labels.publisher,
+            **asdict(state.labels),
             "payload": state.payload,
             "format": state.format,
             "language": state.language,
