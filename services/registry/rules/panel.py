@@ -4,7 +4,7 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 
 from services.registry.domain import DraftMark, Judgement
@@ -144,6 +144,4 @@ def _describe(group: tuple[str, str, str], marks: Mapping[str, Mapping[str, floa
         return mean
     draw = random.Random(7)  # noqa: S311 - a bootstrap, not a secret
     drawn = sorted(statistics.fmean(draw.choices(means, k=len(means))) for _ in range(RESAMPLES))
-    return PanelMean(
-        criterion, adapter, month, len(means), experts, mean.mean, percentile(drawn, 0.025), percentile(drawn, 0.975)
-    )
+    return replace(mean, low=percentile(drawn, 0.025), high=percentile(drawn, 0.975))
