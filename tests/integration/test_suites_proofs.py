@@ -33,7 +33,7 @@ from tests.analyzers import load_english
 from tests.asking import LocalAsker
 from tests.integration import training_house as house
 from tests.unit.anonymization.fakes import MemoryVault
-from tests.unit.training.stores import FakeSigner
+from tests.unit.training.stores import make_signer
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def train_adapter(name: str, base: Path, rows: Path, folder: Path) -> Path:
     chosen = recipe("lora", optimizer={"learning_rate": rate}, limit={"epochs": EPOCHS[name]}, batch={"tokens": 1024})
     folder.mkdir()
     context = training_house.context(base, (rows,), chosen, folder)
-    checkpoints = Checkpoints(MemoryStore(), FakeSigner(), f"run_{name}", 1, 0)
+    checkpoints = Checkpoints(MemoryStore(), make_signer(), f"run_{name}", 1, 0)
     trained = train(context, sft.prepare, checkpoints, lambda _: None, threading.Event())
     assert trained is not None
     save_weights(trained.model, context.tokenizer, context.spec, chosen, folder / "weights")

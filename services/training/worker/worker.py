@@ -16,15 +16,14 @@ from services.training.methods.base import Meter, Method, StageContext, Stopper,
 from services.training.methods.callers_first import make_way
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.memory import peak_bytes
+from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes, join
-from services.training.ports import Signer
 from services.training.recipe import Recipe
 from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec
 from services.training.worker import messages, probes, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.loop import TrainedModel, train
-from services.training.worker.notes import SignedNotes
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, InvalidArgument, Reason, TailorError
@@ -98,7 +97,7 @@ class Worker:
         reporter: Reporter,
         folder: Path,
         *,
-        signer: Signer,
+        signer: Identity,
         processes: Processes,
         reload: probes.Reload = probes.reload_in_fresh_process,
         start_engine: engine.StartEngine = engine.without_engine,
@@ -109,7 +108,7 @@ class Worker:
         self._reporter = reporter
         self._folder = folder
         self._checkpoints = Checkpoints(store, signer, spec.run_id, spec.epoch, spec.stage)
-        self._notes = SignedNotes(store, signer, spec.run_id, spec.epoch, spec.stage)
+        self._notes = StageNotes(store, signer, spec.run_id, spec.epoch, spec.stage)
         self._meter = Meter()
         self._processes = processes
         self._reload = reload
