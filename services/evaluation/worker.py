@@ -36,8 +36,8 @@ from services.evaluation.ports import (
     ModelResults,
     Models,
     ModelSource,
-    ReportStore,
 )
+from services.evaluation.report import ReportStore
 from services.evaluation.suites.runner import SuiteRunner
 from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError
 from tailor.logging import get_logger
