@@ -71,12 +71,7 @@ class RunEvents(Protocol):
 
 
 class RunRecords(Protocol):
-    """The runs and their events, within a transaction. Every method may raise Unavailable."""
-
-    @property
-    def events(self) -> RunEvents:
-        """Events that leave when the transaction commits."""
-        ...
+    """The runs, within a transaction. Every method may raise Unavailable."""
 
     def get(self, run_id: str) -> Run | None:
         """The run, locked until the transaction ends."""
@@ -147,7 +142,7 @@ class RunJournal(Protocol):
         ...
 
 
-class RunUnit(RunRecords, RunInputs, RunJournal, Protocol):
+class RunUnit(RunRecords, RunInputs, RunJournal, RunEvents, Protocol):
     """One transaction over the runs."""
 
 
