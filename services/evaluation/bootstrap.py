@@ -7,12 +7,16 @@ from services.evaluation.adapters import tables
 from services.evaluation.adapters.chat_endpoint import external_endpoints
 from services.evaluation.adapters.inference import RemoteModels
 from services.evaluation.adapters.judge import open_judge
-from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
 from services.evaluation.adapters.metric_services import open_metric_services
 from services.evaluation.adapters.probes import StoredProbes
-from services.evaluation.adapters.rows import StoredHeldOutRows
-from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
-from services.evaluation.adapters.train_rows import StoredTrainRows
+from services.evaluation.adapters.rows import StoredHeldOutRows, StoredTrainRows
+from services.evaluation.adapters.sql import (
+    SqlAgreements,
+    SqlArtifacts,
+    SqlDefinitions,
+    SqlEvaluations,
+    SqlModelResults,
+)
 from services.evaluation.baselines.choose import BaselineModels, PromptSearch
 from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.consumers import Consumers

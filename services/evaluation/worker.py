@@ -21,8 +21,7 @@ from services.evaluation.domain import (
     Specialists,
     SpecialistTerms,
 )
-from services.evaluation.figures import fixed_value, measure_all, measure_cost
-from services.evaluation.goals import list_goals
+from services.evaluation.figures import fixed_value, list_goals, measure_all, measure_cost
 from services.evaluation.judging import JudgeBench
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call

@@ -15,7 +15,6 @@ NOT_INHERITED = {
     "BucketAdmin": "minio's MinioAdmin implements it",
     "BucketStore": "minio's Minio implements it",
     "CheckedStore": "minio's Minio implements it",
-    "Metric": "modules of services.evaluation.metrics implement it",
     "TopicAdmin": "kafka-python's KafkaAdminClient implements it",
 }
 

@@ -15,9 +15,9 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.evaluation.domain import BASE, CANDIDATE, Score
 from services.evaluation.suites import load
-from services.evaluation.suites.estimates import summarise
 from services.evaluation.suites.memorisation import OTHERS
 from services.evaluation.suites.ports import Messages, SuiteAsker
+from services.evaluation.suites.runner import summarise
 from services.evaluation.suites.suite import SuiteContext, SuiteResult
 from services.registry.domain import Evaluation, Gate, Interval, MetricIntervals
 from services.registry.rules.suites import check_suites
