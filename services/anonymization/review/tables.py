@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 METADATA = MetaData()
 
-# The newest version of every document: what a sample is drawn from. `replaced` is a JSON list of [start, end], or null if it is not known.
+# The newest version of every document: what a sample is drawn from. `replaced` is a JSON list of [start, end].
 DOCUMENTS = Table(
     "review_documents",
     METADATA,
