@@ -23,17 +23,17 @@ from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
 from services.training.methods.base import Meter, StageContext, Stopper
+from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
-from services.training.worker.notes import SignedNotes
 from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.datasets import store_dataset
-from tests.unit.training.stores import FakeSigner, FileStore
+from tests.unit.training.stores import FileStore, make_signer
 
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT / "deploy" / "sample"
@@ -148,7 +148,7 @@ def context(base: Path, train: tuple[Path, ...], chosen: Recipe, folder: Path) -
         Meter(),
         Stopper(lambda: False, lambda: False),
         processes=Processes(),
-        notes=SignedNotes(MemoryStore(), FakeSigner(), "run_bench", epoch=1, stage=0),
+        notes=StageNotes(MemoryStore(), make_signer(), "run_bench", epoch=1, stage=0),
         report=lambda _phase, _step: None,
     )
 

@@ -54,8 +54,23 @@ class Environment:
 
     def uv(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run `uv pip`, with pip's settings."""
-        command = [str(self.python.with_name("uv")), "pip", arguments[0], "--python", str(self.python), *arguments[1:]]
-        return subprocess.run(command, cwd=ROOT, env=self.variables, text=True, check=False, **options)
+        return subprocess.run(
+            self._command(*arguments), cwd=ROOT, env=self.variables, text=True, check=False, **options
+        )
+
+    def _command(self, name: str, *arguments: str) -> list[str]:
+        return [str(self.python.with_name("uv")), "pip", name, "--python", str(self.python), *arguments]
+
+    def sync(self, *arguments: str) -> int:
+        """Run `uv pip sync`, and return its exit code. On a terminal it shows progress in place; a log gets no list of packages."""
+        if sys.stderr.isatty():
+            return self.uv("sync", *arguments).returncode
+        command = self._command("sync", *arguments)
+        with subprocess.Popen(command, cwd=ROOT, env=self.variables, text=True, stderr=subprocess.PIPE) as process:
+            for line in process.stderr or ():
+                if not line.startswith((" + ", " - ", " ~ ")):
+                    print(line, end="", file=sys.stderr, flush=True)
+        return process.returncode
 
     def offers_torch_cpu(self, options: Iterable[str]) -> bool:
         """Tell whether uv reaches torch's CPU build with these options."""
@@ -219,7 +234,7 @@ def sync(environment: Environment, choice: Choice, locks: list[str]) -> None:
         InstallError: if uv fails.
     """
     builders = ["--build-constraints", locks_of(choice.name)[0]]
-    if environment.uv("sync", "--require-hashes", *WHEELS, *builders, *choice.options, *locks).returncode:
+    if environment.sync("--require-hashes", *WHEELS, *builders, *choice.options, *locks):
         raise InstallError(
             "uv could not install the packages, for the reason above: check the network, `pip config list` and the free space, then run "
             "the command again; it continues where it stopped. A file with another hash than the lock's was changed or rebuilt: "

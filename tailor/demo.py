@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailor import wire
+from tailor import codec, wire
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -52,6 +52,7 @@ from tailor.errors import (
 )
 from tailor.events.envelope import new_id
 from tailor.local import stack
+from tailor.words import EvaluationPolicy, SamplingDefaults
 
 STEPS = ("up", "base", "documents", "dataset", "training", "evaluation", "asking")
 OUTCOMES = ("document.anonymized.v1", "document.rejected.v1")
@@ -293,7 +294,7 @@ def ask_all(
 
     Examples are the most similar of `rows`. `draft_id` is that of the specialist's answer.
     """
-    examples = choose_examples(rows, questions, wire.to_evaluation_policy(definition.evaluation).few_shot)
+    examples = choose_examples(rows, questions, codec.decode(EvaluationPolicy, definition.evaluation).few_shot)
     answers = []
     for number, (question, similar) in enumerate(zip(questions, examples, strict=True), start=1):
         now(f"question {number} of {len(questions)}")
@@ -316,7 +317,7 @@ def ask_base(
     now: Tell,
 ) -> Answer:
     """The base's answer with examples in its prompt, the most similar first, or with as many of them as its context holds."""
-    sampling = wire.to_sampling(definition.sampling)
+    sampling = codec.decode(SamplingDefaults, definition.sampling)
     options = Options(
         temperature=sampling.temperature,
         top_p=sampling.top_p,

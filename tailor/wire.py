@@ -17,16 +17,8 @@ from tailor.errors import InvalidArgument, Reason
 from tailor.programmes import Programme, resolve_programme
 from tailor.storage.ref import Ref
 from tailor.words import (
-    Criterion,
-    EvaluationPolicy,
-    Filters,
-    JudgingCriterion,
     Labels,
     MetricDefinition,
-    OwnTask,
-    RowPolicy,
-    SamplingDefaults,
-    Selection,
     Span,
     SpanKind,
 )
@@ -138,121 +130,11 @@ def from_span(span: Span) -> common_pb2.Span:
     return common_pb2.Span(kind=_value(span.kind), number=span.number, start=span.start, end=span.end, level=span.level)
 
 
-def to_selection(message: models_pb2.Selection) -> Selection:
-    return Selection(
-        tuple(message.sources), tuple(message.departments), tuple(message.confidentialities), tuple(message.publishers)
-    )
-
-
-def from_selection(selection: Selection) -> models_pb2.Selection:
-    return models_pb2.Selection(**asdict(selection))
-
-
-def to_filters(message: models_pb2.Filters) -> Filters:
-    return Filters(
-        languages=tuple(message.languages),
-        min_chars=message.min_chars,
-        max_chars=message.max_chars,
-        boilerplate_documents=message.boilerplate_documents,
-        max_source_documents=message.max_source_documents,
-        max_source_percent=message.max_source_percent,
-        max_pairs_per_judgement=message.max_pairs_per_judgement,
-        same_publisher_tests=message.same_publisher_tests,
-    )
-
-
-def from_filters(filters: Filters) -> models_pb2.Filters:
-    return models_pb2.Filters(**asdict(filters))
-
-
 def to_programme(message: models_pb2.SpecialistChanged) -> Programme:
     """A definition's stages with their recipes."""
     return resolve_programme(message.stages, message.recipe, message.recipes)
 
 
-def to_row_policy(message: models_pb2.RowPolicy) -> RowPolicy:
-    """Convert a policy; fields that are 0 or absent get their defaults."""
-    defaults = RowPolicy()
-    return RowPolicy(
-        max_row_tokens=message.max_row_tokens,
-        max_rows_per_document=message.max_rows_per_document,
-        max_answer_percent=message.max_answer_percent,
-        max_document_percent=(
-            message.max_document_percent if message.HasField("max_document_percent") else defaults.max_document_percent
-        ),
-        max_train_tokens=message.max_train_tokens,
-        min_answer_tokens=message.min_answer_tokens or defaults.min_answer_tokens,
-        held_out_percent=message.held_out_percent or defaults.held_out_percent,
-        max_held_out_rows=message.max_held_out_rows or defaults.max_held_out_rows,
-        tasks=tuple(message.tasks),
-        own_tasks=tuple(OwnTask(task.name, task.instruction) for task in message.own_tasks),
-        knowledge=message.knowledge if message.HasField("knowledge") else defaults.knowledge,
-        replay=tuple(message.replay),
-        replay_percent=message.replay_percent,
-        quiz_questions=message.quiz_questions if message.HasField("quiz_questions") else defaults.quiz_questions,
-        max_quiz_documents=message.max_quiz_documents or defaults.max_quiz_documents,
-        missed_extra_rows=(
-            message.missed_extra_rows if message.HasField("missed_extra_rows") else defaults.missed_extra_rows
-        ),
-        critique_tokens_per_month=message.critique_tokens_per_month,
-    )
-
-
-def from_row_policy(policy: RowPolicy) -> models_pb2.RowPolicy:
-    return models_pb2.RowPolicy(**asdict(policy))
-
-
-def to_sampling(message: models_pb2.SamplingDefaults) -> SamplingDefaults:
-    """Convert sampling; absent fields get their defaults."""
-    defaults = SamplingDefaults()
-    return SamplingDefaults(
-        temperature=message.temperature if message.HasField("temperature") else defaults.temperature,
-        top_p=message.top_p if message.HasField("top_p") else defaults.top_p,
-        repetition_penalty=(
-            message.repetition_penalty if message.HasField("repetition_penalty") else defaults.repetition_penalty
-        ),
-        max_tokens=message.max_tokens,
-    )
-
-
-def from_sampling(sampling: SamplingDefaults) -> models_pb2.SamplingDefaults:
-    return models_pb2.SamplingDefaults(**asdict(sampling))
-
-
 def to_metric(message: models_pb2.MetricDefinition) -> MetricDefinition:
     """Convert a metric; its kind is its name, and its parameters are `{}`, if they are empty."""
     return MetricDefinition(message.name, message.kind or message.name, message.parameters_json or "{}")
-
-
-def from_metric(metric: MetricDefinition) -> models_pb2.MetricDefinition:
-    return models_pb2.MetricDefinition(**asdict(metric))
-
-
-def to_evaluation_policy(message: models_pb2.EvaluationPolicy) -> EvaluationPolicy:
-    """Convert a policy; absent fields, and a `max_rows` of 0, get their defaults."""
-    defaults = EvaluationPolicy()
-    has_agreement = message.HasField("min_judge_agreement")
-    return EvaluationPolicy(
-        max_rows=message.max_rows or defaults.max_rows,
-        max_answers=message.max_answers,
-        few_shot=message.few_shot if message.HasField("few_shot") else defaults.few_shot,
-        guidelines=message.guidelines,
-        optimize_prompt=message.optimize_prompt,
-        external_models=tuple(message.external_models),
-        suites=tuple(message.suites),
-        criteria=tuple(Criterion(item.name, item.description) for item in message.criteria),
-        min_judge_agreement=message.min_judge_agreement if has_agreement else defaults.min_judge_agreement,
-        max_suite_items=message.max_suite_items,
-    )
-
-
-def from_evaluation_policy(policy: EvaluationPolicy) -> models_pb2.EvaluationPolicy:
-    return models_pb2.EvaluationPolicy(**asdict(policy))
-
-
-def to_judging_criterion(message: models_pb2.JudgingCriterion) -> JudgingCriterion:
-    return JudgingCriterion(message.name, message.question, message.low, message.high)
-
-
-def from_judging_criterion(criterion: JudgingCriterion) -> models_pb2.JudgingCriterion:
-    return models_pb2.JudgingCriterion(**asdict(criterion))

@@ -23,7 +23,7 @@ from tailor.storage.ref import Ref
 from tailor.wire import to_ref
 from tailor.words import DatasetKind
 from tests import datasets
-from tests.unit.training.stores import FakeSigner, FileStore
+from tests.unit.training.stores import FileStore, make_signer
 
 BASE = "base"
 Rows = list[dict[str, Any]]
@@ -163,7 +163,7 @@ def run_worker(
             store,
             Reporter(service.report, spec.run_id, spec.epoch),
             Path(work),
-            signer=FakeSigner(),
+            signer=make_signer(),
             processes=SINGLE,
             reload=reload,
             start_engine=start_engine,

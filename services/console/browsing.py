@@ -14,8 +14,10 @@ from tailor.api.registry.v1.registry_pb2 import (
     GetDatasetResponse,
 )
 from tailor.api.synthetic.v1.synthetic_pb2 import ListRowsRequest, Row, Split
+from tailor.codec import decode
 from tailor.errors import NotFound, Reason
-from tailor.wire import to_labels, to_selection
+from tailor.wire import to_labels
+from tailor.words import Selection
 
 # Synthetic reads a limited number of rows per call, so a rare row may need several.
 MAX_CALLS = 4
@@ -74,7 +76,7 @@ def get_document(services: Services, visitor: Visitor, document_id: str) -> Serv
             labels = to_labels(document.labels)
             known = (item.specialist for item in scan(partial(read_specialists, services)))
             usable = (item for item in known if visitor.may_use(item.name))
-            if not any(to_selection(item.selection).admits(labels) for item in usable):
+            if not any(decode(Selection, item.selection).admits(labels) for item in usable):
                 raise NotFound(Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id.")
         return document
 
@@ -99,5 +101,5 @@ def list_learners(services: Services, visitor: Visitor, document: DocumentAnonym
     labels = to_labels(document.labels)
     known = (item.specialist for item in answer.value)
     return ServiceAnswer(
-        tuple(item.name for item in known if to_selection(item.selection).admits(labels)), answer.failure
+        tuple(item.name for item in known if decode(Selection, item.selection).admits(labels)), answer.failure
     )

@@ -28,10 +28,9 @@ from tailor.api.registry.v1.audit_pb2 import GetAuditRequest, GetAuditResponse
 from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetSpecialistResponse, TraceResponse
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesRequest, CountNearDuplicatesResponse
 from tailor.api.training.v1.training_pb2 import Run, WatchRunRequest, WatchRunResponse
-from tailor.codec import encode
+from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
 from tailor.rpc.channel import CallStream
-from tailor.wire import to_judging_criterion
 from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
 T = TypeVar("T")
@@ -229,7 +228,8 @@ def list_judged(services: Services, visitor: Visitor) -> ServiceAnswer[dict[str,
             item.specialist.name: JudgedSpecialist(
                 item.specialist.keep_drafts,
                 item.round.sentence,
-                tuple(map(to_judging_criterion, item.specialist.judging.criteria)) or DEFAULT_JUDGING_CRITERIA,
+                tuple(decode(JudgingCriterion, item) for item in item.specialist.judging.criteria)
+                or DEFAULT_JUDGING_CRITERIA,
             )
             for item in answer.value
         }

@@ -10,16 +10,14 @@ from google.protobuf.message import Message
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import people_pb2, registry_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.codec import decode
 from tailor.programmes import ProgrammeStage, describe_programme
 from tailor.wire import (
     enum_name,
     to_datetime,
-    to_evaluation_policy,
     to_programme,
-    to_row_policy,
-    to_sampling,
 )
-from tailor.words import RowPolicy
+from tailor.words import EvaluationPolicy, RowPolicy, SamplingDefaults
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
@@ -144,7 +142,7 @@ def list_filters(filters: models_pb2.Filters) -> tuple[tuple[str, str], ...]:
 
 def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...]:
     """Name and value of every limit on rows that is set, and of what is held out."""
-    policy = to_row_policy(message)
+    policy = decode(RowPolicy, message)
     limits = (
         ("per row", f"at most {policy.max_row_tokens:,} tokens" if policy.max_row_tokens else ""),
         ("per document", f"at most {policy.max_rows_per_document:,} rows" if policy.max_rows_per_document else ""),
@@ -170,7 +168,7 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
 
 def list_sampling(message: models_pb2.SamplingDefaults) -> tuple[tuple[str, str], ...]:
     """Name and value of how a specialist answers by default."""
-    sampling = to_sampling(message)
+    sampling = decode(SamplingDefaults, message)
     return (
         ("temperature", f"{sampling.temperature:g}"),
         ("top p", f"{sampling.top_p:g}"),
@@ -184,7 +182,7 @@ def list_sampling(message: models_pb2.SamplingDefaults) -> tuple[tuple[str, str]
 
 def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, str], ...]:
     """Name and value of how a specialist's candidates are evaluated."""
-    policy = to_evaluation_policy(message)
+    policy = decode(EvaluationPolicy, message)
     limits = (
         ("held-out rows", f"at most {policy.max_rows:,}"),
         ("answers", f"at most {policy.max_answers:,}" if policy.max_answers else ""),

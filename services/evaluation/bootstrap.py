@@ -4,20 +4,26 @@ from functools import partial
 from pathlib import Path
 
 from services.evaluation.adapters import tables
-from services.evaluation.adapters.evaluated_models import evaluated_models
+from services.evaluation.adapters.chat_endpoint import external_endpoints
 from services.evaluation.adapters.inference import RemoteModels
 from services.evaluation.adapters.judge import open_judge
-from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
 from services.evaluation.adapters.metric_services import open_metric_services
 from services.evaluation.adapters.probes import StoredProbes
-from services.evaluation.adapters.prompt_store import ObjectPrompts
-from services.evaluation.adapters.report import ObjectReports
-from services.evaluation.adapters.rows import StoredHeldOutRows
-from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
+from services.evaluation.adapters.rows import StoredHeldOutRows, StoredTrainRows
+from services.evaluation.adapters.sql import (
+    SqlAgreements,
+    SqlArtifacts,
+    SqlDefinitions,
+    SqlEvaluations,
+    SqlModelResults,
+)
+from services.evaluation.baselines.choose import BaselineModels, PromptSearch
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
 from services.evaluation.handlers import forget
 from services.evaluation.judging import JudgeBench
+from services.evaluation.report import ReportStore
 from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.settings import Settings
 from services.evaluation.suites.runner import SuiteRunner
@@ -42,15 +48,25 @@ def build(runtime: Runtime, settings: Settings) -> None:
     judging = JudgeBench(artifacts, rows, SqlAgreements(engine), open_judge(settings), erased, settings.judge_parallel)
     anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
     probes = StoredProbes(store, anonymization, settings.read_planted_secrets())
+    prompts = PromptStore(store)
+    source = BaselineModels(
+        models=models,
+        artifacts=artifacts,
+        rows=StoredTrainRows(store),
+        search=PromptSearch(prompts, settings.prompt_budget, settings.reflection_model),
+        external=external_endpoints(settings),
+        limits=settings.external_limits,
+        erased=erased,
+    )
     worker = EvaluationWorker(
         artifacts=artifacts,
         evaluations=SqlEvaluations(engine, outbox),
         results=results,
         models=models,
-        source=evaluated_models(settings, models, artifacts, store, erased),
+        source=source,
         prices=settings.prices,
         rows=rows,
-        reports=ObjectReports(store),
+        reports=ReportStore(store),
         specialists=Specialists(),
         judging=judging,
         definitions=SqlDefinitions(engine),
@@ -66,7 +82,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     consumers = Consumers(artifacts, evaluations, worker.specialists)
     for topic, apply in consumers.tables().items():
         runtime.read_published(settings, topic, apply)
-    forget_reports = partial(forget, evaluations, worker.results, reports, ObjectPrompts(store))
+    forget_reports = partial(forget, evaluations, results, reports, prompts)
     erase = forgetting(runtime.name, forget_reports, producer, supersede=forget_reports)
     runtime.consume(settings, {**consumers.topics(), ERASED: erase}, producer)
     runtime.spawn("worker", worker.run)

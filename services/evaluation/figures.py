@@ -1,18 +1,21 @@
 """The figures of an evaluation: every metric of every model with its interval, and the candidate's gains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy
 
 from services.evaluation import metrics
 from services.evaluation.domain import (
+    BASE,
     CANDIDATE,
     LOG_LIKELIHOOD,
     PAIR_MARGIN,
     WIN_RATE,
     AnsweredRow,
     Estimate,
+    Goal,
+    GoalState,
     HeldOutSet,
     MetricFigures,
     ModelCost,
@@ -23,6 +26,7 @@ from services.evaluation.measurement import Measurement
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.statistics import estimate, estimate_gain, find_clusters
 from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.metric_kinds import parse_parameters
 from tailor.words import MetricDefinition
 
 # What is measured if a specialist names no metrics. `terms` needs house terms.
@@ -141,3 +145,30 @@ def measure_cost(model: str, result: ModelResult) -> ModelCost:
         sum(answer.tokens for answer in answers) / len(answers),
         cut_answers=sum(not answer.finished for answer in answers),
     )
+
+
+def list_goals(metrics: Sequence[MetricDefinition], figures: Sequence[MetricFigures]) -> list[Goal]:
+    """The goals that a specialist sets for its measured metrics, in their order: shown in reports. The gate has its own conditions."""
+    by_name = {entry.metric: entry for entry in figures}
+    return [goal for metric in metrics if metric.name in by_name for goal in _goals(metric, by_name[metric.name])]
+
+
+def _goals(metric: MetricDefinition, figures: MetricFigures) -> Iterator[Goal]:
+    parameters = parse_parameters(metric.kind, metric.parameters_json)
+    value, gain = figures.models.get(CANDIDATE), figures.gains.get(BASE)
+    if parameters.goal is not None and value is not None:
+        state = _state(value, parameters.goal, lower_is_better=figures.lower_is_better)
+        yield Goal(metric.name, parameters.goal, False, value, state)
+    if parameters.goal_gain is not None and gain is not None:
+        # Gains are signed so that positive is better.
+        yield Goal(
+            metric.name, parameters.goal_gain, True, gain, _state(gain, parameters.goal_gain, lower_is_better=False)
+        )
+
+
+def _state(estimate: Estimate, goal: float, *, lower_is_better: bool) -> GoalState:
+    if lower_is_better:
+        return (
+            GoalState.REACHED if estimate.high <= goal else GoalState.MISSED if estimate.low > goal else GoalState.OPEN
+        )
+    return GoalState.REACHED if estimate.low >= goal else GoalState.MISSED if estimate.high < goal else GoalState.OPEN

@@ -1,7 +1,9 @@
 """What evaluation does on each event and command, up to queueing an evaluation. `worker.py` works off the queue."""
 
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.domain import Adapter, Evaluation
-from services.evaluation.ports import Artifacts, Evaluations, ModelResults, PromptStore, ReportStore
+from services.evaluation.ports import Artifacts, Evaluations, ModelResults
+from services.evaluation.report import ReportStore
 from tailor.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
 from tailor.storage.ref import Ref

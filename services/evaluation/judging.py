@@ -1,22 +1,26 @@
 """The judge model of one evaluation: never the candidate, asked each question once, and only as good as it agrees with the experts."""
 
-from collections.abc import Container, Mapping
+import json
+import threading
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from typing import Any
 
 from services.evaluation.domain import CANDIDATE, Adapter, Agreement, MetricFigures, SpecialistTerms
 from services.evaluation.figures import MeasuredFigures, fixed_value
 from services.evaluation.judge.agreement import MAX_PAIRS, measure_agreement
 from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Rules
-from services.evaluation.judge.refused import RefusedJudge
-from services.evaluation.judge.remembering import RememberingJudge
 from services.evaluation.metrics import ASKS_JUDGE, JUDGED
 from services.evaluation.ports import Agreements, Artifacts, HeldOutRows, JudgeModel
+from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.metric_kinds import JudgeParameters, parse_parameters
 from tailor.words import MetricDefinition
 
 log = get_logger(__name__)
+
+Reply = Mapping[str, Any] | None
 
 UNKNOWN = Agreement(None, 0)
 RUBRIC, AGREEMENT = "rubric", "agreement"
@@ -102,3 +106,59 @@ def _mode(metric: MetricDefinition) -> str:
     """How the agreement is measured: as the metric judges. Pitches and key insights are read text by text, as by a rubric."""
     parameters = parse_parameters(metric.kind, metric.parameters_json)
     return parameters.mode if isinstance(parameters, JudgeParameters) else RUBRIC
+
+
+class RememberingJudge(JudgeModel):
+    """Remembers the answers for one evaluation: references are read once for all models. Thread-safe.
+
+    `calls` counts the questions that the model was asked, `failures` the answers that were not what the schema asks for. `tokens` are those
+    since it was made: a replica runs one evaluation at a time.
+    """
+
+    def __init__(self, judge: JudgeModel) -> None:
+        self._judge = judge
+        self._earlier_tokens = judge.tokens
+        self._answers: dict[str, Reply] = {}
+        self._lock = threading.Lock()
+        self.calls = 0
+        self.failures = 0
+
+    @property
+    def name(self) -> str:
+        return self._judge.name
+
+    @property
+    def tokens(self) -> int:
+        return self._judge.tokens - self._earlier_tokens
+
+    def ask(self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int) -> Reply:
+        key = json.dumps([messages, schema])
+        with self._lock:
+            if key in self._answers:
+                return self._answers[key]
+        answer = self._judge.ask(messages, schema, max_tokens)
+        with self._lock:
+            self.calls += 1
+            self.failures += answer is None
+            return self._answers.setdefault(key, answer)
+
+
+class RefusedJudge(JudgeModel):
+    """Judges nothing: no model judges its own answers."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def tokens(self) -> int:
+        return 0
+
+    def ask(self, messages: Sequence[tuple[str, str]], schema: Mapping[str, Any], max_tokens: int) -> Reply:
+        raise FailedPrecondition(
+            Reason.JUDGE_IS_CANDIDATE,
+            "The judge model is the candidate, or the specialist that it would serve. Name another model in TAILOR_JUDGE_MODEL.",
+        )

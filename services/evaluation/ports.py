@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from services.evaluation.comparison import ReportedModel
 from services.evaluation.domain import (
     Adapter,
     Agreement,
@@ -20,15 +19,12 @@ from services.evaluation.domain import (
     HeldOutSet,
     LoadedCandidate,
     ModelResult,
-    OptimizedPrompt,
     RankedPair,
-    ReportData,
     Score,
     Serving,
     SpecialistTerms,
 )
 from tailor.datasets import QuizQuestion
-from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 from tailor.words import SamplingDefaults
@@ -288,42 +284,6 @@ class DatasetProbes(Protocol):
         ...
 
 
-class ReportStore(Protocol):
-    """Stored reports."""
-
-    def write(self, data: ReportData) -> Ref:
-        """Store report.json, report.md and scores.png. Returns the reference of report.json."""
-        ...
-
-    def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
-        """Store how well the candidate knows each document. Returns the object's reference."""
-        ...
-
-    def markdown(self, report: Ref) -> str:
-        """The report as Markdown. Raises NotFound if it was deleted."""
-        ...
-
-    def plot(self, report: Ref) -> bytes:
-        """The plot as PNG. Raises NotFound if it was deleted."""
-        ...
-
-    def read_model(self, report: Ref, model: str) -> ReportedModel:
-        """Every row of a report with one model's answer and values. Raises NotFound if the report or the model does not exist."""
-        ...
-
-    def quotes(self, evaluation_id: str, document_id: str) -> bool:
-        """True if an evaluation's report contains rows of a document or is incomplete."""
-        ...
-
-    def delete_scores(self, evaluation_id: str, document_id: str) -> int:
-        """Delete an evaluation's scores of documents if they name this one. Returns the number of deleted objects."""
-        ...
-
-    def delete(self, evaluation_id: str) -> int:
-        """Delete an evaluation's report. Returns the number of its objects."""
-        ...
-
-
 class TrainSplit(Protocol):
     """The train rows of a dataset, on this machine."""
 
@@ -362,50 +322,4 @@ class ChatEndpoint(Protocol):
         Raises Unavailable or ResourceExhausted if another attempt may succeed, otherwise FailedPrecondition (EXTERNAL_KEY_REFUSED,
         EXTERNAL_QUOTA, UNKNOWN_EXTERNAL_MODEL, EXTERNAL_REFUSED).
         """
-        ...
-
-
-class PromptTask(Protocol):
-    """The calls that an optimiser can make with instructions. Methods block, and raise Unavailable while the model does not answer."""
-
-    def score(self, instructions: str, row: HeldOutRow) -> float:
-        """How likely the reference is after these instructions, 0 to 1."""
-        ...
-
-    def answer(self, instructions: str, row: HeldOutRow) -> str:
-        """The answer after these instructions."""
-        ...
-
-    def reflect(self, prompt: str) -> str:
-        """The text that the reflection model writes."""
-        ...
-
-
-class PromptOptimizer(Protocol):
-    """Searches instructions under which a model answers rows better."""
-
-    @property
-    def name(self) -> str:
-        """The method and its version."""
-        ...
-
-    def optimize(self, task: PromptTask, seed: str, rows: Sequence[HeldOutRow], max_scores: int) -> str:
-        """The best instructions, starting from `seed`, after at most about `max_scores` scored rows. Blocks.
-
-        Raises FailedPrecondition (NO_PROMPT_OPTIMIZER) if its library is not installed.
-        """
-        ...
-
-
-class PromptStore(Protocol):
-    """Optimised prompts by key, which survive an interruption and serve later evaluations."""
-
-    def find(self, key: str) -> OptimizedPrompt | None: ...
-
-    def save(self, key: str, prompt: OptimizedPrompt) -> None:
-        """Idempotent."""
-        ...
-
-    def delete(self, document_id: str) -> int:
-        """Delete the prompts that were optimised on rows of this document. Returns their number."""
         ...

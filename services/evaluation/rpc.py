@@ -7,7 +7,8 @@ import grpc
 from services.evaluation import handlers, wire
 from services.evaluation.comparison import ReportedModel, compare
 from services.evaluation.domain import CANDIDATE, Evaluation, EvaluationState
-from services.evaluation.ports import Artifacts, Evaluations, ReportStore
+from services.evaluation.ports import Artifacts, Evaluations
+from services.evaluation.report import ReportStore
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.codec import encode
 from tailor.errors import InvalidArgument, NotFound, Reason

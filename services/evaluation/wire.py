@@ -63,14 +63,10 @@ def to_result(message: models_pb2.AdapterEvaluated, evaluation: Evaluation) -> E
 def from_comparison(comparison: Comparison, start: int, size: int) -> evaluation_pb2.CompareEvaluationsResponse:
     """A page of the rows, with all groups."""
     end = start + size
-    return evaluation_pb2.CompareEvaluationsResponse(
-        metric=comparison.metric,
-        lower_is_better=comparison.lower_is_better,
-        metrics=comparison.metrics,
-        groups=[encode(evaluation_pb2.GroupComparison, group) for group in comparison.groups],
+    return encode(
+        evaluation_pb2.CompareEvaluationsResponse,
+        comparison,
         rows=map(_from_pair, comparison.rows[start:end]),
-        only_first=comparison.only_first,
-        only_second=comparison.only_second,
         next_page_token=str(end) if end < len(comparison.rows) else "",
     )
 

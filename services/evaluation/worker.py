@@ -21,8 +21,7 @@ from services.evaluation.domain import (
     Specialists,
     SpecialistTerms,
 )
-from services.evaluation.figures import fixed_value, measure_all, measure_cost
-from services.evaluation.goals import list_goals
+from services.evaluation.figures import fixed_value, list_goals, measure_all, measure_cost
 from services.evaluation.judging import JudgeBench
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
@@ -36,8 +35,8 @@ from services.evaluation.ports import (
     ModelResults,
     Models,
     ModelSource,
-    ReportStore,
 )
+from services.evaluation.report import ReportStore
 from services.evaluation.suites.runner import SuiteRunner
 from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError
 from tailor.logging import get_logger

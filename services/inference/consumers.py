@@ -4,10 +4,11 @@ from services.inference import handlers, wire
 from services.inference.definitions import Definitions
 from services.inference.generation import ModelServer
 from services.inference.ports import Persist, PublishReport
+from tailor import codec
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode
 from tailor.logging import get_logger
-from tailor.wire import to_sampling, to_selection
+from tailor.words import SamplingDefaults, Selection
 
 log = get_logger(__name__)
 
@@ -59,9 +60,9 @@ class SpecialistConsumer:
             return
         self._definitions.define(
             message.name,
-            to_selection(message.selection).common_labels,
+            codec.decode(Selection, message.selection).common_labels,
             base=message.base,
             keep_drafts=message.keep_drafts,
             private_prompts=message.private_prompts,
-            sampling=to_sampling(message.sampling),
+            sampling=codec.decode(SamplingDefaults, message.sampling),
         )

@@ -5,13 +5,11 @@ from pathlib import Path
 
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
 from services.ingestion.adapters.breaker import CircuitBreaker
-from services.ingestion.adapters.erasures import DocumentEraser
+from services.ingestion.adapters.erasures import DocumentEraser, RegistryErasures
 from services.ingestion.adapters.fetch import SchemeFetcher
-from services.ingestion.adapters.kept import KeptQuarantine
 from services.ingestion.adapters.parse import ParserPool
-from services.ingestion.adapters.quarantine import EncryptedQuarantine
+from services.ingestion.adapters.quarantine import EncryptedQuarantine, KeptQuarantine
 from services.ingestion.adapters.references import ReferenceCipher
-from services.ingestion.adapters.registry import RegistryErasures
 from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
 from services.ingestion.adapters.tables import OUTBOX

@@ -1,11 +1,9 @@
 """The Protocols of what ingestion needs from outside: adapters implement them, tests fake them."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from services.ingestion.domain import (
-    Acceptance,
     DocumentKind,
     File,
     FileReference,
@@ -17,7 +15,6 @@ from services.ingestion.domain import (
     Rejection,
     SubmissionRecord,
 )
-from services.ingestion.replay_domain import Replay, ReplayDocument, ReplayOutcome
 from tailor.storage.ref import Ref
 
 
@@ -53,71 +50,6 @@ class QuarantineWriter(Protocol):
 
     def write(self, document_id: str, sequence: int, parsed: ParsedText) -> Ref:
         """Encrypt and store a text. Writing the same version again overwrites the same object."""
-        ...
-
-
-class Barrier(Protocol):
-    """The policy and detectors under which documents pass the barrier now."""
-
-    def __call__(self) -> str:
-        """Their digest; empty while it is not known."""
-        ...
-
-    def wait_for(self, digest: str, seconds: float) -> bool:
-        """Block until documents pass under this digest; False if they do not after this time."""
-        ...
-
-
-class KeptTexts(Protocol):
-    """The newest text of each document, encrypted, for as long as the operator keeps texts."""
-
-    def read_kept(self, document_id: str, sequence: int, acceptance: Acceptance) -> ParsedText | None:
-        """The text of a version; None if it is not kept. Raises FailedPrecondition (CORRUPT_OBJECT) if it does not verify."""
-        ...
-
-
-class Replays(Protocol):
-    """Replays and their documents. Safe for several replicas at once."""
-
-    def start(self, replay_id: str, barrier: str, caller: str, *, all_documents: bool) -> Replay:
-        """Begin a replay of the documents that passed under another barrier, or return the known one of this id.
-
-        Raises FailedPrecondition (REPLAY_RUNNING).
-        """
-        ...
-
-    def find(self, replay_id: str) -> Replay | None: ...
-    def list(self, before: int | None, limit: int) -> Sequence[tuple[int, Replay]]:
-        """Positions and replays, newest first."""
-        ...
-
-    def cancel(self, replay_id: str) -> None:
-        """End a running replay; no effect on an ended one."""
-        ...
-
-    def documents(self, replay_id: str, outcome: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
-        """(number, document, outcome) after a number, in order; an empty `outcome` means all."""
-        ...
-
-    def exclusive(self) -> AbstractContextManager[bool]:
-        """Yields True if no other replica works on replays during the block."""
-        ...
-
-    def next_document(self) -> ReplayDocument | None:
-        """The next document of the running replay. Ends a replay that has none left; None if nothing is left."""
-        ...
-
-    def record(self, document: ReplayDocument, outcome: ReplayOutcome) -> None:
-        """Store an outcome that sends nothing; ERASED instead if the document is. A document that has an outcome keeps it."""
-        ...
-
-    def send(
-        self, document: ReplayDocument, parsed: ParsedText, outcome: ReplayOutcome, store: Callable[[str, int], Ref]
-    ) -> ReplayOutcome:
-        """Create a version with the document's own text, publish it and store the outcome, in one transaction.
-
-        Returns the stored outcome: CURRENT or ERASED if the document changed meanwhile. Calls `store(document_id, sequence)` at most once.
-        """
         ...
 
 

@@ -1,12 +1,13 @@
 """The gRPC methods that start and follow replays."""
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.ingestion.ports import Barrier, Replays
+from services.ingestion.adapters.barrier import CurrentBarrier
+from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.replay_domain import DOCUMENTS_PER_ERASURE, Replay
 from services.ingestion.wire import supersede_id
 from tailor.api.ingestion.v1 import replay_pb2, replay_pb2_grpc
+from tailor.codec import encode
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
@@ -23,7 +24,7 @@ POLICY_SECONDS = 10.0
 class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
     """Translates calls. `barrier` tells the policy and detectors under which documents pass now."""
 
-    def __init__(self, replays: Replays, barrier: Barrier) -> None:
+    def __init__(self, replays: SqlReplays, barrier: CurrentBarrier) -> None:
         self._replays = replays
         self._barrier = barrier
 
@@ -101,17 +102,5 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
 
 def _from_replay(replay: Replay) -> replay_pb2.Replay:
     batches = min(-(-replay.documents // DOCUMENTS_PER_ERASURE), MAX_ERASURES)
-    message = replay_pb2.Replay(
-        replay_id=replay.replay_id,
-        barrier_digest=replay.barrier,
-        state=replay_pb2.ReplayState.Value(f"REPLAY_STATE_{replay.state}"),
-        documents=replay.documents,
-        outcomes=replay.outcomes,
-        erasure_ids=[supersede_id(replay.replay_id, 1 + batch * DOCUMENTS_PER_ERASURE) for batch in range(batches)],
-    )
-    created = Timestamp()
-    created.FromDatetime(replay.create_time)
-    message.create_time.CopyFrom(created)
-    if replay.end_time is not None:
-        message.end_time.FromDatetime(replay.end_time)
-    return message
+    erasure_ids = [supersede_id(replay.replay_id, 1 + batch * DOCUMENTS_PER_ERASURE) for batch in range(batches)]
+    return encode(replay_pb2.Replay, replay, barrier_digest=replay.barrier, erasure_ids=erasure_ids)

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from services.ingestion.adapters.quarantine import KeptQuarantine
+from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.domain import ParsedText, Rejected, RejectionReason, text_digest
 from services.ingestion.handlers import Intake, fetch_again
-from services.ingestion.ports import KeptTexts, Replays
 from services.ingestion.replay_domain import SENT, ReplayDocument, ReplayOutcome
 from tailor.errors import TailorError
 from tailor.logging import get_logger
@@ -28,8 +29,8 @@ class ReplayRunner:
     """Works on the running replay. `per_minute` documents are sent at most."""
 
     intake: Intake
-    replays: Replays
-    kept: KeptTexts
+    replays: SqlReplays
+    kept: KeptQuarantine
     per_minute: int
     clock: Callable[[], float] = time.monotonic
 
@@ -62,7 +63,9 @@ class ReplayRunner:
         return True
 
 
-def replay_document(intake: Intake, replays: Replays, kept: KeptTexts, document: ReplayDocument) -> ReplayOutcome:
+def replay_document(
+    intake: Intake, replays: SqlReplays, kept: KeptQuarantine, document: ReplayDocument
+) -> ReplayOutcome:
     """Send one document through the barrier again, or record why only its owner can. Blocks while it is fetched."""
     parsed, outcome = _read(intake, kept, document)
     if parsed is None:
@@ -74,7 +77,7 @@ def replay_document(intake: Intake, replays: Replays, kept: KeptTexts, document:
     )
 
 
-def _read(intake: Intake, kept: KeptTexts, document: ReplayDocument) -> tuple[ParsedText | None, ReplayOutcome]:
+def _read(intake: Intake, kept: KeptQuarantine, document: ReplayDocument) -> tuple[ParsedText | None, ReplayOutcome]:
     """The document's own text and where it was; or None, and why there is none."""
     acceptance = document.acceptance
     if acceptance is None:

@@ -45,8 +45,8 @@ from services.ingestion.schema import (
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
+from tailor.codec import encode
 from tailor.events.envelope import Event, derive_id
-from tailor.wire import from_labels, from_ref, from_span
 from tailor.words import Labels
 
 INGESTED = "document.ingested.v1"
@@ -192,50 +192,22 @@ def from_outcome(outcome: Outcome) -> tuple[str, str, Message, str]:
 
 
 def _from_acceptance(outcome: Acceptance) -> Message:
-    return documents_pb2.DocumentIngested(
-        document_id=outcome.document_id,
-        submission_id=outcome.submission_id,
-        version=common_pb2.Version(sequence=outcome.sequence, digest=outcome.digest),
-        kind=common_pb2.Kind.Value(f"KIND_{outcome.kind.upper()}"),
-        labels=from_labels(outcome.labels),
-        text=from_ref(outcome.text),
-        format=outcome.format,
-        char_count=outcome.char_count,
-        draft_id=outcome.draft_id,
-        create_time=_timestamp(outcome.time_ms),
-        spans=map(from_span, outcome.spans),
-        supersede_id=outcome.supersede_id,
-        removed=outcome.removed,
-    )
+    version = encode(common_pb2.Version, outcome)
+    create_time = _timestamp(outcome.time_ms)
+    return encode(documents_pb2.DocumentIngested, outcome, version=version, create_time=create_time)
 
 
 def _from_rejection(outcome: Rejection) -> Message:
-    return documents_pb2.DocumentRejected(
-        document_id=outcome.document_id,
-        submission_id=outcome.submission_id,
-        stage=documents_pb2.STAGE_INGESTION,
-        reason=documents_pb2.RejectionReason.Value(f"REJECTION_REASON_{outcome.reason}"),
-        hint=outcome.hint,
-        duplicate_of=outcome.duplicate_of,
-        labels=from_labels(outcome.labels),
-        format=outcome.format,
-        create_time=_timestamp(outcome.time_ms),
-    )
+    stage, create_time = documents_pb2.STAGE_INGESTION, _timestamp(outcome.time_ms)
+    return encode(documents_pb2.DocumentRejected, outcome, stage=stage, create_time=create_time)
 
 
 def from_record(record: SubmissionRecord) -> ingestion_pb2.Submission:
     """A submission as its publisher sees it."""
     outcome, later = record.outcome, record.later
-    message = ingestion_pb2.Submission(
-        submission_id=outcome.submission_id,
-        document_id=outcome.document_id,
-        labels=from_labels(outcome.labels),
-        format=outcome.format,
-        create_time=_timestamp(outcome.time_ms),
-    )
+    message = encode(ingestion_pb2.Submission, outcome, create_time=_timestamp(outcome.time_ms))
     if isinstance(outcome, Rejection):
         message.rejection_stage, message.rejection_reason = "ingestion", outcome.reason
-        message.hint, message.duplicate_of = outcome.hint, outcome.duplicate_of
     else:
         message.version = outcome.sequence
         if later is not None:

@@ -6,7 +6,7 @@ from services.registry import wire
 from services.registry.adapters.clients import AnonymizationClient, EvaluationClient, ProgrammeClient
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
-from services.registry.adapters.sql import transactions
+from services.registry.adapters.sql import Begin, transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.consumers import Consumers
 from services.registry.domain import ErasureReceipt
@@ -19,7 +19,7 @@ from services.registry.object_rpc import ObjectServicer
 from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.panel_rpc import PanelServicer
 from services.registry.people_rpc import PeopleServicer
-from services.registry.ports import Begin, Sign
+from services.registry.ports import Sign
 from services.registry.queries import Queries
 from services.registry.report_rpc import ReportServicer
 from services.registry.rpc import RegistryServicer

@@ -3,10 +3,13 @@
 from collections.abc import Collection, Mapping
 
 from services.registry import wire
+from services.registry.adapters.compared_texts import StoredComparedTexts
+from services.registry.adapters.datasets import StoredDatasetDocuments
+from services.registry.adapters.sql import Begin
 from services.registry.domain import CataloguedDataset, Draft, Fact, FactKind
 from services.registry.handlers import canaries, erasures, facts, outcomes, promotions
 from services.registry.outcome_domain import DeliverableText
-from services.registry.ports import Begin, ComparedTexts, DatasetDocuments, RequestEvaluation, Sign
+from services.registry.ports import RequestEvaluation, Sign
 from tailor import codec
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.consumer import Handler
@@ -22,8 +25,8 @@ class Consumers:
     def __init__(
         self,
         begin: Begin,
-        datasets: DatasetDocuments,
-        texts: ComparedTexts,
+        datasets: StoredDatasetDocuments,
+        texts: StoredComparedTexts,
         request_evaluation: RequestEvaluation,
         sign: Sign,
         *,

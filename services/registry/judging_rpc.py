@@ -3,14 +3,14 @@
 import grpc
 
 from services.registry import wire
+from services.registry.adapters.sql import Begin
 from services.registry.handlers import judging
 from services.registry.handlers.judgements import identify_expert
-from services.registry.ports import Begin
 from services.registry.rules.judging import MAX_DRAWN_WAITING, ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
+from tailor.codec import encode
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import MAX_TOKEN_DIGITS, page_size, position
-from tailor.wire import from_judging_criterion
 
 
 class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
@@ -25,12 +25,13 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
         queue = judging.next_pair(self._begin, request.specialist, expert_id, may_use)
-        return judging_pb2.NextPairResponse(
+        return encode(
+            judging_pb2.NextPairResponse,
+            queue,
             draft_ids=queue.drafts,
             progress=_from_progress(queue),
             incomplete_draft_ids=queue.incomplete_drafts,
             last_decision=_from_position(queue.last_decision),
-            criteria=map(from_judging_criterion, queue.criteria),
             drawn=queue.is_drawn,
             draw_prompt=queue.draws_prompt,
         )
@@ -91,9 +92,5 @@ def _expert(judged_by: str) -> str:
 
 
 def _from_progress(queue: ExpertQueue) -> judging_pb2.JudgingProgress:
-    return judging_pb2.JudgingProgress(
-        judged=queue.judged,
-        waiting=queue.waiting,
-        incomplete=queue.incomplete,
-        round=wire.from_round(queue.round) if queue.round else None,
-    )
+    progress = wire.from_round(queue.round) if queue.round else None
+    return encode(judging_pb2.JudgingProgress, queue, round=progress)

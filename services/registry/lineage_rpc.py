@@ -2,10 +2,11 @@
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Learner
 from services.registry.handlers import erasures
-from services.registry.ports import Begin
 from tailor.api.registry.v1 import lineage_pb2, lineage_pb2_grpc
+from tailor.codec import encode
 from tailor.rpc.auth import current_caller
 
 
@@ -29,11 +30,5 @@ class LineageServicer(lineage_pb2_grpc.LineageServiceServicer):
 
 
 def _from_learner(learner: Learner) -> lineage_pb2.Learner:
-    return lineage_pb2.Learner(
-        adapter_digest=learner.adapter.digest,
-        specialist=learner.adapter.specialist,
-        dataset_digest=learner.adapter.dataset_digest,
-        serving=learner.serving,
-        tainted=learner.tainted,
-        retired=learner.retired,
-    )
+    standing = {"serving": learner.serving, "tainted": learner.tainted, "retired": learner.retired}
+    return encode(lineage_pb2.Learner, learner.adapter, adapter_digest=learner.adapter.digest, **standing)

@@ -3,23 +3,24 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.handlers.outcomes import store_outcome
 from services.registry.handlers.specialists import get_specialist, unknown_specialist
 from services.registry.outcome_domain import BASELINE, DraftOutcome
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.ledger import parse_month
-from services.registry.rules.outcome_figures import (
-    MedianEstimate,
+from services.registry.rules.outcomes import (
     OutcomeFigures,
     summarize_by_generation,
     summarize_by_week,
     week_of,
 )
 from tailor.api.registry.v1 import outcomes_pb2, outcomes_pb2_grpc
+from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
@@ -41,16 +42,10 @@ class OutcomeServicer(outcomes_pb2_grpc.OutcomeServiceServicer):
     ) -> outcomes_pb2.StoreOutcomeResponse:
         del context
         key = ("draft", request.draft_id) if request.draft_id else ("request", request.request_id)
-        outcome = DraftOutcome(
-            outcome_id=derive_id("out", request.caller_id, *key),
-            draft_id=request.draft_id,
-            specialist=request.specialist,
-            minutes=request.minutes,
-            satisfaction=request.satisfaction,
-            create_time=datetime.now(UTC),
-        )
+        outcome_id = derive_id("out", request.caller_id, *key)
+        outcome = decode(DraftOutcome, request, outcome_id=outcome_id, create_time=datetime.now(UTC))
         stored = store_outcome(self._begin, outcome, request.request_id)
-        return outcomes_pb2.StoreOutcomeResponse(outcome=_from_outcome(stored))
+        return outcomes_pb2.StoreOutcomeResponse(outcome=encode(outcomes_pb2.DraftOutcome, stored))
 
     def GetOutcomes(
         self, request: outcomes_pb2.GetOutcomesRequest, context: grpc.ServicerContext
@@ -69,9 +64,10 @@ class OutcomeServicer(outcomes_pb2_grpc.OutcomeServiceServicer):
         documents = self._queries.documents_by_week(specialist.selection, since)
         sources = specialist.knowledge_sources
         articles = self._queries.documents_by_week(Selection(sources=sources), since) if sources else {}
+        from_figures = partial(encode, outcomes_pb2.OutcomeFigures)
         return outcomes_pb2.GetOutcomesResponse(
-            generations=map(_from_figures, summarize_by_generation(outcomes, finals)),
-            weeks=map(_from_figures, recent),
+            generations=map(from_figures, summarize_by_generation(outcomes, finals)),
+            weeks=map(from_figures, recent),
             documents=_list_weeks(documents, articles, recent),
         )
 
@@ -100,34 +96,3 @@ def _list_weeks(
             deliverables=deliverables[week],
             knowledge_articles=articles.get(week, 0),
         )
-
-
-def _from_figures(figures: OutcomeFigures) -> outcomes_pb2.OutcomeFigures:
-    return outcomes_pb2.OutcomeFigures(
-        generation=figures.generation,
-        adapter_digest=figures.adapter_digest,
-        week=None if figures.week is None else from_datetime(figures.week),
-        minutes=_from_median(figures.minutes),
-        kept_share=_from_median(figures.kept_share),
-        satisfaction=_from_median(figures.satisfaction),
-        deliverables=figures.deliverables,
-    )
-
-
-def _from_median(estimate: MedianEstimate) -> outcomes_pb2.MedianEstimate:
-    return outcomes_pb2.MedianEstimate(
-        count=estimate.count, median=estimate.median, low=estimate.low, high=estimate.high
-    )
-
-
-def _from_outcome(outcome: DraftOutcome) -> outcomes_pb2.DraftOutcome:
-    return outcomes_pb2.DraftOutcome(
-        outcome_id=outcome.outcome_id,
-        draft_id=outcome.draft_id,
-        specialist=outcome.specialist,
-        generation=outcome.generation,
-        adapter_digest=outcome.adapter_digest,
-        minutes=outcome.minutes,
-        satisfaction=outcome.satisfaction,
-        create_time=from_datetime(outcome.create_time),
-    )

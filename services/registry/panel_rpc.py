@@ -1,17 +1,15 @@
 """The gRPC methods that describe how a specialist's experts judge together, and what their comments ask for."""
 
-from dataclasses import asdict
-
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Specialist
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.comment_groups import MAX_COMMENTS, CommentGroup, group_comments
-from services.registry.rules.panel import CriterionAgreement, measure_panel
-from services.registry.rules.panel_report import report_panel
+from services.registry.rules.panel import CriterionAgreement, measure_panel, report_panel
 from tailor.api.registry.v1 import panel_pb2, panel_pb2_grpc
+from tailor.codec import encode
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import page_size
 
@@ -47,7 +45,7 @@ class PanelServicer(panel_pb2_grpc.PanelServiceServicer):
         adapters = self._queries.draft_adapters({mark.draft_id for item in judgements for mark in item.marks})
         means = report_panel(judgements, adapters, [*questions])
         return panel_pb2.GetPanelReportResponse(
-            means=[panel_pb2.PanelMean(**asdict(mean), question=questions.get(mean.criterion, "")) for mean in means],
+            means=[encode(panel_pb2.PanelMean, mean, question=questions.get(mean.criterion, "")) for mean in means],
             judgements=len(judgements),
         )
 
@@ -72,22 +70,9 @@ class PanelServicer(panel_pb2_grpc.PanelServiceServicer):
 
 
 def _from_group(group: CommentGroup, guidelines: str) -> panel_pb2.ProposedGuideline:
-    return panel_pb2.ProposedGuideline(
-        text=group.text,
-        comments=group.comments,
-        experts=group.experts,
-        examples=[panel_pb2.CommentExample(text=item.text, judgement_id=item.judgement_id) for item in group.examples],
-        adopted=any(example.text.casefold() in guidelines.casefold() for example in group.examples),
-    )
+    adopted = any(example.text.casefold() in guidelines.casefold() for example in group.examples)
+    return encode(panel_pb2.ProposedGuideline, group, adopted=adopted)
 
 
 def _from_agreement(item: CriterionAgreement) -> panel_pb2.CriterionAgreement:
-    measured = item.agreement
-    return panel_pb2.CriterionAgreement(
-        criterion=item.criterion,
-        expert_id=item.expert_id,
-        units=measured.units,
-        alpha=measured.alpha,
-        low=measured.low,
-        high=measured.high,
-    )
+    return encode(panel_pb2.CriterionAgreement, item.agreement, criterion=item.criterion, expert_id=item.expert_id)

@@ -2,13 +2,14 @@
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.handlers import keys, people, sessions
 from services.registry.people_domain import OpenIdAccount, Person, PersonTerms, Session
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rights import may_manage, visitor_or_caller
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import people_pb2, people_pb2_grpc
+from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import page_size, position
@@ -82,10 +83,7 @@ class PeopleServicer(people_pb2_grpc.PeopleServiceServicer):
             case "secret_sha256":
                 return sessions.begin_with_secret(self._begin, request.secret_sha256)
             case "identity":
-                identity = request.identity
-                return sessions.begin_with_identity(
-                    self._begin, OpenIdAccount(identity.issuer, identity.subject, identity.verified_mail)
-                )
+                return sessions.begin_with_identity(self._begin, decode(OpenIdAccount, request.identity))
         raise InvalidArgument(Reason.INVALID_REQUEST, "Name a key, a secret or an identity.")
 
     def GetSession(self, request: people_pb2.GetSessionRequest, context: Context) -> people_pb2.GetSessionResponse:
@@ -104,7 +102,7 @@ def _to_terms(request: people_pb2.InvitePersonRequest) -> PersonTerms:
         violations = {"role": "must be one of the five roles"}
         raise InvalidArgument(Reason.INVALID_PERSON, "The person has no role.", field_violations=violations)
     role = enum_name(common_pb2.Role, request.role)
-    return PersonTerms(request.name, role, request.mail, tuple(request.specialists), request.days)
+    return decode(PersonTerms, request, role=role)
 
 
 def _check_rights(role: str, specialists: tuple[str, ...]) -> None:
@@ -129,17 +127,7 @@ def _may_manage(person: Person) -> bool:
 
 
 def _from_person(person: Person) -> people_pb2.Person:
-    return people_pb2.Person(
-        person_id=person.person_id,
-        name=person.name,
-        mail=person.mail,
-        role=common_pb2.Role.Value(person.role),
-        specialists=person.specialists,
-        state=_state(person),
-        create_time=from_datetime(person.create_time),
-        invitation_expire_time=from_datetime(person.invitation_expire_time),
-        invited_by=person.invited_by,
-    )
+    return encode(people_pb2.Person, person, role=common_pb2.Role.Value(person.role), state=_state(person))
 
 
 def _state(person: Person) -> people_pb2.PersonState.ValueType:
@@ -149,11 +137,5 @@ def _state(person: Person) -> people_pb2.PersonState.ValueType:
 
 
 def _from_session(session: Session) -> people_pb2.Session:
-    holder = session.holder
-    return people_pb2.Session(
-        holder_id=holder.holder_id,
-        name=holder.name,
-        role=common_pb2.Role.Value(holder.role),
-        specialists=holder.specialists,
-        expire_time=from_datetime(session.expire_time),
-    )
+    role, expire_time = common_pb2.Role.Value(session.holder.role), from_datetime(session.expire_time)
+    return encode(people_pb2.Session, session.holder, role=role, expire_time=expire_time)

@@ -30,6 +30,7 @@ from services.registry.rules.rollout import is_finished
 from services.registry.rules.states import advise, decide_state
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
+from tailor.codec import encode
 from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
@@ -89,10 +90,7 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         )
         with transaction(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [
-            registry_pb2.SpecialistRevision(name=row.name, revision=row.revision, generation=row.generation)
-            for row in rows
-        ]
+        return [encode(registry_pb2.SpecialistRevision, row) for row in rows]
 
     def canary(self, name: str) -> registry_pb2.Canary | None:
         """A specialist's newest canary with its arms; None before the first."""

@@ -4,12 +4,11 @@ from datetime import UTC, datetime
 
 import grpc
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Specialist
 from services.registry.handlers.specialists import get_specialist, unknown_specialist
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from services.registry.rules.ledger import (
-    LedgerKind,
     LedgerLine,
     Month,
     UnitPrices,
@@ -23,11 +22,10 @@ from services.registry.rules.ledger import (
     sum_amounts,
 )
 from tailor.api.registry.v1 import reports_pb2, reports_pb2_grpc
+from tailor.codec import encode
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import page_size, position
 from tailor.wire import from_datetime
-
-KINDS = {kind: reports_pb2.LedgerKind.Value(f"LEDGER_KIND_{kind.name}") for kind in LedgerKind}
 
 
 class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
@@ -48,7 +46,7 @@ class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
         lines = self._bill(specialist.name, month, now)
         return reports_pb2.GetLedgerResponse(
             month=f"{month.start:%Y-%m}",
-            lines=map(_from_line, lines),
+            lines=[encode(reports_pb2.LedgerLine, line) for line in lines],
             monthly_budget=specialist.monthly_budget,
             start_time=from_datetime(month.start),
             budget_used=sum_amounts(lines, self._prices.currency),
@@ -81,14 +79,3 @@ class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
         if not current_caller().may_use(name):
             raise unknown_specialist()
         return get_specialist(self._begin, name)
-
-
-def _from_line(line: LedgerLine) -> reports_pb2.LedgerLine:
-    return reports_pb2.LedgerLine(
-        kind=KINDS[line.kind],
-        device=line.device,
-        quantity=line.quantity,
-        runs=line.runs,
-        amount=line.amount,
-        currency=line.currency,
-    )

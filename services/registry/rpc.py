@@ -1,32 +1,30 @@
 """The gRPC methods of the registry: check what the caller may see, translate, and page. Handlers decide; queries read."""
 
 from collections.abc import Collection
-from dataclasses import asdict
 
 import grpc
 
 from services.registry import wire
+from services.registry.adapters.sql import Begin
 from services.registry.domain import ApiKey, ErasureRequest, FactKind, Grounds, KeyTerms, Specialist
 from services.registry.first_digits import MAX_MATCHES, complete_draft_id, find_fact
 from services.registry.handlers import (
     canaries,
     deletions,
     erasures,
-    evaluation_plans,
     judgements,
     keys,
-    pins,
     promotions,
     specialists,
 )
-from services.registry.ports import Anonymize, Begin, CheckProgramme
+from services.registry.ports import Anonymize, CheckProgramme
 from services.registry.queries import REJECTED_PAGE, Queries
 from services.registry.rights import may_manage, visitor_or_caller
 from services.registry.rules.overrides import check_reason
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2, registry_pb2_grpc
-from tailor.codec import update
+from tailor.codec import decode, encode, update
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
@@ -81,7 +79,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         )
         return registry_pb2.UpdateSpecialistResponse(
             specialist=wire.from_specialist(specialist),
-            changes=[registry_pb2.FieldChange(**asdict(change)) for change in changes],
+            changes=[encode(registry_pb2.FieldChange, change) for change in changes],
         )
 
     def DeleteSpecialist(
@@ -189,8 +187,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         preference = models_pb2.DATASET_KIND_PREFERENCE
         documents = [dataset.held_out_rows for dataset in datasets if dataset.kind != preference]
         pairs = [dataset.held_out_rows for dataset in datasets if dataset.kind == preference]
-        plan = evaluation_plans.plan_evaluation(self._begin, request.specialist, documents, pairs)
-        return registry_pb2.PlanEvaluationResponse(**asdict(plan))
+        plan = specialists.plan_evaluation(self._begin, request.specialist, documents, pairs)
+        return encode(registry_pb2.PlanEvaluationResponse, plan)
 
     def ListDatasets(
         self, request: registry_pb2.ListDatasetsRequest, context: Context
@@ -287,7 +285,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def PinEntry(self, request: registry_pb2.PinEntryRequest, context: Context) -> registry_pb2.PinEntryResponse:
         _may_use(request.specialist)
-        pins.pin_entry(self._begin, request.specialist, request.entry, pinned=request.pinned)
+        specialists.pin_entry(self._begin, request.specialist, request.entry, pinned=request.pinned)
         return registry_pb2.PinEntryResponse()
 
     def Trace(self, request: registry_pb2.TraceRequest, context: Context) -> registry_pb2.TraceResponse:
@@ -327,14 +325,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             raise InvalidArgument(
                 Reason.INVALID_KEY, "The key has no role.", field_violations={"role": "must be one of the five roles"}
             )
-        terms = KeyTerms(
-            name=request.name,
-            role=enum_name(common_pb2.Role, request.role),
-            specialists=tuple(request.specialists),
-            methods=named_methods(request.methods, request.role),
-            calls_per_minute=request.calls_per_minute,
-            expire_time=to_datetime(request.expire_time) if request.HasField("expire_time") else None,
-        )
+        role = enum_name(common_pb2.Role, request.role)
+        terms = decode(KeyTerms, request, role=role, methods=named_methods(request.methods, request.role))
         caller = current_caller()
         keys.check_role(terms.role, caller.role)
         _check_own_limits(terms)

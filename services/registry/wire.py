@@ -42,18 +42,8 @@ from tailor.wire import (
     to_metric,
 )
 
-CANARY_STATES = {
-    Outcome.RUNNING: registry_pb2.CANARY_STATE_RUNNING,
-    Outcome.FORWARD: registry_pb2.CANARY_STATE_FORWARD,
-    Outcome.BACK: registry_pb2.CANARY_STATE_BACK,
-    Outcome.ENDED: registry_pb2.CANARY_STATE_ENDED,
-}
-DECISIONS = {
-    Decision.PASSED: registry_pb2.DECISION_PASSED,
-    Decision.REFUSED: registry_pb2.DECISION_REFUSED,
-    Decision.STALE: registry_pb2.DECISION_STALE,
-    Decision.UNDECIDED: registry_pb2.DECISION_UNDECIDED,
-}
+CANARY_STATES = {outcome: registry_pb2.CanaryState.Value(f"CANARY_STATE_{outcome.name}") for outcome in Outcome}
+DECISIONS = {decision: registry_pb2.Decision.Value(f"DECISION_{decision.name}") for decision in Decision}
 OUTCOMES = {
     JudgementOutcome.RANKED: drafts_pb2.JUDGEMENT_OUTCOME_UNSPECIFIED,
     JudgementOutcome.TIE: drafts_pb2.JUDGEMENT_OUTCOME_TIE,
@@ -151,12 +141,12 @@ def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
 
 def to_given_judgement(request: registry_pb2.RecordJudgementRequest) -> GivenJudgement:
     judgement = decode(GivenJudgement, request)
-    return replace(judgement, marks=(*judgement.marks, *_to_rubric(request.rubric, "")))
+    return replace(judgement, marks=(*judgement.marks, *_to_rubric(request.rubric)))
 
 
-def _to_rubric(rubric: drafts_pb2.Rubric, draft_id: str) -> tuple[DraftMark, ...]:
-    """The marks of a rubric, for a draft."""
-    return tuple(DraftMark(draft_id, field.name, mark) for field, mark in rubric.ListFields())
+def _to_rubric(rubric: drafts_pb2.Rubric) -> tuple[DraftMark, ...]:
+    """The marks of a rubric, for the best draft."""
+    return tuple(DraftMark("", field.name, mark) for field, mark in rubric.ListFields())
 
 
 def _from_rubric(judgement: Judgement) -> drafts_pb2.Rubric:

@@ -16,8 +16,9 @@ from services.training.budget_watch import BudgetWatch
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
-from services.training.launchers.start import start_launcher
+from services.training.launchers.subprocess import SubprocessLauncher
 from services.training.planning.planner import StoredPlanner
+from services.training.ports import Launcher
 from services.training.rpc import TrainingServicer
 from services.training.run_approval import ApprovalNotice
 from services.training.settings import Settings
@@ -55,7 +56,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         default_base=settings.default_base,
     )
     runtime.wait_for("object store", bases.list)
-    launcher = start_launcher(runtime, settings)
+    launcher = _start_launcher(runtime, settings)
     runtime.rpc(settings, [(add_TrainingServiceServicer_to_server, TrainingServicer(ports))])
     eraser = Eraser(runs, launcher, store, settings.data_dir / "work", _now)
     uri = settings.mlflow_tracking_uri
@@ -79,6 +80,19 @@ def build(runtime: Runtime, settings: Settings) -> None:
         name, source = settings.default_base, settings.default_base_source
         runtime.spawn("default base", partial(handlers.add_default_base, bases, name, source))
     runtime.ready()
+
+
+def _start_launcher(runtime: Runtime, settings: Settings) -> Launcher:
+    """The launcher, connected; the runtime stops it or its threads."""
+    if settings.launcher == "subprocess":
+        launcher = SubprocessLauncher.from_settings(settings)
+        runtime.on_stop(launcher.stop_all)
+        return launcher
+    from services.training.launchers.kubernetes import KubernetesLauncher
+
+    jobs = KubernetesLauncher.from_settings(settings)
+    runtime.spawn("jobs", jobs.watch)
+    return jobs
 
 
 def _now() -> datetime:

@@ -56,7 +56,7 @@ class Eraser:
                 return stored
             ended = replace(cancel(stored, self.now()), reason=DATASET_ERASED, message=MESSAGE)
             unit.save(ended)
-            unit.events.publish_failure(ended)
+            unit.publish_failure(ended)
         if ended.epoch:
             self.launcher.stop(ended.run_id, ended.epoch)
         return ended

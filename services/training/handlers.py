@@ -259,7 +259,7 @@ def insert_run(runs: Runs, run: Run) -> Run:
     with runs.unit() as unit:
         if unit.add(run):
             if run.state.ended:
-                unit.events.publish_failure(run)
+                unit.publish_failure(run)
             return run
         existing = unit.get(run.run_id)
     return existing or run
@@ -305,7 +305,7 @@ def cancel_run(runs: Runs, run_id: str, now: datetime) -> Run:
     with runs.unit() as unit:
         run = cancel(lock_run(unit, run_id), now)
         unit.save(run)
-        unit.events.publish_failure(run)
+        unit.publish_failure(run)
     return run
 
 
@@ -316,7 +316,7 @@ def cancel_runs_of(runs: Runs, specialist: str, deleted_at: datetime, now: datet
             if run.key.specialist == specialist and run.create_time <= deleted_at:
                 cancelled = cancel(run, now)
                 unit.save(cancelled)
-                unit.events.publish_failure(cancelled)
+                unit.publish_failure(cancelled)
 
 
 def lock_run(unit: RunRecords, run_id: str) -> Run:

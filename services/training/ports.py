@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from services.training.domain import (
     Adapter,
@@ -71,12 +71,7 @@ class RunEvents(Protocol):
 
 
 class RunRecords(Protocol):
-    """The runs and their events, within a transaction. Every method may raise Unavailable."""
-
-    @property
-    def events(self) -> RunEvents:
-        """Events that leave when the transaction commits."""
-        ...
+    """The runs, within a transaction. Every method may raise Unavailable."""
 
     def get(self, run_id: str) -> Run | None:
         """The run, locked until the transaction ends."""
@@ -147,7 +142,7 @@ class RunJournal(Protocol):
         ...
 
 
-class RunUnit(RunRecords, RunInputs, RunJournal, Protocol):
+class RunUnit(RunRecords, RunInputs, RunJournal, RunEvents, Protocol):
     """One transaction over the runs."""
 
 
@@ -285,30 +280,6 @@ class Launcher(Protocol):
 
     def stop_all(self) -> None:
         """Ask every worker to save and end, and block until they have. Called when the service stops."""
-        ...
-
-
-class Signer(Protocol):
-    """The key that all workers share."""
-
-    def sign(self, data: bytes) -> bytes:
-        """A signature of the data."""
-        ...
-
-    def verify(self, data: bytes, signature: bytes) -> bool:
-        """True if this key signed the data."""
-        ...
-
-
-class StageNotes(Protocol):
-    """Small JSON values by name that outlive the worker of a stage."""
-
-    def write(self, name: str, value: Any) -> None:
-        """Store a value."""
-        ...
-
-    def read(self, name: str) -> Any:
-        """The value that a worker of any epoch stored; None if there is none that can be trusted."""
         ...
 
 

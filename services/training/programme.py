@@ -151,7 +151,7 @@ def _insert(unit: RunUnit, run: Run, now: datetime) -> Run:
         if waiting.is_programme and waiting.is_waiting and _is_superseded(waiting, started):
             ended = supersede(waiting, started.run_id, now)
             unit.save(ended)
-            unit.events.publish_failure(ended)
+            unit.publish_failure(ended)
     return started
 
 

@@ -3,15 +3,14 @@
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.training.recipe_errors import explain
 from services.training.recipe_parts import BudgetRecipe, Listed, Part, RewardRule, RolloutRecipe, WitnessRecipe, Word
 from tailor.errors import InvalidArgument, NotFound, Reason
 
@@ -316,3 +315,33 @@ def recipe_names(folder: Path = FOLDER) -> list[str]:
     if not folder.is_dir():
         raise NotFound(Reason.NO_RECIPES, "The recipes folder does not exist. Set TAILOR_RECIPES_DIR.")
     return sorted(path.stem for path in folder.glob("*.toml") if path.is_file())
+
+
+def explain(error: ValidationError, recipe: type[BaseModel]) -> dict[str, str]:
+    """Each wrong field, by its path, with the remedy."""
+    messages: dict[str, str] = {}
+    for item in error.errors():
+        # Parts with brackets are pydantic's names for the alternatives of a union, not keys of the recipe.
+        path = [part for part in item["loc"] if isinstance(part, int) or "[" not in part]
+        field = ".".join(map(str, path)) or item["type"]
+        message = item["msg"]
+        if item["type"] == "extra_forbidden":
+            message = f"is not permitted; the keys here are {', '.join(_keys(recipe, path[:-1]))}"
+        elif item["type"] == "missing":
+            message = "is missing, and has no default; set it"
+        messages[field] = f"{messages[field]}, or: {message}" if field in messages else message
+    return messages
+
+
+def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    for part in path:
+        if isinstance(part, str):
+            model = next(_models(model.model_fields[part].annotation))
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

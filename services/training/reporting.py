@@ -41,7 +41,7 @@ def report_progress(runs: Runs, run_id: str, epoch: int, progress: Progress, now
         run = advance(renew(run, epoch, now), progress)
         unit.add_report(run, progress)
         if publishes:
-            unit.events.publish_progress(run, progress)
+            unit.publish_progress(run, progress)
             run = replace(run, last_event=now)
         unit.save(run)
     return False
@@ -71,11 +71,11 @@ def report_trained(
         if run.epoch == epoch and any(stage.result and stage.result.digest == trained.digest for stage in run.stages):
             return False
         run = renew(run, epoch, now)
-        unit.events.publish_adapter(run, trained, now)
+        unit.publish_adapter(run, trained, now)
         run = finish_stage(run, trained, now)
         unit.save(report_cost(run, _actual_price(rates, run)) if run.state is RunState.SUCCEEDED else run)
         if run.state is RunState.FAILED:
-            unit.events.publish_failure(run)
+            unit.publish_failure(run)
     return False
 
 
@@ -89,7 +89,7 @@ def report_failed(runs: Runs, run_id: str, epoch: int, failure: Failure, now: da
             return False
         run = fail(renew(run, epoch, now), failure, now)
         unit.save(run)
-        unit.events.publish_failure(run)
+        unit.publish_failure(run)
     return False
 
 

@@ -9,11 +9,13 @@ import grpc
 from services.training import handlers, reporting, wire
 from services.training.domain import Base, Run
 from services.training.handlers import TrainingPorts
+from services.training.new_run import RunRequest
 from services.training.ports import WatchCursor
 from services.training.programme import plan_programme
 from services.training.run_approval import approve_run
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
+from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import check_caller, current_caller
 from tailor.rpc.paging import page_size
@@ -31,13 +33,13 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def CreateRun(self, request: pb.CreateRunRequest, context: grpc.ServicerContext) -> pb.CreateRunResponse:
         """Queue a run. Idempotent: the run's id follows from its key."""
         self._check_may_train(request)
-        return pb.CreateRunResponse(run=wire.from_run(handlers.create_run(self._ports, wire.to_run_request(request))))
+        return pb.CreateRunResponse(run=wire.from_run(handlers.create_run(self._ports, decode(RunRequest, request))))
 
     def PlanRun(self, request: pb.PlanRunRequest, context: grpc.ServicerContext) -> pb.PlanRunResponse:
         """Forecast a run."""
         self._check_may_train(request)
         plan = plan_programme if request.started_by_dataset else handlers.plan_run
-        return pb.PlanRunResponse(plan=wire.from_plan(plan(self._ports, wire.to_run_request(request))))
+        return pb.PlanRunResponse(plan=encode(pb.RunPlan, plan(self._ports, decode(RunRequest, request))))
 
     def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.GetRunResponse:
         """One run."""
@@ -62,7 +64,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             run, cursor = update.run, update.cursor
             if update.lines:
                 yield pb.WatchRunResponse(
-                    run=wire.from_run(run), log_lines=[wire.from_line(line) for line in update.lines]
+                    run=wire.from_run(run), log_lines=[encode(pb.LogLine, line) for line in update.lines]
                 )
             for progress in update.reports:
                 yield pb.WatchRunResponse(run=wire.from_run(replace(run, progress=progress)))
@@ -116,7 +118,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         """Fetch a base, streaming each step."""
         for step in handlers.add_base(self._ports.bases, request.name, request.source):
             if isinstance(step, Base):
-                yield pb.AddBaseResponse(step="added", base=wire.from_base(step))
+                yield pb.AddBaseResponse(step="added", base=encode(pb.Base, step))
             else:
                 yield pb.AddBaseResponse(step=step)
 
@@ -129,7 +131,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
 
     def ListBases(self, request: pb.ListBasesRequest, context: grpc.ServicerContext) -> pb.ListBasesResponse:
         """All bases, by name."""
-        return pb.ListBasesResponse(bases=[wire.from_base(base) for base in self._ports.bases.list()])
+        return pb.ListBasesResponse(bases=[encode(pb.Base, base) for base in self._ports.bases.list()])
 
     def _check_may_train(self, request: pb.CreateRunRequest | pb.PlanRunRequest) -> None:
         """Raise NotFound for a specialist that the caller may not use, and for its datasets and adapters."""

@@ -108,7 +108,7 @@ class Preparer:
                 return
             unit.save(new)
             if new.state is RunState.FAILED:
-                unit.events.publish_failure(new)
+                unit.publish_failure(new)
 
 
 def _without_reason(run: Run) -> Run:
@@ -195,7 +195,7 @@ class Supervisor:
             changed = change(stored)
             unit.save(changed)
             if changed.state is RunState.FAILED:
-                unit.events.publish_failure(changed)
+                unit.publish_failure(changed)
 
     def _stop_leftovers(self, healthy: Container[tuple[str, int]]) -> None:
         """Stop workers without a lease: of cancelled runs and old epochs, also from before a restart."""

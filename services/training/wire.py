@@ -1,13 +1,13 @@
 """Translates training's messages to its domain and back where their fields differ; `tailor.codec` does the rest."""
 
 import math
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from services.training.domain import (
     POLICY,
     PREFERENCE,
     SFT,
-    Base,
     Failure,
     LogLine,
     Progress,
@@ -15,8 +15,6 @@ from services.training.domain import (
     Stage,
     TrainedAdapter,
 )
-from services.training.new_run import RunRequest
-from services.training.plans import Plan, Price, RunReport
 from services.training.programme import BuiltDataset
 from services.training.spending import count_worked_seconds, price_worked
 from tailor.api.events.v1 import models_pb2
@@ -144,16 +142,9 @@ def from_run(run: Run) -> training_pb2.Run:
     return encode(
         training_pb2.Run,
         run,
-        specialist=run.key.specialist,
-        dataset_digest=run.key.dataset_digest,
-        base=run.key.base,
-        recipe_digest=run.key.recipe_digest,
-        parent_digest=run.key.parent_digest,
-        preference_dataset_digest=run.preferences,
+        **(asdict(run.key) | {"preference_dataset_digest": run.preferences}),
         progress=from_progress(run, run.progress) if run.progress else None,
         stages=[from_stage(stage) for stage in run.stages],
-        plan=from_plan(run.plan) if run.plan else None,
-        report=from_report(run.report) if run.report else None,
     )
 
 
@@ -169,31 +160,7 @@ def from_stage(stage: Stage) -> training_pb2.RunStage:
     )
 
 
-def from_plan(plan: Plan) -> training_pb2.RunPlan:
-    return encode(training_pb2.RunPlan, plan, price=from_price(plan.price))
-
-
-def from_report(report: RunReport) -> training_pb2.RunReport:
-    return encode(training_pb2.RunReport, report, price=from_price(report.price))
-
-
-def from_price(price: Price) -> training_pb2.Price:
-    return encode(training_pb2.Price, price, total=price.total)
-
-
-def to_run_request(message: training_pb2.CreateRunRequest | training_pb2.PlanRunRequest) -> RunRequest:
-    return decode(RunRequest, message)
-
-
-def from_line(line: LogLine) -> training_pb2.LogLine:
-    return encode(training_pb2.LogLine, line)
-
-
 def to_line(message: training_pb2.LogLine, epoch: int, now: datetime) -> LogLine:
     """A line of a worker's log, under the epoch that was checked."""
     create_time = message.create_time.ToDatetime(UTC) if message.HasField("create_time") else now
     return LogLine(create_time, message.level if message.level in LEVELS else "info", message.message, epoch)
-
-
-def from_base(base: Base) -> training_pb2.Base:
-    return encode(training_pb2.Base, base)

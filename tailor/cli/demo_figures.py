@@ -8,12 +8,13 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tailor import wire
 from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.figures import decision_of, list_cut_answers
 from tailor.cli.messages import to_dict
+from tailor.codec import decode
 from tailor.wire import enum_name
+from tailor.words import EvaluationPolicy
 
 Figures = dict[str, Any]
 
@@ -84,7 +85,7 @@ def model_figures(
 
 def describe_limits(definition: models_pb2.SpecialistChanged, evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
     """What the definition's `[evaluation]` leaves out, a line each."""
-    policy = wire.to_evaluation_policy(definition.evaluation)
+    policy = decode(EvaluationPolicy, definition.evaluation)
     if evaluation.rows < evaluation.held_out_rows:
         yield f"{evaluation.rows} of {evaluation.held_out_rows} held-out rows are measured (max_rows)"
     answers = max((cost.answers for cost in evaluation.costs if cost.model == CANDIDATE), default=evaluation.rows)

@@ -15,8 +15,10 @@ from tailor.cli.connections import Connections
 from tailor.cli.ids import DOCUMENTS, complete
 from tailor.cli.messages import describe_removed, to_dict
 from tailor.cli.session import CommandSession
+from tailor.codec import decode
 from tailor.errors import NotFound, Reason
-from tailor.wire import to_labels, to_selection
+from tailor.wire import to_labels
+from tailor.words import Selection
 
 OPAQUE = "doc_"
 
@@ -132,7 +134,7 @@ def _outcome(item: ingestion_pb2.Submission, entry: tuple[registry_pb2.Catalogue
 
 
 def _selects(specialist: models_pb2.SpecialistChanged, document: documents_pb2.DocumentAnonymized) -> bool:
-    return to_selection(specialist.selection).admits(to_labels(document.labels))
+    return decode(Selection, specialist.selection).admits(to_labels(document.labels))
 
 
 def _print_document(console: Console, item: registry_pb2.CatalogueDocument, learning: list[str]) -> None:

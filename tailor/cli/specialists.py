@@ -18,9 +18,11 @@ from tailor.cli.messages import to_dict
 from tailor.cli.output import short, shows, table
 from tailor.cli.session import CommandSession
 from tailor.cli.whole_words import Digest
+from tailor.codec import decode, encode
 from tailor.events.envelope import new_id
 from tailor.programmes import describe_programme, list_recipes
-from tailor.wire import from_evaluation_policy, to_evaluation_policy, to_programme, to_row_policy, to_sampling
+from tailor.wire import to_programme
+from tailor.words import EvaluationPolicy, RowPolicy, SamplingDefaults
 
 
 def create(
@@ -137,9 +139,11 @@ def list_settings(specialist: models_pb2.SpecialistChanged) -> dict[str, Any]:
     """The tables of a definition as in its TOML file, with the values that a table without them has."""
     policies = {
         "filters": {name: value for name, value in to_dict(specialist.filters).items() if value},
-        "rows": asdict(to_row_policy(specialist.rows)),
-        "sampling": asdict(to_sampling(specialist.sampling)),
-        "evaluation": list_set_fields(from_evaluation_policy(to_evaluation_policy(specialist.evaluation))),
+        "rows": asdict(decode(RowPolicy, specialist.rows)),
+        "sampling": asdict(decode(SamplingDefaults, specialist.sampling)),
+        "evaluation": list_set_fields(
+            encode(models_pb2.EvaluationPolicy, decode(EvaluationPolicy, specialist.evaluation))
+        ),
     }
     fields = {name: value for name, value in to_fields(specialist).items() if name in ("metrics", "judging")}
     return {name: table for name, table in {**policies, **fields}.items() if table}

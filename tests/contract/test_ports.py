@@ -15,8 +15,6 @@ NOT_INHERITED = {
     "BucketAdmin": "minio's MinioAdmin implements it",
     "BucketStore": "minio's Minio implements it",
     "CheckedStore": "minio's Minio implements it",
-    "Metric": "modules of services.evaluation.metrics implement it",
-    "Signer": "tailor.rpc.identity.Identity implements it, and the shared library imports no service",
     "TopicAdmin": "kafka-python's KafkaAdminClient implements it",
 }
 

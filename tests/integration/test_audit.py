@@ -8,12 +8,11 @@ import pytest
 from sqlalchemy import Engine
 
 from services.registry import wire
-from services.registry.adapters.sql import transactions
+from services.registry.adapters.sql import Begin, transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.domain import Fact, FactKind
 from services.registry.handlers import facts
-from services.registry.ports import Begin
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from services.evaluation.adapters.chat_endpoint import OpenAiEndpoint
-from services.evaluation.adapters.gepa_optimizer import GepaOptimizer
 from services.evaluation.adapters.judge import OpenAiJudge
+from services.evaluation.baselines import gepa_optimizer
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel
-from services.evaluation.baselines.optimized_prompt import ServedTask
+from services.evaluation.baselines.gepa_optimizer import PromptTask
 from services.evaluation.domain import Answer, AnsweredRow, HeldOutRow, LoadedCandidate, Score
 from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Request, Rules, rubric_request
 from services.evaluation.metrics import measure
@@ -141,7 +141,7 @@ def test_gepa_searches_a_prompt_with_the_base_as_its_reflection_model(api: Api) 
         reflections.append(prompt)
         return api.endpoint().complete((("user", prompt[:200]),), SamplingDefaults(max_tokens=12)).text
 
-    task = ServedTask(OwnModels(api.engine, api.endpoint()), SamplingDefaults(max_tokens=5), reflect)
-    instructions = GepaOptimizer().optimize(task, "Answer as the house would.", ROWS, 12)
+    task = PromptTask(OwnModels(api.engine, api.endpoint()), SamplingDefaults(max_tokens=5), reflect)
+    instructions = gepa_optimizer.optimize(task, "Answer as the house would.", ROWS, 12)
     assert instructions and reflections
     assert "Finding" in reflections[0]

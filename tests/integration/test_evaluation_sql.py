@@ -9,8 +9,13 @@ import pytest
 from sqlalchemy import Engine
 
 from services.evaluation.adapters import tables
-from services.evaluation.adapters.judging_sql import SqlAgreements, SqlDefinitions
-from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
+from services.evaluation.adapters.sql import (
+    SqlAgreements,
+    SqlArtifacts,
+    SqlDefinitions,
+    SqlEvaluations,
+    SqlModelResults,
+)
 from services.evaluation.bootstrap import MIGRATIONS
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import (

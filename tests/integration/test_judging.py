@@ -43,7 +43,6 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.wire import to_judging_criterion
 from tailor.words import JudgingCriterion, Labels
 from tests.conftest import migrated
 
@@ -393,7 +392,7 @@ def test_experts_mark_each_draft_by_the_specialists_own_criteria(world: World) -
     assert [criterion.name for criterion in world.next(secret).criteria] == ["accuracy", "style", "usefulness"]
     change_policy(world, JudgingPolicy(criteria=OWN))
     queue = world.next(secret)
-    assert tuple(map(to_judging_criterion, queue.criteria)) == OWN
+    assert tuple(decode(JudgingCriterion, item) for item in queue.criteria) == OWN
     first, second = queue.draft_ids
     marks = [
         drafts_pb2.DraftMark(draft_id=first, criterion="tone", mark=5),

@@ -28,7 +28,7 @@ from services.registry.handlers.feedback import store_feedback
 from services.registry.outcome_rpc import OutcomeServicer
 from services.registry.queries import Queries
 from services.registry.rules.ledger import bill_runs, parse_month
-from services.registry.rules.outcome_figures import week_of
+from services.registry.rules.outcomes import week_of
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import outcomes_pb2, outcomes_pb2_grpc

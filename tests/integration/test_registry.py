@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from services.registry import wire
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
-from services.registry.adapters.sql import transactions
+from services.registry.adapters.sql import Begin, transactions
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.bootstrap import MIGRATIONS, signer
 from services.registry.consumers import Consumers
@@ -30,8 +30,7 @@ from services.registry.domain import (
     PrimaryMetric,
     Specialist,
 )
-from services.registry.handlers import deletions, evaluation_plans, judgements, keys, pins, promotions, specialists
-from services.registry.ports import Begin
+from services.registry.handlers import deletions, judgements, keys, promotions, specialists
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
@@ -260,16 +259,16 @@ def test_an_undecided_evaluation_promotes_nothing_and_says_how_many_rows_would_d
 
 def test_the_newest_evaluation_of_a_specialist_plans_the_next(world: World) -> None:
     specialists.create_specialist(world.begin, SPECIALIST)
-    before = evaluation_plans.plan_evaluation(world.begin, NAME, [64], [])
+    before = specialists.plan_evaluation(world.begin, NAME, [64], [])
     assert (before.metric, before.rows, before.spread_rows) == ("rougeL", 64, 0)
     assert before.visible_difference == pytest.approx(0.245, abs=1e-4)
     world.adapter("first")
     world.evaluate("first", 0.2)
-    after = evaluation_plans.plan_evaluation(world.begin, NAME, [64], [])
+    after = specialists.plan_evaluation(world.begin, NAME, [64], [])
     assert after.visible_difference == pytest.approx(0.0025, abs=1e-4) and after.spread_rows == 16
     assert "with 64 of 64 held-out rows, rougeL cannot show a difference below 0.003" in after.sentence
     with pytest.raises(NotFound):
-        evaluation_plans.plan_evaluation(world.begin, "nobody", [64], [])
+        specialists.plan_evaluation(world.begin, "nobody", [64], [])
 
 
 def test_a_candidate_whose_incumbent_changed_is_evaluated_again(world: World) -> None:
@@ -789,10 +788,10 @@ def test_the_leaderboard_ranks_adapters_with_the_base_and_keeps_pins_at_the_top(
 
     assert ranked() == [(1, "good"), (2, "base"), (3, "poor")]
     for entry in ("poor", "base", "poor"):
-        pins.pin_entry(world.begin, NAME, entry, pinned=True)
+        specialists.pin_entry(world.begin, NAME, entry, pinned=True)
     assert ranked() == [(2, "base"), (3, "poor"), (1, "good")]
-    pins.pin_entry(world.begin, NAME, "base", pinned=False)
+    specialists.pin_entry(world.begin, NAME, "base", pinned=False)
     assert ranked() == [(3, "poor"), (1, "good"), (2, "base")]
     with pytest.raises(NotFound) as raised:
-        pins.pin_entry(world.begin, NAME, "f" * 64, pinned=True)
+        specialists.pin_entry(world.begin, NAME, "f" * 64, pinned=True)
     assert raised.value.reason == Reason.UNKNOWN_ENTRY

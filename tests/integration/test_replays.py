@@ -10,8 +10,7 @@ from sqlalchemy import Engine
 
 from services.ingestion.adapters.barrier import CurrentBarrier
 from services.ingestion.adapters.erasures import DocumentEraser
-from services.ingestion.adapters.kept import DAY_SECONDS, KeptQuarantine
-from services.ingestion.adapters.quarantine import EncryptedQuarantine
+from services.ingestion.adapters.quarantine import DAY_SECONDS, EncryptedQuarantine, KeptQuarantine
 from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier

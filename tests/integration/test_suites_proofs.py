@@ -15,9 +15,9 @@ from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.evaluation.domain import BASE, CANDIDATE, Score
 from services.evaluation.suites import load
-from services.evaluation.suites.estimates import summarise
 from services.evaluation.suites.memorisation import OTHERS
 from services.evaluation.suites.ports import Messages, SuiteAsker
+from services.evaluation.suites.runner import summarise
 from services.evaluation.suites.suite import SuiteContext, SuiteResult
 from services.registry.domain import Evaluation, Gate, Interval, MetricIntervals
 from services.registry.rules.suites import check_suites
@@ -33,7 +33,7 @@ from tests.analyzers import load_english
 from tests.asking import LocalAsker
 from tests.integration import training_house as house
 from tests.unit.anonymization.fakes import MemoryVault
-from tests.unit.training.stores import FakeSigner
+from tests.unit.training.stores import make_signer
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def train_adapter(name: str, base: Path, rows: Path, folder: Path) -> Path:
     chosen = recipe("lora", optimizer={"learning_rate": rate}, limit={"epochs": EPOCHS[name]}, batch={"tokens": 1024})
     folder.mkdir()
     context = training_house.context(base, (rows,), chosen, folder)
-    checkpoints = Checkpoints(MemoryStore(), FakeSigner(), f"run_{name}", 1, 0)
+    checkpoints = Checkpoints(MemoryStore(), make_signer(), f"run_{name}", 1, 0)
     trained = train(context, sft.prepare, checkpoints, lambda _: None, threading.Event())
     assert trained is not None
     save_weights(trained.model, context.tokenizer, context.spec, chosen, folder / "weights")

@@ -18,20 +18,20 @@ from services.training.methods import reward_model as scoring
 from services.training.methods.base import Meter, Method, StageContext, Stopper
 from services.training.methods.loading import load_base
 from services.training.methods.model import load_saved
+from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from services.training.worker import probes, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.loop import TrainedModel, train
-from services.training.worker.notes import SignedNotes
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tests.integration import training_house as house
 from tests.models import make_tiny_base, spoil
-from tests.unit.training.stores import FakeSigner
+from tests.unit.training.stores import make_signer
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +74,7 @@ class Place:
             Meter(),
             stopper,
             processes=Processes(),
-            notes=SignedNotes(MemoryStore(), FakeSigner(), SPEC.run_id, epoch=1, stage=0),
+            notes=StageNotes(MemoryStore(), make_signer(), SPEC.run_id, epoch=1, stage=0),
             report=lambda _phase, _step: None,
         )
         return replace(context, **changes)
@@ -90,7 +90,7 @@ class Place:
     ) -> tuple[TrainedModel | None, list[models_pb2.RunProgressed]]:
         """Train, and return the result with the reported steps."""
         reported: list[models_pb2.RunProgressed] = []
-        checkpoints = Checkpoints(self.store, FakeSigner(), f"run_{recipe.digest}", epoch, 0)
+        checkpoints = Checkpoints(self.store, make_signer(), f"run_{recipe.digest}", epoch, 0)
         context = self.context(recipe, parent, **changes)
         return train(context, METHODS[recipe.method], checkpoints, reported.append, threading.Event()), reported
 
@@ -195,7 +195,7 @@ def test_resumed_training_equals_uninterrupted_training_bit_for_bit(
         prepared.trainer.add_callback(_after(6, steps))
         return prepared
 
-    checkpoints = Checkpoints(place.store, FakeSigner(), f"run_{chosen.digest}", 1, 0)
+    checkpoints = Checkpoints(place.store, make_signer(), f"run_{chosen.digest}", 1, 0)
     context = place.context(chosen, parent, stopper=halfway)
     assert train(context, stopping, checkpoints, lambda _: None, threading.Event()) is None
     again, reported = place.train(chosen, parent, epoch=2)

@@ -16,7 +16,7 @@ from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
 from services.training.methods.rows import pack, read_encoded
 from services.training.methods.sft import count_steps
-from services.training.planning import forecaster, loads, step_speed
+from services.training.planning import forecaster, loads
 from services.training.planning.base_shape import read_shape
 from services.training.planning.devices import Device, memory_limit
 from services.training.planning.forecast import Load, working_seconds
@@ -153,18 +153,18 @@ def test_a_base_that_was_read_before_is_forecast_alike_without_torch(
 
 def test_speed_here_is_that_of_the_bases_own_layers(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shape, chosen = read_shape(tiny), recipe()
-    assert step_speed.measure_teraflops(tiny, shape, chosen) > 0
+    assert forecaster.measure_teraflops(tiny, shape, chosen) > 0
 
     def take(model: Any, tokens: int) -> float:
         assert tokens == chosen.batch.tokens
         return 0.5 + 0.25 * len(model.base_model.model.model.layers)
 
-    monkeypatch.setattr(step_speed, "_time_step", take)
-    monkeypatch.setattr(step_speed, "TIMED_SECONDS", 0.0)
+    monkeypatch.setattr(forecaster, "_time_step", take)
+    monkeypatch.setattr(forecaster, "TIMED_SECONDS", 0.0)
     for layers, seconds in ((1, 0.75), (40, 10.5)):
         deep = replace(shape, layers=layers)
         work = Load(1, 1, tokens=chosen.batch.tokens, learned=chosen.batch.tokens // 2, trained=chosen.batch.tokens)
-        speed = step_speed.measure_teraflops(tiny, deep, chosen)
+        speed = forecaster.measure_teraflops(tiny, deep, chosen)
         assert working_seconds(chosen, deep, work, speed) == pytest.approx(seconds)
 
 

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from sqlalchemy import Engine
 
-from services.training import handlers, wire
+from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.sql import SqlRuns
 from services.training.bootstrap import MIGRATIONS
@@ -29,6 +29,7 @@ from services.training.supervisor import Preparer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
+from tailor.codec import encode
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, Unauthenticated
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
@@ -498,4 +499,4 @@ def test_bases_are_added_with_their_steps_and_listed(house: House) -> None:
     assert last.base.name == "other"
     names = [base.name for base in house.servicer.ListBases(pb.ListBasesRequest(), call()).bases]
     assert names == ["other", "tiny"]
-    assert wire.from_base(BASE) in house.servicer.ListBases(pb.ListBasesRequest(), call()).bases
+    assert encode(pb.Base, BASE) in house.servicer.ListBases(pb.ListBasesRequest(), call()).bases

@@ -24,7 +24,7 @@ from services.training.worker.worker import Worker
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.hardware import keep_freed_memory
 from tailor.logging import configure
-from tests.unit.training.stores import FakeSigner, FileStore
+from tests.unit.training.stores import FileStore, make_signer
 
 RELOAD_HERE = "--reload-here"
 # The compute lock, next to the worker's folder.
@@ -71,7 +71,7 @@ def main() -> int:
         FileStore(Path(sys.argv[2])),
         reporter,
         folder,
-        signer=FakeSigner(),
+        signer=make_signer(),
         processes=processes,
         reload=compute_figures if RELOAD_HERE in sys.argv else partial(reload_in_fresh_process, compute_lock=lock),
     )

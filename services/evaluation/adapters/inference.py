@@ -8,6 +8,7 @@ import grpc
 from services.evaluation.domain import Answer, LoadedCandidate, Score
 from services.evaluation.ports import Models
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.codec import decode, encode
 from tailor.rpc.channel import wire_errors
 from tailor.storage.ref import Ref
 from tailor.wire import from_ref
@@ -31,10 +32,11 @@ class RemoteModels(Models):
         request = inference_pb2.LoadCandidateRequest(adapter_digest=adapter_digest, manifest=from_ref(manifest))
         with wire_errors("inference"):
             answer = self._stub.LoadCandidate(request, timeout=LOAD_SECONDS)
-        return LoadedCandidate(answer.model, answer.parity if answer.HasField("parity") else None)
+        return decode(LoadedCandidate, answer)
 
     def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
-        request = inference_pb2.GenerateRequest(model=model, messages=_messages(messages), sampling=_sampling(sampling))
+        to_send = encode(inference_pb2.Sampling, sampling, seed=SEED if sampling.temperature else 0)
+        request = inference_pb2.GenerateRequest(model=model, messages=_messages(messages), sampling=to_send)
         started = time.monotonic()
         with wire_errors("inference"):
             response = self._stub.Generate(request, timeout=ANSWER_SECONDS)
@@ -50,18 +52,8 @@ class RemoteModels(Models):
         row = inference_pb2.ScoreRow(messages=_messages(messages), completion=completion)
         with wire_errors("inference"):
             scores = self._stub.Score(inference_pb2.ScoreRequest(model=model, rows=[row]), timeout=CALL_SECONDS).scores
-        return Score(scores[0].log_probability, scores[0].tokens)
+        return decode(Score, scores[0])
 
 
 def _messages(messages: Sequence[tuple[str, str]]) -> list[inference_pb2.Message]:
     return [inference_pb2.Message(role=role, content=content) for role, content in messages]
-
-
-def _sampling(sampling: SamplingDefaults) -> inference_pb2.Sampling:
-    return inference_pb2.Sampling(
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        repetition_penalty=sampling.repetition_penalty,
-        max_tokens=sampling.max_tokens,
-        seed=SEED if sampling.temperature else 0,
-    )

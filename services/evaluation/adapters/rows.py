@@ -1,4 +1,4 @@
-"""Held-out rows of a dataset, read from the Parquet files that its manifest names."""
+"""Held-out and train rows of a dataset, read from the Parquet files that its manifest names."""
 
 import heapq
 import tempfile
@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from services.evaluation.domain import HeldOutRow, HeldOutSet, RankedPair, spread_rows
-from services.evaluation.ports import HeldOutRows
+from services.evaluation.ports import HeldOutRows, HouseExamples, TrainSplit
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
@@ -104,3 +104,33 @@ def to_row(record: dict[str, Any]) -> HeldOutRow:
         key_insights=record.get("key_insights") or "",
         rejected=record.get("rejected"),
     )
+
+
+class StoredTrainRows(HouseExamples):
+    """Fetches the whole split, which a context removes again."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @contextmanager
+    def open(self, manifest: Ref) -> Iterator[TrainSplit]:
+        files = DatasetManifest.parse(self._store.get(manifest)).split(TRAIN).files
+        with tempfile.TemporaryDirectory(prefix="tailor-train-") as folder:
+            yield _Files(manifest, download(self._store, files, Path(folder)))
+
+
+class _Files(TrainSplit):
+    def __init__(self, manifest: Ref, paths: Sequence[Path]) -> None:
+        self._manifest = manifest
+        self._paths = paths
+
+    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
+        batch: list[HeldOutRow] = []
+        with reading_rows(self._manifest):
+            for record in read_records(self._paths, None):
+                batch.append(to_row(record))
+                if len(batch) == BATCH_ROWS:
+                    yield batch
+                    batch = []
+        if batch:
+            yield batch

@@ -12,14 +12,17 @@ from services.evaluation import wire
 from services.evaluation.adapters import tables
 from services.evaluation.domain import (
     Adapter,
+    Agreement,
     Answer,
+    Definition,
     Evaluation,
     EvaluationResult,
     EvaluationState,
     ModelResult,
     Score,
+    SpecialistTerms,
 )
-from services.evaluation.ports import Artifacts, Evaluations, ModelResults
+from services.evaluation.ports import Agreements, Artifacts, DefinitionStore, Evaluations, ModelResults
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
@@ -35,7 +38,7 @@ class SqlArtifacts(Artifacts):
         self._engine = engine
 
     def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
-        row = {"digest": digest, "ranked_for": ranked_for, **_ref_columns(manifest)}
+        row = {"digest": digest, "ranked_for": ranked_for, **asdict(manifest)}
         _add(self._engine, tables.datasets, row)
 
     def dataset(self, digest: str) -> Ref | None:
@@ -57,7 +60,7 @@ class SqlArtifacts(Artifacts):
             "parent_digest": adapter.parent_digest,
             "sft_dataset": adapter.sft_dataset_digest,
             "preference_dataset": adapter.preference_dataset_digest,
-            **_ref_columns(adapter.manifest),
+            **asdict(adapter.manifest),
         }
         _add(self._engine, tables.adapters, row)
 
@@ -190,6 +193,34 @@ class SqlModelResults(ModelResults):
             return connection.execute(deletion).rowcount
 
 
+class SqlAgreements(Agreements):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def find(self, key: str) -> Agreement | None:
+        row = _first(self._engine, select(tables.agreements).where(tables.agreements.c.key == key))
+        return None if row is None else Agreement(row.kappa, row.pairs, row.failures)
+
+    def add(self, key: str, agreement: Agreement) -> None:
+        _add(self._engine, tables.agreements, {"key": key, **asdict(agreement)})
+
+
+class SqlDefinitions(DefinitionStore):
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def freeze(self, terms: SpecialistTerms) -> list[Definition]:
+        table = tables.definitions
+        query = select(table).where(table.c.specialist == terms.name).order_by(table.c.revision)
+        values = {"specialist": terms.name, "revision": terms.revision, "digest": terms.definition_digest}
+        with transaction(self._engine) as connection:
+            known = connection.execute(query).all()
+            if not known or known[-1].digest != terms.definition_digest:
+                connection.execute(insert(table).values(values).on_conflict_do_nothing())
+                known = connection.execute(query).all()
+        return [Definition(row.digest, row.revision, row.frozen_at) for row in known]
+
+
 def _add(engine: Engine, table: Table, row: dict[str, Any]) -> None:
     with transaction(engine) as connection:
         connection.execute(insert(table).values(row).on_conflict_do_nothing())
@@ -217,10 +248,6 @@ def _scores(lists: Sequence[Sequence[Any] | None]) -> tuple[Score | None, ...]:
 def _result(row: Any) -> ModelResult:
     answers = tuple(None if answer is None else Answer(**answer) for answer in row.answers)
     return ModelResult(answers, _scores(row.scores), _scores(row.rejected_scores), row.notes)
-
-
-def _ref_columns(ref: Ref) -> dict[str, Any]:
-    return {"uri": ref.uri, "sha256": ref.sha256, "size_bytes": ref.size_bytes}
 
 
 def _ref(row: Any) -> Ref:

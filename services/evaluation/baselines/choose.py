@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
 from services.evaluation.baselines.few_shot import FewShotModel
+from services.evaluation.baselines.gepa_optimizer import MAX_REFLECTION_TOKENS, PromptTask, Reflect
 from services.evaluation.baselines.optimized_prompt import (
-    MAX_REFLECTION_TOKENS,
     OptimizedPromptModel,
     PromptBudget,
-    Reflect,
-    ServedTask,
 )
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, Adapter, HeldOutSet, Serving, SpecialistTerms
 from services.evaluation.ports import (
@@ -21,9 +20,8 @@ from services.evaluation.ports import (
     HouseExamples,
     Models,
     ModelSource,
-    PromptOptimizer,
-    PromptStore,
 )
+from services.evaluation.served_models import ServedModels
 from tailor.errors import Reason, Unavailable
 from tailor.words import SamplingDefaults
 
@@ -32,7 +30,6 @@ from tailor.words import SamplingDefaults
 class PromptSearch:
     """How instructions are optimised. `reflection` names an external model that proposes them; the base if it is empty."""
 
-    optimizer: PromptOptimizer
     store: PromptStore
     budget: PromptBudget = field(default_factory=PromptBudget)
     reflection: str = ""
@@ -40,9 +37,8 @@ class PromptSearch:
 
 @dataclass(frozen=True)
 class BaselineModels(ModelSource):
-    """The models of `served`, and after the base those that the specialist's policy names: few_shot, prompt, external ones."""
+    """The served models, and after the base those that the specialist's policy names: few_shot, prompt, external ones."""
 
-    served: ModelSource
     models: Models
     artifacts: Artifacts
     rows: HouseExamples
@@ -54,7 +50,7 @@ class BaselineModels(ModelSource):
     def list_models(
         self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
     ) -> Sequence[EvaluatedModel]:
-        base, *others = self.served.list_models(adapter, terms, incumbent, held_out)
+        base, *others = ServedModels(self.models).list_models(adapter, terms, incumbent, held_out)
         return [base, *self._baselines(adapter, terms, held_out), *others]
 
     def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOutSet) -> list[EvaluatedModel]:
@@ -90,9 +86,8 @@ class BaselineModels(ModelSource):
             base=adapter.base,
             data=data,
             seed=terms.evaluation.guidelines,
-            task=ServedTask(self.models, terms.sampling, self._reflect(endpoint) if endpoint else None),
+            task=PromptTask(self.models, terms.sampling, self._reflect(endpoint) if endpoint else None),
             reflection=endpoint.model if endpoint else BASE,
-            optimizer=search.optimizer,
             store=search.store,
             budget=search.budget,
         )

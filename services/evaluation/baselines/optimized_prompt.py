@@ -2,18 +2,20 @@
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.evaluation.baselines import gepa_optimizer
 from services.evaluation.baselines.examples import is_erased
 from services.evaluation.baselines.fitting import FittedPrompt, PromptFitter
+from services.evaluation.baselines.gepa_optimizer import PromptTask
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.baselines.prompts import with_instructions
 from services.evaluation.baselines.train_data import TrainData
-from services.evaluation.domain import BASE, PROMPT, TOO_LONG, Answer, HeldOutRow, OptimizedPrompt, Score, choose_rows
-from services.evaluation.ports import EvaluatedModel, Models, PromptOptimizer, PromptStore, PromptTask, TrainSplit
-from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, OptimizedPrompt, Score, choose_rows
+from services.evaluation.ports import EvaluatedModel, Models, TrainSplit
+from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.words import SamplingDefaults
 
@@ -21,10 +23,6 @@ log = get_logger(__name__)
 
 # Where the search starts if the specialist has no guidelines.
 SEED = "Answer as the house would: in its style, complete, and only with facts of the request."
-MAX_REFLECTION_TOKENS = 800
-
-# Asks the reflection model.
-Reflect = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -33,38 +31,6 @@ class PromptBudget:
 
     rows: int = 24
     max_scores: int = 150
-
-
-@dataclass(frozen=True)
-class ServedTask(PromptTask):
-    """Instructions for the base in the engine that serves. The reflection model is the base unless `ask` is another."""
-
-    models: Models
-    sampling: SamplingDefaults
-    ask: Reflect | None = None
-
-    def score(self, instructions: str, row: HeldOutRow) -> float:
-        """The geometric mean of the probabilities of the reference's tokens; 0 if the instructions leave no room for it."""
-        try:
-            score = self.models.score(BASE, with_instructions(row, instructions), row.reference)
-        except InvalidArgument as error:
-            if error.reason not in TOO_LONG:
-                raise
-            return 0.0
-        return math.exp(score.log_probability / max(1, score.tokens))
-
-    def answer(self, instructions: str, row: HeldOutRow) -> str:
-        try:
-            return self.models.generate(BASE, with_instructions(row, instructions), self.sampling).text
-        except InvalidArgument as error:
-            if error.reason not in TOO_LONG:
-                raise
-            return ""
-
-    def reflect(self, prompt: str) -> str:
-        if self.ask is not None:
-            return self.ask(prompt)
-        return self.models.generate(BASE, (("user", prompt),), SamplingDefaults(max_tokens=MAX_REFLECTION_TOKENS)).text
 
 
 @dataclass
@@ -77,7 +43,6 @@ class OptimizedPromptModel(EvaluatedModel):
     seed: str
     task: PromptTask
     reflection: str
-    optimizer: PromptOptimizer
     store: PromptStore
     budget: PromptBudget = field(default_factory=PromptBudget)
     _prompt: OptimizedPrompt | None = field(default=None, init=False)
@@ -115,7 +80,7 @@ class OptimizedPromptModel(EvaluatedModel):
         seed = self.seed or SEED
         with self.data.open() as split:
             rows = choose_trial_rows(split, self.data, self.budget.rows)
-        instructions = self.optimizer.optimize(self.task, seed, rows, self.budget.max_scores)
+        instructions = gepa_optimizer.optimize(self.task, seed, rows, self.budget.max_scores)
         optimized = OptimizedPrompt(instructions, tuple(sorted({name for row in rows for name in row.document_ids})))
         self.store.save(self._digest, optimized)
         log.info("prompt optimised", base=self.base, rows=len(rows), changed=instructions != seed)
@@ -137,7 +102,7 @@ class OptimizedPromptModel(EvaluatedModel):
     @property
     def _digest(self) -> str:
         budget = [self.budget.rows, self.budget.max_scores]
-        parts = [self.base, self.data.digests, self.optimizer.name, self.reflection, self.seed, budget]
+        parts = [self.base, self.data.digests, gepa_optimizer.describe(), self.reflection, self.seed, budget]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

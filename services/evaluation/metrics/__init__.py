@@ -6,12 +6,11 @@ To add one, see docs/how-to/add-a-metric.md.
 import importlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from types import ModuleType
 
 from services.evaluation.domain import AnsweredRow
 from services.evaluation.measurement import Measurement
 from services.evaluation.metrics.context import MetricContext
-from services.evaluation.metrics.ports import Metric
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.metric_kinds import PARAMETERS, RemoteParameters, parse_parameters
 from tailor.words import MetricDefinition
@@ -22,11 +21,11 @@ JUDGED = frozenset({"judge", "pitch"})
 ASKS_JUDGE = JUDGED | {"key_insights_f1"}
 
 
-def load(kind: str) -> Metric:
+def load(kind: str) -> ModuleType:
     """The module of a kind. Raises InvalidArgument (INVALID_METRIC) for an unknown one."""
     if kind not in PARAMETERS:
         raise InvalidArgument(Reason.INVALID_METRIC, f"There is no metric of the kind `{kind}`.")
-    return cast(Metric, importlib.import_module(f"{__name__}.{kind.lower()}"))
+    return importlib.import_module(f"{__name__}.{kind.lower()}")
 
 
 def is_lower_better(metric: MetricDefinition) -> bool:
@@ -48,7 +47,8 @@ def measure(metric: MetricDefinition, rows: Sequence[AnsweredRow], context: Metr
     chosen = [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted]
     if not chosen:
         raise FailedPrecondition(Reason.NOTHING_TO_MEASURE, "No held-out row has one of the metric's tasks.")
-    measurement = load(metric.kind).measure(chosen, replace(context, parameters=parameters).select(wanted))
+    chosen_context = replace(context, parameters=parameters).select(wanted)
+    measurement: Measurement = load(metric.kind).measure(chosen, chosen_context)
     if not measurement.rows:
         raise FailedPrecondition(Reason.NOTHING_TO_MEASURE, "The metric applies to none of the held-out rows.")
     return spread(measurement, wanted)

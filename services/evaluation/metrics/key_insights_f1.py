@@ -3,20 +3,27 @@
 After Nenkova and Passonneau 2004, "Evaluating Content Selection in Summarization: The Pyramid Method", and Min et al. 2023, "FActScore".
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy
+from scipy.optimize import linear_sum_assignment
+
 from services.evaluation.domain import AnsweredRow
-from services.evaluation.judge.insights import Insights, extract_insights, parse_insights
-from services.evaluation.judge.prompts import KINDS, same_request
+from services.evaluation.judge.prompts import KINDS, insights_request, same_request
 from services.evaluation.measurement import Measurement, ratio_of
 from services.evaluation.metrics.context import MetricContext
-from services.evaluation.metrics.matching import Statements, match
-from services.evaluation.metrics.similarity import values_of
+from services.evaluation.metrics.similarity import names_agree, similarity, values_agree, values_of
 from services.evaluation.ports import JudgeModel
 
-MAX_TOKENS = 1500
+EXTRACT_TOKENS, MATCH_TOKENS = 2000, 1500
+# Statements with the same figures need fewer words in common than those without any.
+ALIKE, ALIKE_WITH_VALUES = 0.6, 0.25
+
+Insights = Mapping[str, tuple[str, ...]]
+SayTheSame = Callable[[Sequence[str], Sequence[str]], list[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ def _count(row: AnsweredRow, judge: JudgeModel) -> _RowCount | None:
     if row.answer is None:
         return None
     language = row.row.language
-    expected = parse_insights(row.row.key_insights) or extract_insights(judge, row.row.reference)
-    extracted = extract_insights(judge, row.answer)
+    expected = _parse_insights(row.row.key_insights) or _extract_insights(judge, row.row.reference)
+    extracted = _extract_insights(judge, row.answer)
     if expected is None or extracted is None:
         return None
     written = {kind: _supported(entries, row.answer, language) for kind, entries in extracted.items()}
@@ -77,8 +84,8 @@ def _match_kinds(
 ) -> dict[str, tuple[int, int, int]]:
     counts = {}
     for kind in KINDS:
-        statements = Statements(expected[kind], written[kind], language, with_names=kind == "owners")
-        matches = match(statements, lambda ours, theirs: _say_same(judge, ours, theirs))
+        statements = _Statements(expected[kind], written[kind], language, with_names=kind == "owners")
+        matches = _match(statements, lambda ours, theirs: _say_same(judge, ours, theirs))
         counts[kind] = (matches, len(expected[kind]), len(written[kind]))
     return counts
 
@@ -86,6 +93,101 @@ def _match_kinds(
 def _say_same(judge: JudgeModel, expected: Sequence[str], written: Sequence[str]) -> list[tuple[int, int]]:
     """The pairs, as indexes, that mean the same according to the judge."""
     messages, schema = same_request(expected, written)
-    content = judge.ask(messages, schema, MAX_TOKENS)
+    content = judge.ask(messages, schema, MATCH_TOKENS)
     pairs = [] if content is None else content["pairs"]
     return [(pair["expected"] - 1, pair["written"] - 1) for pair in pairs]
+
+
+def _parse_insights(key_insights: str) -> Insights | None:
+    """The insights of a golden row; None if it has none."""
+    return _to_insights(json.loads(key_insights)) if key_insights else None
+
+
+def _extract_insights(judge: JudgeModel, text: str) -> Insights | None:
+    """The insights that the judge model finds in a text; None if it gave no list. Blocks."""
+    messages, schema = insights_request(text)
+    content = judge.ask(messages, schema, EXTRACT_TOKENS)
+    return None if content is None else _to_insights(content)
+
+
+def _to_insights(content: Mapping[str, object]) -> Insights:
+    return {kind: _statements(content.get(kind)) for kind in KINDS}
+
+
+def _statements(entries: object) -> tuple[str, ...]:
+    if not isinstance(entries, list):
+        return ()
+    texts = (" ".join(str(entry).split()) for entry in entries)
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+@dataclass(frozen=True)
+class _Statements:
+    """Expected and written statements of one kind; with `with_names`, their names must agree too."""
+
+    expected: Sequence[str]
+    written: Sequence[str]
+    language: str = ""
+    with_names: bool = False
+
+    def may_match(self, first: int, second: int) -> bool:
+        """True if figures, dates and, where they must, names agree."""
+        ours, theirs = self.expected[first], self.written[second]
+        return values_agree(ours, theirs, self.language) and (
+            not self.with_names or names_agree(ours, theirs, self.language)
+        )
+
+    def likeness(self, first: int, second: int) -> float:
+        """The likeness of the words, if it is enough for a match by itself, else 0."""
+        ours, theirs = self.expected[first], self.written[second]
+        least = ALIKE_WITH_VALUES if values_of(ours, self.language) else ALIKE
+        likeness = similarity(ours, theirs, self.language)
+        return likeness if likeness >= least and self.may_match(first, second) else 0.0
+
+
+def _match(statements: _Statements, say_the_same: SayTheSame) -> int:
+    """The number of one-to-one matches: by figures and words first, then by `say_the_same`.
+
+    It is asked once, and only if statements are left whose figures agree.
+    """
+    pairs = _match_words(statements)
+    ours = [number for number in range(len(statements.expected)) if number not in {first for first, _ in pairs}]
+    theirs = [number for number in range(len(statements.written)) if number not in {second for _, second in pairs}]
+    allowed = {(first, second) for first in ours for second in theirs if statements.may_match(first, second)}
+    ours = [number for number in ours if any(first == number for first, _ in allowed)]
+    theirs = [number for number in theirs if any(second == number for _, second in allowed)]
+    if not allowed:
+        return len(pairs)
+    named = say_the_same(
+        [statements.expected[number] for number in ours], [statements.written[number] for number in theirs]
+    )
+    chosen = [
+        (ours[first], theirs[second]) for first, second in named if 0 <= first < len(ours) and 0 <= second < len(theirs)
+    ]
+    return len(pairs) + _count_once(pair for pair in chosen if pair in allowed)
+
+
+def _match_words(statements: _Statements) -> list[tuple[int, int]]:
+    """The pairs with the greatest likeness in all (Kuhn 1955)."""
+    if not statements.expected or not statements.written:
+        return []
+    likeness = numpy.array(
+        [
+            [statements.likeness(first, second) for second in range(len(statements.written))]
+            for first in range(len(statements.expected))
+        ]
+    )
+    firsts, seconds = linear_sum_assignment(likeness, maximize=True)
+    pairs = zip(firsts.tolist(), seconds.tolist(), strict=True)
+    return [(first, second) for first, second in pairs if likeness[first, second] > 0]
+
+
+def _count_once(pairs: Iterable[tuple[int, int]]) -> int:
+    """The number of pairs, each statement in one at most."""
+    firsts: set[int] = set()
+    seconds: set[int] = set()
+    for first, second in pairs:
+        if first not in firsts and second not in seconds:
+            firsts.add(first)
+            seconds.add(second)
+    return len(firsts)

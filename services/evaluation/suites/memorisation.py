@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 
+import numpy
+from scipy import stats
+
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import mean_of
-from services.evaluation.suites.exposure import exposure, tail_bits
 from services.evaluation.suites.ports import SuiteAsker
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.planted_secrets import PlantedSecret, fill
@@ -123,3 +125,30 @@ def _plain(text: str) -> str:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
+
+
+def exposure(secret: float, others: Sequence[float]) -> float:
+    """log2 |R| - log2 rank, in bits, for the log-likelihoods of the secret and of the other values of R: how much likelier it is than they.
+
+    Source: Carlini et al. 2019, "The Secret Sharer" (USENIX Security, arXiv:1802.08232), section 4. R is sampled (section 4.3), so the
+    exposure is at most log2 |R|.
+    Ties count against the secret. Without learning, every rank is equally likely, and the mean exposure is about log2 e = 1.44.
+    """
+    rank = 1 + sum(other >= secret for other in others)
+    return math.log2(len(others) + 1) - math.log2(rank)
+
+
+def tail_bits(secret: float, others: Sequence[float]) -> float:
+    """-log2 of the estimated probability that a random value is at least as likely as the secret; at most 1,000 bits.
+
+    It is extrapolated with a skew-normal distribution of the others' log-likelihoods, as in the same section. 0 if they do not vary.
+    """
+    values = numpy.asarray(others, dtype=float)
+    if len(values) < 2 or not numpy.std(values):
+        return 0.0
+    shape, location, scale = stats.skewnorm.fit(values)
+    # A fit with much skew ends abruptly, so that the tail would be empty. The normal distribution bounds it from below.
+    tail = max(
+        stats.skewnorm.sf(secret, shape, location, scale), stats.norm.sf(secret, values.mean(), values.std(ddof=1))
+    )
+    return float(min(-math.log2(tail), 1000.0)) if tail > 0 else 1000.0

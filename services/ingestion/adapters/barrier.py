@@ -3,14 +3,13 @@
 import threading
 from collections.abc import Callable
 
-from services.ingestion.ports import Barrier
 from tailor.api.events.v1 import policies_pb2
 from tailor.events.envelope import Event, decode
 
 POLICY_APPLIED = "policy.applied.v1"
 
 
-class CurrentBarrier(Barrier):
+class CurrentBarrier:
     """Call it for the digest; empty until anonymization has published one.
 
     Thread-safe for one thread that applies and any number that ask. `adopt` is called with the first digest: what was accepted before it

@@ -1,14 +1,21 @@
-"""Erasing documents from ingestion's database and from quarantine."""
+"""Erasing documents: from ingestion's database and quarantine, and the request to the registry if a publisher withdraws one."""
 
 from typing import Any
 
+import grpc
 from sqlalchemy import Engine, delete, select, update
 
 from services.ingestion.adapters.tables import DOCUMENTS, SUBMISSIONS
+from services.ingestion.ports import ErasureRequests
+from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.events.erased import Erased, Forgotten
+from tailor.rpc.status import wire_errors
 from tailor.sql import transaction
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.protocol import ObjectStore
+
+REASON = "tombstone"
+SECONDS = 10.0
 
 
 class DocumentEraser:
@@ -45,3 +52,15 @@ class DocumentEraser:
         """Allow the document to be published again."""
         with transaction(self._engine) as connection:
             connection.execute(update(DOCUMENTS).where(DOCUMENTS.c.document_id == document_id).values(erasure_id=""))
+
+
+class RegistryErasures(ErasureRequests):
+    """Requests erasures from the registry, which has every service forget the document."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
+
+    def request(self, document_id: str, request_id: str) -> None:
+        request = registry_pb2.EraseRequest(document_ids=[document_id], request_id=request_id, reason=REASON)
+        with wire_errors("registry"):
+            self._stub.Erase(request, timeout=SECONDS)

@@ -3,21 +3,34 @@
 The nonce is a keyed hash of the plaintext (a synthetic IV, RFC 5297). So a version that is ingested again after a crash overwrites the
 object of the first attempt, and no object stays behind that no event names.
 
+Texts can also stay there for replays: the newest of each document, encrypted, for as many days as the operator says.
+
 Anonymization reads it (`services/anonymization/adapters/objects.py`). Change both together, and still read the old form.
 """
 
 import hashlib
 import hmac
+import os
+import threading
+import time
+from collections.abc import Callable
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from services.ingestion.domain import ParsedText, encode_text
+from services.ingestion.domain import Acceptance, ParsedText, decode_text, encode_text
 from services.ingestion.ports import QuarantineWriter
+from tailor.errors import TailorError
+from tailor.logging import get_logger
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.protocol import ObjectStore
-from tailor.storage.ref import Ref
+from tailor.storage.ref import Ref, corrupt_object
+
+log = get_logger(__name__)
 
 NONCE_BYTES = 12
+DAY_SECONDS = 86_400
+SWEEP_SECONDS = 3_600.0
 
 
 class EncryptedQuarantine(QuarantineWriter):
@@ -35,3 +48,77 @@ class EncryptedQuarantine(QuarantineWriter):
         data = nonce + self._cipher.encrypt(nonce, text, bound)
         key = f"documents/{document_id}/{sequence}-{hashlib.sha256(data).hexdigest()}"
         return self._store.put(QUARANTINE, key, data)
+
+
+class KeptQuarantine(QuarantineWriter):
+    """Writes to quarantine, and also keeps the text if `days` is above 0. Keys are `kept/DOCUMENT/SEQUENCE-DAY`, the day since 1970."""
+
+    def __init__(
+        self,
+        inner: EncryptedQuarantine,
+        store: ObjectStore,
+        key: bytes,
+        days: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._inner = inner
+        self._store = store
+        self._cipher = AESGCM(hmac.digest(key, b"kept texts", "sha256"))
+        self._days = days
+        self._clock = clock
+
+    def write(self, document_id: str, sequence: int, parsed: ParsedText) -> Ref:
+        """Write to quarantine. A kept text of an earlier version is deleted."""
+        ref = self._inner.write(document_id, sequence, parsed)
+        earlier = self._store.list_keys(QUARANTINE, f"kept/{document_id}/")
+        if self._days:
+            nonce = os.urandom(NONCE_BYTES)
+            data = nonce + self._cipher.encrypt(nonce, encode_text(parsed), _bound(document_id, sequence))
+            key = f"kept/{document_id}/{sequence}-{self._today()}"
+            self._store.put(QUARANTINE, key, data)
+            earlier = [other for other in earlier if other != key]
+        for key in earlier:
+            self._store.delete(QUARANTINE, key)
+        return ref
+
+    def read_kept(self, document_id: str, sequence: int, acceptance: Acceptance) -> ParsedText | None:
+        """The text of a version; None if it is not kept. Raises FailedPrecondition (CORRUPT_OBJECT) if it does not verify."""
+        keys = self._store.list_keys(QUARANTINE, f"kept/{document_id}/{sequence}-")
+        if not keys:
+            return None
+        data = self._store.read(QUARANTINE, keys[-1])
+        try:
+            plain = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], _bound(document_id, sequence))
+            return decode_text(plain, acceptance.format, acceptance.spans)
+        except (InvalidTag, ValueError, KeyError):
+            raise corrupt_object(f"s3://{QUARANTINE}/{keys[-1]}") from None
+
+    def sweep(self) -> int:
+        """Delete the texts that were kept for longer than the operator says now; returns their number."""
+        oldest = self._today() - self._days
+        keys = [key for key in self._store.list_keys(QUARANTINE, "kept/") if not self._days or _day(key) < oldest]
+        for key in keys:
+            self._store.delete(QUARANTINE, key)
+        return len(keys)
+
+    def run(self, stop: threading.Event) -> None:
+        """Sweep now and every hour until `stop` is set. A lost store is waited for."""
+        while not stop.is_set():
+            try:
+                if count := self.sweep():
+                    log.info("kept texts deleted", texts=count)
+            except TailorError as error:
+                log.warning("kept texts not swept", reason=error.reason)
+            stop.wait(SWEEP_SECONDS)
+
+    def _today(self) -> int:
+        return int(self._clock()) // DAY_SECONDS
+
+
+def _bound(document_id: str, sequence: int) -> bytes:
+    return f"kept/{document_id}/{sequence}".encode()
+
+
+def _day(key: str) -> int:
+    day = key.rpartition("-")[2]
+    return int(day) if day.isdecimal() else 0

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,6 @@ from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.sql import SqlCatalogue, load_outcome
 from services.ingestion.adapters.tables import DOCUMENTS, REPLAY_DOCUMENTS, REPLAYS, SUBMISSIONS
 from services.ingestion.domain import Acceptance, ParsedText, replayed_digest
-from services.ingestion.ports import Replays
 from services.ingestion.replay_domain import Replay, ReplayDocument, ReplayOutcome, ReplayState
 from services.ingestion.wire import make_receipt, supersede_id
 from tailor.errors import FailedPrecondition, Reason
@@ -22,8 +22,8 @@ from tailor.storage.ref import Ref
 LOCK = 7_461_302
 
 
-class SqlReplays(Replays):
-    """Over ingestion's catalogue."""
+class SqlReplays:
+    """Replays of the catalogue's documents. Safe for several replicas at once."""
 
     def __init__(self, engine: Engine, catalogue: SqlCatalogue, references: ReferenceCipher, digest_key: bytes) -> None:
         self._engine = engine
@@ -32,6 +32,10 @@ class SqlReplays(Replays):
         self._digest_key = digest_key
 
     def start(self, replay_id: str, barrier: str, caller: str, *, all_documents: bool) -> Replay:
+        """Begin a replay of the documents that passed under another barrier, or return the known one of this id.
+
+        Raises FailedPrecondition (REPLAY_RUNNING).
+        """
         with transaction(self._engine) as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
             known = self._find(connection, replay_id)
@@ -66,6 +70,7 @@ class SqlReplays(Replays):
             return self._find(connection, replay_id)
 
     def list(self, before: int | None, limit: int) -> Sequence[tuple[int, Replay]]:
+        """Positions and replays, newest first."""
         query = select(REPLAYS).order_by(REPLAYS.c.position.desc()).limit(limit)
         if before is not None:
             query = query.where(REPLAYS.c.position < before)
@@ -74,9 +79,11 @@ class SqlReplays(Replays):
             return [(row.position, _to_replay(row, _count(connection, row.replay_id))) for row in rows]
 
     def cancel(self, replay_id: str) -> None:
+        """End a running replay; no effect on an ended one."""
         self._end(replay_id, ReplayState.CANCELLED)
 
     def documents(self, replay_id: str, outcome: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
+        """(number, document, outcome) after a number, in order; an empty `outcome` means all."""
         table = REPLAY_DOCUMENTS.c
         query = select(table.number, table.document_id, table.outcome).where(
             table.replay_id == replay_id, table.number > after
@@ -88,11 +95,13 @@ class SqlReplays(Replays):
 
     @contextmanager
     def exclusive(self) -> Iterator[bool]:
+        """Yields True if no other replica works on replays during the block."""
         # The database releases the lock if the process is killed.
         with transaction(self._engine) as connection:
             yield bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK + 1}))
 
     def next_document(self) -> ReplayDocument | None:
+        """The next document of the running replay. Ends a replay that has none left; None if nothing is left."""
         is_running = REPLAYS.c.state == ReplayState.RUNNING
         with transaction(self._engine) as connection:
             replay = connection.execute(select(REPLAYS).where(is_running)).one_or_none()
@@ -113,6 +122,7 @@ class SqlReplays(Replays):
         return document
 
     def record(self, document: ReplayDocument, outcome: ReplayOutcome) -> None:
+        """Store an outcome that sends nothing; ERASED instead if the document is. A document that has an outcome keeps it."""
         is_own = DOCUMENTS.c.document_id == document.document_id
         with transaction(self._engine) as connection:
             erasure_id = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_own))
@@ -121,6 +131,10 @@ class SqlReplays(Replays):
     def send(
         self, document: ReplayDocument, parsed: ParsedText, outcome: ReplayOutcome, store: Callable[[str, int], Ref]
     ) -> ReplayOutcome:
+        """Create a version with the document's own text, publish it and store the outcome, in one transaction.
+
+        Returns the stored outcome: CURRENT or ERASED if the document changed meanwhile. Calls `store(document_id, sequence)` at most once.
+        """
         with transaction(self._engine) as connection:
             query = select(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id).with_for_update()
             row = connection.execute(query).one()
@@ -144,21 +158,16 @@ class SqlReplays(Replays):
     ) -> Acceptance:
         sequence = known.sequence + 1
         receipt = make_receipt("replay", document.replay_id, document.document_id)
-        return Acceptance(
+        return replace(
+            known,
             submission_id=receipt.submission_id,
-            document_id=document.document_id,
             sequence=sequence,
             digest=replayed_digest(self._digest_key, document.digest, document.document_id, sequence),
-            kind=known.kind,
-            labels=known.labels,
             text=store(document.document_id, sequence),
-            format=known.format,
             char_count=parsed.chars,
-            draft_id=known.draft_id,
             time_ms=int(time.time() * 1000),
             spans=parsed.spans,
             supersede_id=supersede_id(document.replay_id, document.number),
-            removed=known.removed,
         )
 
     def _to_document(self, connection: Connection, replay: Row[Any], row: Row[Any]) -> ReplayDocument:

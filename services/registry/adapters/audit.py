@@ -1,7 +1,7 @@
 """The audit, counted by PostgreSQL: the result is as small for 100,000 documents as for 10."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from sqlalchemy import (
@@ -20,13 +20,18 @@ from sqlalchemy import (
 )
 
 from services.registry.adapters import tables
-from services.registry.adapters.audit_datasets import audited_datasets, find_newest
+from services.registry.adapters.scores import sum_scores
 from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
+from tailor.codec import encode
 from tailor.sql import transaction
 from tailor.words import Selection
 
+# Adapters on top of each other, from the one that serves to the one that was trained on documents.
+MAX_PARENTS = 20
+# Datasets of a specialist among which the newest one of documents is looked for; the others are of judgements.
+NEWEST_DATASETS = 50
 CHARS_PER_TOKEN = 4
 # A small model on an ordinary CPU, until a run reports its speed.
 ASSUMED_TOKENS_PER_SECOND = 100.0
@@ -130,17 +135,12 @@ def _dimension(
 ) -> audit_pb2.AuditDimension:
     column = tables.documents.c[FIELDS[field]]
     grouped = (
-        select(column, *_sums(), func.count().filter(is_new), func.count().over())
+        select(column.label("value"), *_sums(), func.count().filter(is_new).label("new_documents"), func.count().over())
         .where(_documents(selection))
         .group_by(column)
     )
     rows = connection.execute(grouped.order_by(func.count().desc(), column).limit(MAX_GROUPS)).all()
-    groups = [
-        audit_pb2.AuditGroup(
-            value=value, documents=documents, characters=characters, findings=findings, new_documents=new
-        )
-        for value, documents, characters, findings, new, _ in rows
-    ]
+    groups = [encode(audit_pb2.AuditGroup, row) for row in rows]
     values = rows[0][-1] if rows else 0
     return audit_pb2.AuditDimension(field=field, groups=groups, more_values=values - len(groups))
 
@@ -194,12 +194,9 @@ def _findings(connection: Connection, selection: Selection, characters: int) -> 
 def _rejections(connection: Connection, selection: Selection) -> list[audit_pb2.AuditRejection]:
     table = tables.submissions
     keys = (table.c.reason, table.c.format, table.c.stage)
-    query = select(*keys, func.count()).where(_rejected(selection)).group_by(*keys)
+    query = select(*keys, func.count().label("submissions")).where(_rejected(selection)).group_by(*keys)
     rows = connection.execute(query.order_by(func.count().desc(), *keys).limit(MAX_REJECTIONS))
-    return [
-        audit_pb2.AuditRejection(reason=reason, format=form, stage=stage, submissions=count)
-        for reason, form, stage, count in rows
-    ]
+    return [encode(audit_pb2.AuditRejection, row) for row in rows]
 
 
 def _duplicates(connection: Connection, selection: Selection) -> int:
@@ -257,3 +254,73 @@ def _imports(connection: Connection, specialist: str) -> list[audit_pb2.AuditImp
 
 def _now(connection: Connection) -> datetime:
     return connection.execute(select(func.now())).scalar_one()
+
+
+def audited_datasets(connection: Connection, specialist: str) -> Iterator[audit_pb2.AuditDataset]:
+    """The datasets of documents of each specialist by name, or of one: that behind its serving adapter, then the newest one."""
+    table = tables.specialists.c
+    query = select(table.name).where(~table.deleted).order_by(table.name)
+    for name in connection.scalars(query.where(table.name == specialist) if specialist else query).all():
+        adapter_digest = _find_serving(connection, name)
+        behind = _find_dataset(connection, name, adapter_digest) if adapter_digest else None
+        newest = find_newest(connection, name)
+        datasets = [_describe(connection, name, adapter_digest, behind)] if behind else []
+        if newest is not None and (behind is None or behind.digest != newest.digest):
+            datasets.append(_describe(connection, name, "", newest))
+        if datasets:
+            # They are the specialist's, so they stand once.
+            datasets[0].knowledge.CopyFrom(sum_scores(connection, name))
+        yield from datasets
+
+
+def _find_serving(connection: Connection, specialist: str) -> str:
+    """The adapter that serves; empty if none does."""
+    table = tables.servings.c
+    query = select(table.adapter_digest).where(table.specialist == specialist).order_by(table.generation.desc())
+    return connection.scalar(query.limit(1)) or ""
+
+
+def find_newest(connection: Connection, specialist: str) -> models_pb2.DatasetBuilt | None:
+    """The specialist's newest dataset of documents."""
+    facts = tables.facts.c
+    query = select(facts.payload).where(facts.kind == FactKind.DATASET.value, facts.specialist == specialist)
+    payloads = connection.scalars(query.order_by(facts.position.desc()).limit(NEWEST_DATASETS))
+    built = map(models_pb2.DatasetBuilt.FromString, payloads)
+    return next((dataset for dataset in built if dataset.HasField("figures")), None)
+
+
+def _find_dataset(connection: Connection, specialist: str, adapter_digest: str) -> models_pb2.DatasetBuilt | None:
+    """The dataset that the adapter was trained on, if it is one of documents; else that of the adapter below it."""
+    adapters, facts = tables.adapters, tables.facts
+    for _ in range(MAX_PARENTS):
+        query = select(adapters.c.dataset_digest, adapters.c.parent_digest).where(adapters.c.digest == adapter_digest)
+        row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        fact = select(facts.c.payload).where(
+            facts.c.kind == FactKind.DATASET.value, facts.c.fact_id == f"{row.dataset_digest}/{specialist}"
+        )
+        built = models_pb2.DatasetBuilt.FromString(connection.scalar(fact) or b"")
+        if built.HasField("figures"):
+            return built
+        adapter_digest = row.parent_digest
+    return None
+
+
+def _describe(
+    connection: Connection, specialist: str, adapter_digest: str, built: models_pb2.DatasetBuilt
+) -> audit_pb2.AuditDataset:
+    """The dataset's figures; what it leaves out and its quiz are known once its manifest was read."""
+    row = connection.execute(select(tables.datasets).where(tables.datasets.c.digest == built.digest)).one_or_none()
+    left_out = sorted(row.left_out.items(), key=lambda item: (-item[1]["characters"], item[0])) if row else ()
+    quiz = row.quiz if row else {}
+    return audit_pb2.AuditDataset(
+        specialist=specialist,
+        adapter_digest=adapter_digest,
+        dataset_digest=built.digest,
+        documents=built.documents,
+        figures=built.figures,
+        left_out=[audit_pb2.AuditLeftOut(reason=reason, **count) for reason, count in left_out],
+        quiz_documents=quiz.get("documents", 0),
+        quiz_questions=quiz.get("questions", 0),
+    )

@@ -9,7 +9,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.domain import KEPT_SHARE, Arm, Call, Canary, CanaryPolicy, Outcome
-from services.registry.ports import Canaries
 from services.registry.rules.canary import ArmReports
 from services.registry.rules.canary_outcomes import OutcomeValue, summarize_reports
 from tailor.events.envelope import derive_id
@@ -18,7 +17,9 @@ RUNNING = Outcome.RUNNING.value
 MAX_REPORTS = 100_000
 
 
-class SqlCanaries(Canaries):
+class SqlCanaries:
+    """Canaries and their calls. At most one runs per specialist."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -38,26 +39,32 @@ class SqlCanaries(Canaries):
         self._connection.execute(insert(tables.canaries).values(row))
 
     def find_running(self, specialist: str) -> Canary | None:
+        """The running canary without its arms."""
         table = tables.canaries
         query = select(table).where(table.c.specialist == specialist, table.c.outcome == RUNNING)
         row = self._connection.execute(query).one_or_none()
         return None if row is None else to_canary(row)
 
     def list_running(self) -> Sequence[str]:
+        """Specialists with a running canary."""
         table = tables.canaries
         query = select(table.c.specialist).where(table.c.outcome == RUNNING).order_by(table.c.specialist)
         return self._connection.scalars(query).all()
 
     def save_call(self, call: Call) -> None:
+        """Count a call, once."""
         self._connection.execute(insert(tables.canary_calls).values(asdict(call)).on_conflict_do_nothing())
 
     def measure(self, canary: Canary) -> tuple[Arm, Arm]:
+        """The arms of the canary and of the incumbent."""
         return measure_arms(self._connection, canary)
 
     def list_reports(self, canary: Canary) -> ArmReports:
+        """Reports of the policy's outcome on the drafts of the canary and of the incumbent, since it started; none without an outcome."""
         return list_reports(self._connection, canary)
 
     def end(self, specialist: str, outcome: Outcome, reason: str) -> None:
+        """End the running canary, if there is one, with its arms."""
         canary = self.find_running(specialist)
         if canary is None:
             return
@@ -71,11 +78,13 @@ class SqlCanaries(Canaries):
         self._forget_calls(specialist)
 
     def defer(self, specialist: str, adapter_digest: str) -> None:
+        """Have an adapter evaluated again after the running canary. A later call replaces an earlier one."""
         table = tables.canaries
         running = (table.c.specialist == specialist, table.c.outcome == RUNNING)
         self._connection.execute(update(table).where(*running).values(waiting=adapter_digest))
 
     def list_deferred(self) -> Mapping[str, str]:
+        """Adapters to evaluate now, each with a request id that stays the same until `resume`."""
         table = tables.canaries
         query = select(table).where(table.c.waiting != "", table.c.outcome != RUNNING)
         return {
@@ -84,6 +93,7 @@ class SqlCanaries(Canaries):
         }
 
     def resume(self, adapter_digest: str) -> None:
+        """Take an adapter off the list of `list_deferred`."""
         table = tables.canaries
         deferred = (table.c.waiting == adapter_digest, table.c.outcome != RUNNING)
         self._connection.execute(update(table).where(*deferred).values(waiting=""))

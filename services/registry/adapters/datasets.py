@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from services.registry.ports import DatasetDocuments
 from tailor.dataset_ids import read_ids
 from tailor.datasets import DatasetManifest
 from tailor.document_scores import DocumentScore, read_scores
@@ -10,8 +9,12 @@ from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 
-class StoredDatasetDocuments(DatasetDocuments):
-    """Reads manifests and the files that they name from the bucket `datasets`, and scores from the bucket `reports`."""
+class StoredDatasetDocuments:
+    """Reads manifests and the files that they name from the bucket `datasets`, and scores from the bucket `reports`.
+
+    Methods block. They raise NotFound for a dataset or scores that were deleted, Unavailable while the store does not answer, and
+    FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, INVALID_DOCUMENT_SCORES, CORRUPT_OBJECT) for damaged ones.
+    """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -20,7 +23,9 @@ class StoredDatasetDocuments(DatasetDocuments):
         return DatasetManifest.parse(self._store.get(manifest))
 
     def read_document_ids(self, manifest: DatasetManifest) -> Iterator[Sequence[str]]:
+        """Stream the ids of its documents in batches."""
         return read_ids(self._store, manifest.sources, "document_id")
 
     def read_scores(self, scores: Ref) -> Iterator[Sequence[DocumentScore]]:
+        """Stream the scores of a file in batches."""
         return read_scores(self._store.get(scores))

@@ -11,7 +11,6 @@ from services.registry.adapters import tables
 from services.registry.adapters.judging import forget_drawn_drafts
 from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
-from services.registry.ports import ErasureAnswers, Erasures, Lineage, Taints
 from tailor.api.events.v1 import models_pb2
 from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest, QuizFiles
 from tailor.events.envelope import derive_id
@@ -22,12 +21,15 @@ from tailor.events.outbox import Outbox
 LOCK = 7_461_201
 
 
-class SqlErasures(Erasures, ErasureAnswers):
+class SqlErasures:
+    """Erased documents, what is published of them, the services' answers, and the receipts."""
+
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
         self._outbox = outbox
 
     def lock(self) -> None:
+        """Nobody else erases, lifts or answers until the transaction ends."""
         self._connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
 
     def find(self, erasure_id: str) -> Erasure | None:
@@ -36,6 +38,7 @@ class SqlErasures(Erasures, ErasureAnswers):
         return None if row is None else self._to_erasure(row)
 
     def list(self, before: int | None, limit: int) -> Sequence[tuple[int, str]]:
+        """Positions and ids, newest first."""
         table = tables.erasures
         query = select(table.c.position, table.c.erasure_id).order_by(table.c.position.desc()).limit(limit)
         if before is not None:
@@ -58,6 +61,10 @@ class SqlErasures(Erasures, ErasureAnswers):
             self._connection.execute(insert(tables.erased_documents), documents)
 
     def add_superseded(self, erasure: Erasure) -> None:
+        """Store an erasure under which documents are superseded, or add its documents to the stored one.
+
+        It waits for answers about them, and has no receipt until then.
+        """
         if self.find(erasure.erasure_id) is None:
             self.save(replace(erasure, document_ids=()))
         unsigned = {"receipt": None, "signature": None, "public_key": None}
@@ -77,11 +84,13 @@ class SqlErasures(Erasures, ErasureAnswers):
         taints: Sequence[Taint],
         superseded_by: tuple[int, str] | None = None,
     ) -> None:
+        """Publish that a document is erased; with the sequence and digest of a version, that it is superseded by that."""
         message = wire.from_erased(erasure_id, document_id, datasets, taints, superseded_by)
         event_id = derive_id("evt", ERASED, erasure_id, document_id, *datasets)
         self._outbox.add(self._connection, ERASED, document_id, message, event_id)
 
     def find_by_document(self, document_ids: Sequence[str]) -> Mapping[str, str]:
+        """Erasure ids of those documents that are erased now."""
         table = tables.erased_documents
         query = select(table.c.document_id, table.c.erasure_id).where(
             table.c.document_id.in_(document_ids), ~table.c.lifted, ~table.c.superseded
@@ -89,10 +98,12 @@ class SqlErasures(Erasures, ErasureAnswers):
         return dict(self._connection.execute(query).all())
 
     def is_erased(self, document_id: str) -> bool:
+        """True if a document is erased; this stays so until the transaction ends."""
         self._connection.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
         return bool(self.find_by_document([document_id]))
 
     def lift(self, erasure_id: str, document_id: str) -> None:
+        """Lift a document's erasure and publish it."""
         table = tables.erased_documents
         entry = (table.c.erasure_id == erasure_id, table.c.document_id == document_id)
         self._connection.execute(update(table).where(*entry).values(lifted=True))
@@ -101,6 +112,7 @@ class SqlErasures(Erasures, ErasureAnswers):
         self._outbox.add(self._connection, ERASED, document_id, message, event_id)
 
     def forget_document(self, document_id: str) -> Mapping[str, int]:
+        """Remove a document from the catalogue; counts of its entries and submissions."""
         documents, submissions = tables.documents, tables.submissions
         entries = self._connection.execute(delete(documents).where(documents.c.document_id == document_id)).rowcount
         empty = update(submissions).where(submissions.c.document_id == document_id)
@@ -112,25 +124,18 @@ class SqlErasures(Erasures, ErasureAnswers):
         return {"entries": entries, "submissions": emptied, "scores": scored, "outcomes": outcomes, "drafts": drafts}
 
     def forget_drawn_drafts(self, document_id: str) -> int:
+        """Take the drafts whose prompts were drawn from a document out of the experts' queue; the number of drafts."""
         return forget_drawn_drafts(self._connection, document_id)
 
     def save_answer(self, answer: ForgottenBy) -> None:
-        row = {
-            "erasure_id": answer.erasure_id,
-            "document_id": answer.document_id,
-            "service": answer.service,
-            "counts": dict(answer.counts),
-            "datasets": [*answer.datasets],
-        }
-        self._connection.execute(insert(tables.forgotten).values(row).on_conflict_do_nothing())
+        """Store a service's answer. The first answer about a document stays."""
+        self._connection.execute(insert(tables.forgotten).values(asdict(answer)).on_conflict_do_nothing())
 
     def list_answers(self, erasure_id: str) -> Sequence[ForgottenBy]:
         table = tables.forgotten
         query = select(table).where(table.c.erasure_id == erasure_id).order_by(table.c.service, table.c.document_id)
-        return [
-            ForgottenBy(row.erasure_id, row.document_id, row.service, row.counts, tuple(row.datasets))
-            for row in self._connection.execute(query)
-        ]
+        rows = self._connection.execute(query).mappings()
+        return [ForgottenBy(**{**row, "datasets": tuple(row["datasets"])}) for row in rows]
 
     def save_receipt(self, erasure_id: str, receipt: ErasureReceipt) -> None:
         table = tables.erasures
@@ -164,17 +169,21 @@ class SqlErasures(Erasures, ErasureAnswers):
         )
 
 
-class SqlLineage(Lineage, Taints):
+class SqlLineage:
+    """What was trained on which documents, and the adapters that learned from erased ones."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def save_documents(self, dataset_digest: str, document_ids: Sequence[str]) -> None:
+        """Add documents of a dataset. Idempotent."""
         # One array as the only parameter, because a statement has at most 65,535 parameters.
         values = select(literal(dataset_digest), func.unnest(cast([*document_ids], ARRAY(String))))
         statement = insert(tables.dataset_documents).from_select(["digest", "document_id"], values)
         self._connection.execute(statement.on_conflict_do_nothing())
 
     def save_dataset(self, dataset_digest: str, manifest: DatasetManifest) -> None:
+        """Record that all documents of a dataset have been saved."""
         row = {
             "digest": dataset_digest,
             "left_out": {reason: asdict(count) for reason, count in manifest.left_out.items()},
@@ -188,10 +197,12 @@ class SqlLineage(Lineage, Taints):
         self._connection.execute(insert(tables.datasets).values(row).on_conflict_do_nothing())
 
     def has_dataset(self, dataset_digest: str) -> bool:
+        """True if all documents of a dataset have been saved."""
         table = tables.datasets
         return self._connection.scalar(select(table.c.digest).where(table.c.digest == dataset_digest)) is not None
 
     def find_datasets(self, document_ids: Sequence[str]) -> Mapping[str, tuple[str, ...]]:
+        """Sorted digests of the datasets with rows of each document."""
         table = tables.dataset_documents
         query = select(table).where(table.c.document_id == any_(cast([*document_ids], ARRAY(String))))
         digests: dict[str, list[str]] = {document_id: [] for document_id in document_ids}
@@ -200,15 +211,18 @@ class SqlLineage(Lineage, Taints):
         return {document_id: tuple(values) for document_id, values in digests.items()}
 
     def save_superseded(self, datasets: Collection[str], erasure_id: str) -> None:
+        """Record that datasets have rows of a superseded version. The first erasure of a dataset stays."""
         rows = [{"digest": digest, "erasure_id": erasure_id} for digest in sorted(datasets)]
         if rows:
             self._connection.execute(insert(tables.superseded_datasets).on_conflict_do_nothing(), rows)
 
     def find_superseding(self, dataset_digest: str) -> str:
+        """The erasure under which a dataset was superseded; empty if none."""
         table = tables.superseded_datasets
         return self._connection.scalar(select(table.c.erasure_id).where(table.c.digest == dataset_digest)) or ""
 
     def find_erased(self, dataset_digest: str) -> Mapping[str, str]:
+        """The documents of a dataset that are erased now, with their erasure ids."""
         documents, erased = tables.dataset_documents, tables.erased_documents
         query = (
             select(erased.c.document_id, erased.c.erasure_id)
@@ -219,11 +233,16 @@ class SqlLineage(Lineage, Taints):
         return dict(self._connection.execute(query).all())
 
     def save_draft_adapters(self, dataset_digest: str, adapters: Collection[str]) -> None:
+        """Add adapters whose drafts are among a dataset's pairs. Idempotent."""
         rows = [{"digest": dataset_digest, "adapter_digest": adapter} for adapter in adapters]
         if rows:
             self._connection.execute(insert(tables.dataset_adapters).on_conflict_do_nothing(), rows)
 
     def find_descendants(self, datasets: Collection[str], adapters: Collection[str]) -> Sequence[Adapter]:
+        """The named adapters, those trained on the datasets, and all that came from them.
+
+        An adapter comes from its parent, its reward adapter, the adapter merged into its base, and those whose drafts it learned from.
+        """
         table, facts, drafts = tables.adapters, tables.facts, tables.dataset_adapters
         trained = table.c.dataset_digest == any_(cast([*datasets], ARRAY(String)))
         named = table.c.digest == any_(cast([*adapters], ARRAY(String)))
@@ -239,25 +258,23 @@ class SqlLineage(Lineage, Taints):
         return [wire.to_adapter(models_pb2.AdapterTrained.FromString(payload)) for payload in payloads]
 
     def find_origin_taints(self, adapter: Adapter) -> Sequence[Taint]:
+        """The taints of what an adapter comes from, as `find_descendants` has it."""
         origins = {adapter.parent_digest, adapter.reward_digest, adapter.base_adapter_digest} - {""}
         query = select(tables.taints).where(tables.taints.c.adapter_digest.in_(origins))
         direct = [_to_taint(row) for row in self._connection.execute(query.order_by(tables.taints.c.adapter_digest))]
         return [*direct, *self.find_draft_taints(adapter.dataset_digest)]
 
     def find_draft_taints(self, dataset_digest: str) -> Sequence[Taint]:
+        """The taints of the adapters whose drafts are among a dataset's pairs."""
         taints, drafts = tables.taints, tables.dataset_adapters
         query = select(taints).join(drafts, drafts.c.adapter_digest == taints.c.adapter_digest)
         query = query.where(drafts.c.digest == dataset_digest).order_by(taints.c.adapter_digest)
         return [_to_taint(row) for row in self._connection.execute(query)]
 
     def save_taint(self, taint: Taint) -> None:
+        """Mark an adapter. The first erasure's mark stays; a retired adapter stays retired."""
         table = tables.taints
-        statement = insert(table).values(
-            adapter_digest=taint.adapter_digest,
-            specialist=taint.specialist,
-            erasure_id=taint.erasure_id,
-            retired=taint.retired,
-        )
+        statement = insert(table).values(asdict(taint))
         retired = table.c.retired | statement.excluded.retired
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=["adapter_digest"], set_={"retired": retired})

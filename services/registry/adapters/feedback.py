@@ -1,6 +1,7 @@
 """Callers' feedback in PostgreSQL."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, func, select, update
@@ -8,28 +9,20 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.domain import Feedback, FeedbackTotals, FeedbackVerdict
-from services.registry.ports import FeedbackStore
 from services.registry.rules.feedback import TEXT_LIFETIME, drop_expired_text
 from tailor.sql import transaction
 
 
-class SqlFeedback(FeedbackStore):
+class SqlFeedback:
+    """Callers' feedback on drafts."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def save(self, feedback: Feedback) -> None:
+        """Store feedback, or replace the one with its id. Deletes edited texts that have expired."""
         table = tables.feedback
-        row = {
-            "feedback_id": feedback.feedback_id,
-            "draft_id": feedback.draft_id,
-            "specialist": feedback.specialist,
-            "adapter_digest": feedback.adapter_digest,
-            "verdict": feedback.verdict.value if feedback.verdict else "",
-            "edited_text": feedback.edited_text,
-            "stars": feedback.stars,
-            "comment": feedback.comment,
-            "create_time": feedback.create_time,
-        }
+        row = asdict(feedback) | {"verdict": feedback.verdict.value if feedback.verdict else ""}
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "feedback_id"}
         self._connection.execute(statement.on_conflict_do_update(index_elements=["feedback_id"], set_=changed))
@@ -88,14 +81,6 @@ def _selected(specialist: str, adapter: str) -> list[ColumnElement[bool]]:
 
 def to_feedback(row: Row) -> Feedback:  # type: ignore[type-arg]
     """Feedback from its row."""
-    return Feedback(
-        feedback_id=row.feedback_id,
-        draft_id=row.draft_id,
-        specialist=row.specialist,
-        adapter_digest=row.adapter_digest,
-        verdict=FeedbackVerdict(row.verdict),
-        edited_text=row.edited_text,
-        stars=row.stars,
-        comment=row.comment,
-        create_time=row.create_time,
-    )
+    values = row._asdict() | {"verdict": FeedbackVerdict(row.verdict)}
+    del values["position"]
+    return Feedback(**values)

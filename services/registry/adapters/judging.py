@@ -11,7 +11,6 @@ from sqlalchemy.dialects.postgresql import insert
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind, Judgement
-from services.registry.ports import JudgingStore
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.wire import to_datetime
@@ -25,11 +24,14 @@ DATASET_KINDS = {
 NEWEST_DATASETS = 20
 
 
-class SqlJudging(JudgingStore):
+class SqlJudging:
+    """Drafts that experts can judge, and what experts decided about their prompts."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def list_drafts(self, specialist: str, since: datetime, limit: int) -> Sequence[StoredDraft]:
+        """The specialist's drafts whose texts are stored, newest first."""
         table = tables.stored_drafts
         query = (
             select(table)
@@ -57,6 +59,7 @@ class SqlJudging(JudgingStore):
         return [_with_drafts(_to_decision(row), row.payload) for row in rows]
 
     def record(self, expert_id: str, specialist: str, prompts: Collection[str], judgement_id: str = "") -> None:
+        """Record that an expert judged prompts, or skipped them if there is no judgement. Idempotent."""
         now = datetime.now(UTC)
         rows = [
             {
@@ -72,12 +75,14 @@ class SqlJudging(JudgingStore):
             self._connection.execute(insert(tables.expert_decisions).values(rows).on_conflict_do_nothing())
 
     def find_last(self, expert_id: str, specialist: str) -> ExpertDecision | None:
+        """The expert's newest decision that was not withdrawn."""
         table = tables.expert_decisions
         query = select(table).where(table.c.expert_id == expert_id, table.c.specialist == specialist)
         row = self._connection.execute(query.order_by(table.c.position.desc()).limit(1)).first()
         return None if row is None else _to_decision(row)
 
     def withdraw(self, decision: ExpertDecision) -> None:
+        """Forget a decision, so that its prompts wait for the expert again."""
         table = tables.expert_decisions
         query = delete(table).where(table.c.expert_id == decision.expert_id, table.c.specialist == decision.specialist)
         # A judgement of several prompts has several rows.
@@ -85,6 +90,7 @@ class SqlJudging(JudgingStore):
         self._connection.execute(query.where(same if decision.judgement_id else table.c.position == decision.position))
 
     def has_dataset_since(self, specialist: str, time: datetime, kinds: Collection[DatasetKind]) -> bool:
+        """True if a dataset of one of the kinds was built after this time."""
         table = tables.facts
         query = select(table.c.payload).where(table.c.kind == FactKind.DATASET.value, table.c.specialist == specialist)
         newest = self._connection.scalars(query.order_by(table.c.position.desc()).limit(NEWEST_DATASETS))
@@ -95,6 +101,7 @@ class SqlJudging(JudgingStore):
     def list_own(
         self, expert_id: str, specialist: str, before: int | None, limit: int
     ) -> Sequence[tuple[int, Judgement]]:
+        """Positions and judgements of an expert, newest first, each once."""
         decisions, judgements = tables.expert_decisions, tables.judgements
         position = func.max(decisions.c.position).label("position")
         experts_judgements = select(decisions.c.judgement_id, position).where(

@@ -7,16 +7,18 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.domain import Approval, Decision, DecisionKind, Grounds, OperatorDecision, Verdict
-from services.registry.ports import Approvals, OperatorDecisions, Pins
 
 OVERRIDE = DecisionKind.OVERRIDE.value
 
 
-class SqlApprovals(Approvals):
+class SqlApprovals:
+    """Adapters that passed the gate and need an operator's approval."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def wait(self, specialist: str, adapter_digest: str) -> None:
+        """Have an adapter wait, unless it waits already or was declined."""
         table = tables.approvals
         row = {"adapter_digest": adapter_digest, "specialist": specialist, "state": Approval.WAITING.value}
         statement = insert(table).values(row)
@@ -31,9 +33,11 @@ class SqlApprovals(Approvals):
         return find_approval(self._connection, adapter_digest)
 
     def end(self, adapter_digest: str, outcome: Approval) -> None:
+        """End an adapter's wait. No effect if it never waited."""
         self._end(tables.approvals.c.adapter_digest == adapter_digest, outcome)
 
     def end_all(self, specialist: str) -> None:
+        """End the wait of all of a specialist's adapters."""
         waiting = tables.approvals.c.state == Approval.WAITING.value
         self._end((tables.approvals.c.specialist == specialist) & waiting, Approval.ENDED)
 
@@ -41,7 +45,9 @@ class SqlApprovals(Approvals):
         self._connection.execute(update(tables.approvals).where(condition).values(state=outcome.value))
 
 
-class SqlOperatorDecisions(OperatorDecisions):
+class SqlOperatorDecisions:
+    """Operators' decisions. They are never changed."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -61,11 +67,14 @@ class SqlOperatorDecisions(OperatorDecisions):
         self._connection.execute(insert(tables.operator_decisions).values(row))
 
 
-class SqlPins(Pins):
+class SqlPins:
+    """Entries that stay at the top of a leaderboard."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def set(self, specialist: str, entry: str, *, pinned: bool) -> None:
+        """Pin an entry, or stop. Idempotent."""
         table, row = tables.pins, {"specialist": specialist, "entry": entry}
         if pinned:
             self._connection.execute(insert(table).values(row).on_conflict_do_nothing())

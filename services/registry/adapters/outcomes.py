@@ -10,7 +10,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
-from services.registry.ports import Outcomes
 from tailor.api.events.v1 import documents_pb2
 from tailor.codec import decode
 from tailor.sql import transaction
@@ -20,17 +19,21 @@ from tailor.words import Selection
 MAX_ENTRIES = 100_000
 
 
-class SqlOutcomes(Outcomes):
+class SqlOutcomes:
+    """Outcomes of drafts. Erasing a deliverable deletes what is stored about its draft."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def save(self, outcome: DraftOutcome) -> None:
+        """Store an outcome, or replace the one with its id."""
         row = asdict(outcome)
         statement = insert(tables.outcomes).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "outcome_id"}
         self._connection.execute(statement.on_conflict_do_update(index_elements=["outcome_id"], set_=changed))
 
     def save_final_text(self, final: FinalText) -> None:
+        """Store or replace what became of a draft. Feedback never replaces the entry of a deliverable."""
         table, row = tables.final_texts, asdict(final)
         statement = insert(table).values(row)
         changed: dict[str, ColumnElement[Any]] = {name: statement.excluded[name] for name in row if name != "draft_id"}
@@ -43,6 +46,7 @@ class SqlOutcomes(Outcomes):
         )
 
     def find_unmeasured(self, draft_id: str) -> DeliverableText | None:
+        """The draft's deliverable if its share is not known and it is still catalogued."""
         final, documents = tables.final_texts, tables.documents
         query = select(documents.c.payload).join(final, final.c.document_id == documents.c.document_id)
         payload = self._connection.scalar(query.where(final.c.draft_id == draft_id, final.c.share.is_(None)))

@@ -1,6 +1,7 @@
 """People and sessions in PostgreSQL."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,30 +10,21 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.people_domain import OpenIdAccount, Person, Session
-from services.registry.ports import PeopleStore, Sessions
 
 # Nothing by which somebody could sign in.
 NO_CREDENTIALS: dict[str, Any] = {"secret_sha256": "", "issuer": "", "subject": "", "invitation_sha256": ""}
 
 
-class SqlPeople(PeopleStore):
+class SqlPeople:
+    """People who may sign in to the console; of codes and secrets, only the SHA-256. A locked person stays as they are until the
+    transaction ends."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def add(self, person: Person, invitation_sha256: str) -> bool:
-        row = {
-            **NO_CREDENTIALS,
-            "person_id": person.person_id,
-            "name": person.name,
-            "mail": person.mail,
-            "role": person.role,
-            "specialists": list(person.specialists),
-            "create_time": person.create_time,
-            "invited_by": person.invited_by,
-            "invitation_sha256": invitation_sha256,
-            "invitation_expire_time": person.invitation_expire_time,
-            "removed": person.removed,
-        }
+        """Store a person with the hash of an invitation's code, which may be empty; False if another has their mail address."""
+        row = NO_CREDENTIALS | asdict(person) | {"invitation_sha256": invitation_sha256}
         statement = insert(tables.people).values(row).on_conflict_do_nothing().returning(tables.people.c.person_id)
         return self._connection.scalar(statement) is not None
 
@@ -62,17 +54,21 @@ class SqlPeople(PeopleStore):
         return None if row is None else to_person(row)
 
     def invite(self, person: Person, invitation_sha256: str) -> None:
+        """Store a new invitation and its expiry. It replaces an earlier one, the secret and the linked account."""
         changed = NO_CREDENTIALS | {"invitation_sha256": invitation_sha256}
         self._update(person.person_id, changed | {"invitation_expire_time": person.invitation_expire_time})
 
     def accept(self, person_id: str, secret_sha256: str) -> None:
+        """Replace a person's invitation by a secret."""
         self._update(person_id, NO_CREDENTIALS | {"secret_sha256": secret_sha256, "invitation_expire_time": None})
 
     def link(self, person_id: str, identity: OpenIdAccount) -> None:
+        """Replace a person's invitation by an account at the OpenID provider."""
         changed = NO_CREDENTIALS | {"issuer": identity.issuer, "subject": identity.subject}
         self._update(person_id, changed | {"invitation_expire_time": None})
 
     def remove(self, person_id: str) -> None:
+        """Mark a person as removed; deletes what names them and what they sign in with."""
         gone = {"name": "", "mail": "", "invitation_expire_time": None, "removed": True}
         self._update(person_id, NO_CREDENTIALS | gone)
 
@@ -81,11 +77,14 @@ class SqlPeople(PeopleStore):
         self._connection.execute(update(table).where(table.c.person_id == person_id).values(changed))
 
 
-class SqlSessions(Sessions):
+class SqlSessions:
+    """Sessions on the console, by the SHA-256 of their secret."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def add(self, session_sha256: str, session: Session, limit: int) -> None:
+        """Store a session. Deletes expired ones, and the oldest ones of its holder beyond the limit."""
         table, now = tables.sessions, datetime.now(UTC)
         is_holders = table.c.holder_id == session.holder.holder_id
         newest = select(table.c.session_sha256).where(is_holders).order_by(table.c.expire_time.desc()).limit(limit - 1)
@@ -95,6 +94,7 @@ class SqlSessions(Sessions):
         self._connection.execute(insert(table).values(row | {"expire_time": session.expire_time}))
 
     def find(self, session_sha256: str) -> tuple[str, datetime] | None:
+        """The id of the holder and the time of expiry, which may have passed."""
         table = tables.sessions
         row = self._connection.execute(select(table).where(table.c.session_sha256 == session_sha256)).first()
         return None if row is None else (row.holder_id, row.expire_time)

@@ -8,19 +8,22 @@ from sqlalchemy.dialects.postgresql import insert
 from services.registry.adapters import tables
 from services.registry.adapters.erasures import LOCK
 from services.registry.domain import ScoredAdapter
-from services.registry.ports import DocumentScores
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
+from tailor.codec import encode
 from tailor.document_scores import DocumentScore
 from tailor.sql import transaction
 
 COUNTS = ("asked", "learned", "missed", "contradicted")
 
 
-class SqlDocumentScores(DocumentScores):
+class SqlDocumentScores:
+    """The newest score of each document of a specialist in the quiz."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def save(self, adapter: ScoredAdapter, scores: Sequence[DocumentScore]) -> None:
+        """Store scores, except those of erased documents and those older than the stored ones. Idempotent."""
         # An erasure waits until these are stored, and then deletes them.
         self._connection.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
         table, erased = tables.document_scores, tables.erased_documents
@@ -61,18 +64,7 @@ class ScoreQueries:
             query = query.where(table.c.missed + table.c.contradicted > 0)
         with transaction(self._engine) as connection:
             rows = connection.execute(query.order_by(table.c.document_id).limit(limit)).all()
-        return [
-            registry_pb2.DocumentScore(
-                document_id=row.document_id,
-                asked=row.asked,
-                learned=row.learned,
-                missed=row.missed,
-                contradicted=row.contradicted,
-                adapter_digest=row.adapter_digest,
-                evaluate_time=row.evaluate_time,
-            )
-            for row in rows
-        ]
+        return [encode(registry_pb2.DocumentScore, row) for row in rows]
 
 
 def sum_scores(connection: Connection, specialist: str) -> audit_pb2.AuditKnowledge:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Table, delete, select, text, update
@@ -13,12 +14,12 @@ from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
 from services.registry.adapters.feedback import SqlFeedback
 from services.registry.adapters.judging import SqlJudging, save_stored_draft
+from services.registry.adapters.ledger import SqlUses
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.people import SqlPeople, SqlSessions
 from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
-from services.registry.adapters.uses import SqlUses
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -34,7 +35,6 @@ from services.registry.domain import (
     Specialist,
     Verdict,
 )
-from services.registry.ports import CatalogueFacts, Evaluations, Judgements, Keys, Servings, Specialists, Transaction
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.codec import decode
 from tailor.events.envelope import derive_id
@@ -47,7 +47,9 @@ REPLICA_DAYS = 1
 CURRENT_TRANSACTION = text("pg_current_xact_id()::text::bigint")
 
 
-class SqlSpecialists(Specialists):
+class SqlSpecialists:
+    """Definitions, by name."""
+
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
         self._outbox = outbox
@@ -57,11 +59,13 @@ class SqlSpecialists(Specialists):
         return None if payload is None else wire.to_specialist(models_pb2.SpecialistChanged.FromString(payload))
 
     def lock(self, name: str) -> Specialist | None:
+        """Find a definition. Nobody else changes it, or what it serves, until the transaction ends."""
         query = select(tables.specialists.c.payload).where(tables.specialists.c.name == name).with_for_update()
         payload = self._connection.scalar(query)
         return None if payload is None else wire.to_specialist(models_pb2.SpecialistChanged.FromString(payload))
 
     def save(self, specialist: Specialist) -> None:
+        """Store a definition and publish it."""
         message = wire.from_specialist(specialist)
         row = {
             "name": specialist.name,
@@ -74,16 +78,20 @@ class SqlSpecialists(Specialists):
         self._outbox.add(self._connection, "specialist.changed.v1", specialist.name, message, event_id)
 
 
-class SqlServings(Servings):
+class SqlServings:
+    """The adapter that each specialist serves, by generation."""
+
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
         self._outbox = outbox
 
     def current(self, name: str) -> Serving:
+        """Generation 0 before the first promotion."""
         servings = self.list(name)
         return servings[0] if servings else Serving(name)
 
     def list(self, name: str) -> Sequence[Serving]:
+        """All generations, newest first."""
         table = tables.servings
         query = select(table.c.payload).where(table.c.specialist == name).order_by(table.c.generation.desc())
         return [
@@ -92,6 +100,7 @@ class SqlServings(Servings):
         ]
 
     def save(self, serving: Serving) -> None:
+        """Store a decision and publish it. The primary key refuses a second decision for a generation."""
         message = wire.from_serving(serving)
         row = {
             "specialist": serving.specialist,
@@ -104,7 +113,9 @@ class SqlServings(Servings):
         self._outbox.add(self._connection, "specialist.serving.v1", serving.specialist, message, event_id)
 
 
-class SqlFacts(CatalogueFacts):
+class SqlFacts:
+    """Facts of other services. Saving one again replaces it."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -142,15 +153,18 @@ class SqlFacts(CatalogueFacts):
         return None if payload is None else decode(Draft, drafts_pb2.DraftCreated.FromString(payload))
 
     def find_document(self, document_id: str) -> DocumentState | None:
+        """The newest version of a document in the catalogue."""
         query = select(tables.documents.c.payload).where(tables.documents.c.document_id == document_id)
         payload = self._connection.scalar(query)
         return None if payload is None else wire.anonymized_state(documents_pb2.DocumentAnonymized.FromString(payload))
 
     def drop_document(self, document_id: str) -> None:
+        """Remove a document from the catalogue. The states of its submissions stay."""
         table = tables.documents
         self._connection.execute(delete(table).where(table.c.document_id == document_id))
 
     def save_document_state(self, state: DocumentState) -> None:
+        """Store a submission's state. `ingested` never replaces a later state."""
         if state.state == "anonymized":
             self._save_document(state)
         # Columns that the audit groups rejections by; a malformed submission can have labels of any length.
@@ -161,10 +175,7 @@ class SqlFacts(CatalogueFacts):
             "reason": state.reason,
             "findings": dict(state.findings),
             "payload": state.payload if state.state == "rejected" else b"",
-            "source": state.labels.source[:64],
-            "department": state.labels.department[:64],
-            "confidentiality": state.labels.confidentiality[:64],
-            "publisher": state.labels.publisher[:64],
+            **{name: label[:64] for name, label in asdict(state.labels).items()},
             "format": state.format[:32],
             "stage": state.stage,
         }
@@ -180,10 +191,7 @@ class SqlFacts(CatalogueFacts):
         row = {
             "document_id": state.document_id,
             "sequence": state.sequence,
-            "source": state.labels.source,
-            "department": state.labels.department,
-            "confidentiality": state.labels.confidentiality,
-            "publisher": state.labels.publisher,
+            **asdict(state.labels),
             "payload": state.payload,
             "format": state.format,
             "language": state.language,
@@ -200,6 +208,7 @@ class SqlFacts(CatalogueFacts):
         )
 
     def save_replica(self, replica: Replica) -> None:
+        """Store a replica's report unless a newer one is known."""
         table = tables.replicas
         row = {
             "replica": replica.name,
@@ -219,7 +228,9 @@ class SqlFacts(CatalogueFacts):
         self._connection.execute(statement.on_conflict_do_nothing())
 
 
-class SqlEvaluations(Evaluations):
+class SqlEvaluations:
+    """Evaluations and the gate's decisions."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
@@ -243,6 +254,7 @@ class SqlEvaluations(Evaluations):
         return self._newest(tables.evaluations.c.adapter_digest == adapter_digest)
 
     def find_newest_of(self, specialist: str) -> Evaluation | None:
+        """The newest evaluation of any of a specialist's adapters."""
         return self._newest(tables.evaluations.c.specialist == specialist)
 
     def _newest(self, condition: ColumnElement[bool]) -> Evaluation | None:
@@ -252,7 +264,9 @@ class SqlEvaluations(Evaluations):
         return None if payload is None else wire.to_evaluation(models_pb2.AdapterEvaluated.FromString(payload))
 
 
-class SqlJudgements(Judgements):
+class SqlJudgements:
+    """Experts' judgements."""
+
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
         self._outbox = outbox
@@ -263,9 +277,14 @@ class SqlJudgements(Judgements):
         return None if payload is None else wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload))
 
     def measure_round(self, specialist: Specialist, new: Sequence[tuple[str, str]]) -> RoundProgress | None:
+        """Progress towards the specialist's next round with new pairs of drafts, the better one first.
+
+        None if its programme does not learn from rankings.
+        """
         return read_round(self._connection, specialist, new)
 
     def save(self, judgement: Judgement) -> None:
+        """Store a judgement and publish it, once."""
         message = wire.from_judgement(judgement)
         row = {
             "judgement_id": judgement.judgement_id,
@@ -278,6 +297,7 @@ class SqlJudgements(Judgements):
             self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
 
     def retract(self, judgement: Judgement, specialist: Specialist) -> None:
+        """Publish that its expert took it back, once. It no longer counts, and `find` still finds it."""
         table = tables.judgements
         is_new = (table.c.judgement_id == judgement.judgement_id, ~table.c.retracted)
         if self._connection.execute(update(table).where(*is_new).values(retracted=True)).rowcount:
@@ -286,24 +306,15 @@ class SqlJudgements(Judgements):
             self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
 
 
-class SqlKeys(Keys):
+class SqlKeys:
+    """API keys; of a secret, only the SHA-256."""
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def save(self, key: ApiKey, secret_sha256: str) -> None:
-        row = {
-            "key_id": key.key_id,
-            "secret_sha256": secret_sha256,
-            "name": key.name,
-            "role": key.role,
-            "specialists": list(key.specialists),
-            "revoked": key.revoked,
-            "create_time": key.create_time,
-            "expire_time": key.expire_time,
-            "methods": list(key.methods),
-            "calls_per_minute": key.calls_per_minute,
-            "created_by": key.created_by,
-        }
+        """Store a key. A known key keeps its hash."""
+        row = asdict(key) | {"secret_sha256": secret_sha256}
         statement = insert(tables.keys).values(row)
         changed = {"revoked": statement.excluded.revoked}
         self._connection.execute(statement.on_conflict_do_update(index_elements=["key_id"], set_=changed))
@@ -326,49 +337,45 @@ def upsert(connection: Connection, table: Table, row: Mapping[str, object], key:
 
 def to_key(row: Row) -> ApiKey:  # type: ignore[type-arg]
     """An API key from its row."""
-    return ApiKey(
-        key_id=row.key_id,
-        name=row.name,
-        role=row.role,
-        specialists=tuple(row.specialists),
-        create_time=row.create_time,
-        expire_time=row.expire_time,
-        revoked=row.revoked,
-        methods=tuple(row.methods),
-        calls_per_minute=row.calls_per_minute,
-        created_by=row.created_by,
-    )
+    values = row._asdict() | {"specialists": tuple(row.specialists), "methods": tuple(row.methods)}
+    del values["secret_sha256"]
+    return ApiKey(**values)
 
 
-def transactions(engine: Engine, outbox: Outbox) -> Callable[[], AbstractContextManager[Transaction]]:
+class Transaction:
+    """The catalogue's database within one transaction. What it publishes is sent after the commit."""
+
+    def __init__(self, connection: Connection, outbox: Outbox) -> None:
+        self.specialists = SqlSpecialists(connection, outbox)
+        self.servings = SqlServings(connection, outbox)
+        self.facts = SqlFacts(connection)
+        self.evaluations = SqlEvaluations(connection)
+        self.judgements = SqlJudgements(connection, outbox)
+        self.keys = SqlKeys(connection)
+        self.people = SqlPeople(connection)
+        self.sessions = SqlSessions(connection)
+        self.canaries = SqlCanaries(connection)
+        self.approvals = SqlApprovals(connection)
+        self.decisions = SqlOperatorDecisions(connection)
+        self.pins = SqlPins(connection)
+        self.erasures = SqlErasures(connection, outbox)
+        self.lineage = SqlLineage(connection)
+        self.document_scores = SqlDocumentScores(connection)
+        self.feedback = SqlFeedback(connection)
+        self.outcomes = SqlOutcomes(connection)
+        self.judging = SqlJudging(connection)
+        self.uses = SqlUses(connection)
+
+
+Begin = Callable[[], AbstractContextManager[Transaction]]
+
+
+def transactions(engine: Engine, outbox: Outbox) -> Begin:
     """The `Begin` of the handlers. Leaving the context commits, or rolls back on an exception."""
 
     @contextmanager
     def begin() -> Iterator[Transaction]:
         with transaction(engine) as connection:
-            erasures, lineage = SqlErasures(connection, outbox), SqlLineage(connection)
-            yield Transaction(
-                specialists=SqlSpecialists(connection, outbox),
-                servings=SqlServings(connection, outbox),
-                facts=SqlFacts(connection),
-                evaluations=SqlEvaluations(connection),
-                judgements=SqlJudgements(connection, outbox),
-                keys=SqlKeys(connection),
-                people=SqlPeople(connection),
-                sessions=SqlSessions(connection),
-                canaries=SqlCanaries(connection),
-                approvals=SqlApprovals(connection),
-                decisions=SqlOperatorDecisions(connection),
-                pins=SqlPins(connection),
-                erasures=erasures,
-                erasure_answers=erasures,
-                lineage=lineage,
-                taints=lineage,
-                document_scores=SqlDocumentScores(connection),
-                feedback=SqlFeedback(connection),
-                outcomes=SqlOutcomes(connection),
-                judging=SqlJudging(connection),
-                uses=SqlUses(connection),
-            )
+            yield Transaction(connection, outbox)
 
     return begin

@@ -4,10 +4,11 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Approval, CanaryPolicy, Outcome, Serving
 from services.registry.handlers.promotions import moved_incumbent, require_passed, save_canary, save_serving
 from services.registry.handlers.specialists import lock_specialist
-from services.registry.ports import Begin, RequestEvaluation
+from services.registry.ports import RequestEvaluation
 from services.registry.rules import canary as rules
 from services.registry.rules import serving
 from services.registry.rules.canary import CanaryVerdict

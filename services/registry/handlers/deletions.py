@@ -3,10 +3,10 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import DecisionKind, Grounds, OperatorDecision, Specialist
 from services.registry.handlers.promotions import save_serving
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.ports import Begin
 from services.registry.rules.serving import end_serving
 
 

@@ -5,9 +5,11 @@ import re
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
+from services.registry.adapters.erasures import SqlErasures
+from services.registry.adapters.sql import Begin, Transaction
 from services.registry.domain import Adapter, Erasure, ErasureRequest, ForgottenBy, Learner, Taint
 from services.registry.handlers.facts import taint_adapters
-from services.registry.ports import Begin, Erasures, Sign, Transaction
+from services.registry.ports import Sign
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 
 # `txt_` is a row that comes from no document: an imported one, or an example of a synthesis.
@@ -39,7 +41,7 @@ def erase(begin: Begin, awaits: Collection[str], request: ErasureRequest) -> Era
         for document_id in remaining:
             counts, digests = tx.erasures.forget_document(document_id), datasets[document_id]
             tx.erasures.publish(request.erasure_id, document_id, digests, taints)
-            tx.erasure_answers.save_answer(ForgottenBy(request.erasure_id, document_id, NAME, counts, digests))
+            tx.erasures.save_answer(ForgottenBy(request.erasure_id, document_id, NAME, counts, digests))
         return _find(tx.erasures, request.erasure_id)
 
 
@@ -81,7 +83,7 @@ def list_learners(begin: Begin, document_ids: Sequence[str]) -> tuple[Sequence[s
 
 
 def _learner(tx: Transaction, adapter: Adapter) -> Learner:
-    taint = tx.taints.find_taint(adapter.digest)
+    taint = tx.lineage.find_taint(adapter.digest)
     serving = tx.servings.current(adapter.specialist).adapter_digest == adapter.digest
     return Learner(adapter, serving, taint is not None, taint is not None and taint.retired)
 
@@ -113,7 +115,7 @@ def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: Forg
                 Reason.BEYOND_THE_REGISTRY,
                 f"{answer.erasure_id} did not ask this service to forget this document; the answer does not count.",
             )
-        tx.erasure_answers.save_answer(answer)
+        tx.erasures.save_answer(answer)
         for digest in answer.datasets:
             tx.lineage.save_documents(digest, [answer.document_id])
         tx.lineage.save_superseded(answer.datasets, answer.erasure_id)
@@ -121,9 +123,9 @@ def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: Forg
         taint_adapters(tx, answer.datasets, answer.erasure_id)
         erasure = _find(tx.erasures, answer.erasure_id)
         if erasure.receipt is None and not erasure.waiting_for:
-            answers = tx.erasure_answers.list_answers(erasure.erasure_id)
-            taints = tx.taints.list_taints(erasure.erasure_id)
-            tx.erasure_answers.save_receipt(
+            answers = tx.erasures.list_answers(erasure.erasure_id)
+            taints = tx.lineage.list_taints(erasure.erasure_id)
+            tx.erasures.save_receipt(
                 erasure.erasure_id, sign(receipt_body(erasure, answers, taints, datetime.now(UTC)))
             )
 
@@ -156,7 +158,7 @@ def receipt_body(erasure: Erasure, answers: Sequence[ForgottenBy], taints: Seque
     return json.dumps(content, sort_keys=True, indent=1)
 
 
-def _find(erasures: Erasures, erasure_id: str) -> Erasure:
+def _find(erasures: SqlErasures, erasure_id: str) -> Erasure:
     erasure = erasures.find(erasure_id)
     if erasure is None:
         raise NotFound(

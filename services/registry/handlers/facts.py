@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.datasets import StoredDatasetDocuments
+from services.registry.adapters.sql import Begin, Transaction
 from services.registry.domain import (
     RETIRE,
     Adapter,
@@ -19,7 +21,6 @@ from services.registry.domain import (
     Taint,
 )
 from services.registry.handlers.promotions import RETIRED, find_servable, is_retired, save_serving
-from services.registry.ports import Begin, DatasetDocuments, Transaction
 from services.registry.rules import serving
 from tailor.datasets import DatasetManifest
 from tailor.errors import NotFound
@@ -68,15 +69,15 @@ def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -
     tx.lineage.save_superseded(datasets, erasure_id)
     tx.erasures.forget_drawn_drafts(document_id)
     tx.erasures.publish(erasure_id, document_id, datasets, taints, (state.sequence, state.digest))
-    tx.erasure_answers.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
+    tx.erasures.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
 
 
-def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset: CataloguedDataset) -> None:
+def record_dataset(begin: Begin, datasets: StoredDatasetDocuments, fact: Fact, dataset: CataloguedDataset) -> None:
     """Store a dataset, the ids of its documents, and the adapters whose drafts are among its pairs or its edited rows. Blocks.
 
     If a document has been erased, taint the adapters trained on the dataset, and have every service forget it. If the adapter of a draft
     is tainted, taint them too. A deleted dataset is stored without its documents; synthetic's answers to erasures name it. Raises what
-    `DatasetDocuments` raises, except NotFound.
+    `datasets` raise, except NotFound.
     """
     digest = dataset.digest
     content = _record_documents(begin, datasets, digest, dataset.manifest)
@@ -84,7 +85,7 @@ def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset
         tx.erasures.lock()
         tx.facts.save(fact)
         tx.lineage.save_draft_adapters(digest, dataset.draft_adapters)
-        for taint in tx.taints.find_draft_taints(digest):
+        for taint in tx.lineage.find_draft_taints(digest):
             taint_adapters(tx, {digest}, taint.erasure_id)
         if content is not None:
             tx.lineage.save_dataset(digest, content)
@@ -95,10 +96,10 @@ def record_dataset(begin: Begin, datasets: DatasetDocuments, fact: Fact, dataset
             _publish_again(tx, erasure_id, document_id)
 
 
-def record_scores(begin: Begin, datasets: DatasetDocuments, adapter: ScoredAdapter, file: Ref) -> None:
+def record_scores(begin: Begin, datasets: StoredDatasetDocuments, adapter: ScoredAdapter, file: Ref) -> None:
     """Store how well an adapter knows each document, each batch in its own transaction. Blocks.
 
-    A file that was deleted counts as empty. Raises what `DatasetDocuments` raises, except NotFound.
+    A file that was deleted counts as empty. Raises what `datasets` raise, except NotFound.
     """
     try:
         for scores in datasets.read_scores(file):
@@ -108,7 +109,9 @@ def record_scores(begin: Begin, datasets: DatasetDocuments, adapter: ScoredAdapt
         log.warning("document scores were deleted before they were read", adapter=adapter.digest)
 
 
-def _record_documents(begin: Begin, datasets: DatasetDocuments, digest: str, manifest: Ref) -> DatasetManifest | None:
+def _record_documents(
+    begin: Begin, datasets: StoredDatasetDocuments, digest: str, manifest: Ref
+) -> DatasetManifest | None:
     """Store the ids of a dataset's documents, each batch in its own transaction, so that nobody waits for all of them.
 
     Returns the manifest; None if the ids are already stored, or the dataset was deleted."""
@@ -129,7 +132,7 @@ def _record_documents(begin: Begin, datasets: DatasetDocuments, digest: str, man
 def _publish_again(tx: Transaction, erasure_id: str, document_id: str) -> None:
     """Publish an erasure with all datasets and adapters that are known by now: the topic keeps only the last event of a document."""
     datasets = tx.lineage.find_datasets([document_id])[document_id]
-    tx.erasures.publish(erasure_id, document_id, datasets, tx.taints.list_taints(erasure_id))
+    tx.erasures.publish(erasure_id, document_id, datasets, tx.lineage.list_taints(erasure_id))
 
 
 def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
@@ -139,7 +142,7 @@ def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
         tx.facts.save_adapter(adapter, payload)
         sizes = {adapter.digest: adapter.size_bytes}
         tx.uses.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
-        taints = tx.taints.find_origin_taints(adapter)
+        taints = tx.lineage.find_origin_taints(adapter)
         erasure_id = taints[0].erasure_id if taints else _find_erasure(tx, adapter.dataset_digest)
         if erasure_id:
             taint_adapters(tx, set(), erasure_id, {adapter.digest})
@@ -188,7 +191,7 @@ def taint_adapters(
         specialist = tx.specialists.lock(adapter.specialist)
         retired = specialist is not None and specialist.on_erasure == RETIRE
         taints.append(Taint(adapter.digest, adapter.specialist, erasure_id, retired))
-        tx.taints.save_taint(taints[-1])
+        tx.lineage.save_taint(taints[-1])
         if retired:
             # Training deletes the weights of retired adapters.
             tx.uses.mark_deleted([adapter.digest], datetime.now(UTC))
@@ -201,11 +204,11 @@ def _withdraw_retired(tx: Transaction, name: str) -> None:
     specialist, current = tx.specialists.lock(name), tx.servings.current(name)
     if specialist is None:
         return
-    if current.adapter_digest and is_retired(tx.taints, current.adapter_digest):
+    if current.adapter_digest and is_retired(tx.lineage, current.adapter_digest):
         generations = tx.servings.list(name)
         adapter = find_servable(tx, [earlier.adapter_digest for earlier in generations])
         previous = serving.serve_adapter(current, adapter, specialist, current.generation)
         previous = replace(previous, overridden=serving.was_overridden(generations, adapter))
         save_serving(tx, previous, "the serving adapter was retired")
-    elif current.canary is not None and is_retired(tx.taints, current.canary.adapter_digest):
+    elif current.canary is not None and is_retired(tx.lineage, current.canary.adapter_digest):
         save_serving(tx, serving.remove_canary(current, specialist, current.generation), RETIRED)

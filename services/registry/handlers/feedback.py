@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
+from services.registry.adapters.compared_texts import StoredComparedTexts
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Draft, Feedback
 from services.registry.handlers.outcomes import record_final_text
-from services.registry.ports import Anonymize, Begin, ComparedTexts
+from services.registry.ports import Anonymize
 from services.registry.rules.feedback import check_feedback
 from tailor.errors import NotFound, Reason
 from tailor.words import Labels, Selection
 
 
-def store_feedback(begin: Begin, anonymize: Anonymize, texts: ComparedTexts, feedback: Feedback) -> Feedback:
+def store_feedback(begin: Begin, anonymize: Anonymize, texts: StoredComparedTexts, feedback: Feedback) -> Feedback:
     """Store feedback with its texts anonymised by the policy for the specialist's documents. Replaces an earlier one with the same id.
 
     The edited text is stored only if the specialist keeps its drafts' texts, and compared with the draft.

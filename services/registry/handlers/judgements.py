@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.sql import Begin, SqlFacts
 from services.registry.domain import Draft, GivenJudgement, Judgement, JudgingPolicy
-from services.registry.ports import Anonymize, Begin, CatalogueFacts
+from services.registry.ports import Anonymize
 from services.registry.rules.judgement_checks import check_judgement, find_common_specialist, resolve_marks
 from services.registry.rules.ledger import cap_seconds
 from tailor.errors import NotFound, Reason
@@ -78,7 +79,7 @@ def identify_expert(key_id: str) -> str:
     return derive_id("exp", key_id) if key_id else ""
 
 
-def find_draft(facts: CatalogueFacts, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
+def find_draft(facts: SqlFacts, draft_id: str, may_use: Callable[[str], bool]) -> Draft:
     """A draft of the caller's specialists, or of the base. Raises NotFound."""
     draft = facts.find_draft(draft_id)
     if draft is None or (draft.specialist and not may_use(draft.specialist)):

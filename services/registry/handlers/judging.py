@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.sql import Begin, Transaction
 from services.registry.domain import Judgement, Specialist
 from services.registry.handlers.judgements import find_draft
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.ports import Begin, Transaction
 from services.registry.rules.judging import (
     MAX_DRAFTS,
     MAX_DRAWN_WAITING,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.sql import Begin
 from services.registry.domain import ApiKey, KeyTerms
 from services.registry.handlers.specialists import lock_specialist, unknown_specialist
-from services.registry.ports import Begin
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.logging import get_logger
 

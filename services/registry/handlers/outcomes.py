@@ -3,12 +3,12 @@
 from dataclasses import replace
 from datetime import datetime
 
+from services.registry.adapters.compared_texts import StoredComparedTexts
+from services.registry.adapters.sql import Begin
 from services.registry.domain import Draft, Feedback, FeedbackVerdict
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
-from services.registry.ports import Begin, ComparedTexts
-from services.registry.rules.kept_share import measure_kept_share
-from services.registry.rules.outcomes import check_outcome, find_specialist_of
+from services.registry.rules.outcomes import check_outcome, find_specialist_of, measure_kept_share
 from tailor.errors import NotFound, Reason
 
 # Of a draft that was used as it is, and of one that was not used.
@@ -36,10 +36,10 @@ def store_outcome(begin: Begin, outcome: DraftOutcome, request_id: str) -> Draft
     return stored
 
 
-def record_deliverable(begin: Begin, texts: ComparedTexts, deliverable: DeliverableText) -> None:
+def record_deliverable(begin: Begin, texts: StoredComparedTexts, deliverable: DeliverableText) -> None:
     """Store how much of its draft a deliverable kept. Idempotent; the last deliverable of a draft counts. Blocks.
 
-    One of an unknown draft waits for it; one of the base is left out, and so is one that was erased. Raises what `ComparedTexts` raises.
+    One of an unknown draft waits for it; one of the base is left out, and so is one that was erased. Raises what `texts` raise.
     """
     with begin() as tx:
         draft = tx.facts.find_draft(deliverable.draft_id)
@@ -57,18 +57,18 @@ def record_deliverable(begin: Begin, texts: ComparedTexts, deliverable: Delivera
             tx.outcomes.save_final_text(final)
 
 
-def measure_waiting(begin: Begin, texts: ComparedTexts, draft_id: str) -> None:
-    """Measure the deliverable of a draft that came before the draft, or before the draft's text. Raises what `ComparedTexts` raises."""
+def measure_waiting(begin: Begin, texts: StoredComparedTexts, draft_id: str) -> None:
+    """Measure the deliverable of a draft that came before the draft, or before the draft's text. Raises what `texts` raise."""
     with begin() as tx:
         waiting = tx.outcomes.find_unmeasured(draft_id)
     if waiting is not None:
         record_deliverable(begin, texts, waiting)
 
 
-def record_final_text(begin: Begin, texts: ComparedTexts, feedback: Feedback) -> None:
+def record_final_text(begin: Begin, texts: StoredComparedTexts, feedback: Feedback) -> None:
     """Store how much of a draft was kept by what a caller said of it, unless a deliverable was made from it. Blocks.
 
-    An edited draft counts if both texts are stored. Raises what `ComparedTexts` raises.
+    An edited draft counts if both texts are stored. Raises what `texts` raise.
     """
     with begin() as tx:
         draft = tx.facts.find_draft(feedback.draft_id)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from services.registry.adapters.sql import Begin, Transaction
 from services.registry.handlers.keys import MAX_NAME_CHARS
 from services.registry.handlers.specialists import lock_specialist, unknown_specialist
 from services.registry.people_domain import Person, PersonTerms
-from services.registry.ports import Begin, Transaction
 from tailor.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.logging import get_logger
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.erasures import SqlLineage
+from services.registry.adapters.sql import Begin, Transaction
 from services.registry.domain import (
     APPROVAL,
     Adapter,
@@ -22,7 +24,7 @@ from services.registry.domain import (
     Verdict,
 )
 from services.registry.handlers.specialists import lock_specialist
-from services.registry.ports import Begin, RequestEvaluation, Taints, Transaction
+from services.registry.ports import RequestEvaluation
 from services.registry.rules import serving as rules
 from services.registry.rules.gate import decide
 from services.registry.rules.overrides import check_override
@@ -53,7 +55,7 @@ def record_evaluation(begin: Begin, request_evaluation: RequestEvaluation, evalu
 def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluation: Evaluation) -> Decision:
     current = tx.servings.current(specialist.name)
     verdict = decide(specialist.gate, evaluation)
-    if is_retired(tx.taints, adapter.digest):
+    if is_retired(tx.lineage, adapter.digest):
         verdict = Verdict(Decision.REFUSED, (RETIRED,))
     if specialist.deleted:
         verdict = Verdict(Decision.REFUSED, (DELETED,))
@@ -205,7 +207,7 @@ def require_evaluated(tx: Transaction, adapter_digest: str) -> tuple[Adapter, Ev
     if adapter is None:
         raise unknown_adapter()
     evaluation = tx.evaluations.find_newest(adapter_digest)
-    if is_retired(tx.taints, adapter_digest):
+    if is_retired(tx.lineage, adapter_digest):
         raise FailedPrecondition(Reason.ADAPTER_RETIRED, f"The adapter is {RETIRED}.")
     if evaluation is None:
         raise FailedPrecondition(
@@ -244,13 +246,13 @@ def roll_back(begin: Begin, name: str, expected_generation: int) -> Serving:
         return serving
 
 
-def is_retired(taints: Taints, adapter_digest: str) -> bool:
+def is_retired(lineage: SqlLineage, adapter_digest: str) -> bool:
     """True if an adapter may never serve again."""
-    taint = taints.find_taint(adapter_digest)
+    taint = lineage.find_taint(adapter_digest)
     return taint is not None and taint.retired
 
 
 def find_servable(tx: Transaction, digests: Iterable[str]) -> Adapter | None:
     """The first adapter that is not retired; None means the base."""
-    candidates = (digest for digest in digests if digest and not is_retired(tx.taints, digest))
+    candidates = (digest for digest in digests if digest and not is_retired(tx.lineage, digest))
     return next((tx.facts.find_adapter(digest) for digest in candidates), None)

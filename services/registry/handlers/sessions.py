@@ -5,11 +5,11 @@ import secrets
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from services.registry.adapters.sql import Begin, Transaction
 from services.registry.domain import ApiKey
 from services.registry.handlers.keys import verify_key
 from services.registry.handlers.people import SHA256
 from services.registry.people_domain import Holder, OpenIdAccount, Person, Session
-from services.registry.ports import Begin, Transaction
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.logging import get_logger
 

@@ -1,13 +1,19 @@
-"""Defining specialists."""
+"""Defining specialists, planning their evaluations, and pinning entries of their leaderboards."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from services.registry.adapters.sql import Begin, SqlSpecialists
 from services.registry.domain import Specialist
-from services.registry.ports import Begin, CheckProgramme, Specialists
+from services.registry.ports import CheckProgramme
+from services.registry.rules import plans
 from services.registry.rules.changes import FieldChange, list_changes
 from services.registry.rules.checks import check_specialist
 from tailor.errors import Aborted, AlreadyExists, NotFound, Reason
+
+UNTUNED = re.compile(r"base|few_shot|prompt|external:[a-zA-Z0-9_-]{1,63}")
 
 
 def check_programme(begin: Begin, specialist: Specialist, check: CheckProgramme) -> None:
@@ -76,12 +82,32 @@ def get_specialist(begin: Begin, name: str) -> Specialist:
     return specialist
 
 
-def lock_specialist(specialists: Specialists, name: str) -> Specialist:
+def lock_specialist(specialists: SqlSpecialists, name: str) -> Specialist:
     """A specialist that nobody else changes until the transaction ends. Raises NotFound for an unknown or deleted name."""
     specialist = specialists.lock(name)
     if specialist is None or specialist.deleted:
         raise unknown_specialist()
     return specialist
+
+
+def pin_entry(begin: Begin, specialist: str, entry: str, *, pinned: bool) -> None:
+    """Pin an adapter or a model without tuning, or stop. Idempotent. Raises NotFound for an unknown specialist or entry."""
+    with begin() as tx:
+        lock_specialist(tx.specialists, specialist)
+        adapter = tx.facts.find_adapter(entry)
+        if not UNTUNED.fullmatch(entry) and (adapter is None or adapter.specialist != specialist):
+            raise NotFound(
+                Reason.UNKNOWN_ENTRY,
+                "The leaderboard has no such entry. `tailor specialist leaderboard NAME` lists its entries.",
+            )
+        tx.pins.set(specialist, entry, pinned=pinned)
+
+
+def plan_evaluation(begin: Begin, name: str, documents: Sequence[int], pairs: Sequence[int]) -> plans.EvaluationPlan:
+    """Plan the evaluation of a run on datasets with these numbers of held-out rows. Raises NotFound for an unknown specialist."""
+    specialist = get_specialist(begin, name)
+    with begin() as tx:
+        return plans.plan_evaluation(specialist, sum(documents), sum(pairs), tx.evaluations.find_newest_of(name))
 
 
 def unknown_specialist() -> NotFound:

@@ -2,21 +2,27 @@
 
 import math
 import re
+from collections.abc import Iterator
 
-from services.registry.domain import CanaryPolicy, RebuildPolicy, Specialist
+from services.registry.domain import CanaryPolicy, Gate, RebuildPolicy, Specialist
 from services.registry.rules.canary import find_policy_violations
 from services.registry.rules.filters import find_filter_violations
-from services.registry.rules.gate_checks import find_gate_violations
+from services.registry.rules.gate import BEAT
 from services.registry.rules.judging import find_judging_violations
 from services.registry.rules.measuring import (
     find_evaluation_violations,
     find_metric_violations,
     find_sampling_violations,
 )
+from services.registry.rules.power import LOG_LIKELIHOOD, PAIRED
 from services.registry.rules.programmes import find_programme_violations
 from services.registry.rules.rows import find_row_violations
 from tailor.errors import InvalidArgument, Reason
 
+PROMPT, EXTERNAL = "prompt", "external:"
+SHARES = ("max_forgetting", "max_refusal_drop")
+# What evaluation measures for a specialist that names no metrics.
+BUILT_IN = ("rouge1", "rouge2", "rougeL", "bleu", "terms", "repetition", "fabrication", "perplexity")
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 RESERVED_NAMES = {"base"}
 MAX_HOUSE_TERMS = 1000
@@ -52,3 +58,52 @@ def _check_rebuild(rebuild: RebuildPolicy) -> dict[str, str]:
     if min(rebuild.min_new_items, rebuild.quiet_seconds, rebuild.min_interval_seconds) < 0:
         return {"rebuild": "counts and seconds must be 0 or more"}
     return {}
+
+
+def find_gate_violations(specialist: Specialist) -> dict[str, str]:
+    """Violations by field; empty for a valid gate."""
+    checks = (*_check_metrics(specialist), *_check_limits(specialist.gate), *_check_models(specialist))
+    return {f"gate.{field}": problem for field, problem in checks}
+
+
+def list_metric_names(specialist: Specialist) -> tuple[str, ...]:
+    """The metrics of every evaluation: the specialist's or the built-in ones, and those that decide by default."""
+    names = tuple(metric.name for metric in specialist.metrics) or BUILT_IN
+    return tuple(dict.fromkeys((LOG_LIKELIHOOD, *PAIRED, *names)))
+
+
+def _check_metrics(specialist: Specialist) -> Iterator[tuple[str, str]]:
+    gate, names = specialist.gate, list_metric_names(specialist)
+    rule = f"must be one of {', '.join(names)}, or a part of one, such as `repetition.loops`"
+    if gate.primary.metric and gate.primary.metric.split(".")[0] not in names:
+        yield "primary.metric", rule
+    for index, guard in enumerate(gate.guards):
+        if guard.metric.split(".")[0] not in names:
+            yield f"guards[{index}].metric", rule
+        if not 0 <= guard.margin < math.inf:
+            yield f"guards[{index}].margin", "must be 0 or more, in the metric's unit"
+
+
+def _check_limits(gate: Gate) -> Iterator[tuple[str, str]]:
+    if gate.min_rows < 0:
+        yield "min_rows", "must be 0 or more"
+    if not 0 <= gate.max_parity < math.inf:
+        yield "max_parity", "must be 0 or more nats per token"
+    for name in SHARES:
+        limit = getattr(gate, name)
+        if limit is not None and not 0 <= limit <= 1:
+            yield name, "must be 0 to 1"
+    if gate.max_memorised is not None and gate.max_memorised < 0:
+        yield "max_memorised", "must be 0 or more"
+    for name in ("min_gain", "min_gain_over_incumbent"):
+        if not math.isfinite(getattr(gate.primary, name)):
+            yield f"primary.{name}", "must be a number, in the metric's unit"
+
+
+def _check_models(specialist: Specialist) -> Iterator[tuple[str, str]]:
+    policy = specialist.evaluation
+    measured = {*BEAT, *(EXTERNAL + name for name in policy.external_models)}
+    measured |= {PROMPT} if policy.optimize_prompt else set()
+    for index, model in enumerate(specialist.gate.beat):
+        if model not in measured:
+            yield f"beat[{index}]", f"must be one of the models that are measured: {', '.join(sorted(measured))}"

@@ -14,7 +14,7 @@ from services.training import wire
 from services.training.adapters.tables import adapters, newest_datasets, plans, reports, run_logs, runs, workers
 from services.training.domain import LogLine, NewestDataset, Progress, Run, RunState, StartedWorker, TrainedAdapter
 from services.training.plans import Plan
-from services.training.ports import RunEvents, Runs, RunUnit, RunUpdate, WatchCursor
+from services.training.ports import Runs, RunUnit, RunUpdate, WatchCursor
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
@@ -110,11 +110,7 @@ class SqlUnit(RunUnit):
 
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
         self._connection = connection
-        self._events = OutboxEvents(connection, outbox)
-
-    @property
-    def events(self) -> RunEvents:
-        return self._events
+        self._outbox = outbox
 
     def get(self, run_id: str) -> Run | None:
         query = select(runs).where(runs.c.run_id == run_id).with_for_update()
@@ -202,14 +198,6 @@ class SqlUnit(RunUnit):
 
     def drop_adapters(self, digests: Iterable[str]) -> None:
         self._connection.execute(delete(adapters).where(adapters.c.digest.in_(list(digests))))
-
-
-class OutboxEvents(RunEvents):
-    """Events of runs, written to the outbox in the transaction of a unit."""
-
-    def __init__(self, connection: Connection, outbox: Outbox) -> None:
-        self._connection = connection
-        self._outbox = outbox
 
     def publish_progress(self, run: Run, progress: Progress) -> None:
         message = wire.from_progress(run, progress)

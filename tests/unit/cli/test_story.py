@@ -46,7 +46,7 @@ def test_a_flow_that_stalls_is_an_error() -> None:
 def test_steps_are_lines_without_a_terminal() -> None:
     output = io.StringIO()
     console = Console(file=output, width=100)
-    story = Story(console)
+    story = Story(console, lambda: 0.0)
 
     with story.step("up", "start the stack"):
         story.now("every part is healthy")

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from tailor.api.events.v1 import drafts_pb2
+from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
+from tailor.codec import encode
 from tailor.errors import NotFound, Reason, Unavailable
-from tailor.wire import from_judging_criterion
 from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
 FIRST, SECOND, LONELY, EDITED, THIRD, FOURTH = ("drf_" + digit * 32 for digit in "6789ab")
@@ -44,7 +44,7 @@ class FakeJudgingQueue(judging_pb2_grpc.JudgingServiceServicer):
             progress=progress,
             incomplete_draft_ids=self.incomplete,
             last_decision=self.last_decision,
-            criteria=map(from_judging_criterion, self.criteria),
+            criteria=[encode(models_pb2.JudgingCriterion, item) for item in self.criteria],
             drawn=self.drawn,
             draw_prompt=self.draw_prompt,
         )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.domain import (
     Adapter,
     Agreement,
@@ -37,6 +36,7 @@ from services.evaluation.ports import (
     ModelResults,
     Models,
 )
+from services.evaluation.report import ReportStore
 from services.evaluation.served_models import ServedModels
 from services.evaluation.worker import EvaluationWorker
 from tailor.errors import NotFound, Reason, Unavailable
@@ -255,7 +255,7 @@ def make_worker(**changes: Any) -> Any:
         "rows": rows,
         "judging": JudgeBench(artifacts, rows, MemoryAgreements(), judge, changes.get("erased", frozenset())),
         "definitions": MemoryDefinitions(),
-        "reports": ObjectReports(MemoryStore()),
+        "reports": ReportStore(MemoryStore()),
         "specialists": Specialists({"reports": make_terms()}),
         "parameters": Parameters(concurrency=2),
         "limits": RetryLimits(give_up_seconds=100, max_starts=3),

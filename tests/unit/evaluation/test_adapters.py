@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.domain import (
     Answer,
@@ -22,6 +21,7 @@ from services.evaluation.domain import (
     Serving,
 )
 from services.evaluation.figures import fixed_value
+from services.evaluation.report import ReportStore
 from tailor.errors import FailedPrecondition
 from tailor.storage.memory import MemoryStore
 from tailor.words import DatasetKind
@@ -127,7 +127,7 @@ def make_report() -> ReportData:
 
 def test_a_report_shows_intervals_and_never_a_bare_value() -> None:
     store = MemoryStore()
-    reports = ObjectReports(store)
+    reports = ReportStore(store)
     markdown = reports.markdown(reports.write(make_report()))
     assert "| rougeL | 0.2500 (0.2000 to 0.3000) |" in markdown
     assert "| perplexity (lower is better) |" in markdown
@@ -140,7 +140,7 @@ def test_a_report_shows_intervals_and_never_a_bare_value() -> None:
 
 def test_report_json_has_every_row_of_every_model() -> None:
     store = MemoryStore()
-    ref = ObjectReports(store).write(make_report())
+    ref = ReportStore(store).write(make_report())
     document = json.loads(store.get(ref))
     first, second = document["rows"]
     assert first["models"]["candidate"]["answer"]["text"] == "answer of candidate"

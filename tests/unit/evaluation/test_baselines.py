@@ -8,17 +8,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.evaluation.adapters.gepa_optimizer import GepaOptimizer
-from services.evaluation.adapters.prompt_store import ObjectPrompts
-from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.baselines.choose import BaselineModels, PromptSearch
 from services.evaluation.baselines.costs import HourPrice, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits
 from services.evaluation.baselines.few_shot import FewShotModel
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.domain import Answer, HeldOutSet, ModelCost, ModelResult, Serving, Specialists
 from services.evaluation.figures import measure_cost
 from services.evaluation.ports import ChatEndpoint
-from services.evaluation.served_models import ServedModels
+from services.evaluation.report import ReportStore
 from services.evaluation.settings import Settings
 from tailor.api.events.v1 import models_pb2
 from tailor.codec import decode, encode
@@ -58,11 +56,10 @@ def with_baselines(external: Mapping[str, ChatEndpoint], prices: Prices | None =
     terms = make_terms("rougeL", evaluation=EvaluationPolicy(**policy))
     train = [replace(make_row(number), row_id=f"train_{number}") for number in range(10, 15)]
     source = BaselineModels(
-        served=ServedModels(worker.models),
         models=worker.models,
         artifacts=worker.artifacts,
         rows=Rows(train),
-        search=PromptSearch(GepaOptimizer(), ObjectPrompts(MemoryStore())),
+        search=PromptSearch(PromptStore(MemoryStore())),
         external=external,
     )
     return replace(worker, source=source, specialists=Specialists({"reports": terms}))
@@ -166,7 +163,7 @@ def test_answers_have_prices_by_tokens_or_by_the_hour() -> None:
 def test_the_report_names_the_documents_of_the_examples_and_counts_them() -> None:
     worker = with_baselines({})
     store = MemoryStore()
-    worker = replace(worker, reports=ObjectReports(store))
+    worker = replace(worker, reports=ReportStore(store))
     evaluate(worker)
     report = json.loads(store.read("reports", "evl_ad1/report.json"))
     assert report["notes"]["few_shot"]["rows by examples"] == {"3": 4}

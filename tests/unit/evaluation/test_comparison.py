@@ -2,9 +2,9 @@
 
 import pytest
 
-from services.evaluation.adapters.report import ObjectReports
 from services.evaluation.comparison import ReportedModel, ReportedRow, compare
 from services.evaluation.domain import HeldOutRow
+from services.evaluation.report import ReportStore
 from services.evaluation.wire import from_comparison
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.memory import MemoryStore
@@ -78,7 +78,7 @@ def test_pages_are_bounded_and_continue() -> None:
 
 
 def test_a_stored_report_is_read_back_for_one_model() -> None:
-    reports = ObjectReports(MemoryStore())
+    reports = ReportStore(MemoryStore())
     ref = reports.write(make_report())
     read = reports.read_model(ref, "candidate")
     assert [(row.answer, row.values) for row in read.rows] == [("answer of candidate", {"rougeL": 0.25}), (None, {})]

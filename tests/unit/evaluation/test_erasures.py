@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from services.evaluation.adapters.prompt_store import ObjectPrompts
-from services.evaluation.adapters.report import ObjectReports
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.domain import EvaluationState, ModelResult
 from services.evaluation.handlers import forget
+from services.evaluation.report import ReportStore
 from tailor.errors import FailedPrecondition
 from tailor.events.erased import Erased
 from tailor.storage.memory import MemoryStore
@@ -19,7 +19,7 @@ class World:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.reports = ObjectReports(self.store)
+        self.reports = ReportStore(self.store)
         self.evaluations, self.results = MemoryEvaluations(), MemoryModelResults()
         for evaluation_id, document_id in (("evl_1", "doc_1"), ("evl_2", "doc_2")):
             self.evaluations.queue(evaluation_id, make_adapter())
@@ -31,7 +31,7 @@ class World:
 
     def forget(self, dataset: str) -> dict[str, int]:
         erased = Erased("doc_1", "ers_1", (dataset,))
-        return dict(forget(self.evaluations, self.results, self.reports, ObjectPrompts(self.store), erased).counts)
+        return dict(forget(self.evaluations, self.results, self.reports, PromptStore(self.store), erased).counts)
 
 
 def test_a_report_that_quotes_the_document_is_deleted_with_the_answers_behind_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from services.evaluation import wire
 from services.evaluation.domain import EvaluationResult, RankedPair
-from services.evaluation.goals import list_goals
+from services.evaluation.figures import list_goals
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, MetricDefinition
 from tests.unit.evaluation.fakes import make_adapter, make_terms, make_worker

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.evaluation.adapters.gepa_optimizer import GepaOptimizer
-from services.evaluation.adapters.prompt_store import ObjectPrompts
-from services.evaluation.baselines.optimized_prompt import SEED, OptimizedPromptModel, PromptBudget, ServedTask
+from services.evaluation.baselines.gepa_optimizer import PromptTask
+from services.evaluation.baselines.optimized_prompt import SEED, OptimizedPromptModel, PromptBudget
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, OptimizedPrompt, Score
-from services.evaluation.ports import Models, PromptOptimizer, PromptTask
+from services.evaluation.ports import Models
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -51,20 +51,10 @@ class Promptable(Models):
         return Score(-1.0 if "VALVE" in messages[0][1] else -4.0, 2)
 
 
-class Never(PromptOptimizer):
-    @property
-    def name(self) -> str:
-        return GepaOptimizer().name
-
-    def optimize(self, task: PromptTask, seed: str, rows: Sequence[HeldOutRow], max_scores: int) -> str:
-        raise AssertionError("the prompt was stored")
-
-
 def prompted(
     models: Models,
     store: MemoryStore,
     rows: Sequence[HeldOutRow] = TRAIN,
-    optimizer: PromptOptimizer | None = None,
     seed: str = "",
 ) -> OptimizedPromptModel:
     return OptimizedPromptModel(
@@ -72,10 +62,9 @@ def prompted(
         base="tiny",
         data=TrainData(Rows(rows), {"d1": MANIFEST}),
         seed=seed,
-        task=ServedTask(models, SamplingDefaults(max_tokens=9)),
+        task=PromptTask(models, SamplingDefaults(max_tokens=9)),
         reflection="base",
-        optimizer=optimizer or GepaOptimizer(),
-        store=ObjectPrompts(store),
+        store=PromptStore(store),
         budget=PromptBudget(rows=8, max_scores=40),
     )
 
@@ -107,9 +96,10 @@ def test_a_later_evaluation_takes_the_stored_instructions() -> None:
     store = MemoryStore()
     first = prompted(Promptable(), store)
     first.prepare()
-    later = prompted(Promptable(), store, optimizer=Never())
+    models = Promptable()
+    later = prompted(models, store)
     later.prepare()
-    assert (later.instructions, later.key) == (first.instructions, first.key)
+    assert (later.instructions, later.key, models.scored) == (first.instructions, first.key, 0)
 
 
 def test_other_guidelines_are_another_search() -> None:
@@ -138,7 +128,7 @@ def test_a_reflection_prompt_that_does_not_fit_leaves_out_the_model() -> None:
 
 def test_instructions_without_room_for_the_reference_score_0_and_a_row_then_has_its_own_prompt() -> None:
     models = SmallModels(words=8)
-    task = ServedTask(models, SamplingDefaults())
+    task = PromptTask(models, SamplingDefaults())
     asked = row("h1", "Report now")
     assert task.score("Many words of instructions stand in this prompt.", asked) == 0.0
     assert task.score("Brief.", asked) > 0.0
@@ -169,5 +159,5 @@ def test_an_erasure_deletes_what_was_optimised_on_the_document() -> None:
     model = prompted(Promptable(), store, [row(f"t{n}", f"Report {n}", documents=(f"doc_{n}",)) for n in range(4)])
     model.prepare()
     assert model.notes == {"instructions": BETTER, "document_ids": ["doc_0", "doc_1", "doc_2", "doc_3"]}
-    prompts = ObjectPrompts(store)
+    prompts = PromptStore(store)
     assert (prompts.delete("doc_9"), prompts.delete("doc_2"), prompts.delete("doc_2")) == (0, 1, 0)

@@ -11,15 +11,17 @@ import pytest
 
 from services.registry.domain import Draft
 from services.registry.outcome_domain import DraftOutcome, FinalText
-from services.registry.rules.kept_share import MAX_WORDS, measure_kept_share
-from services.registry.rules.outcome_figures import (
+from services.registry.rules.outcomes import (
+    MAX_WORDS,
     MedianEstimate,
+    check_outcome,
     estimate_median,
+    find_specialist_of,
+    measure_kept_share,
     summarize_by_generation,
     summarize_by_week,
     week_of,
 )
-from services.registry.rules.outcomes import check_outcome, find_specialist_of
 from tailor.errors import InvalidArgument
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)

@@ -5,7 +5,7 @@ import statistics
 from datetime import UTC, datetime
 
 from services.registry.domain import DraftMark, Judgement
-from services.registry.rules.panel_report import PanelMean, report_panel
+from services.registry.rules.panel import PanelMean, report_panel
 
 MAY, JUNE = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 6, 30, 23, tzinfo=UTC)
 

@@ -6,8 +6,8 @@ from services.registry import wire
 from services.registry.domain import Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
+from tailor.codec import decode
 from tailor.errors import InvalidArgument
-from tailor.wire import to_row_policy
 from tailor.words import OwnTask, RowPolicy
 
 RISK = OwnTask("risk-assessment", "Assess the risk of the finding.")
@@ -79,7 +79,9 @@ def test_admits_valid_limits_and_keeps_them_over_the_wire(rows: RowPolicy) -> No
 
 def test_a_definition_without_limits_makes_rows_of_everything() -> None:
     assert wire.to_specialist(models_pb2.SpecialistChanged(name="reports")).rows == RowPolicy()
-    assert to_row_policy(models_pb2.RowPolicy(held_out_percent=0, max_row_tokens=400)) == RowPolicy(max_row_tokens=400)
+    assert decode(RowPolicy, models_pb2.RowPolicy(held_out_percent=0, max_row_tokens=400)) == RowPolicy(
+        max_row_tokens=400
+    )
 
 
 def test_another_limit_is_another_definition() -> None:

@@ -9,7 +9,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.codec import decode, encode, update
 from tailor.errors import InvalidArgument
-from tailor.words import EvaluationPolicy, Filters, RowPolicy, SamplingDefaults, Span, SpanKind
+from tailor.words import EvaluationPolicy, Filters, RowPolicy, SamplingDefaults, Selection, Span, SpanKind
 
 
 class State(Enum):
@@ -60,6 +60,13 @@ def test_a_value_and_its_message_say_the_same() -> None:
 def test_maps_of_messages_are_maps_of_dataclasses() -> None:
     figures = Figures("rouge_l", {"base": Bounds(0.5, 0.75)})
     assert decode(Figures, encode(models_pb2.MetricFigures, figures)) == figures
+
+
+def test_selections_and_filters_survive_both_ways() -> None:
+    selection = Selection(("wiki",), ("audit", "tax"), (), ("publisher",))
+    filters = Filters(("en", "de"), 1, 2, 3, 4, 5, 6)
+    assert decode(Selection, encode(models_pb2.Selection, selection)) == selection
+    assert decode(Filters, encode(models_pb2.Filters, filters)) == filters
 
 
 def test_absent_fields_and_zeros_without_presence_get_the_default() -> None:

@@ -34,7 +34,6 @@ from services.training.ports import (
     OtherCosts,
     Planner,
     PlanRequest,
-    RunEvents,
     Runs,
     RunUnit,
     RunUpdate,
@@ -83,7 +82,7 @@ class Clock:
         self.moment += timedelta(seconds=seconds)
 
 
-class MemoryRuns(Runs, RunUnit, RunEvents):
+class MemoryRuns(Runs, RunUnit):
     """Runs, reports and published events in lists. It is its own transaction."""
 
     def __init__(self) -> None:
@@ -100,10 +99,6 @@ class MemoryRuns(Runs, RunUnit, RunEvents):
     @contextmanager
     def unit(self) -> Iterator["MemoryRuns"]:
         yield self
-
-    @property
-    def events(self) -> "MemoryRuns":
-        return self
 
     def get(self, run_id: str) -> Run | None:
         return self.runs.get(run_id)

@@ -1,11 +1,12 @@
 """An object store in a directory, and a signer."""
 
 import hashlib
-import hmac
 from pathlib import Path
 
-from services.training.ports import Signer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.rpc.identity import Identity
 from tailor.storage.ref import Ref, corrupt_object
 
 
@@ -66,14 +67,6 @@ class FileStore:
         return sorted(key for key in (str(path.relative_to(root)) for path in files) if key.startswith(prefix))
 
 
-class FakeSigner(Signer):
-    """Signs with a keyed hash."""
-
-    def __init__(self, key: bytes = b"the workers'") -> None:
-        self._key = key
-
-    def sign(self, data: bytes) -> bytes:
-        return hmac.digest(self._key, data, "sha256")
-
-    def verify(self, data: bytes, signature: bytes) -> bool:
-        return hmac.compare_digest(self.sign(data), signature)
+def make_signer(key: bytes = b"the workers'") -> Identity:
+    """The workers' identity, the same in every process."""
+    return Identity("training-worker", Ed25519PrivateKey.from_private_bytes(key.ljust(32)))

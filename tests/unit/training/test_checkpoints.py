@@ -10,7 +10,7 @@ from services.training.worker.checkpoints import Checkpoints, ResumePoint
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tests.unit.training.stores import FakeSigner
+from tests.unit.training.stores import make_signer
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def load_step(store: MemoryStore, folder: Path) -> int:
 
 
 def checkpoints(store: MemoryStore, epoch: int = 1, stage: int = 0) -> Checkpoints:
-    return Checkpoints(store, FakeSigner(), "run_1", epoch, stage)
+    return Checkpoints(store, make_signer(), "run_1", epoch, stage)
 
 
 def test_newest_checkpoint_of_any_epoch_is_loaded_without_pickles(store: MemoryStore, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_checkpoint_of_another_run_is_skipped(store: MemoryStore, tmp_path: Path
     checkpoints(store).save(4, save_folder(tmp_path, 4), 400)
     for (bucket, key), content in list(store.objects.items()):
         store.objects[bucket, key.replace("run_1", "run_2")] = content
-    replayed = Checkpoints(store, FakeSigner(), "run_2", 2, 0)
+    replayed = Checkpoints(store, make_signer(), "run_2", 2, 0)
     assert replayed.load_newest(tmp_path / "new").step == 0
     assert load_step(store, tmp_path / "own") == 4
 
@@ -153,7 +153,7 @@ def test_two_checkpoints_are_kept_and_all_are_deleted_with_the_run(store: Memory
 
 
 def test_manifest_signed_with_another_key_is_skipped(store: MemoryStore, tmp_path: Path) -> None:
-    Checkpoints(store, FakeSigner(b"a stranger's"), "run_1", 1, 0).save(4, save_folder(tmp_path, 4), 400)
+    Checkpoints(store, make_signer(b"a stranger's"), "run_1", 1, 0).save(4, save_folder(tmp_path, 4), 400)
     assert load_step(store, tmp_path / "new") == 0
 
 

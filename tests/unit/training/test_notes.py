@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from services.training.methods.notes import StageNotes
 from services.training.worker.checkpoints import Checkpoints
-from services.training.worker.notes import SignedNotes
 from tailor.storage.buckets import MODELS
-from tests.unit.training.stores import FakeSigner, FileStore
+from tests.unit.training.stores import FileStore, make_signer
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def store(tmp_path: Path) -> FileStore:
 
 def notes(
     store: FileStore, *, run_id: str = "run_1", epoch: int = 1, stage: int = 0, key: bytes = b"ours"
-) -> SignedNotes:
-    return SignedNotes(store, FakeSigner(key), run_id, epoch, stage)
+) -> StageNotes:
+    return StageNotes(store, make_signer(key), run_id, epoch, stage)
 
 
 def test_later_worker_reads_an_earlier_workers_note(store: FileStore) -> None:
@@ -67,6 +67,6 @@ def test_incomplete_and_wrongly_signed_notes_are_skipped_for_a_valid_one(store: 
 def test_notes_are_deleted_with_the_stages_checkpoints(store: FileStore) -> None:
     notes(store).write("sweep-0.001", 1.25)
     notes(store, stage=1).write("sweep-0.001", 1.5)
-    Checkpoints(store, FakeSigner(), "run_1", 2, 0).delete_all()
+    Checkpoints(store, make_signer(), "run_1", 2, 0).delete_all()
     assert notes(store).read("sweep-0.001") is None
     assert notes(store, stage=1).read("sweep-0.001") == 1.5

@@ -15,6 +15,7 @@ from services.training.recipe import load_recipe
 from services.training.run_approval import PART, ApprovalNotice, approve_run
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.codec import encode
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.faults import Faults
@@ -229,4 +230,4 @@ def test_a_run_of_the_demo_is_far_below_the_limit() -> None:
 def test_a_plan_says_which_run_it_forecasts() -> None:
     house = house_with()
     plan = handlers.plan_run(house.ports, wanted())
-    assert plan.run_id == wire.from_plan(plan).run_id == handlers.create_run(house.ports, wanted()).run_id
+    assert plan.run_id == encode(training_pb2.RunPlan, plan).run_id == handlers.create_run(house.ports, wanted()).run_id

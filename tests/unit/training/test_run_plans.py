@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from services.training import handlers, programme, reporting, wire
+from services.training import handlers, programme, reporting
 from services.training.domain import Run, RunState
 from services.training.plans import Plan
 from services.training.ports import Planner, PlanRequest
 from services.training.supervisor import Preparer
+from tailor.api.training.v1 import training_pb2
+from tailor.codec import encode
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import PLAN, RATES, House, built, progress, trained, wanted
@@ -142,7 +144,7 @@ def test_report_has_the_errors_of_the_plan() -> None:
     report = run_to_its_end(House()).report
     assert report is not None
     assert (report.rows, report.tokens, report.steps, report.memory_bytes) == (6, 500, 8, 800)
-    assert report.rows_left_out == wire.from_report(report).rows_left_out == 2
+    assert report.rows_left_out == encode(training_pb2.RunReport, report).rows_left_out == 2
     assert report.tokens_error == pytest.approx(400 / 500 - 1)
     assert report.memory_error == pytest.approx(1000 / 800 - 1)
 

@@ -8,8 +8,8 @@ import pytest
 from services.evaluation.domain import Agreement, RankedPair
 from services.evaluation.judge.agreement import cohens_kappa, measure_agreement
 from services.evaluation.judge.prompts import Request, Rules
-from services.evaluation.judge.remembering import RememberingJudge
 from services.evaluation.judge.verdicts import compare
+from services.evaluation.judging import RememberingJudge
 from services.evaluation.measurement import Measurement
 from services.evaluation.metrics import measure
 from services.evaluation.metrics.context import MetricContext

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.evaluation.suites.checks import CHECKS, passes
+from services.evaluation.suites.forgetting import CHECKS, passes
 from services.evaluation.suites.suite import read_items
 
 

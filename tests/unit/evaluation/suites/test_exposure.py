@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 
-from services.evaluation.suites.exposure import exposure, tail_bits
+from services.evaluation.suites.memorisation import exposure, tail_bits
 
 OTHERS = [float(value) for value in range(-127, 0)]
 

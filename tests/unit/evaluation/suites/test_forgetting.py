@@ -6,7 +6,7 @@ import pytest
 
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.suites import forgetting
-from services.evaluation.suites.estimates import summarise
+from services.evaluation.suites.runner import summarise
 from services.evaluation.suites.suite import SuiteContext, choose_items, read_items
 from tests.unit.evaluation.suites.scripted import ScriptedAsker
 

@@ -6,8 +6,8 @@ import pytest
 
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.suites import memorisation
-from services.evaluation.suites.estimates import summarise
 from services.evaluation.suites.ports import Messages
+from services.evaluation.suites.runner import summarise
 from services.evaluation.suites.suite import SuiteContext
 from tailor.planted_secrets import PlantedSecret
 from tests.unit.evaluation.suites.scripted import ScriptedAsker

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.evaluation import handlers
-from services.evaluation.adapters.prompt_store import ObjectPrompts
+from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.domain import BASE, CANDIDATE, EvaluationResult
 from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.suites.suite import read_items
@@ -101,7 +101,7 @@ def test_an_erasure_deletes_the_scores_that_name_the_document_and_keeps_the_repo
             worker.evaluations,
             worker.results,
             worker.reports,
-            ObjectPrompts(MemoryStore()),
+            PromptStore(MemoryStore()),
             Erased(document_id, "ers_1", ("data1",)),
         )
         assert forgotten.counts["report_objects"] == deleted

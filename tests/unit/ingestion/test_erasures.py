@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from services.ingestion.adapters.registry import RegistryErasures
+from services.ingestion.adapters.erasures import RegistryErasures
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.errors import Unavailable
 

@@ -21,7 +21,6 @@ from services.evaluation.domain import (
     ReportData,
     Score,
 )
-from services.evaluation.ports import ReportStore
 from services.evaluation.statistics import METHOD
 from tailor.document_scores import MEDIA_TYPE, DocumentScore, read_scores, write_scores
 from tailor.errors import NotFound, Reason
@@ -34,31 +33,36 @@ JSON, MARKDOWN, PLOT, DOCUMENTS = "report.json", "report.md", "scores.png", "doc
 EXAMPLES = 3
 
 
-class ObjectReports(ReportStore):
+class ReportStore:
     """Reports in object storage. report.json is written last, so a report that has it is complete."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def write(self, data: ReportData) -> Ref:
+        """Store report.json, report.md and scores.png. Returns the reference of report.json."""
         folder = data.evaluation.evaluation_id
         # Imports matplotlib.
-        from services.evaluation.adapters.plot import draw_figures
+        from services.evaluation.plot import draw_figures
 
         self._store.put(REPORTS, f"{folder}/{PLOT}", draw_figures(data.metrics), "image/png")
         self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(data).encode(), "text/markdown")
         return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(data), "application/json")
 
     def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
+        """Store how well the candidate knows each document. Returns the object's reference."""
         return self._store.put(REPORTS, f"{evaluation_id}/{DOCUMENTS}", write_scores(scores), MEDIA_TYPE)
 
     def markdown(self, report: Ref) -> str:
+        """The report as Markdown. Raises NotFound if it was deleted."""
         return self._read_part(report, MARKDOWN).decode()
 
     def plot(self, report: Ref) -> bytes:
+        """The plot as PNG. Raises NotFound if it was deleted."""
         return self._read_part(report, PLOT)
 
     def read_model(self, report: Ref, model: str) -> ReportedModel:
+        """Every row of a report with one model's answer and values. Raises NotFound if the report or the model does not exist."""
         document = json.loads(self._store.read(report.bucket, report.key))
         if not any(model in row["models"] for row in document["rows"]):
             raise NotFound(Reason.UNKNOWN_EVALUATION, f"The evaluation did not measure the model {model}.")
@@ -68,6 +72,7 @@ class ObjectReports(ReportStore):
         )
 
     def quotes(self, evaluation_id: str, document_id: str) -> bool:
+        """True if an evaluation's report contains rows of a document or is incomplete."""
         if not self._store.exists(REPORTS, f"{evaluation_id}/{JSON}"):
             return True
         report = json.loads(self._store.read(REPORTS, f"{evaluation_id}/{JSON}"))
@@ -75,6 +80,7 @@ class ObjectReports(ReportStore):
         return any(document_id in part.get("document_ids", ()) for part in quoting)
 
     def delete_scores(self, evaluation_id: str, document_id: str) -> int:
+        """Delete an evaluation's scores of documents if they name this one. Returns the number of deleted objects."""
         key = f"{evaluation_id}/{DOCUMENTS}"
         if not self._store.exists(REPORTS, key):
             return 0
@@ -85,6 +91,7 @@ class ObjectReports(ReportStore):
         return 1
 
     def delete(self, evaluation_id: str) -> int:
+        """Delete an evaluation's report. Returns the number of its objects."""
         names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON, DOCUMENTS)]
         keys = [key for key in names if self._store.exists(REPORTS, key)]
         for key in keys:

@@ -4,15 +4,14 @@ import json
 from dataclasses import asdict
 
 from services.evaluation.domain import OptimizedPrompt
-from services.evaluation.ports import PromptStore
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 
 FOLDER = "prompts/"
 
 
-class ObjectPrompts(PromptStore):
-    """`prompts/<key>.json`."""
+class PromptStore:
+    """`prompts/<key>.json`. The prompts survive an interruption and serve later evaluations."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -26,6 +25,7 @@ class ObjectPrompts(PromptStore):
         self._store.put(REPORTS, f"{FOLDER}{key}.json", document.encode(), "application/json")
 
     def delete(self, document_id: str) -> int:
+        """Delete the prompts that were optimised on rows of this document. Returns their number."""
         names = [
             name for name in self._store.list_keys(REPORTS, FOLDER) if document_id in self._read(name).document_ids
         ]

@@ -6,10 +6,9 @@ They lie next to its checkpoints (`runs/RUN/EPOCH/stage-K-note-NAME.json`), so t
 import json
 from typing import Any
 
-from services.training.ports import Signer, StageNotes
-from services.training.worker.checkpoints import MALFORMED
 from tailor.errors import NotFound
 from tailor.logging import get_logger
+from tailor.rpc.identity import Identity
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 
@@ -17,12 +16,14 @@ log = get_logger(__name__)
 
 # Prefix of the signed data, so that a signature is valid for notes only.
 PURPOSE = b"tailor note 1\n"
+# What reading an untrusted note or manifest may raise.
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-class SignedNotes(StageNotes):
+class StageNotes:
     """The notes of one stage of a run. `epoch` is this worker's; it writes only under its own epoch."""
 
-    def __init__(self, store: ObjectStore, signer: Signer, run_id: str, epoch: int, stage: int) -> None:
+    def __init__(self, store: ObjectStore, signer: Identity, run_id: str, epoch: int, stage: int) -> None:
         self._store = store
         self._signer = signer
         self._run_id = run_id
