@@ -111,7 +111,7 @@ EXPLAINED = {
     Reason.CHILD_KILLED: "The process that reads the input was killed, probably for lack of memory. Give the service more memory, or use a smaller file.",
     Reason.CHILD_TIMEOUT: "The input could not be read in time. Retry; if it lasts, check the object store and the size of the input.",
     Reason.CORRUPT_OBJECT: "The named object does not match its digest. `tailor verify` finds every such object, and says how each is made again without a backup.",
-    Reason.DATABASE_UNAVAILABLE: "The database does not answer. Start it, or correct TAILOR_DATABASE_URL; the service continues by itself.",
+    Reason.DATABASE_UNAVAILABLE: "The database does not answer: start it, or correct TAILOR_DATABASE_URL, and the service continues by itself. Or another release wrote it: see [images](kubernetes/images.md#how-do-i-release).",
     Reason.DEADLINE_EXCEEDED: "The call took longer than its timeout. Retry with a longer one.",
     Reason.DETECTOR_UNAVAILABLE: "A detector of kind `remote` does not answer, or answers wrongly; the message names it. Start it, or correct its table in the detectors file; documents wait until then.",
     Reason.DOES_NOT_FIT: "The run does not fit the device, by the forecast. Use the nearest settings that fit, which the message names, a smaller recipe or a larger device.",

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from alembic import command, context
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, MetaData, create_engine, text
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tailor.errors import InvalidArgument, Reason, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 
 MIGRATION_LOCK = 7_461_001
 
@@ -51,14 +53,29 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise
 
 
-def migrate(engine: Engine, script_location: Path, revision: str = "head") -> None:
-    """Upgrade the schema to a revision. Idempotent; a lock makes replicas that start together wait for each other."""
+def migrate(engine: Engine, script_location: Path) -> None:
+    """Upgrade the schema to the newest revision. Idempotent; a lock makes replicas that start together wait for each other.
+
+    Raises FailedPrecondition (DATABASE_UNAVAILABLE) before any change if this release does not know the database's revision.
+    """
     config = Config()
     config.set_main_option("script_location", str(script_location))
     with transaction(engine) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        _refuse_unknown(connection, config)
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        command.upgrade(config, "head")
+
+
+def _refuse_unknown(connection: Connection, config: Config) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if unknown:
+        raise FailedPrecondition(
+            Reason.DATABASE_UNAVAILABLE,
+            f"The database is at revision {min(unknown)}, which this release does not know: install the release that wrote it, or begin "
+            "with an empty database (`tailor up` with another `--state-dir`).",
+        )
 
 
 def create_tables(engine: Engine, metadata: MetaData) -> None:

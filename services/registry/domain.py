@@ -483,8 +483,7 @@ class Canary:
 class ApiKey:
     """An API key without its secret. No specialists or methods means all that the role may use; 0 calls per minute means no limit.
 
-    `created_by` is the id of a key, the name of a service, with `:` and the id of its visitor's key if it names one, `installation`, or
-    empty if it was not recorded.
+    `created_by` is the id of a key, the name of a service, with `:` and the id of its visitor's key if it names one, or `installation`.
     """
 
     key_id: str

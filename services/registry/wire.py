@@ -93,7 +93,6 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
         message,
         metrics={item.metric: decode(MetricIntervals, item) for item in message.metrics},
         suites={item.metric: decode(MetricIntervals, item) for item in message.suites},
-        held_out_pairs=message.held_out_pairs or message.pairs,
         preferences=message.preference_dataset_digest,
         incumbent_preferences=message.incumbent_preference_dataset_digest,
         payload=message.SerializeToString(deterministic=True),
@@ -137,19 +136,17 @@ def to_call(message: drafts_pb2.DraftCreated) -> Call | None:
 
 
 def to_judgement(message: drafts_pb2.JudgementRecorded) -> Judgement:
-    """A judgement; one from before marks were recorded has the marks of its rubric."""
-    judgement = decode(Judgement, message, equal=tuple(message.equal_drafts), round=None)
-    return judgement if judgement.marks else replace(judgement, marks=_to_rubric(message.rubric, judgement.best_draft))
+    return decode(Judgement, message, equal=tuple(message.equal_drafts), round=None)
 
 
 def to_given_judgement(request: registry_pb2.RecordJudgementRequest) -> GivenJudgement:
     judgement = decode(GivenJudgement, request)
-    return replace(judgement, marks=(*judgement.marks, *_to_rubric(request.rubric, "")))
+    return replace(judgement, marks=(*judgement.marks, *_to_rubric(request.rubric)))
 
 
-def _to_rubric(rubric: drafts_pb2.Rubric, draft_id: str) -> tuple[DraftMark, ...]:
-    """The marks of a rubric, for a draft."""
-    return tuple(DraftMark(draft_id, field.name, mark) for field, mark in rubric.ListFields())
+def _to_rubric(rubric: drafts_pb2.Rubric) -> tuple[DraftMark, ...]:
+    """The marks of a rubric, for the best draft."""
+    return tuple(DraftMark("", field.name, mark) for field, mark in rubric.ListFields())
 
 
 def _from_rubric(judgement: Judgement) -> drafts_pb2.Rubric:

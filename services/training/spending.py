@@ -49,9 +49,6 @@ def must_end(run: Run, limit: float, moment: datetime, ends_within: timedelta) -
 
 def _count_earlier_seconds(run: Run, month: datetime) -> float:
     """Seconds that the run had worked before the current month."""
-    if run.month is None:
-        # A run of an earlier release counts as a whole in the month in which it ends.
-        return run.worked_seconds if run.end_time and run.end_time < month else 0.0
     return run.seconds_before_month if run.month == month else count_worked_seconds(run)
 
 

@@ -21,7 +21,7 @@ def render_passage(console: Console, answer: pb.NextPassageResponse) -> None:
     labels = ", ".join(filter(None, (passage.source, passage.language)))
     console.print(f"{passage.passage_id}  {passage.document_id} {labels}, characters {passage.start} to {passage.end}")
     if not passage.replaced_known:
-        console.print("This document passed before replaced values were recorded: its surrogates are not dimmed.")
+        console.print("This document has a newer version: the surrogates of this one are not dimmed.")
     text = Text(passage.text)
     text.stylize("italic dim", 0, passage.start)
     text.stylize("italic dim", passage.end)

@@ -90,7 +90,7 @@ def prepare_outbox(engine: Engine) -> None:
 
 
 def outbox_table(metadata: MetaData) -> Table:
-    """The outbox's table. A service's first migration creates it: `outbox_table(MetaData()).create(op.get_bind())`."""
+    """The outbox's table, which the migrations of each service create."""
     return Table(
         "outbox",
         metadata,

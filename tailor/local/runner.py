@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
@@ -60,6 +61,7 @@ class ComponentRunner:
         self._upkeep_seconds = upkeep_seconds
         self._process: asyncio.subprocess.Process | None = None
         self._unready_lives = 0
+        self._log_bytes = 0
         self.state = ComponentState(component.name, "waiting", "", component.addresses)
 
     async def run(self) -> None:
@@ -122,13 +124,16 @@ class ComponentRunner:
         finally:
             self.ready.clear()
         await self._sweep()
-        return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        if code < 0:
+            return f"ended by {signal.Signals(-code).name}"
+        return f"ended with code {code}{find_cause(self._layout.log_file(self.component.name), self._log_bytes)}"
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         log = self._layout.log_file(self.component.name)
         self.component.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         rotate(log)
         with log.open("ab") as output:
+            self._log_bytes = output.tell()
             return await asyncio.create_subprocess_exec(
                 *child_command(self.component.command, self.component.user),
                 stdin=subprocess.DEVNULL,
@@ -182,6 +187,18 @@ class ComponentRunner:
         if state != self.state or status == "waiting":
             self.state = state
             self._publish(state)
+
+
+def find_cause(log: Path, start: int) -> str:
+    """Why a service could not start, from the lines of its log after `start` bytes; empty if they do not say."""
+    with log.open("rb") as lines:
+        lines.seek(start)
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                entry = json.loads(line)
+                if entry["event"] == "cannot start":
+                    return f": {entry['message'].rstrip('.')}"
+    return ""
 
 
 def rotate(log: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, insert, select, text, update
+from sqlalchemy import Engine, insert, select, text
 
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.vault.keyring import DRAW, INDEX, Keyring, Sealed, entry_place, rotate
@@ -102,17 +102,6 @@ def test_a_vault_does_not_open_without_the_keys_of_its_entries(
         SqlVault(engine, key, previous)
     with pytest.raises(FailedPrecondition, match="VAULT_KEY_DIFFERS"):
         rotate(engine, Keyring(key, previous))
-
-
-def test_entries_without_a_key_id_are_found_decrypted_and_rotated(engine: Engine) -> None:
-    keys = Keyring(OLD)
-    issued = issue(SqlVault(engine, OLD), 3)
-    with engine.begin() as connection:
-        connection.execute(update(ENTRIES).values(key_id=""))
-    assert SqlVault(engine, OLD).reveal("IBAN", issued["value 1"]) == "value 1"
-    with pytest.raises(FailedPrecondition):
-        SqlVault(engine, NEW)
-    assert rotate(engine, keys)["entries"] == 3 and keys_of(engine) == {keys.current_id: 3}
 
 
 def test_a_killed_rotation_loses_nothing_and_can_be_continued(engine: Engine, database_url: str) -> None:

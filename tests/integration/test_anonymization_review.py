@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
 from services.anonymization import review
-from services.anonymization.adapters import sql
 from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.domain import (
     Action,
@@ -37,7 +36,6 @@ from tailor.api.anonymization.v1 import review_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import Caller, set_caller
 from tailor.rpc.identity import Identity
-from tailor.sql import connect, migrate, transaction
 from tailor.storage.ref import Ref
 from tailor.words import Labels
 from tests.conftest import migrated
@@ -396,21 +394,3 @@ def test_only_the_console_names_the_reviewer(world: World) -> None:
     set_caller(Caller("service", "console"))
     assert not servicer.NextPassage(review_pb2.NextPassageRequest(reviewer="key_2"), None).HasField("passage")
     assert servicer.NextPassage(review_pb2.NextPassageRequest(reviewer="key_1"), None).HasField("passage")
-
-
-def test_documents_that_passed_before_the_review_existed_are_sampled_too(database_url: str) -> None:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS, "0003")
-    for sequence, length in ((1, 100), (2, 1_000)):
-        ingested = replace(INGESTED, document_id="doc_old", sequence=sequence, labels=Labels("wiki"))
-        passed = Passed(ingested, Ref("s3://corpus/documents/1", "cd", 1), length, {}, "p", 1, "en")
-        row = {"document_id": "doc_old", "sequence": sequence, "outcome": sql._dump(passed)}
-        with transaction(engine) as connection:
-            connection.execute(sql.PROCESSED.insert().values(row))
-    migrate(engine, MIGRATIONS)
-    world = World(engine)
-    assert [(item.sequence, item.passages, item.language) for item in world.parts.documents.all()] == [(2, 3, "en")]
-    world.corpus.texts.append(DocumentText("Ms Ward decides. " * 58))
-    world.sample(3)
-    assert not world.next().replaced_known
-    engine.dispose()

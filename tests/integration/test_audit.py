@@ -5,9 +5,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from services.registry import wire
 from services.registry.adapters.sql import Begin, transactions
@@ -21,7 +19,7 @@ from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
-from tailor.sql import connect, migrate
+from tailor.sql import connect
 from tailor.words import Selection
 from tests.conftest import migrated
 
@@ -232,28 +230,3 @@ def test_values_after_the_first_fifty_are_counted_but_not_listed(world: World) -
         world.passed(number, source=f"source-{number:02d}")
     dimension = world.audit().dimensions[0]
     assert (len(dimension.groups), dimension.more_values) == (50, 3)
-
-
-def test_the_migration_fills_columns_from_stored_events(engine: Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0002")
-        stored = anonymized(1, chars=80, language="fr", findings={"PERSON": 2})
-        connection.execute(
-            text("INSERT INTO documents VALUES ('doc_1', 1, 'wiki', 'risk', '', :payload)"),
-            {"payload": stored.SerializeToString()},
-        )
-        stopped = rejected(1, documents_pb2.REJECTION_REASON_CORRUPT, "wiki", "pdf")
-        connection.execute(
-            text("INSERT INTO submissions VALUES ('sub_r1', 'doc_r1', 'rejected', 'CORRUPT', '{}', :payload)"),
-            {"payload": stopped.SerializeToString()},
-        )
-    migrate(engine, MIGRATIONS)
-    result = World(engine).audit()
-    assert (result.totals.characters, result.totals.findings) == (80, 2)
-    assert groups(result, audit_pb2.AUDIT_FIELD_LANGUAGE) == [("fr", 1, 80, 2)]
-    assert result.rejections == [
-        audit_pb2.AuditRejection(reason="CORRUPT", format="pdf", stage="ingestion", submissions=1)
-    ]

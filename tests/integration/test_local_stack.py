@@ -16,10 +16,10 @@ from kafka.admin import KafkaAdminClient
 from minio import Minio
 from minio.error import S3Error
 
-from tailor.errors import DeadlineExceeded, Unavailable
+from tailor.errors import DeadlineExceeded, FailedPrecondition, Unavailable
 from tailor.events.topics import load_topics
 from tailor.local import processes, stack
-from tailor.local.layout import STORES, WITH_DATABASE, Layout
+from tailor.local.layout import DATABASE, STORES, WITH_DATABASE, Layout
 from tailor.local.ports import PORT_NAMES
 from tailor.local.runner import NO_ANSWER
 from tailor.local.secrets import Secrets, ensure
@@ -358,3 +358,22 @@ def test_a_service_that_never_becomes_ready_is_failed(tmp_path: Path, fake_path:
         assert "ended with code 3" in running.snapshot().components["registry"].detail
     finally:
         stack.down(tmp_path / ".tailor")
+
+
+def test_up_says_that_the_database_is_of_another_release(tmp_path: Path) -> None:
+    state_dir = tmp_path / ".tailor"
+    try:
+        stack.up(state_dir, only=(DATABASE,)).wait_ready(READY_SECONDS)
+        with _sql(state_dir, "ingestion", "ingestion") as connection:
+            connection.execute("CREATE TABLE alembic_version AS SELECT '0400' AS version_num")
+        stack.down(state_dir)
+        with pytest.raises(
+            FailedPrecondition, match=r"ingestion ended .* revision 0400, which this release does not know"
+        ):
+            stack.up(state_dir, only=(DATABASE, "ingestion")).wait_ready(READY_SECONDS)
+        with _sql(state_dir, "ingestion", "ingestion") as connection:
+            assert connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall() == [
+                ("alembic_version",)
+            ]
+    finally:
+        stack.down(state_dir)

@@ -1,6 +1,5 @@
 """The training service with PostgreSQL and its gRPC servicer."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,19 +12,18 @@ from typing import Any, cast
 
 import grpc
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
-from services.training import handlers, wire
+from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.sql import SqlRuns
 from services.training.bootstrap import MIGRATIONS
 from services.training.consumers import Consumers
-from services.training.domain import StartedWorker
 from services.training.handlers import TrainingPorts
 from services.training.plans import Plan
 from services.training.ports import Planner, PlanRequest
 from services.training.queue import Limits
-from services.training.recipe import FOLDER, load_recipe
+from services.training.recipe import FOLDER
 from services.training.rpc import TrainingServicer
 from services.training.supervisor import Preparer
 from tailor.api.common.v1 import common_pb2
@@ -37,7 +35,7 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
-from tailor.sql import connect, migrate
+from tailor.sql import connect
 from tailor.storage.ref import Ref
 from tests.conftest import migrated
 from tests.unit.training.chains import write_recipes
@@ -371,63 +369,6 @@ def test_the_newest_lines_are_kept_and_watched(house: House) -> None:
     assert (lines[0].level, lines[0].epoch) == ("info", 1)
     with pytest.raises(Aborted):
         house.report(run_id, 0, log=pb.LogLines())
-
-
-def test_runs_of_the_first_schema_are_carried_over(database_url: str) -> None:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS, "0001")
-    ref: dict[str, Any] = {"uri": "s3://datasets/d1/manifest.json", "sha256": "d1", "size_bytes": 9}
-    moments = dict.fromkeys(("lease_expires", "not_before", "last_event", "start_time", "end_time"))
-    body = {"dataset_manifest": ref, "recipe": "tiny", "recipe_json": load_recipe("tiny").to_json(), **moments}
-    body |= {"reason": "", "message": "", "epoch": 2, "failures": 0, "progress": None, "best_step": 3}
-    body |= {"first_loss": 3.0, "adapter_digest": "a1"}
-    with engine.begin() as connection:
-        for state in ("running", "succeeded"):
-            connection.execute(
-                text("INSERT INTO runs VALUES (:state, 'reports', :state, 'tiny', 'rd', :state, now(), :body)"),
-                {"state": state, "body": json.dumps(body)},
-            )
-    migrate(engine, MIGRATIONS)
-    house = House(engine)
-    run = house.runs.find("running")
-    assert run is not None
-    assert (run.epoch, run.current.method, run.current.dataset) == (2, "sft", Ref(**ref))
-    assert house.runs.workers() == [StartedWorker("running", 2)]
-    assert house.runs.newest_adapter("reports", "tiny", "policy") == "a1"
-    with house.runs.unit() as unit:
-        (newest,) = unit.newest_datasets("reports")
-    assert (newest.kind, newest.manifest, newest.number) == ("sft", Ref(**ref), 1)
-    house.supervisor.tick()
-    engine.dispose()
-
-
-def test_progress_of_the_second_schema_is_carried_over(database_url: str) -> None:
-    engine = connect(database_url)
-    migrate(engine, MIGRATIONS, "0002")
-    ref = {"uri": "s3://models/adapters/a1/manifest.json", "sha256": "a1", "size_bytes": 5}
-    result = {"digest": "a1", "kind": "policy", "manifest": ref, "epoch": 1}
-    stage = {"recipe": "tiny", "method": "sft", "recipe_json": load_recipe("tiny").to_json(), "learns_from": "sft"}
-    progress = {"phase": "training", "step": 3, "total_steps": 8, "loss": 2.5, "learning_rate": 0.01}
-    progress |= {"gradient_norm": 0.5, "tokens_per_second": 200.0, "remaining_seconds": 10.0, "epoch": 1}
-    progress |= {"create_time": "2026-01-05T09:00:00Z", "stage": 0, "memory_bytes": 500, "reward": None, "kl": 0.25}
-    body = {"recipe": "tiny", "stages": [{**stage, "made": result}], "epoch": 1, "progress": progress}
-    columns = "run_id, specialist, dataset_digest, base, recipe_digest, state, create_time, body"
-    columns += ", parent_digest, preference_dataset_digest, rankings_digest"
-    values = "'run_1', 'reports', 'd1', 'tiny', 'rd', 'running', now(), :body, '', '', ''"
-    with engine.begin() as connection:
-        connection.execute(text(f"INSERT INTO runs ({columns}) VALUES ({values})"), {"body": json.dumps(body)})
-        insert = text("INSERT INTO reports (run_id, body) VALUES ('run_1', :body)")
-        connection.execute(insert, {"body": json.dumps(progress)})
-    migrate(engine, MIGRATIONS)
-    house = House(engine)
-    run = handlers.get_run(house.runs, "run_1")
-    assert run.current.result is not None and run.current.result.digest == "a1"
-    message = wire.from_run(run).progress
-    assert (message.step, message.loss, message.kl, message.HasField("reward")) == (3, 2.5, 0.25, False)
-    assert (message.run_id, message.specialist, message.memory_bytes) == ("run_1", "reports", 500)
-    ((_, report),) = house.runs.reports("run_1", 0)
-    assert wire.from_progress(run, report) == message
-    engine.dispose()
 
 
 def test_adapter_is_published_with_the_change_of_state(house: House) -> None:

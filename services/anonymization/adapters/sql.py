@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from services.anonymization.domain import UNREADABLE, DocumentOutcome, FindingCount, Ingested, Passed, Unreadable
+from services.anonymization.domain import DocumentOutcome, FindingCount, Ingested, Passed, Unreadable
 from services.anonymization.ports import AuditLog, Ledger
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -225,7 +225,7 @@ def _load(text: str) -> DocumentOutcome:
         **{**row, "labels": Labels(*row["labels"]), "text": Ref(**row["text"]), "spans": _load_spans(row)}
     )
     if content["type"] == "Unreadable":
-        return Unreadable(ingested, content["hint"], content["time_ms"], content.get("reason", UNREADABLE))
+        return Unreadable(ingested, content["hint"], content["time_ms"], content["reason"])
     return Passed(
         ingested,
         Ref(**content["text"]),
@@ -233,10 +233,10 @@ def _load(text: str) -> DocumentOutcome:
         content["findings"],
         content["policy_digest"],
         content["time_ms"],
-        content.get("language", ""),
+        content["language"],
         _load_spans(content),
-        content.get("detectors_digest", ""),
-        tuple(content.get("rules_only_languages", ())),
+        content["detectors_digest"],
+        tuple(content["rules_only_languages"]),
     )
 
 
@@ -245,6 +245,5 @@ def _dump_spans(spans: tuple[Span, ...]) -> list[dict[str, Any]]:
 
 
 def _load_spans(content: dict[str, Any]) -> tuple[Span, ...]:
-    """Old rows have no spans."""
-    rows = content.get("spans", ())
+    rows = content["spans"]
     return tuple(Span(**{**row, "kind": SPAN_KINDS[row["kind"]]}) for row in rows if row["kind"] in SPAN_KINDS)

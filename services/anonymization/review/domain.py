@@ -84,8 +84,8 @@ class PassageMark:
 class ReviewedDocument:
     """The newest version of a document, as a review needs it.
 
-    `replaced` are the [start, end) stretches that the barrier replaced; None if it passed before they were recorded. `rules_only_languages`
-    are those of its passages that no detector covers. `words` is 0 if it passed before replacements were counted.
+    `replaced` are the [start, end) stretches that the barrier replaced; None if they were not read. `rules_only_languages` are those of its
+    passages that no detector covers.
     """
 
     document_id: str

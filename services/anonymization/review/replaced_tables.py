@@ -21,7 +21,6 @@ from services.anonymization.review.replaced_domain import (
 from services.anonymization.review.tables import DOCUMENTS, REPLACED, REPLACED_DECISIONS
 from tailor.sql import transaction
 
-IS_COUNTED = DOCUMENTS.c.words > 0
 SURROGATE = func.lower(REPLACED.c.surrogate)
 
 
@@ -32,7 +31,7 @@ class SqlReplacedStrings(ReplacedStrings):
         self._engine = engine
 
     def count_documents(self) -> CountedDocuments:
-        query = select(func.count(), func.coalesce(func.sum(DOCUMENTS.c.words), 0)).where(IS_COUNTED)
+        query = select(func.count(), func.coalesce(func.sum(DOCUMENTS.c.words), 0))
         with transaction(self._engine) as connection:
             documents, words = connection.execute(query).one()
         return CountedDocuments(int(documents), int(words))
@@ -77,7 +76,7 @@ class SqlReplacedStrings(ReplacedStrings):
 
     def measure(self, suspects: frozenset[tuple[str, str]], document_ids: Sequence[str]) -> OverRedactionCount:
         is_asked = DOCUMENTS.c.document_id.in_(document_ids)
-        sizes = select(func.count(), func.coalesce(func.sum(DOCUMENTS.c.words), 0)).where(is_asked, IS_COUNTED)
+        sizes = select(func.count(), func.coalesce(func.sum(DOCUMENTS.c.words), 0)).where(is_asked)
         counts = (
             select(REPLACED.c.entity_type, SURROGATE, func.sum(REPLACED.c.times))
             .where(REPLACED.c.document_id.in_(document_ids))

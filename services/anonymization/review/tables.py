@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 METADATA = MetaData()
 
-# The newest version of every document: what a sample is drawn from. `replaced` is a JSON list of [start, end], or null if it is not known.
+# The newest version of every document: what a sample is drawn from. `replaced` is a JSON list of [start, end].
 DOCUMENTS = Table(
     "review_documents",
     METADATA,
@@ -33,7 +33,6 @@ DOCUMENTS = Table(
     # Languages of passages that were masked by rules only, comma-separated.
     Column("rules_only_languages", Text, nullable=False, server_default=""),
     Column("department", String(64), nullable=False, server_default=""),
-    # 0 if the document passed before its replacements were counted.
     Column("words", Integer, nullable=False, server_default="0"),
 )
 # How often each surrogate stands in the newest version, as it is spelt there.

@@ -7,11 +7,12 @@ import hashlib
 import hmac
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Engine, bindparam, exists, func, select, update
+from sqlalchemy import Connection, Engine, bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.anonymization.vault.tables import ENTRIES, SECRETS
@@ -50,12 +51,7 @@ class Keyring:
 
     def __init__(self, current: bytes, previous: Iterable[bytes] = ()) -> None:
         self.current_id = key_id(current)
-        self._current = current
         self._ciphers = {key_id(key): AESGCM(subkey(key, "encrypt")) for key in (current, *previous)}
-
-    @property
-    def ids(self) -> list[str]:
-        return list(self._ciphers)
 
     def seal(self, data: bytes, bound: str) -> Sealed:
         """Encrypt with the current key (AES-256-GCM), bound to a place."""
@@ -64,31 +60,21 @@ class Keyring:
 
     def open(self, sealed: Sealed, bound: str) -> bytes:
         """Decrypt. Raises FailedPrecondition (VAULT_KEY_DIFFERS) if no key fits."""
-        # Old rows have no key id.
-        key_ids = [sealed.key_id] if sealed.key_id else self.ids
-        for cipher in (self._ciphers[name] for name in key_ids if name in self._ciphers):
-            try:
+        if cipher := self._ciphers.get(sealed.key_id):
+            with suppress(InvalidTag):
                 return cipher.decrypt(sealed.data[:NONCE_BYTES], sealed.data[NONCE_BYTES:], bound.encode())
-            except InvalidTag:
-                continue
         raise FailedPrecondition(
             Reason.VAULT_KEY_DIFFERS,
             "A vault entry needs a key that is missing; set TAILOR_VAULT_KEY to the newest key, TAILOR_VAULT_PREVIOUS_KEYS to the others.",
         )
-
-    def derive_secret(self, name: str) -> bytes:
-        """The secret of a vault that predates stored secrets, when they were derived from the key."""
-        return subkey(self._current, name)
 
 
 def open_secrets(engine: Engine, keys: Keyring) -> dict[str, bytes]:
     """The vault's secrets, created on first use; replicas may call at the same time. Raises FailedPrecondition (VAULT_KEY_DIFFERS)."""
     with transaction(engine) as connection:
         _check(connection, keys)
-        has_entries = connection.execute(select(exists().select_from(ENTRIES))).scalar()
         for name in (INDEX, DRAW, SUPPRESS):
-            fresh = keys.derive_secret(name) if has_entries else os.urandom(SECRET_BYTES)
-            sealed = keys.seal(fresh, _secret_place(name))
+            sealed = keys.seal(os.urandom(SECRET_BYTES), _secret_place(name))
             row = {"name": name, "key_id": sealed.key_id, "ciphertext": sealed.data}
             connection.execute(insert(SECRETS).values(row).on_conflict_do_nothing())
     with transaction(engine) as connection:

@@ -238,8 +238,7 @@ def load_outcome(stored: str) -> Outcome:
     content["labels"] = Labels(**content["labels"])
     if "reason" in content:
         return Rejection(**{**content, "reason": RejectionReason(content["reason"])})
-    # The oldest outcomes were stored without spans.
-    spans = tuple(Span(**{**span, "kind": SpanKind(span["kind"])}) for span in content.get("spans", ()))
+    spans = tuple(Span(**{**span, "kind": SpanKind(span["kind"])}) for span in content["spans"])
     return Acceptance(
         **{**content, "kind": DocumentKind(content["kind"]), "text": Ref(**content["text"]), "spans": spans}
     )

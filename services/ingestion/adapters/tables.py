@@ -19,12 +19,11 @@ DOCUMENTS = Table(
     # Unique: a text is current in at most one document.
     Column("digest", String(64), unique=True),
     Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # The policy and detectors under which the newest version passes the barrier: empty if they were not known yet when it was accepted,
-    # "unknown" if nobody recorded them then.
+    # The policy and detectors under which the newest version passes the barrier: empty if they were not known yet when it was accepted.
     Column("barrier", String(64), nullable=False, server_default=""),
     # Where the newest version was fetched from, encrypted; empty if it was not, or if its address may contain a secret.
     Column("reference", LargeBinary, nullable=False, server_default=""),
-    # The kind of its versions; empty if the newest one was accepted before kinds had topics of their own.
+    # The kind of its versions; empty until one is accepted.
     Column("kind", String(16), nullable=False, server_default=""),
     # Set while the document is erased, and rejects it until the erasure is lifted; otherwise empty.
     Column("erasure_id", String(64), nullable=False, server_default=""),

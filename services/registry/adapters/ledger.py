@@ -72,7 +72,7 @@ class LedgerQueries:
     _engine: Engine
 
     def run_uses(self, specialist: str) -> list[RunUse]:
-        """The cost in each report of a run. Reports of earlier releases, which have none, are left out."""
+        """The cost in each report of a run. Reports from before the run was planned have none and are left out."""
         messages = (_to_cost_fact(*row) for row in self._read_facts(specialist, (FactKind.RUN, FactKind.ADAPTER)))
         return [_to_use(message) for message in messages if message.HasField("cost")]
 

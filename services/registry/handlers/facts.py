@@ -140,9 +140,8 @@ def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
     with begin() as tx:
         tx.erasures.lock()
         tx.facts.save_adapter(adapter, payload)
-        if adapter.size_bytes:
-            sizes = {adapter.digest: adapter.size_bytes}
-            tx.uses.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
+        sizes = {adapter.digest: adapter.size_bytes}
+        tx.uses.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
         taints = tx.lineage.find_origin_taints(adapter)
         erasure_id = taints[0].erasure_id if taints else _find_erasure(tx, adapter.dataset_digest)
         if erasure_id:

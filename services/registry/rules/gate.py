@@ -54,12 +54,11 @@ def find_primary(gate: Gate, evaluation: Evaluation) -> PrimaryMetric:
     """The metric that decides. By default the pair margin if the candidate learned from new rankings, else the log-likelihood.
 
     Without new rankings nothing can be won on the pairs: what is new stands in the documents, and the pairs are guarded.
-    An evaluation from before the pair margin has only the win rate.
     """
     if gate.primary.metric:
         return gate.primary
-    measured = [metric for metric in PAIRED if metric in evaluation.metrics]
-    name = measured[0] if measured and evaluation.has_new_rankings else LOG_LIKELIHOOD
+    is_paired = PAIR_MARGIN in evaluation.metrics and evaluation.has_new_rankings
+    name = PAIR_MARGIN if is_paired else LOG_LIKELIHOOD
     return PrimaryMetric(name, gate.primary.min_gain, gate.primary.min_gain_over_incumbent)
 
 

@@ -425,11 +425,10 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
 def _to_result(row: Any) -> SegmentResult:
     facts: dict[str, Any] = dict(row.facts)
     facts["left_out"] = {reason: LeftOutCount(**count) for reason, count in facts["left_out"].items()}
-    # Segments of earlier versions have fewer files; they are made again.
-    facts |= {name: _to_file(facts.get(name)) for name in FILES}
-    facts |= {"quiz": parse_quiz(facts.get("quiz", {})), "extra": ExtraCount(**facts.get("extra", {}))}
+    facts |= {name: _to_file(facts[name]) for name in FILES}
+    facts |= {"quiz": parse_quiz(facts["quiz"]), "extra": ExtraCount(**facts["extra"])}
     facts |= {"answers": row.answers, "shares": row.shares}
-    facts["parts"] = tuple(StoredPart(inputs, Ref(*ref)) for inputs, ref in facts.get("parts", ()))
+    facts["parts"] = tuple(StoredPart(inputs, Ref(*ref)) for inputs, ref in facts["parts"])
     return SegmentResult(number=row.number, inputs=row.inputs, **facts)
 
 

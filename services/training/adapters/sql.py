@@ -235,7 +235,6 @@ def to_columns(run: Run) -> dict[str, Any]:
 
 
 def to_run(row: Row[Any]) -> Run:
-    """A run from its row. Fields that an older row lacks get their defaults."""
     key = {name: getattr(row, name) for name in KEY}
     progress = None if row.progress is None else wire.read_progress(row.progress)
     columns = {

@@ -10,7 +10,8 @@ import pytest
 
 from tailor.local.layout import ROOT, SERVICES
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 OWN = {"deploy", "services", "tailor"}
 
 # Packages whose distribution has another name than `import name` with hyphens.
@@ -123,3 +124,11 @@ def test_every_exemption_is_still_needed() -> None:
     everything = imported(ROOT / "tailor", ROOT / "services")
     assert IMPORTED_UNDECLARED.keys() <= everything - declared("")
     assert DECLARED_UNIMPORTED.keys() <= declared("", "local", *SERVICES) - everything
+
+
+def test_the_package_has_every_kind_of_file_that_its_folders_have() -> None:
+    kinds = {
+        path.suffix for name in ("services", "tailor") for path in (ROOT / name).rglob("*.*") if path.is_file()
+    } - {".pyc"}
+    shipped = {Path(pattern).suffix for pattern in PYPROJECT["tool"]["setuptools"]["package-data"]["*"]}
+    assert kinds - shipped == {".md", ".py", ".pyi"}

@@ -8,8 +8,6 @@ import pytest
 from services.registry.domain import Decision, Evaluation, Gate, GuardMetric, Interval, MetricIntervals, PrimaryMetric
 from services.registry.rules.gate import decide
 from services.registry.rules.power import count_needed_rows, say_what_decides
-from services.registry.wire import to_evaluation
-from tests.evaluations import make_evaluated, make_figures
 
 GATE = Gate(
     PrimaryMetric("log_likelihood", 0.05, 0.0),
@@ -98,12 +96,6 @@ def test_rows_that_would_decide_are_compared_with_those_of_their_kind() -> None:
         evaluation(held_out_rows=70, rows=40, held_out_pairs=46), "win_rate", gain(0.1, 0.3), 0.0
     )
     assert "but the dataset holds out 46. Have experts rank more drafts" in of_pairs
-
-
-def test_an_evaluation_of_an_earlier_version_counts_its_evaluated_pairs() -> None:
-    shown = make_figures("log_likelihood", base=0.1, candidate=0.3)
-    assert to_evaluation(make_evaluated("a", "reports", shown, pairs=5)).held_out_pairs == 5
-    assert to_evaluation(make_evaluated("a", "reports", shown, pairs=5, held_out_pairs=9)).held_out_pairs == 9
 
 
 def test_a_gain_at_the_limit_needs_no_number_of_rows() -> None:
@@ -232,14 +224,6 @@ def test_pairs_decide_by_default_and_documents_guard() -> None:
     lost = replace(won, metrics={**won.metrics, "log_likelihood": figures("log_likelihood", base=gain(-1.0, 0.1))})
     assert "guard log_likelihood" in decide(gate, lost).reasons[0]
     assert decide(gate, evaluation()).decision is Decision.PASSED
-
-
-def test_the_win_rate_decides_only_where_no_margin_was_measured() -> None:
-    older = replace(with_gain("win_rate", base=gain(0.2, 0.1)), preferences="p1")
-    assert decide(DEFAULT, older).reasons[0].startswith("win_rate gains +0.200")
-    margin = figures("pair_margin", base=gain(0.0, 0.1))
-    newer = replace(older, metrics={**older.metrics, "pair_margin": margin})
-    assert decide(DEFAULT, newer).decision is Decision.UNDECIDED
 
 
 def ranked(pairs: Interval, documents: Interval, **changes: object) -> Evaluation:

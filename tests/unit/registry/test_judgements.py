@@ -103,10 +103,3 @@ def test_an_event_has_all_marks_and_the_rubric_of_the_best_draft() -> None:
     message = from_judgement(judgement)
     assert message.rubric == drafts_pb2.Rubric(style=4)
     assert to_judgement(message) == judgement
-
-
-def test_a_judgement_from_before_marks_has_those_of_its_rubric() -> None:
-    message = drafts_pb2.JudgementRecorded(ranking=["a", "b"], rubric=drafts_pb2.Rubric(accuracy=1, usefulness=5))
-    assert to_judgement(message).marks == (DraftMark("a", "accuracy", 1), DraftMark("a", "usefulness", 5))
-    message = drafts_pb2.JudgementRecorded(equal_drafts=["a", "b"])
-    assert to_judgement(message).marks == ()

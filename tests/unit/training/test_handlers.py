@@ -13,6 +13,7 @@ from services.training import handlers, programme, reporting
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import DATASET_ERASED, Failure, LogLine, Run, RunState
 from services.training.ports import WatchCursor
+from services.training.spending import first_of_month
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import Event
@@ -306,7 +307,8 @@ def test_an_ended_run_counts_in_its_month_with_what_it_took(house: House) -> Non
     priced(house, 0.6)
     run = handlers.create_run(house.ports, wanted())
     hours = 0.3 / RATES.device_hour / PLAN.devices
-    ended = replace(run, state=RunState.SUCCEEDED, end_time=house.now(), worked_seconds=hours * 3600)
+    now, worked = house.now(), hours * 3600
+    ended = replace(run, state=RunState.SUCCEEDED, end_time=now, month=first_of_month(now), worked_seconds=worked)
     house.runs.save(ended)
     assert handlers.plan_run(house.ports, wanted(recipe="lora")).budget_left == pytest.approx(0.7)
     house.now.forward(27 * 86_400)

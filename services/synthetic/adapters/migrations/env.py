@@ -1,4 +1,4 @@
-"""Run by Alembic."""
+"""Alembic runs this file to migrate the database. A migration in `versions/` that was released is never changed: add another one."""
 
 from tailor.sql import run_env
 

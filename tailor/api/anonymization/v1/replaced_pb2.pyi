@@ -141,7 +141,7 @@ class ListReplacedResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     documents: _builtins.int
-    """All documents whose replacements are counted. Those that passed before they were counted are not among them."""
+    """All documents whose replacements are counted."""
     words: _builtins.int
     """Words of these documents."""
     min_documents: _builtins.int

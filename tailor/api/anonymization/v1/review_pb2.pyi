@@ -163,7 +163,7 @@ class ReviewPassage(_message.Message):
     end: _builtins.int
     """Where the passage ends."""
     replaced_known: _builtins.bool
-    """False if the document passed before replaced values were recorded, so that surrogates are not marked."""
+    """False if the document has a newer version, so that surrogates are not marked."""
     @_builtins.property
     def stretches(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassageStretch]:
         """Replaced values and disagreements, in order."""

@@ -171,7 +171,7 @@ class Labels(_message.Message):
     """Confidentiality class, such as `internal`."""
     publisher: _builtins.str
     """Who published it, as ingestion knows it: the user of Kafka that writes the topic, such as `publisher`, or the id of the key of SubmitDocument.
-    A publisher cannot send it. Empty for documents from before it was known.
+    A publisher cannot send it.
     """
     def __init__(
         self,

@@ -295,7 +295,7 @@ class JudgementRecorded(_message.Message):
     """The anonymised comment; may be empty."""
     expert_id: _builtins.str
     """Opaque id of the expert, `exp_` and 32 hexadecimal digits: the same for each judgement with the same API key. Empty if the expert signed in
-    without a key, or before this was recorded.
+    without a key.
     """
     outcome: Global___JudgementOutcome.ValueType
     """What the expert said of the drafts, if not that one is better."""
@@ -325,7 +325,7 @@ class JudgementRecorded(_message.Message):
 
     @_builtins.property
     def marks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DraftMark]:
-        """All marks, for drafts that a model wrote. Empty for a judgement from before this was recorded, which has a rubric only."""
+        """All marks, for drafts that a model wrote."""
 
     @_builtins.property
     def places(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

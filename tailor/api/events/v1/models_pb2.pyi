@@ -637,7 +637,7 @@ class AdapterTrained(_message.Message):
     stopped_because: _builtins.str
     """Why training ended before its last step, as readable text: which budget of the recipe was exceeded. Empty if it did not."""
     size_bytes: _builtins.int
-    """Bytes of its files and its manifest in the models bucket; 0 if it is from before this was measured."""
+    """Bytes of its files and its manifest in the models bucket."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` next to the weights in the models bucket."""
@@ -1015,7 +1015,7 @@ class AdapterEvaluated(_message.Message):
     pairs: _builtins.int
     """Number of held-out pairs among the evaluated rows."""
     held_out_pairs: _builtins.int
-    """Number of held-out pairs among `held_out_rows`; 0 in evaluations made before this field existed."""
+    """Number of held-out pairs among `held_out_rows`."""
     judge_tokens: _builtins.int
     """Tokens of prompts and answers that the judge model used for this evaluation, as its endpoint reported them; 0 without one."""
     @_builtins.property

@@ -96,7 +96,7 @@ class JudgingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListOwnJudgements(self, request, context):
-        """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version.
+        """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

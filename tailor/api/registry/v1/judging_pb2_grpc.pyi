@@ -49,7 +49,7 @@ class JudgingServiceStub:
     FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since; for an edited draft, any dataset.
     """
     ListOwnJudgements: _grpc.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]
-    """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
+    """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back."""
     CountDrawnPrompts: _grpc.UnaryUnaryMultiCallable[_judging_pb2.CountDrawnPromptsRequest, _judging_pb2.CountDrawnPromptsResponse]
     """CountDrawnPrompts counts the drawn prompts of a specialist about which no expert has decided. Synthetic asks before it draws another one."""
 
@@ -74,7 +74,7 @@ class JudgingServiceAsyncStub(JudgingServiceStub):
     FAILED_PRECONDITION (JUDGEMENT_IN_DATASET) if a dataset of rankings was built since; for an edited draft, any dataset.
     """
     ListOwnJudgements: _aio.UnaryUnaryMultiCallable[_judging_pb2.ListOwnJudgementsRequest, _judging_pb2.ListOwnJudgementsResponse]  # type: ignore[assignment]
-    """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
+    """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back."""
     CountDrawnPrompts: _aio.UnaryUnaryMultiCallable[_judging_pb2.CountDrawnPromptsRequest, _judging_pb2.CountDrawnPromptsResponse]  # type: ignore[assignment]
     """CountDrawnPrompts counts the drawn prompts of a specialist about which no expert has decided. Synthetic asks before it draws another one."""
 
@@ -120,7 +120,7 @@ class JudgingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _judging_pb2.ListOwnJudgementsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_judging_pb2.ListOwnJudgementsResponse, _abc.Awaitable[_judging_pb2.ListOwnJudgementsResponse]]:
-        """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back or recorded before this version."""
+        """ListOwnJudgements lists the expert's judgements, newest first, without those that were taken back."""
 
     @_abc_1.abstractmethod
     def CountDrawnPrompts(

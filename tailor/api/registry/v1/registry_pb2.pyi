@@ -2666,7 +2666,7 @@ class Key(_message.Message):
     """Calls per minute, counted separately by each replica; 0 for no limit."""
     created_by: _builtins.str
     """Who created it: the id of a key, `console` for its operator by password, `console:` and the id of the key or person who was signed in there, or
-    `installation`; empty for a key from before this was recorded.
+    `installation`.
     """
     @_builtins.property
     def specialists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
