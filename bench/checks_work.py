@@ -185,12 +185,14 @@ def documents(folder: Path) -> Iterator[Parts]:
         )
 
 
+# Hardly any paragraph is remembered. With a cache of 0, as for prompts, a child also forgets what its functions remember of words.
+CACHE_SIZE = 1
 INSTALLATION = Installation(load_detectors(), load_policy(), ("en",), DEFAULT_REGIONS, is_held=False)
 
 
 def _start_reader() -> ChildAnalyzer:
     """The barrier's analyzer, which reads every text in a child."""
-    return ChildAnalyzer.start(INSTALLATION, cache_size=0)
+    return ChildAnalyzer.start(INSTALLATION, CACHE_SIZE)
 
 
 def _load_reader() -> TextAnalyzer:
@@ -201,7 +203,7 @@ def _load_reader() -> TextAnalyzer:
         it.detectors, it.policy, detector, languages=it.languages, phone_regions=it.phone_regions, makers=MAKERS,
         is_held=it.is_held,
     )  # fmt: skip
-    return analyzer.with_policy(it.policy, cache_size=0)
+    return analyzer.with_policy(it.policy, CACHE_SIZE)
 
 
 def _anonymizer(reader: TextAnalyzer) -> TextAnonymizer:
