@@ -30,10 +30,3 @@ def test_labels_are_a_list_and_span_kinds_are_numbers() -> None:
 def test_outcomes_are_read_as_they_were_written() -> None:
     unreadable = Unreadable(INGESTED, "hint", 2)
     assert _load(_dump(PASSED)) == PASSED and _load(_dump(unreadable)) == unreadable
-
-
-def test_reads_rows_without_language_spans_and_publisher() -> None:
-    row = json.loads(_dump(PASSED))
-    row["ingested"]["labels"].pop()
-    del row["language"], row["spans"], row["ingested"]["spans"]
-    assert _load(json.dumps(row)) == replace(PASSED, ingested=INGESTED, language="", spans=())
