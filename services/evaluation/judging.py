@@ -16,7 +16,7 @@ from services.evaluation.ports import Agreements, Artifacts, HeldOutRows, JudgeM
 from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.metric_kinds import JudgeParameters, parse_parameters
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 
 log = get_logger(__name__)
 

@@ -24,10 +24,10 @@ from services.evaluation.domain import (
     Serving,
     SpecialistTerms,
 )
-from tailor.datasets import QuizQuestion
+from tailor.datasets import ClosedBookQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 
 class Artifacts(Protocol):
@@ -146,7 +146,7 @@ class EvaluatedModel(Protocol):
 
     @property
     def key(self) -> str:
-        """All that its results depend on apart from rows and sampling, in at most 200 characters. Equal keys share results."""
+        """A cache key, at most 200 characters: what its results depend on, apart from rows and sampling."""
         ...
 
     @property
@@ -272,7 +272,7 @@ class DatasetProbes(Protocol):
         """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
         ...
 
-    def quiz(self, manifest: Ref, limit: int) -> Sequence[QuizQuestion]:
+    def closed_book(self, manifest: Ref, limit: int) -> Sequence[ClosedBookQuestion]:
         """About `limit` questions at most, always the same ones; all those of a document, or none."""
         ...
 
@@ -293,7 +293,7 @@ class TrainSplit(Protocol):
 
 
 class HouseExamples(Protocol):
-    """The train rows of stored datasets, which may stand in prompts as examples."""
+    """The train rows of stored datasets, which may occur in prompts as examples."""
 
     def open(self, manifest: Ref) -> AbstractContextManager[TrainSplit]:
         """Fetch the files of the train split; they are removed when the context ends. Blocks.

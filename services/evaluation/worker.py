@@ -186,7 +186,7 @@ class EvaluationWorker:
             metrics=figures.metrics,
             suites=self._suites(data.evaluation.adapter),
             costs=tuple(self._cost(model, result) for model, result in results.results.items()),
-            not_measured={**figures.not_measured, **results.left_out},
+            not_measured={**figures.not_measured, **results.skipped},
             counts=figures.counts,
             row_values=figures.row_values,
             definitions=self.definitions.freeze(terms),

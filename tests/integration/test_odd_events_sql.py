@@ -17,8 +17,8 @@ from tailor.events.envelope import Event
 from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
+from tests.edge_case_messages import odd_messages
 from tests.integration.test_registry import World
-from tests.odd_messages import odd_messages
 
 pytestmark = pytest.mark.integration
 

@@ -42,7 +42,7 @@ from services.evaluation.worker import EvaluationWorker
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import MetricDefinition, SamplingDefaults
+from tailor.values import MetricDefinition, SamplingDefaults
 
 MANIFEST = Ref("s3://datasets/data1/manifest.json", "0" * 64, 10)
 

@@ -23,7 +23,7 @@ from tailor.codec import decode, encode
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, SamplingDefaults
+from tailor.values import EvaluationPolicy, SamplingDefaults
 from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_pair, make_row, make_terms, make_worker
 from tests.unit.evaluation.test_few_shot import Rows
 
@@ -135,7 +135,7 @@ def test_another_sampling_prompt_or_number_of_examples_asks_again(changes: dict[
         ({"gpt": Endpoint(FailedPrecondition(Reason.EXTERNAL_QUOTA, "No quota left."))}, "No quota left."),
     ],
 )
-def test_an_external_model_that_cannot_be_asked_is_left_out_with_the_reason(
+def test_an_external_model_that_cannot_be_asked_is_skipped_with_the_reason(
     external: dict[str, ChatEndpoint], reason: str
 ) -> None:
     result = evaluate(with_baselines(external, external_models=("gpt",)))

@@ -11,7 +11,7 @@ from services.evaluation import wire
 from services.evaluation.domain import EvaluationResult, RankedPair
 from services.evaluation.figures import list_goals
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, MetricDefinition
+from tailor.values import EvaluationPolicy, MetricDefinition
 from tests.unit.evaluation.fakes import make_adapter, make_terms, make_worker
 from tests.unit.evaluation.metrics.judges import ScriptedJudge, part
 

@@ -21,7 +21,7 @@ from services.evaluation.domain import (
 from services.evaluation.served_models import BaseModel, ServedModels
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, SamplingDefaults
+from tailor.values import EvaluationPolicy, SamplingDefaults
 from tests.unit.evaluation.fakes import (
     MemoryHeldOutRows,
     make_adapter,
@@ -357,7 +357,7 @@ def forget_rows(worker: Any, *numbers: int) -> None:
     worker.models.generate, worker.models.score = checked_generate, checked_score
 
 
-def test_rows_that_do_not_fit_the_context_are_left_out_of_every_model_and_counted() -> None:
+def test_rows_that_do_not_fit_the_context_are_skipped_of_every_model_and_counted() -> None:
     worker = make_worker(rows=MemoryHeldOutRows([make_row(number) for number in range(10)]))
     forget_rows(worker, 3, 7)
     result = evaluate(worker)
@@ -428,7 +428,7 @@ def test_a_model_without_log_probabilities_is_measured_by_its_answers() -> None:
     assert figures["rougeL"].gains["external:present"].value == 1
 
 
-def test_another_model_that_refuses_is_left_out_with_its_reason() -> None:
+def test_another_model_that_refuses_is_skipped_with_its_reason() -> None:
     result = evaluate(with_stranger(Refusing))
     assert models_of(result) == {"base", "candidate"}
     assert "refuses the key" in result.not_measured["external:present"]

@@ -17,7 +17,7 @@ from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.erased import Erased
 from tailor.storage.buckets import REPORTS
 from tailor.storage.memory import MemoryStore
-from tailor.words import EvaluationPolicy
+from tailor.values import EvaluationPolicy
 from tests.unit.evaluation.fakes import (
     MemoryEvaluations,
     MemoryModelResults,
@@ -140,7 +140,7 @@ def test_an_interrupted_evaluation_continues_and_answers_about_documents_are_not
     assert "line of sight 7" not in stored
 
 
-def test_a_suite_that_cannot_be_measured_is_left_out_with_its_reason() -> None:
+def test_a_suite_that_cannot_be_measured_is_skipped_with_its_reason() -> None:
     world = World("memorisation", "safety")
     world.probes.failures = [FailedPrecondition(Reason.INVALID_DATASET, "Build it again.")]
     result = world.evaluate()
