@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -21,6 +22,7 @@ from services.synthetic.building.grams import (
 )
 from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
 from services.synthetic.corpus import UNREADABLE, Member
+from services.synthetic.datasets import read_draft, read_text
 from services.synthetic.domain import (
     EXTRA,
     Conversation,
@@ -46,12 +48,14 @@ from services.synthetic.parquet import (
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from tailor.datasets import LeftOutCount
+from tailor.storage.protocol import ObjectStore
 
 BOILERPLATE = "boilerplate"
 HUMAN = "human"
 OWN = {"structure", HUMAN}
 # Rows that wait as objects.
 MAX_WAITING = 1_000
+READERS = 8
 HASHES, DOCUMENTS = "hash", "documents"
 NO_PLACES = numpy.empty((0, 4), numpy.int64)
 # The ideographic space.
@@ -81,6 +85,19 @@ class SegmentTask:
         policy = specialist.rows
         is_asked = quiz_draw(member.document.document_id) < self.quiz_below
         return RowNeeds(policy.quiz_questions * is_asked, policy.missed_extra_rows * member.missed)
+
+
+def read_members(store: ObjectStore, members: Sequence[Member]) -> SegmentTask:
+    """The task of making these documents' rows. Reads texts and drafts, several at once. Blocks."""
+    drafts = [member for member in members if member.draft is not None]
+    with ThreadPoolExecutor(READERS) as pool:
+        texts = list(pool.map(lambda member: read_text(store, member.document), members))
+        answers = list(pool.map(lambda member: member.draft and read_draft(store, member.draft), drafts))
+    return SegmentTask(
+        tuple(members),
+        {member.document.document_id: text for member, text in zip(members, texts, strict=True) if text},
+        {member.document.document_id: draft for member, draft in zip(drafts, answers, strict=True) if draft},
+    )
 
 
 @dataclass(frozen=True)
