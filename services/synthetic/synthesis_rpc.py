@@ -16,7 +16,6 @@ from services.synthetic.synthesis_domain import (
     Synthesis,
     SynthesisSample,
     SynthesisSpec,
-    SynthesisState,
 )
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.api.synthetic.v1 import synthesis_pb2_grpc
@@ -26,8 +25,6 @@ from tailor.rpc.auth import check_caller, current_caller
 from tailor.rpc.paging import offset, page_size
 from tailor.wire import from_datetime
 
-STATES = {state: pb.SynthesisState.Value(f"SYNTHESIS_STATE_{state.name}") for state in SynthesisState}
-SAMPLE_STATES = {state: pb.SampleState.Value(f"SAMPLE_STATE_{state.name}") for state in SampleState}
 WATCH_SECONDS = 1.0
 MAX_REQUEST_ID = 128
 MAX_DECISIONS = 100
@@ -184,23 +181,19 @@ def _from_use(synthesis: Synthesis) -> pb.SynthesisUse:
 
 def to_sample_state(value: int) -> SampleState | None:
     """None for unspecified."""
-    return next((state for state, number in SAMPLE_STATES.items() if number == value), None)
+    return next((state for state in SampleState if pb.SampleState.Value(f"SAMPLE_STATE_{state.name}") == value), None)
 
 
 def from_sample(sample: SynthesisSample) -> pb.Sample:
     row = sample.row
-    return pb.Sample(
-        row_id=sample.row_id,
-        state=SAMPLE_STATES[sample.state],
-        reason=sample.reason,
+    texts = {"prompt": row.prompt, "completion": row.completion} if row.messages else {}
+    return encode(
+        pb.Sample,
+        sample,
         task=row.task,
-        prompt=row.prompt if row.messages else "",
-        completion=row.completion if row.messages else "",
         document_ids=row.document_ids,
         language=row.language,
-        mark=sample.mark,
-        back_translation=sample.back_translation,
         lineage=dict(row.lineage),
-        reviewer=sample.reviewer,
         review_time=from_datetime(sample.reviewed_at),
+        **texts,
     )
