@@ -5,22 +5,14 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from services.synthetic.adapters.admitted_origins import SqlOrigins
-from services.synthetic.adapters.corpus import SqlCorpora
-from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.consumers import Consumers
 from services.synthetic.domain import Specialist
-from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
-from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.rows.passages import passages
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.events.envelope import Event
 from tailor.rounds import is_held_out
-from tests.synthesis import SPECIALIST, Reply, SynthesisHouse, WordTokenizers, distinct
-from tests.unit.synthetic.fakes import inline_workers
+from tests.synthesis import SPECIALIST, Reply, SynthesisHouse, distinct
 
 CRITIC = replace(SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), guidelines="Short sentences.")
 TRAIN = [f"prompt{number}" for number in range(200) if not is_held_out(f"prompt{number}", 12)]
@@ -51,20 +43,7 @@ class CritiqueHouse(SynthesisHouse):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        preparer = DocumentPreparer(SqlSketches(self.engine, similarity), MinHashSketcher(0.8, passages), self.store)
-        self.app = Synthetic(
-            repository=self.repository,
-            origins=SqlOrigins(self.engine),
-            corpora=SqlCorpora(self.engine),
-            store=self.store,
-            tokenizers=WordTokenizers(),
-            preparer=preparer,
-            list_documents=lambda name, changed_since: [],
-            pair_limits=PairLimits(min_train_rows=1, min_held_out_rows=0),
-            extra_rows=(self.rows,),
-            start_workers=inline_workers,
-            specialists={self.specialist.name: self.specialist},
-        )
+        self.app = replace(self.app, pair_limits=PairLimits(min_train_rows=1, min_held_out_rows=0))
         self.consumers = Consumers(self.app)
 
     def define(self, specialist: Specialist) -> None:

@@ -1,7 +1,6 @@
 """What tests of syntheses share: a scripted OpenAI-style endpoint, and a small house around a runner."""
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,30 +11,25 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from services.synthetic.adapters import tables
 from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
-from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
 from services.synthetic.adapters.teacher import OpenAiModel
-from services.synthetic.adapters.translation_score import ChrfScore
-from services.synthetic.domain import CleanTexts, Document, Kind, Passage, Specialist, Text
-from services.synthetic.ports import TokenCounter, Tokenizers
-from services.synthetic.synthesis.critiques import CritiqueWaits
-from services.synthetic.synthesis.domain import ModelRole, SynthesisSpec, TokenPrice
-from services.synthetic.synthesis.handlers import SynthesisCommands
-from services.synthetic.synthesis.ports import ChatModel
+from services.synthetic.corpus import Assignment
+from services.synthetic.domain import CleanTexts, Document, Kind, Specialist
+from services.synthetic.ports import ChatModel
+from services.synthetic.synthesis.handlers import CritiqueWaits, SynthesisCommands
 from services.synthetic.synthesis.questions import AskLimits
 from services.synthetic.synthesis.runner import RunLimits, SynthesisRunner
-from services.synthetic.synthesis.seeds import SeedReader
-from tailor.events.memory import MemoryProducer
-from tailor.events.outbox import Outbox
+from services.synthetic.synthesis_domain import ModelRole, SynthesisSpec, TokenPrice
 from tailor.storage.memory import MemoryStore
 from tailor.values import Labels
+from tests.synthetic import WordTokenizers, make_app
 
 SPECIALIST = Specialist("reports", 1, "tiny", "lora", system_prompt="Write in the house style.", use_teacher=True)
 TOPICS = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom".split()
+LETTERS = str.maketrans("0123456789", "abcdefghij")
 PRICE = TokenPrice(1.0, 10.0)
 
 
@@ -145,8 +139,8 @@ def scripted(script: Script) -> Iterator[ScriptedEndpoint]:
 
 
 def distinct(number: int, words: int = 30) -> str:
-    """A text that shares no run of words with that of another number."""
-    return " ".join(f"w{number}x{at}" for at in range(words))
+    """A text without figures and names that shares no run of words with that of another number."""
+    return " ".join(f"w{number}x{at}" for at in range(words)).translate(LETTERS)
 
 
 def rows_json(*pairs: tuple[str, str]) -> str:
@@ -159,44 +153,8 @@ def good(number: int, body: dict[str, Any]) -> Reply:
     return Reply(rows_json((f"Please write case {distinct(number, 5)}", distinct(number))))
 
 
-class WordCounter(TokenCounter):
-    """One token per word."""
-
-    digest = "words"
-    context_tokens = 2000
-
-    def template_tokens(self, contents: Sequence[str], *, has_system: bool) -> int:
-        return 2 * (len(contents) + has_system)
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        return [len(text.split()) for text in texts]
-
-    def can_encode(self, messages: Sequence[tuple[str, str]]) -> bool:
-        return True
-
-
-class WordTokenizers(Tokenizers):
-    def for_base(self, base: str) -> TokenCounter:
-        return WordCounter()
-
-
-def missing_numbers(answer: str, prompt: str, language: str) -> list[str]:
-    """A small replacement of the rules of grounding: numbers only."""
-    del language
-    return [number for number in re.findall(r"\b\d+\b", answer) if number not in re.findall(r"\b\d+\b", prompt)]
-
-
-def split_paragraphs(document: Document, text: Text) -> list[Passage]:
-    del document
-    passages, start = [], 0
-    for part in text.text.split("\n\n"):
-        passages.append(Passage(start, start + len(part), part))
-        start += len(part) + 2
-    return passages
-
-
 def passage(topic: str) -> str:
-    body = " ".join(f"{topic}{at} was examined in 2024 by the {topic} committee" for at in range(4))
+    body = " ".join(f"{topic}{part} was examined in 2024 by the {topic} committee" for part in "abcd")
     return f"The {topic} policy has 17 parts. {body}."
 
 
@@ -214,22 +172,25 @@ class SynthesisHouse:
     retries: AskLimits = field(default_factory=lambda: AskLimits(4, 0.01, 0.05))
     lease_seconds: float = 30
     pause_seconds: float = 300
-    held_out: set[str] = field(default_factory=set)
     specialist: Specialist = SPECIALIST
     waits: CritiqueWaits = field(default_factory=CritiqueWaits)
 
     def __post_init__(self) -> None:
         self.store = MemoryStore()
-        self.repository = SqlRepository(self.engine, Outbox(self.engine, tables.outbox, MemoryProducer("synthetic")))
+        self.rows = SqlSynthesisRows(self.engine, WordTokenizers())
+        specialists = {self.specialist.name: self.specialist}
+        self.app = make_app(self.engine, self.store, extra_rows=(self.rows,), specialists=specialists)
+        self.repository = self.app.repository
         self.ids = [self._publish(number) for number in range(self.documents)]
         self.syntheses = SqlSyntheses(self.engine)
-        self.seeds = SqlSeedDocuments(self.engine, self.store, self.sides)
+        self.seeds = SqlSeedDocuments(self.engine, self.store)
         self.comments = SqlCommentedDrafts(self.engine, self.store)
-        self.rows = SqlSynthesisRows(self.engine, WordTokenizers(), self.sides)
 
-    def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
-        del specialist
-        return {key: key in self.held_out for key in document_ids}
+    def hold_out(self, *document_ids: str) -> None:
+        """Assign documents to the held-out side."""
+        rows = [Assignment(key, key, held_out=True) for key in document_ids]
+        with self.app.corpora.open(self.specialist) as corpus:
+            corpus.assign(rows)
 
     def _publish(self, number: int) -> str:
         key = f"doc_{number:032d}"
@@ -265,13 +226,10 @@ class SynthesisHouse:
             self.syntheses,
             self.teacher,
             self.judge,
-            SeedReader(self.seeds, self.store, split_paragraphs),
             self.seeds,
             self.comments,
             {self.specialist.name: self.specialist}.get,
             WordTokenizers(),
-            missing_numbers,
-            ChrfScore(),
             RunLimits(self.parallel, self.retries, self.lease_seconds, self.pause_seconds),
         )
 

@@ -6,42 +6,54 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.admitted_origins import SqlOrigins
-from services.synthetic.adapters.barrier import OverRedactionMeasure, ResidualLimits, RowAnonymizer
+from services.synthetic.adapters.clients import (
+    InferenceAnswers,
+    OverRedactionMeasure,
+    RegistryDocuments,
+    RegistryQueue,
+    RegistryScores,
+    ResidualLimits,
+    RowAnonymizer,
+)
+from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.corpus import SqlCorpora
-from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
+from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.adapters.imports import SqlImports
-from services.synthetic.adapters.inference import InferenceAnswers
-from services.synthetic.adapters.registry import RegistryDocuments, RegistryQueue, RegistryScores
+from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.adapters.sql import SqlRepository
+from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
+from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import SPECIALISTS, Consumers
-from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.edited_rows import EditedRows
-from services.synthetic.erasures import DatasetEraser
+from services.synthetic.erasures import DatasetEraser, DatasetSuperseder
 from services.synthetic.import_rpc import ImportServicer
-from services.synthetic.imports.erasures import ImportEraser
 from services.synthetic.imports.files import ImportFiles
 from services.synthetic.imports.handlers import ImportCommands
 from services.synthetic.imports.rows import ImportedRows
-from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
+from services.synthetic.near_duplicates.minhash import MinHashSketcher
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.ports import ListDocuments
 from services.synthetic.prompt_drawer import PromptDrawer
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
-from services.synthetic.synthesis_bootstrap import build_syntheses
+from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
+from services.synthetic.synthesis.runner import SynthesisRunner
+from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
+from tailor.api.synthetic.v1.synthesis_pb2_grpc import add_SynthesisServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.events.erased import ERASED, LIFT_SECONDS, confirm_forgotten, forgetting
 from tailor.events.outbox import Outbox
@@ -51,6 +63,8 @@ from tailor.storage.s3 import S3Store
 
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 TICK_SECONDS = 1.0
+# Syntheses that one replica runs at a time.
+RUNNERS = 2
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
@@ -65,24 +79,23 @@ def build(runtime: Runtime, settings: Settings) -> None:
         app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization),
         measure_over_redaction=OverRedactionMeasure(anonymization, settings.max_over_redaction),
     )  # fmt: skip
-    imports, import_files = SqlImports(engine), ImportFiles(store)
-    import_eraser = ImportEraser(imports, import_files, erased)
-    holdings = SqlHoldings(engine)
-    consumers, eraser = Consumers(app), DatasetEraser(app, holdings, import_eraser.forget)
-    browser = RowBrowser(SqlDatasetFinder(engine), store, app.erased)
+    imports, import_files, barrier = SqlImports(engine), ImportFiles(store), RowAnonymizer(anonymization)
+    importer = ImportCommands(imports, import_files, barrier, erased)
+    holdings, datasets = SqlHoldings(engine), SqlDatasets(engine)
+    consumers, eraser = Consumers(app), DatasetEraser(app, holdings, datasets, importer.forget_row)
+    browser = RowBrowser(datasets, store, app.erased)
     inference = runtime.channel(settings, "inference", settings.inference_address)
     drawer = PromptDrawer(
         app.specialists, browser, SqlDrawnPrompts(engine), RegistryQueue(registry), InferenceAnswers(inference)
     )
-    servicer = SyntheticServicer(app, app.preparer, settings.near_duplicate_threshold, browser, drawer)
-    importer = ImportServicer(ImportCommands(imports, import_files, RowAnonymizer(anonymization), erased))
-    syntheses = build_syntheses(
-        runtime, settings, engine, store, specialists=app.specialists, sides=app.repository.sides
-    )
+    servicer = SyntheticServicer(app, browser, drawer)
+    teacher, judge = open_models(settings)
+    seeds, comments = SqlSeedDocuments(engine, store), SqlCommentedDrafts(engine, store)
+    syntheses = SynthesisCommands(SqlSyntheses(engine), seeds, barrier, teacher, judge, settings.prices, comments)
     servicers = (
         (add_SyntheticServiceServicer_to_server, servicer),
-        (add_ImportServiceServicer_to_server, importer),
-        syntheses.servicer,
+        (add_ImportServiceServicer_to_server, ImportServicer(importer)),
+        (add_SynthesisServiceServicer_to_server, SynthesisServicer(syntheses, app.specialists)),
     )
     runtime.rpc(settings, servicers)
     runtime.read_published(settings, SPECIALISTS, consumers.specialist)
@@ -94,7 +107,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.spawn("superseder", superseder.run)
     runtime.spawn("preparer", app.preparer.run)
     runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
-    syntheses.start(runtime)
+    if teacher is not None:
+        _run_syntheses(runtime, settings, syntheses, teacher, app)
     runtime.ready()
 
 
@@ -116,17 +130,45 @@ def make_app(
         corpora=SqlCorpora(engine),
         store=store,
         tokenizers=tokenizers,
-        preparer=DocumentPreparer(SqlSketches(engine, similarity), sketcher, store),
+        preparer=DocumentPreparer(SqlSketches(engine), sketcher, store),
         list_documents=list_documents,
         limits=settings.build_limits,
         pair_limits=settings.pair_limits,
         extra_rows=(
-            SqlSynthesisRows(engine, tokenizers, repository.sides),
+            SqlSynthesisRows(engine, tokenizers),
             ImportedRows(SqlImports(engine), ImportFiles(store), tokenizers, erased),
             EditedRows(repository, store, tokenizers, erased),
         ),
         erased=erased,
     )
+
+
+def open_models(settings: Settings) -> tuple[OpenAiModel | None, OpenAiModel | None]:
+    """Teacher and judge; None for one that is not configured."""
+
+    def open_model(url: str, key: SecretStr, model: str) -> OpenAiModel | None:
+        seconds, proxy, authority = settings.teacher_timeout_seconds, settings.teacher_proxy, settings.tls_ca_file
+        secret = key.get_secret_value()
+        return OpenAiModel(url, secret, model, timeout_seconds=seconds, proxy=proxy, ca_file=authority) if url else None
+
+    return (
+        open_model(settings.teacher_base_url, settings.teacher_api_key, settings.teacher_model),
+        open_model(settings.judge_base_url, settings.judge_api_key, settings.judge_model),
+    )
+
+
+def _run_syntheses(
+    runtime: Runtime, settings: Settings, commands: SynthesisCommands, teacher: OpenAiModel, app: handlers.Synthetic
+) -> None:
+    """Run what waits, in threads. A new process may have a new key, so what waits for one resumes at once."""
+    specialists, limits = app.specialists, settings.run_limits
+    runner = SynthesisRunner(
+        commands.syntheses, teacher, commands.judge, commands.documents, commands.comments, specialists.get, app.tokenizers, limits
+    )  # fmt: skip
+    runtime.wait_for("syntheses to wake", lambda: commands.syntheses.wake(WAKING_REASONS))
+    for number in range(RUNNERS):
+        runtime.spawn(f"syntheses-{number}", runner.run)
+    runtime.spawn("critiques", lambda stop: commands.run_critiques(specialists, stop))
 
 
 def _schedule(app: handlers.Synthetic, stop: threading.Event) -> None:

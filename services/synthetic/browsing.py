@@ -11,12 +11,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from services.synthetic.ports import DatasetFinder
-from services.synthetic.views import RowFilter, RowPosition, RowsPage, StoredDataset, StoredRow
+from services.synthetic.adapters.datasets import SqlDatasets
+from services.synthetic.domain import Dataset
+from services.synthetic.views import DatasetQuery, RowFilter, RowPosition, RowsPage, StoredRow
 from tailor.datasets import DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.protocol import ObjectStore
-from tailor.values import DatasetKind, Span, SpanKind
+from tailor.values import Span, SpanKind
 
 MAX_SCANNED_ROWS = 50_000
 MAX_PAGE_CHARS = 4_000_000
@@ -25,15 +26,6 @@ BATCH_ROWS = 128
 KEYS = ["task", "document_ids"]
 
 MayUse = Callable[[str], bool]
-
-
-@dataclass(frozen=True)
-class DatasetQuery:
-    """A dataset by its digest, or the newest one of a specialist and kind."""
-
-    specialist: str = ""
-    digest: str = ""
-    kind: DatasetKind = DatasetKind.SFT
 
 
 class RowFile:
@@ -68,13 +60,13 @@ class RowFile:
 class RowBrowser:
     """Reads datasets for people. Thread-safe."""
 
-    datasets: DatasetFinder
+    datasets: SqlDatasets
     store: ObjectStore
     erased: Container[str] = frozenset()
     clock: Callable[[], float] = time.monotonic
     max_scanned_rows: int = MAX_SCANNED_ROWS
 
-    def find(self, query: DatasetQuery, may_use: MayUse) -> StoredDataset:
+    def find(self, query: DatasetQuery, may_use: MayUse) -> Dataset:
         """The dataset. Raises NotFound if there is none that the caller may see; one digest may belong to several specialists."""
         if query.digest:
             candidates = self.datasets.find(query.digest)
@@ -90,7 +82,7 @@ class RowBrowser:
             )
         return dataset
 
-    def manifest(self, dataset: StoredDataset) -> DatasetManifest:
+    def manifest(self, dataset: Dataset) -> DatasetManifest:
         """The dataset's manifest. Raises NotFound if an erasure deleted it."""
         try:
             return DatasetManifest.parse(self.store.get(dataset.manifest))
@@ -114,7 +106,7 @@ class RowBrowser:
                     Reason.INVALID_DATASET, "A file of the dataset is not Parquet with rows. Build the dataset again."
                 ) from None
 
-    def read(self, dataset: StoredDataset, wanted: RowFilter, position: RowPosition, size: int) -> RowsPage:
+    def read(self, dataset: Dataset, wanted: RowFilter, position: RowPosition, size: int) -> RowsPage:
         """The next rows from a position on. Blocks for about SCAN_SECONDS at most. Raises NotFound if an erasure deleted the dataset."""
         document_id = wanted.document_id
         files = self.datasets.files_of(dataset, document_id) if document_id else None

@@ -31,7 +31,7 @@ class Consumers:
         """Judgements that prefer no draft and have no comment make no rows and are ignored."""
         message = decode(event, drafts_pb2.JudgementRecorded)
         if message.retracted:
-            handlers.on_retraction(self._app, wire.to_retraction(message))
+            self._app.repository.retract_judgement(wire.to_retraction(message))
         elif message.ranking or message.comment or not message.equal_drafts:
             handlers.on_judgement(self._app, wire.to_judgement(message))
 

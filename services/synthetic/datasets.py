@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
-from services.synthetic.domain import Dataset, Document, Text
+from services.synthetic.domain import Conversation, Dataset, Document, KeptDraft, Text
 from tailor.datasets import DatasetFile
 from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
 from tailor.logging import get_logger
@@ -36,6 +36,21 @@ def read_texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, T
     """The texts by document id, without those that cannot be read."""
     pairs = ((document.document_id, read_text(store, document)) for document in documents)
     return {key: text for key, text in pairs if text is not None}
+
+
+def read_draft(store: ObjectStore, draft: KeptDraft) -> Conversation | None:
+    """A draft with its text; None if the text no longer exists, or if its bytes are damaged."""
+    try:
+        value = json.loads(store.get(draft.text))
+        messages = tuple((message["role"], message["content"]) for message in value["messages"])
+        return Conversation(
+            draft.draft_id, draft.prompt_digest, messages, value["answer"], draft.edit_of, draft.drawn_from
+        )
+    except (NotFound, CorruptObject) as error:
+        log.warning("draft left out", draft_id=draft.draft_id, uri=draft.text.uri, reason=error.reason.value)
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise invalid_text(draft.text) from None
 
 
 def invalid_text(ref: Ref) -> FailedPrecondition:

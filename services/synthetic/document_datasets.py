@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
+from services.synthetic.adapters.corpus import SqlCorpus
 from services.synthetic.building.closed_book import find_closed_book_limit
 from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import GramSet, make_gram_set, measure_overlap
-from services.synthetic.building.ports import BuildCorpus, Workers
-from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
 from services.synthetic.building.tally import RowTally
@@ -29,7 +28,7 @@ from services.synthetic.domain import (
 )
 from services.synthetic.filters import filter_settings
 from services.synthetic.parquet import read_column, read_table, write_ids
-from services.synthetic.ports import ExtraRows, MeasureOverRedaction, TokenCounter
+from services.synthetic.ports import ExtraRows, MeasureOverRedaction, TokenCounter, Workers
 from services.synthetic.rows.document_rows import teaches_knowledge
 from services.synthetic.rows.templates import has_templates
 from tailor.datasets import (
@@ -76,7 +75,7 @@ class DocumentDatasets:
     def make_dataset(
         self,
         specialist: Specialist,
-        corpus: BuildCorpus,
+        corpus: SqlCorpus,
         counter: TokenCounter,
         last: LastBuild,
         missed: Iterable[Sequence[str]] = (),
@@ -108,7 +107,7 @@ class DocumentDatasets:
 class _Build:
     """One build."""
 
-    def __init__(self, parts: DocumentDatasets, context: Context, corpus: BuildCorpus, workers: Workers) -> None:
+    def __init__(self, parts: DocumentDatasets, context: Context, corpus: SqlCorpus, workers: Workers) -> None:
         self._parts = parts
         self._context = context
         self._corpus = corpus
@@ -121,7 +120,7 @@ class _Build:
         self._texts = 0
         self._extras = Extras(parts.extra_rows, corpus, context)
         self._origins = [source.origin(context.specialist) for source in parts.extra_rows]
-        self.splitter = Splitter(context, corpus, MemberReader(parts.store), workers)
+        self.splitter = Splitter(context, corpus, parts.store, workers)
 
     def inputs(self) -> str:
         """A digest of everything that the rows of all documents depend on."""

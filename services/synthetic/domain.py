@@ -9,6 +9,7 @@ from json.encoder import encode_basestring_ascii
 
 from tailor.chat import clean_message
 from tailor.datasets import ClosedBookKind, Figures, ImportCount, SkippedCount
+from tailor.errors import NotFound, Reason
 from tailor.pipelines import Pipeline, learns_from_rankings, resolve_pipeline
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
@@ -138,6 +139,18 @@ class Specialist:
     def learns_preferences(self) -> bool:
         """True if its policy builds preference datasets too."""
         return self.keep_drafts or learns_from_rankings(self.pipeline)
+
+
+def find_specialist(specialists: Mapping[str, Specialist], name: str) -> Specialist:
+    """Raises NotFound (UNKNOWN_SPECIALIST)."""
+    if name not in specialists:
+        raise unknown_specialist()
+    return specialists[name]
+
+
+def unknown_specialist() -> NotFound:
+    """The same for a specialist that does not exist and for one that the caller may not use."""
+    return NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or your key may not use it.")
 
 
 class OriginKind(StrEnum):

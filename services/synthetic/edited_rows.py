@@ -3,10 +3,11 @@
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from services.synthetic.building.reading import read_draft
+from services.synthetic.adapters.drafts import SqlDrafts
+from services.synthetic.datasets import read_draft
 from services.synthetic.domain import Conversation, Grounding, RankedEdit, Row, RowOrigin, Specialist, fingerprint
-from services.synthetic.imports.rows import count_tokens
-from services.synthetic.ports import EditedDrafts, ExtraRows, Tokenizers
+from services.synthetic.ports import ExtraRows, Tokenizers
+from services.synthetic.rows.budget import count_tokens
 from services.synthetic.rows.people_rows import DELIVERABLE
 from tailor.rounds import is_held_out
 from tailor.storage.protocol import ObjectStore
@@ -24,7 +25,7 @@ class EditedRows(ExtraRows):
     A deliverable that was made from the same draft takes its place. Edited texts do not make a dataset due by themselves.
     """
 
-    drafts: EditedDrafts
+    drafts: SqlDrafts
     store: ObjectStore
     tokenizers: Tokenizers
     erased: Container[str] = frozenset()

@@ -1,14 +1,20 @@
-"""Erases documents, and the datasets with their rows, which a new dataset supersedes."""
+"""Erases documents, and the datasets with their rows, which a new dataset supersedes.
 
+A replay supersedes documents by the thousand. A new dataset for each would start as many runs, so they are remembered and handled
+together once no further one arrives.
+"""
+
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from services.synthetic.adapters.datasets import SqlDatasets
+from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.corpus import ALL_SEGMENTS
-from services.synthetic.domain import Dataset, is_text_id
+from services.synthetic.domain import Dataset, SupersededVersion, SupersedeWaits, is_text_id
 from services.synthetic.handlers import Synthetic, build, run_exclusively
 from services.synthetic.parquet import read_column
-from services.synthetic.ports import Holdings
 from services.synthetic.preference_datasets import delete_drawn_text, saved_key
 from tailor.errors import NotFound, TailorError
 from tailor.events.erased import Erased, Forgotten
@@ -17,6 +23,14 @@ from tailor.storage.buckets import DATASETS
 from tailor.values import DatasetKind
 
 log = get_logger(__name__)
+
+TICK_SECONDS = 1.0
+# Versions that are handled together.
+MAX_VERSIONS = 50_000
+DEFAULT_WAITS = SupersedeWaits()
+
+# Confirms that a version is forgotten. Blocks until the broker has it.
+Confirm = Callable[[Erased, Forgotten], None]
 
 # The digests of the versions that datasets may keep, by document; "" if they may keep none.
 Current = Mapping[str, str]
@@ -27,7 +41,8 @@ class DatasetEraser:
     """Erases documents, and texts that come from none, from synthetic's database and bucket."""
 
     app: Synthetic
-    holdings: Holdings
+    holdings: SqlHoldings
+    datasets: SqlDatasets
     forget_import_row: Callable[[str], int]
 
     def forget(self, erased: Erased) -> Forgotten:
@@ -68,18 +83,18 @@ class DatasetEraser:
     def _replace_ranked(self, adapters: Sequence[str]) -> tuple[set[str], int]:
         """Rebuild and delete the datasets with pairs of the adapters' drafts. Returns their digests and the number of deleted objects."""
         datasets: list[Dataset] = []
-        for name in sorted({*self.holdings.specialists(), *self.app.specialists}) if adapters else ():
+        for name in sorted({*self.datasets.specialists(), *self.app.specialists}) if adapters else ():
             datasets += run_exclusively(self.app, name, partial(self._supersede_ranked, name, adapters))
         objects = self._delete_bytes(datasets)
         for dataset in datasets:
-            self.holdings.drop_dataset(dataset)
+            self.datasets.drop_dataset(dataset)
         return {dataset.digest for dataset in datasets}, objects
 
     def _supersede_ranked(self, name: str, adapters: Sequence[str]) -> list[Dataset]:
         datasets = [
-            dataset for dataset in self.holdings.datasets(name) if not {*adapters}.isdisjoint(dataset.draft_adapters)
+            dataset for dataset in self.datasets.datasets(name) if not {*adapters}.isdisjoint(dataset.draft_adapters)
         ]
-        for kind, digest in self.holdings.newest_digests(name).items():
+        for kind, digest in self.datasets.newest_digests(name).items():
             if digest in {dataset.digest for dataset in datasets}:
                 self._rebuild(name, kind)
         return datasets
@@ -91,11 +106,11 @@ class DatasetEraser:
         """
         named: dict[str, set[str]] = {document_id: set() for document_id in current}
         datasets: list[Dataset] = []
-        for name in sorted({*self.holdings.specialists(), *self.app.specialists}):
+        for name in sorted({*self.datasets.specialists(), *self.app.specialists}):
             datasets += self._replace(name, current, segments, named)
         objects = self._delete_bytes(datasets)
         for dataset in datasets:
-            self.holdings.drop_dataset(dataset)
+            self.datasets.drop_dataset(dataset)
         deleted = {dataset.digest for dataset in datasets}
         return {document_id: digests & deleted for document_id, digests in named.items()}, objects
 
@@ -108,7 +123,7 @@ class DatasetEraser:
             datasets = self._find(name, current, segments, named)
             rebuilt = {
                 self._rebuild(name, kind)
-                for kind, digest in self.holdings.newest_digests(name).items()
+                for kind, digest in self.datasets.newest_digests(name).items()
                 if digest in {dataset.digest for dataset in datasets}
             }
             # If nothing else changed, a version that stays gives the same dataset again.
@@ -123,13 +138,13 @@ class DatasetEraser:
         """The datasets whose sources name an old version; datasets share files, and each file is read once."""
         old: dict[str, frozenset[str]] = {}
         digests: set[str] = set()
-        for digest, key in self.holdings.source_files(name, segments):
+        for digest, key in self.datasets.source_files(name, segments):
             if key not in old:
                 old[key] = self._old_documents(key, current)
             for document_id in old[key]:
                 named[document_id].add(digest)
                 digests.add(digest)
-        datasets = (self.holdings.dataset(name, digest) for digest in sorted(digests))
+        datasets = (self.datasets.dataset(name, digest) for digest in sorted(digests))
         return [dataset for dataset in datasets if dataset is not None]
 
     def _old_documents(self, key: str, current: Current) -> frozenset[str]:
@@ -169,7 +184,7 @@ class DatasetEraser:
         if not digests:
             return 0
         # Manifests are deleted last.
-        return self.delete([*self.holdings.unshared_files(digests), *(f"{key}/manifest.json" for key in digests)])
+        return self.delete([*self.datasets.unshared_files(digests), *(f"{key}/manifest.json" for key in digests)])
 
     def delete(self, keys: Sequence[str]) -> int:
         """Delete objects of the bucket; returns the number of those that existed."""
@@ -177,3 +192,71 @@ class DatasetEraser:
         for key in objects:
             self.app.store.delete(DATASETS, key)
         return len(objects)
+
+
+@dataclass(frozen=True)
+class DatasetSuperseder:
+    """Remembers superseded versions, and replaces the datasets with them in batches."""
+
+    eraser: DatasetEraser
+    versions: SqlHoldings
+    confirm: Confirm
+    waits: SupersedeWaits = DEFAULT_WAITS
+
+    def remember(self, superseded: Erased) -> None:
+        """Drop what was derived from the earlier versions of a document but datasets, which follow in a batch. Idempotent.
+
+        If the new version has not arrived yet, the document is dropped until it does.
+        """
+        holdings, document_id = self.eraser.holdings, superseded.document_id
+        segment, held = holdings.segment_of(document_id), holdings.held_versions([document_id]).get(document_id)
+        version = SupersededVersion(document_id, superseded.erasure_id, superseded.sequence, segment)
+        # First, because the segment is not known any more afterwards.
+        self.versions.keep_superseded(version)
+        if held is not None and held[0] < superseded.sequence:
+            _, keys = holdings.forget_document(document_id)
+        else:
+            keys = holdings.forget_derived(document_id)
+        self.eraser.delete(keys)
+        self.eraser.forget_drawn(document_id)
+
+    def run(self, stop: threading.Event) -> None:
+        """Replace what is due until `stop` is set. A lost database, store or broker is waited for."""
+        while not stop.wait(TICK_SECONDS):
+            try:
+                self.replace_if_due()
+            except TailorError as error:
+                if not error.retryable:
+                    raise
+                log.warning("superseded datasets wait", reason=error.reason)
+
+    def replace_if_due(self) -> bool:
+        """Replace the datasets with remembered versions and confirm these, if they are due. Blocks. True if there were any."""
+        ages = self.versions.superseded_ages()
+        if ages is None or (ages[0] < self.waits.max_seconds and ages[1] < self.waits.quiet_seconds):
+            return False
+        with self.versions.superseding() as is_held:
+            versions = self.versions.superseded(MAX_VERSIONS) if is_held else []
+            if versions:
+                self._replace(versions)
+        return bool(versions)
+
+    def _replace(self, versions: Sequence[SupersededVersion]) -> None:
+        """Replace the datasets, then confirm and forget each version; a killed process does all of it again."""
+        held = self.eraser.holdings.held_versions([version.document_id for version in versions])
+        current = {
+            version.document_id: held[version.document_id][1] if version.document_id in held else ""
+            for version in versions
+        }
+        known = {version.segment for version in versions if version.segment is not None}
+        segments = known if len(known) == len({version.segment for version in versions}) else None
+        digests, objects = self.eraser.replace_datasets(current, segments)
+        log.info("datasets superseded", versions=len(versions), datasets=len(set().union(*digests.values())))
+        for version in versions:
+            named = tuple(sorted(digests[version.document_id]))
+            counts = {"datasets": len(named), "objects": objects}
+            # The objects belong to all versions together, and are counted once.
+            objects = 0
+            superseded = Erased(version.document_id, version.erasure_id, sequence=version.sequence)
+            self.confirm(superseded, Forgotten(counts, named))
+        self.versions.drop_superseded(versions)

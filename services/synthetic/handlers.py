@@ -6,7 +6,9 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from services.synthetic.building.ports import Corpora
+from services.synthetic.adapters.admitted_origins import SqlOrigins
+from services.synthetic.adapters.corpus import SqlCorpora
+from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.building.workers import start_workers
 from services.synthetic.corpus import StoredFile
 from services.synthetic.datasets import read_texts
@@ -26,6 +28,7 @@ from services.synthetic.domain import (
     Row,
     Specialist,
     SyncCursor,
+    find_specialist,
     fingerprint,
     is_due,
 )
@@ -37,8 +40,6 @@ from services.synthetic.ports import (
     ListDocuments,
     ListMissed,
     MeasureOverRedaction,
-    Origins,
-    Repository,
     Tokenizers,
 )
 from services.synthetic.preference_datasets import PreferenceDatasets, delete_drawn_text, save_texts
@@ -67,9 +68,9 @@ class Synthetic:
     has, for each specialist and kind that had nothing new at the last tick, its revision and the newest position of all items then.
     """
 
-    repository: Repository
-    origins: Origins
-    corpora: Corpora
+    repository: SqlRepository
+    origins: SqlOrigins
+    corpora: SqlCorpora
     store: ObjectStore
     tokenizers: Tokenizers
     preparer: DocumentPreparer
@@ -100,11 +101,6 @@ def on_judgement(app: Synthetic, judgement: Judgement) -> None:
     """Keep a judgement, and save the texts of its drafts. Idempotent."""
     app.repository.keep_judgement(judgement)
     save_texts(app.repository, app.store, judgement.drafts)
-
-
-def on_retraction(app: Synthetic, judgement: Judgement) -> None:
-    """Learn nothing more from a judgement that was taken back, also if it arrives again. Idempotent."""
-    app.repository.retract_judgement(judgement)
 
 
 def on_draft(app: Synthetic, draft: KeptDraft) -> None:
@@ -213,7 +209,7 @@ def build_dataset(
                 "This request id was already used for another specialist or kind. Use a new one.",
             )
         return answered
-    specialist = find_specialist(app, name)
+    specialist = find_specialist(app.specialists, name)
     catch_up(app, specialist)
 
     def build_and_answer() -> BuildResult:
@@ -287,21 +283,21 @@ def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tupl
 
 def read_build_states(app: Synthetic, name: str) -> Iterator[tuple[Specialist, DatasetKind, BuildProgress]]:
     """How far the next dataset of each kind is. Raises NotFound (UNKNOWN_SPECIALIST)."""
-    specialist = find_specialist(app, name)
+    specialist = find_specialist(app.specialists, name)
     for kind in DatasetKind:
         yield specialist, kind, app.repository.progress(specialist, kind)
 
 
 def list_origins(app: Synthetic, name: str) -> list[Origin]:
     """Where the specialist's documents come from, what waits for a look first. Raises NotFound (UNKNOWN_SPECIALIST)."""
-    specialist = find_specialist(app, name)
+    specialist = find_specialist(app.specialists, name)
     app.origins.admit_first(specialist)
     return app.origins.list(specialist)
 
 
 def admit_origin(app: Synthetic, name: str, kind: OriginKind, origin: str, admitted_by: str) -> None:
     """Let the specialist learn from an origin. Raises NotFound (UNKNOWN_SPECIALIST, UNKNOWN_ORIGIN)."""
-    if not app.origins.admit(find_specialist(app, name), kind, origin, admitted_by):
+    if not app.origins.admit(find_specialist(app.specialists, name), kind, origin, admitted_by):
         raise NotFound(Reason.UNKNOWN_ORIGIN, "The specialist selects no document of this origin. List its origins.")
     log.info("origin admitted", specialist=name, kind=kind.value, origin=origin, key_id=admitted_by)
 
@@ -315,7 +311,7 @@ def preview_rows(
     draws the documents and a row of each, then a second one, and so on. Boilerplate and limits per source depend on all documents, so they
     apply only when a dataset is built.
     """
-    specialist = find_specialist(app, name)
+    specialist = find_specialist(app.specialists, name)
     if document_id:
         document = app.repository.document(document_id)
         if document is None or not specialist.selection.admits(document.labels):
@@ -337,10 +333,3 @@ def preview_rows(
     ranks = itertools.zip_longest(*row_sets)
     drawn = [row for rank in ranks for row in rank if row is not None][:limit]
     return [(row, admitted[row.document_ids[0]].labels) for row in drawn]
-
-
-def find_specialist(app: Synthetic, name: str) -> Specialist:
-    """Raises NotFound (UNKNOWN_SPECIALIST)."""
-    if name not in app.specialists:
-        raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or your key may not use it.")
-    return app.specialists[name]

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import grpc
 
-from services.synthetic.imports.domain import DatasetImport, ImportSpec, Messages
+from services.synthetic.domain import unknown_specialist
+from services.synthetic.import_domain import DatasetImport, ImportSpec, Messages
 from services.synthetic.imports.handlers import ImportCommands, unknown_import
 from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
+from tailor.codec import encode
+from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
 from tailor.wire import from_datetime
 
@@ -53,18 +55,9 @@ class ImportServicer(imports_pb2_grpc.ImportServiceServicer):
 
 
 def from_import(item: DatasetImport) -> imports_pb2.DatasetImport:
-    spec = item.spec
-    return imports_pb2.DatasetImport(
-        name=spec.name,
-        licence=spec.licence,
-        share_percent=spec.share_percent,
-        source=spec.source,
-        specialists=spec.specialists,
-        rows=item.rows,
-        rejected=item.rejected,
-        sha256=item.file.sha256 if item.file else "",
-        create_time=from_datetime(item.created_at),
-    )
+    sha256 = item.file.sha256 if item.file else ""
+    figures = {"rows": item.rows, "rejected": item.rejected, "create_time": from_datetime(item.created_at)}
+    return encode(imports_pb2.DatasetImport, item.spec, sha256=sha256, **figures)
 
 
 def _header(requests: Requests) -> imports_pb2.ImportHeader:
@@ -100,4 +93,4 @@ def _may_use_all(specialists: Sequence[str]) -> None:
     if caller.specialists and not specialists:
         raise PermissionDenied(Reason.SPECIALIST_NEEDED, "Your key is limited to some specialists. Name one of them.")
     if not all(caller.may_use(name) for name in specialists):
-        raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or your key may not use it.")
+        raise unknown_specialist()

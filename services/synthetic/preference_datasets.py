@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from services.synthetic.building.reading import read_draft
+from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.corpus import ALL_SEGMENTS, StoredFile
-from services.synthetic.datasets import read_texts, store_file, write_manifest
+from services.synthetic.datasets import read_draft, read_texts, store_file, write_manifest
 from services.synthetic.domain import (
     CRITIQUE,
     Dataset,
@@ -17,7 +17,7 @@ from services.synthetic.domain import (
     is_text_id,
 )
 from services.synthetic.parquet import write_ids, write_pairs
-from services.synthetic.ports import KeptDrafts, PairSources, TokenCounter
+from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
 from tailor.errors import CorruptObject, FailedPrecondition, NotFound, Reason
@@ -37,7 +37,7 @@ PAIRS_VERSION = 4
 class PreferenceDatasets:
     """Makes preference datasets."""
 
-    sources: PairSources
+    sources: SqlRepository
     store: ObjectStore
     limits: PairLimits
 
@@ -153,7 +153,7 @@ def _stored_files(manifest: DatasetManifest) -> tuple[StoredFile, ...]:
     )
 
 
-def save_texts(drafts: KeptDrafts, store: ObjectStore, draft_ids: Sequence[str]) -> None:
+def save_texts(drafts: SqlRepository, store: ObjectStore, draft_ids: Sequence[str]) -> None:
     """Copy the texts of judged or finished drafts to the datasets bucket, before they expire. Idempotent."""
     for draft in drafts.kept_drafts(draft_ids):
         if draft.saved:

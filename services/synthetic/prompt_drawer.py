@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.synthetic.browsing import DatasetQuery, RowBrowser, RowFile
-from services.synthetic.domain import CRITIQUE, DrawnPrompt, Specialist, fingerprint
-from services.synthetic.ports import AnswerPrompt, CountWaiting, DrawnPrompts
+from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
+from services.synthetic.browsing import RowBrowser, RowFile
+from services.synthetic.domain import CRITIQUE, DrawnPrompt, Specialist, find_specialist, fingerprint
+from services.synthetic.ports import AnswerPrompt, CountWaiting
 from services.synthetic.rows.people_rows import DELIVERABLE
-from services.synthetic.views import RowFilter, StoredRow
+from services.synthetic.views import DatasetQuery, RowFilter, StoredRow
 from tailor.datasets import TRAIN, DatasetFile
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, ResourceExhausted
 from tailor.logging import get_logger
@@ -31,7 +32,7 @@ class PromptDrawer:
 
     specialists: Mapping[str, Specialist]
     browser: RowBrowser
-    prompts: DrawnPrompts
+    prompts: SqlDrawnPrompts
     count_waiting: CountWaiting
     answer: AnswerPrompt
 
@@ -67,9 +68,7 @@ class PromptDrawer:
         return draft_id
 
     def _find(self, name: str) -> Specialist:
-        specialist = self.specialists.get(name)
-        if specialist is None:
-            raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or your key may not use it.")
+        specialist = find_specialist(self.specialists, name)
         if not (specialist.keep_drafts and specialist.draw_prompts):
             raise FailedPrecondition(
                 Reason.PROMPTS_NOT_DRAWN,

@@ -3,13 +3,14 @@
 import grpc
 
 from services.synthetic import handlers, wire
-from services.synthetic.browsing import DatasetQuery, RowBrowser
+from services.synthetic.browsing import RowBrowser
+from services.synthetic.domain import Dataset, find_specialist, unknown_specialist
 from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.prompt_drawer import PromptDrawer
-from services.synthetic.views import StoredDataset
+from services.synthetic.views import DatasetQuery
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
+from tailor.codec import encode
+from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import page_size
 from tailor.values import DatasetKind, Selection
@@ -22,24 +23,15 @@ MAX_REQUEST_ID = 128
 class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     """Translates calls for the handlers."""
 
-    def __init__(
-        self,
-        app: Synthetic,
-        preparer: DocumentPreparer,
-        threshold: float,
-        browser: RowBrowser,
-        drawer: PromptDrawer,
-    ) -> None:
+    def __init__(self, app: Synthetic, browser: RowBrowser, drawer: PromptDrawer) -> None:
         self._app = app
         self._browser = browser
         self._drawer = drawer
-        self._preparer = preparer
-        self._threshold = threshold
 
     def BuildDataset(
         self, request: synthetic_pb2.BuildDatasetRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.BuildDatasetResponse:
-        _may_use(request.specialist)
+        check_specialist(request.specialist)
         if len(request.request_id) > MAX_REQUEST_ID:
             raise InvalidArgument(
                 Reason.INVALID_REQUEST_ID, f"`request_id` must have at most {MAX_REQUEST_ID} characters."
@@ -58,7 +50,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     def GetBuildState(
         self, request: synthetic_pb2.GetBuildStateRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.GetBuildStateResponse:
-        _may_use(request.specialist)
+        check_specialist(request.specialist)
         states = handlers.read_build_states(self._app, request.specialist)
         return synthetic_pb2.GetBuildStateResponse(states=[wire.from_build_state(*state) for state in states])
 
@@ -67,32 +59,27 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     ) -> synthetic_pb2.CountNearDuplicatesResponse:
         selection = Selection()
         if request.specialist:
-            _may_use(request.specialist)
-            selection = handlers.find_specialist(self._app, request.specialist).selection
+            check_specialist(request.specialist)
+            selection = find_specialist(self._app.specialists, request.specialist).selection
         elif current_caller().specialists:
             raise PermissionDenied(
                 Reason.SPECIALIST_NEEDED, "Your key is limited to some specialists. Name one of them."
             )
-        count = self._preparer.count(selection)
-        return synthetic_pb2.CountNearDuplicatesResponse(
-            documents=count.documents,
-            compared=count.compared,
-            near_duplicates=count.near_duplicates,
-            groups=count.groups,
-            threshold=self._threshold,
-        )
+        preparer = self._app.preparer
+        threshold = preparer.sketcher.threshold
+        return encode(synthetic_pb2.CountNearDuplicatesResponse, preparer.count(selection), threshold=threshold)
 
     def ListOrigins(
         self, request: synthetic_pb2.ListOriginsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.ListOriginsResponse:
-        _may_use(request.specialist)
+        check_specialist(request.specialist)
         origins = handlers.list_origins(self._app, request.specialist)
         return synthetic_pb2.ListOriginsResponse(origins=[wire.from_origin(origin) for origin in origins])
 
     def AdmitOrigin(
         self, request: synthetic_pb2.AdmitOriginRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.AdmitOriginResponse:
-        _may_use(request.specialist)
+        check_specialist(request.specialist)
         kind, caller = wire.to_origin_kind(request.kind), current_caller()
         admitted_by = request.admitted_by if caller.kind == "service" else caller.key_id
         handlers.admit_origin(self._app, request.specialist, kind, request.name, admitted_by)
@@ -101,7 +88,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     def PreviewRows(
         self, request: synthetic_pb2.PreviewRowsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.PreviewRowsResponse:
-        _may_use(request.specialist)
+        check_specialist(request.specialist)
         limit = page_size(request.page_size, DEFAULT_ROWS, MAX_ROWS)
         rows = handlers.preview_rows(
             self._app, request.specialist, request.document_id, limit, new_only=request.new_only
@@ -111,7 +98,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
     def DrawPrompt(
         self, request: synthetic_pb2.DrawPromptRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.DrawPromptResponse:
-        _may_use(request.specialist)
+        check_specialist(request.specialist)
         return synthetic_pb2.DrawPromptResponse(draft_id=self._drawer.draw(request.specialist))
 
     def ListRows(
@@ -129,13 +116,13 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
             scanned_rows=page.scanned,
         )
 
-    def _find(self, query: DatasetQuery) -> StoredDataset:
+    def _find(self, query: DatasetQuery) -> Dataset:
         if query.specialist:
-            _may_use(query.specialist)
+            check_specialist(query.specialist)
         return self._browser.find(query, current_caller().may_use)
 
 
-def _may_use(specialist: str) -> None:
+def check_specialist(specialist: str) -> None:
     """Raise the same NotFound for a specialist that the key may not use and for one that does not exist."""
     if not current_caller().may_use(specialist):
-        raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist, or your key may not use it.")
+        raise unknown_specialist()

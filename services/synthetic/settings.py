@@ -4,9 +4,9 @@ from pydantic import Field, SecretStr
 
 from services.synthetic.domain import BuildLimits, SupersedeWaits
 from services.synthetic.rows.preference_rows import PairLimits
-from services.synthetic.synthesis.domain import ModelRole, TokenPrice
 from services.synthetic.synthesis.questions import AskLimits
 from services.synthetic.synthesis.runner import RunLimits
+from services.synthetic.synthesis_domain import ModelRole, TokenPrice
 from tailor.settings import ServiceSettings
 
 

@@ -4,20 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tailor.datasets import HELD_OUT, TRAIN
-from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, Span
 
 SPLITS = (TRAIN, HELD_OUT)
 
 
 @dataclass(frozen=True)
-class StoredDataset:
-    """A dataset that exists."""
+class DatasetQuery:
+    """A dataset by its digest, or the newest one of a specialist and kind."""
 
-    digest: str
-    specialist: str
-    kind: DatasetKind
-    manifest: Ref
+    specialist: str = ""
+    digest: str = ""
+    kind: DatasetKind = DatasetKind.SFT
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import astuple
+from typing import Any
 
-from services.synthetic.browsing import DatasetQuery
 from services.synthetic.domain import (
     BuildPolicy,
     BuildProgress,
@@ -23,7 +23,7 @@ from services.synthetic.domain import (
     Specialist,
     describe_wait,
 )
-from services.synthetic.views import RowFilter, RowPosition, StoredDataset, StoredRow
+from services.synthetic.views import DatasetQuery, RowFilter, RowPosition, StoredRow
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
@@ -185,25 +185,19 @@ def to_origin_kind(kind: int) -> OriginKind:
 
 def from_drawn_row(row: Row, labels: Labels) -> synthetic_pb2.Row:
     """A row of a preview, with the labels that say where it comes from."""
-    message = from_row(row)
-    message.source, message.publisher = labels.source, labels.publisher
-    return message
+    return from_row(row, source=labels.source, publisher=labels.publisher)
 
 
-def from_row(row: Row) -> synthetic_pb2.Row:
-    system = [("system", row.system_prompt)] if row.system_prompt else []
-    return synthetic_pb2.Row(
-        row_id=row.row_id,
-        task=row.task,
-        document_ids=row.document_ids,
+def from_row(row: Row | StoredRow, **more: Any) -> synthetic_pb2.Row:
+    messages = row.chat if isinstance(row, Row) else row.messages
+    return encode(
+        synthetic_pb2.Row,
+        row,
         spans=map(from_span, row.spans),
-        messages=[synthetic_pb2.RowMessage(role=role, content=content) for role, content in (*system, *row.messages)],
-        language=row.language,
-        tokens=row.tokens,
-        grounding=row.grounding,
+        messages=[synthetic_pb2.RowMessage(role=role, content=content) for role, content in messages],
         places=[synthetic_pb2.RowPlace(start=start, end=end) for start, end in row.places],
-        made_by=row.made_by,
         lineage=dict(row.lineage),
+        **more,
     )
 
 
@@ -229,7 +223,7 @@ def to_filter(request: synthetic_pb2.ListRowsRequest) -> RowFilter:
     return RowFilter(SPLITS.get(request.split, ""), request.task, request.document_id, request.text)
 
 
-def from_position(dataset: StoredDataset, wanted: RowFilter, position: RowPosition | None) -> str:
+def from_position(dataset: Dataset, wanted: RowFilter, position: RowPosition | None) -> str:
     """The token of the next page; empty after the last one."""
     if position is None:
         return ""
@@ -270,19 +264,4 @@ def _invalid_token() -> InvalidArgument:
 
 
 def from_stored_row(split: str, row: StoredRow) -> synthetic_pb2.Row:
-    return synthetic_pb2.Row(
-        row_id=row.row_id,
-        task=row.task,
-        document_ids=row.document_ids,
-        spans=map(from_span, row.spans),
-        messages=[synthetic_pb2.RowMessage(role=role, content=content) for role, content in row.messages],
-        rejected=row.rejected,
-        split=SPLIT_VALUES[split],
-        language=row.language,
-        tokens=row.tokens,
-        grounding=row.grounding,
-        places=[synthetic_pb2.RowPlace(start=start, end=end) for start, end in row.places],
-        made_by=row.made_by,
-        lineage=row.lineage,
-        judgement_ids=row.judgement_ids,
-    )
+    return from_row(row, split=SPLIT_VALUES[split])

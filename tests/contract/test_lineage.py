@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 
+import pytest
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
@@ -14,9 +15,12 @@ from services.ingestion.domain import DocumentKind, File, Submission, encode_tex
 from services.ingestion.handlers import ingest
 from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
+from services.synthetic.bootstrap import MIGRATIONS
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
 from tailor.values import Labels, RowPolicy
+from tests.conftest import migrated
+from tests.synthetic import World
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,
@@ -26,7 +30,6 @@ from tests.unit.anonymization.fakes import (
     OneNameAnonymizer,
 )
 from tests.unit.ingestion.fakes import make_intake, make_receipt
-from tests.unit.synthetic.fakes import make_app
 
 PAGES = (
     ("Position", "Ms Okafor counted the ladders twice in 2024, and Okafor found 17 of them behind the depot."),
@@ -73,14 +76,16 @@ def anonymized(
     return passed, corpus.texts[0]
 
 
-def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_shorter() -> None:
+@pytest.mark.integration
+def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_shorter(database_url: str) -> None:
     passed, text = anonymized(*ingested(make_pdf()))
     assert "Okafor" not in text.text and text.text.count("Ward") == 3
-    app = make_app()
-    app.specialists["reports"] = replace(app.specialists["reports"], rows=RowPolicy(tasks=("section",)))
-    ref = app.store.put("corpus", "documents/x", text.encode())
-    handlers.on_document(app, replace(wire.to_document(passed), text=ref))
-    rows = handlers.preview_rows(app, "reports", passed.document_id, 20)
+    with migrated(database_url, MIGRATIONS) as engine:
+        world = World(engine)
+        world.define(rows=RowPolicy(tasks=("section",)))
+        ref = world.store.put("corpus", "documents/x", text.encode())
+        handlers.on_document(world.app, replace(wire.to_document(passed), text=ref))
+        rows = handlers.preview_rows(world.app, "reports", passed.document_id, 20)
     spans_of = {}
     for row, _ in rows:
         ranges = [text.text[span.start : span.end] for span in row.spans]

@@ -12,15 +12,11 @@ from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.tokenizers import StoredTokenizers
-from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import CleanTexts, Specialist
-from services.synthetic.rows.grounding import unsupported
-from services.synthetic.rows.passages import passages
 from services.synthetic.settings import Settings
-from services.synthetic.synthesis.domain import SeedExample, SynthesisSpec
 from services.synthetic.synthesis.handlers import SynthesisCommands
 from services.synthetic.synthesis.runner import SynthesisRunner
-from services.synthetic.synthesis.seeds import SeedReader
+from services.synthetic.synthesis_domain import SeedExample, SynthesisSpec
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.api.synthetic.v1.synthesis_pb2_grpc import SynthesisServiceStub
 from tailor.errors import Reason
@@ -61,7 +57,7 @@ def test_tailors_own_inference_teaches_within_the_budget(
 ) -> None:
     """The tiny model writes nothing useful. The test is about the way there and back: every answer is counted, and the budget holds."""
     syntheses, store = SqlSyntheses(engine), S3Store.from_settings(settings)
-    documents = SqlSeedDocuments(engine, store, lambda specialist, document_ids: {})
+    documents = SqlSeedDocuments(engine, store)
     teacher = OpenAiModel(f"{installation.connection.inference_url}/v1", installation.operator_key, "base")
     comments = SqlCommentedDrafts(engine, store)
     commands = SynthesisCommands(
@@ -72,13 +68,10 @@ def test_tailors_own_inference_teaches_within_the_budget(
         syntheses,
         teacher,
         None,
-        SeedReader(documents, store, passages),
         documents,
         comments,
         {SPECIALIST.name: SPECIALIST}.get,
         StoredTokenizers(store),
-        unsupported,
-        ChrfScore(),
         replace(settings.run_limits, parallel=2),
     )
     assert runner.run_next(threading.Event())

@@ -20,12 +20,9 @@ from services.registry.handlers import erasures
 from services.registry.handlers.facts import record_draft
 from services.registry.rules.judging import MAX_DRAWN_WAITING
 from services.registry.wire import to_call
+from services.synthetic.adapters.clients import InferenceAnswers, RegistryQueue
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
-from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.inference import InferenceAnswers
-from services.synthetic.adapters.registry import RegistryQueue
 from services.synthetic.consumers import Consumers
-from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset
 from services.synthetic.prompt_drawer import PromptDrawer
 from services.synthetic.rpc import SyntheticServicer
@@ -42,8 +39,8 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import DRAWN
 from tailor.values import DatasetKind
 from tests.integration.test_judging_flow import Flow, deliver, fields, flow, synthetic
-from tests.integration.test_synthetic_sql import World as SyntheticWorld
-from tests.integration.test_synthetic_sql import read_pairs
+from tests.synthetic import World as SyntheticWorld
+from tests.synthetic import read_splits
 from tests.unit.console.world import settings, sign_in
 
 pytestmark = pytest.mark.integration
@@ -101,7 +98,7 @@ def serve(flow: Flow, world: SyntheticWorld, folder: Path) -> Iterator[int]:
         RegistryQueue(flow.registry.channel("synthetic")),
         InferenceAnswers(flow.registry.channel("synthetic", "inference", flow.inference_port)),
     )
-    servicer = SyntheticServicer(world.app, world.preparer, 0.8, world.browser(), drawer)
+    servicer = SyntheticServicer(world.app, world.browser(), drawer)
     authenticator = Authenticator("synthetic", Trust.load(folder / "trust.json"), key_verifier(flow.registry.begin))
     add = synthetic_pb2_grpc.add_SyntheticServiceServicer_to_server
     server = RpcServer(
@@ -119,7 +116,7 @@ def build_documents(house: House) -> dict[str, set[str]]:
     digest = build_dataset(house.synthetic.app, "letters", "").dataset.digest
     return {
         split: {row["messages"][-2]["content"] for row in rows}
-        for split, rows in read_pairs(house.synthetic.store, digest).items()
+        for split, rows in read_splits(house.synthetic.store, digest).items()
     }
 
 
@@ -146,7 +143,7 @@ def judge_a_drawn_prompt(house: House, number: int) -> str:
 def read_rankings(house: House) -> tuple[str, list[dict[str, object]]]:
     """A new dataset of rankings: its digest and its rows."""
     dataset = build_dataset(house.synthetic.app, "letters", "", DatasetKind.PREFERENCE).dataset
-    sides = read_pairs(house.synthetic.store, dataset.digest)
+    sides = read_splits(house.synthetic.store, dataset.digest)
     assert sides["train"] and sides["held_out"]
     return dataset.digest, [row for rows in sides.values() for row in rows]
 
@@ -186,7 +183,7 @@ def erase(house: House, digest: str, document_id: str) -> None:
     record_draft(registry.begin, decode(Draft, gone[0]), gone[0].SerializeToString(), None)
     assert stored_drafts(house, document_id) == 0
     house.synthetic.app = replace(house.synthetic.app, erased={document_id})
-    eraser = DatasetEraser(house.synthetic.app, SqlHoldings(house.synthetic.engine), lambda _: 0)
+    eraser = house.synthetic.eraser()
     forgotten = eraser.forget(Erased(document_id, "ers_1"))
     lost = {draft.draft_id for draft in gone}
     assert digest in forgotten.datasets and forgotten.counts["drafts"] == len(lost)
@@ -228,7 +225,7 @@ def test_an_edited_draft_of_a_drawn_prompt_makes_a_row_unless_its_prompt_is_held
     edits = [draft for draft in house.flow.drafts if draft.edit_of]
     assert len(edits) == PROMPTS and all(draft.drawn_from for draft in edits)
     dataset = build_dataset(house.synthetic.app, "letters", "").dataset
-    sides_of_rows = read_pairs(house.synthetic.store, dataset.digest)
+    sides_of_rows = read_splits(house.synthetic.store, dataset.digest)
     made = [row for row in sides_of_rows["train"] if row["task"] == "deliverable"]
     free = [draft for draft in edits if not is_held_out(draft.prompt_digest, HELD_OUT_PERCENT)]
     assert 0 < len(made) == len(free) < PROMPTS

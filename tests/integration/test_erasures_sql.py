@@ -11,6 +11,7 @@ from services.evaluation.adapters.sql import SqlEvaluations, SqlModelResults
 from services.evaluation.bootstrap import MIGRATIONS as EVALUATION
 from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.bootstrap import MIGRATIONS as INGESTION
+from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
 from tailor.events.erased import Erased
@@ -89,7 +90,8 @@ def test_synthetic_deletes_a_document_with_its_sketch_and_its_sides(database: Da
     for table in ("documents", "pending", "assignments", "sketches"):
         assert rows(engine, f"SELECT document_id FROM {table}") == [("doc_2",)]
     assert holdings.forget_document("doc_1") == (0, [])
-    assert (holdings.datasets(""), holdings.specialists(), holdings.newest_digests("reports")) == ([], [], {})
+    datasets = SqlDatasets(engine)
+    assert (datasets.datasets(""), datasets.specialists(), datasets.newest_digests("reports")) == ([], [], {})
 
 
 def test_evaluation_deletes_results_and_fails_unfinished_evaluations(database: Database) -> None:

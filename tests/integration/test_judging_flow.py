@@ -45,12 +45,11 @@ from tailor.storage.memory import MemoryStore
 from tailor.values import DatasetKind, Labels, RowPolicy
 from tests.conftest import migrated
 from tests.integration.test_judging import World
-from tests.integration.test_synthetic_sql import SPECIALIST, read_pairs
-from tests.integration.test_synthetic_sql import World as SyntheticWorld
+from tests.synthetic import SPECIALIST, WordTokenizers, read_splits
+from tests.synthetic import World as SyntheticWorld
 from tests.unit.console.world import World as ConsoleWorld
 from tests.unit.console.world import settings, sign_in
 from tests.unit.inference.fakes import FakeAnonymizer, FakeEngine, apply_serving, make_world, served
-from tests.unit.synthetic.fakes import OneTokenizer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -172,7 +171,7 @@ def synthetic(flow: Flow, database_url: str) -> Iterator[SyntheticWorld]:
                 policy=BuildPolicy(1, min_ranked_prompts=1),
                 rows=RowPolicy(held_out_percent=HELD_OUT_PERCENT),
             )
-            edits = EditedRows(world.repository, flow.store, OneTokenizer())
+            edits = EditedRows(world.repository, flow.store, WordTokenizers())
             limits = PairLimits(min_train_rows=1, min_held_out_rows=1)
             world.app = replace(world.app, extra_rows=(edits,), pair_limits=limits)
             world.fill()
@@ -284,8 +283,8 @@ def build_rows(world: SyntheticWorld) -> tuple[list[tuple[str, str]], list[tuple
     """Prompts and answers of the deliverables in a new dataset of documents, and the pairs of one of rankings."""
     documents = build_dataset(world.app, "letters", "").dataset
     rankings = build_dataset(world.app, "letters", "", DatasetKind.PREFERENCE).dataset
-    rows = [row for split in read_pairs(world.store, documents.digest).values() for row in split]
-    pairs = [row for split in read_pairs(world.store, rankings.digest).values() for row in split]
+    rows = [row for split in read_splits(world.store, documents.digest).values() for row in split]
+    pairs = [row for split in read_splits(world.store, rankings.digest).values() for row in split]
     made = [row["messages"] for row in rows if row["task"] == "deliverable"]
     return (
         [(messages[-2]["content"], messages[-1]["content"]) for messages in made],

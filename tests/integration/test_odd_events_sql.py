@@ -10,20 +10,28 @@ from sqlalchemy import text
 
 from services.registry.adapters.tables import metadata
 from services.registry.bootstrap import MIGRATIONS
+from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
+from services.synthetic.consumers import SPECIALISTS
+from services.synthetic.consumers import Consumers as SyntheticConsumers
 from tailor.api.events.v1 import documents_pb2
 from tailor.cli.events import message_type
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.events.envelope import Event
+from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
 from tests.edge_case_messages import odd_messages
 from tests.integration.test_registry import World
+from tests.synthetic import World as SyntheticWorld
 
 pytestmark = pytest.mark.integration
 
 EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-TOPICS = sorted(topic.name for topic in load_topics().values() if "registry" in topic.consumers)
+TOPICS = {
+    service: sorted(topic.name for topic in load_topics().values() if service in topic.consumers)
+    for service in ("registry", "synthetic")
+}
 
 
 @pytest.fixture
@@ -32,13 +40,31 @@ def world(database_url: str) -> Iterator[World]:
         yield World(engine)
 
 
-@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("topic", TOPICS["registry"])
 @EXAMPLES
 @given(data=st.data())
 def test_no_event_crashes_the_registry(world: World, topic: str, data: Any) -> None:
     message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
     try:
         world.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+@pytest.fixture
+def synthetic(database_url: str) -> Iterator[SyntheticConsumers]:
+    with migrated(database_url, SYNTHETIC) as engine:
+        yield SyntheticConsumers(SyntheticWorld(engine).app)
+
+
+@pytest.mark.parametrize("topic", sorted({*TOPICS["synthetic"]} - {ERASED}))
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_synthetic(synthetic: SyntheticConsumers, topic: str, data: Any) -> None:
+    message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
+    try:
+        handlers = synthetic.topics() | {SPECIALISTS: synthetic.specialist}
+        handlers[topic](Event(topic, "key", message.SerializeToString()))
     except TailorError:
         return
 

@@ -8,17 +8,17 @@ from sqlalchemy.dialects.postgresql import insert
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import had_dataset, origin_kind, origin_name, selected
 from services.synthetic.domain import Origin, OriginKind, Specialist
-from services.synthetic.ports import Origins
 from tailor.sql import transaction
 
 
-class SqlOrigins(Origins):
-    """Thread-safe."""
+class SqlOrigins:
+    """Where a specialist's documents come from, and who admitted it. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def admit_first(self, specialist: Specialist) -> None:
+        """Admit all sources that a specialist selects now, if it has no dataset of documents yet. Examples and golden documents wait."""
         documents = tables.documents.c
         is_source = origin_kind() == OriginKind.SOURCE.value
         found = (
@@ -34,6 +34,7 @@ class SqlOrigins(Origins):
             connection.execute(insert(tables.origins).from_select(names, rows).on_conflict_do_nothing())
 
     def list(self, specialist: Specialist) -> list[Origin]:
+        """The origins of all selected documents, those that nobody admitted first."""
         documents, origins = tables.documents.c, tables.origins.c
         found = (
             select(
@@ -54,6 +55,7 @@ class SqlOrigins(Origins):
             return [_to_origin(row) for row in connection.execute(query)]
 
     def admit(self, specialist: Specialist, kind: OriginKind, name: str, admitted_by: str) -> bool:
+        """Let documents of an origin give rows, and count as new. Idempotent. False if no selected document comes from it."""
         documents, builds = tables.documents.c, tables.builds.c
         is_of_origin = (origin_kind() == kind.value, origin_name() == name)
         first = select(func.min(documents.position)).where(selected(specialist.selection), *is_of_origin)

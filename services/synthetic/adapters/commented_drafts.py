@@ -9,16 +9,20 @@ from sqlalchemy import Connection, Engine, Select, and_, func, select
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import age_of, is_one_of
-from services.synthetic.adapters.drafts import to_draft
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.sql import to_judgement
+from services.synthetic.adapters.records import to_draft, to_judgement
 from services.synthetic.adapters.syntheses import SPEC, USE
-from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_rows
-from services.synthetic.building.reading import read_draft
+from services.synthetic.adapters.tables import syntheses, synthesis_rows
+from services.synthetic.datasets import read_draft
 from services.synthetic.domain import CRITIQUE, Judgement, KeptDraft, Specialist
-from services.synthetic.synthesis.critiques import CommentCounts, CommentedDraft, MonthOfCritiques
-from services.synthetic.synthesis.domain import ModelRole, SampleState, SynthesisState
-from services.synthetic.synthesis.ports import CommentedDrafts
+from services.synthetic.synthesis_domain import (
+    CommentCounts,
+    CommentedDraft,
+    ModelRole,
+    MonthOfCritiques,
+    SampleState,
+    SynthesisState,
+)
 from tailor.errors import Reason
 from tailor.rounds import is_held_out
 from tailor.sql import transaction
@@ -37,14 +41,15 @@ class _Comment(NamedTuple):
     reason: str = ""
 
 
-class SqlCommentedDrafts(CommentedDrafts):
-    """Thread-safe."""
+class SqlCommentedDrafts:
+    """Drafts that experts commented on, with texts that are stored, and what became of the comments. Thread-safe."""
 
     def __init__(self, engine: Engine, store: ObjectStore) -> None:
         self._engine = engine
         self._store = store
 
     def count(self, specialist: Specialist) -> CommentCounts:
+        """Count the comments of the specialist's judgements."""
         with transaction(self._engine) as connection:
             comments = list(_read_comments(connection, specialist, _comments(specialist.name)))
         fates = Counter(comment.fate for comment in comments)
@@ -61,9 +66,11 @@ class SqlCommentedDrafts(CommentedDrafts):
         )
 
     def choose(self, specialist: Specialist, limit: int) -> list[str]:
+        """Ids of judgements whose comments wait, oldest first."""
         return [comment.judgement.judgement_id for comment in self._waiting(specialist)][:limit]
 
     def ages(self, specialist: Specialist) -> tuple[float, float] | None:
+        """The seconds since the oldest and the newest comment that waits arrived; None if none waits."""
         ages = [comment.age for comment in self._waiting(specialist)]
         return (max(ages), min(ages)) if ages else None
 
@@ -74,6 +81,7 @@ class SqlCommentedDrafts(CommentedDrafts):
             return [comment for comment in comments if comment.fate == WAITING]
 
     def read(self, specialist: Specialist, judgement_ids: Sequence[str]) -> dict[int, CommentedDraft]:
+        """The drafts with their comments, by the place of the judgement, without those that can no longer be read. Blocks."""
         query = _comments(specialist.name).where(is_one_of(tables.judgements.c.judgement_id, judgement_ids))
         with transaction(self._engine) as connection:
             judgements = [to_judgement(row) for row in connection.execute(query)]
@@ -88,6 +96,7 @@ class SqlCommentedDrafts(CommentedDrafts):
         return known
 
     def month(self, specialist: str) -> MonthOfCritiques:
+        """The critiques of this calendar month (UTC)."""
         table = syntheses.c
         # Both sides are times without a zone, in UTC.
         begin = func.date_trunc("month", func.timezone("UTC", func.clock_timestamp()))
@@ -103,6 +112,7 @@ class SqlCommentedDrafts(CommentedDrafts):
         return MonthOfCritiques(sum(map(_count_tokens, rows)), left_over, float(newest.age) if newest else None)
 
     def starting(self, specialist: str) -> AbstractContextManager[bool]:
+        """Hold the lock under which critiques start; yields False at once if another replica holds it."""
         return session_lock(self._engine, f"critiques:{specialist}")
 
 

@@ -2,39 +2,27 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import Engine, and_, delete, func, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import selected
+from services.synthetic.adapters.records import draft_row, to_draft
 from services.synthetic.domain import KeptDraft, Kind, RankedEdit, Specialist
-from services.synthetic.ports import EditedDrafts, KeptDrafts
 from tailor.sql import transaction
-from tailor.storage.ref import Ref
 
 
-class SqlDrafts(KeptDrafts, EditedDrafts):
-    """Thread-safe."""
+class SqlDrafts:
+    """Drafts whose texts are stored, and those that experts edited. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def keep_draft(self, draft: KeptDraft) -> None:
+        """Keep a draft. A saved draft stays saved, with its text."""
         table = tables.drafts
-        row = {
-            "draft_id": draft.draft_id,
-            "specialist": draft.specialist,
-            "prompt_digest": draft.prompt_digest,
-            "adapter_digest": draft.adapter_digest,
-            "text_uri": draft.text.uri,
-            "text_sha256": draft.text.sha256,
-            "text_size_bytes": draft.text.size_bytes,
-            "saved": draft.saved,
-            "edit_of": draft.edit_of,
-            "drawn_from": [*draft.drawn_from],
-        }
+        row = draft_row(draft)
         statement = insert(table).values(row)
         changed = {name: statement.excluded[name] for name in row if name != "draft_id"}
         statement = statement.on_conflict_do_update(index_elements=["draft_id"], set_=changed, where=~table.c.saved)
@@ -42,11 +30,13 @@ class SqlDrafts(KeptDrafts, EditedDrafts):
             connection.execute(statement)
 
     def kept_drafts(self, draft_ids: Sequence[str]) -> list[KeptDraft]:
+        """Those of the drafts that are kept."""
         table = tables.drafts
         with transaction(self._engine) as connection:
             return [to_draft(row) for row in connection.execute(select(table).where(table.c.draft_id.in_(draft_ids)))]
 
     def is_wanted(self, draft_id: str) -> bool:
+        """True if a judgement is about the draft, or a deliverable was made from it."""
         judgements = tables.judgements.c
         judged = select(literal(1)).where(
             or_(judgements.ranking.contains([draft_id]), judgements.equal_drafts.contains([draft_id]))
@@ -56,6 +46,10 @@ class SqlDrafts(KeptDrafts, EditedDrafts):
             return connection.scalar(union_all(judged, finished).limit(1)) is not None
 
     def ranked_edits(self, specialist: Specialist) -> list[RankedEdit]:
+        """The specialist's edited drafts that a judgement ranks first, before what was edited, by id.
+
+        Those whose draft became a selected deliverable are left out.
+        """
         table, judgements, documents = tables.drafts, tables.judgements, tables.documents
         best, second = judgements.c.ranking[0].astext, judgements.c.ranking[1].astext
         is_ranked = and_(best == table.c.draft_id, second == table.c.edit_of)
@@ -76,21 +70,8 @@ class SqlDrafts(KeptDrafts, EditedDrafts):
             return [RankedEdit(to_draft(row), row.judgement_id) for row in rows]
 
     def forget_drafts(self, days: int) -> None:
+        """Drop drafts older than `days` that nobody judged or finished."""
         table = tables.drafts
         old = table.c.kept_at < func.clock_timestamp() - timedelta(days=days)
         with transaction(self._engine) as connection:
             connection.execute(delete(table).where(old, ~table.c.saved))
-
-
-def to_draft(row: Any) -> KeptDraft:
-    text = Ref(row.text_uri, row.text_sha256, row.text_size_bytes)
-    return KeptDraft(
-        row.draft_id,
-        row.specialist,
-        row.prompt_digest,
-        row.adapter_digest,
-        text,
-        row.saved,
-        row.edit_of,
-        tuple(row.drawn_from),
-    )

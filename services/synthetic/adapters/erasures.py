@@ -1,41 +1,42 @@
 """Erasing documents and datasets in PostgreSQL."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 
-from sqlalchemy import Engine, and_, delete, func, or_, select, tuple_, update
+from sqlalchemy import Engine, and_, delete, func, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import age_of, is_one_of
-from services.synthetic.adapters.files import unlisted_keys
 from services.synthetic.adapters.locks import session_lock
+from services.synthetic.adapters.records import unlisted_keys
 from services.synthetic.adapters.sketches import STORING, drop_memberships, drop_orphans
-from services.synthetic.adapters.sql import to_stored_dataset
 from services.synthetic.adapters.synthesis_rows import forget_critiques, forget_seed, forget_seed_rows
-from services.synthetic.corpus import ALL_SEGMENTS, SEGMENT_DOCUMENTS
-from services.synthetic.domain import DRAFT, TEXT, Dataset, SupersededVersion
-from services.synthetic.ports import Holdings, SupersededVersions
+from services.synthetic.corpus import SEGMENT_DOCUMENTS
+from services.synthetic.domain import DRAFT, TEXT, SupersededVersion
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.values import DatasetKind
 
 
-class SqlHoldings(Holdings, SupersededVersions):
-    """Thread-safe."""
+class SqlHoldings:
+    """Everything that may have to be erased, and the versions whose datasets are to be superseded. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def segment_of(self, document_id: str) -> int | None:
+        """The document's segment; None if it was never prepared, or is erased."""
         table = tables.sketches.c
         query = select(table.arrival // SEGMENT_DOCUMENTS).where(table.document_id == document_id)
         with transaction(self._engine) as connection:
             return connection.scalar(query)
 
     def forget_document(self, document_id: str) -> tuple[int, list[str]]:
-        """Foreign keys delete its sketch and its place in the queue too."""
+        """Drop a document with its sketch, assignments and the stored rows of its segment.
+
+        Returns the number of documents dropped, and the keys of files that no dataset has.
+        """
         segment = self.segment_of(document_id)
         documents, assignments, segments = tables.documents, tables.assignments, tables.segments
         with transaction(self._engine) as connection:
@@ -50,6 +51,7 @@ class SqlHoldings(Holdings, SupersededVersions):
             return count, unlisted_keys(connection, sorted(keys))
 
     def held_versions(self, document_ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Sequence and digest of the version that is held, by document; without documents that are not."""
         table = tables.documents.c
         query = select(table.document_id, table.sequence, table.digest)
         with transaction(self._engine) as connection:
@@ -57,6 +59,10 @@ class SqlHoldings(Holdings, SupersededVersions):
         return {row.document_id: (row.sequence, row.digest) for row in rows}
 
     def forget_derived(self, document_id: str) -> list[str]:
+        """Drop the stored rows of a document's segment, and what a teacher wrote from it; the document stays.
+
+        Returns the keys of files that no dataset has.
+        """
         segment, segments = self.segment_of(document_id), tables.segments
         with transaction(self._engine) as connection:
             connection.execute(STORING)
@@ -66,6 +72,10 @@ class SqlHoldings(Holdings, SupersededVersions):
             return unlisted_keys(connection, sorted(keys))
 
     def forget_drafts(self, adapters: Sequence[str], text_id: str = "") -> tuple[int, list[str]]:
+        """Drop the drafts of adapters with their revisions, and the edited one with this text id.
+
+        Returns their number, and the keys of saved texts that no other draft has.
+        """
         table = tables.drafts
         is_edit = and_(table.c.edit_of != "", table.c.draft_id == text_id.replace(TEXT, DRAFT, 1))
         statement = delete(table).where(or_(is_one_of(table.c.adapter_digest, adapters), is_edit))
@@ -77,6 +87,10 @@ class SqlHoldings(Holdings, SupersededVersions):
             return len(forgotten), sorted(Ref(uri, "", 0).key for uri in uris - shared)
 
     def forget_drawn(self, document_id: str) -> tuple[int, list[str]]:
+        """Drop the drafts whose prompts were drawn from a document, and what was drawn from it.
+
+        Returns the number of drafts and the SHA-256 of their texts.
+        """
         drafts, prompts = tables.drafts, tables.drawn_prompts
         statement = delete(drafts).where(drafts.c.drawn_from.contains([document_id]))
         with transaction(self._engine) as connection:
@@ -85,23 +99,13 @@ class SqlHoldings(Holdings, SupersededVersions):
             connection.execute(delete(prompts).where(prompts.c.document_ids.contains([document_id])))
         return len(forgotten), sorted({row.text_sha256 for row in forgotten})
 
-    def datasets(self, specialist: str) -> list[Dataset]:
-        table = tables.datasets
-        query = select(table).where(table.c.specialist == specialist).order_by(table.c.digest)
-        with transaction(self._engine) as connection:
-            return [to_stored_dataset(row) for row in connection.execute(query)]
-
-    def dataset(self, specialist: str, digest: str) -> Dataset | None:
-        query = select(tables.datasets).filter_by(specialist=specialist, digest=digest)
-        with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else to_stored_dataset(row)
-
     def keep_superseded(self, version: SupersededVersion) -> None:
+        """Remember a version whose datasets are to be superseded. A known one stays as it is."""
         with transaction(self._engine) as connection:
             connection.execute(insert(tables.superseded).values(asdict(version)).on_conflict_do_nothing())
 
     def superseded(self, limit: int) -> list[SupersededVersion]:
+        """The remembered versions, oldest first."""
         table = tables.superseded.c
         columns = (table.document_id, table.erasure_id, table.sequence, table.segment)
         with transaction(self._engine) as connection:
@@ -109,6 +113,7 @@ class SqlHoldings(Holdings, SupersededVersions):
         return [SupersededVersion(*row) for row in rows]
 
     def superseded_ages(self) -> tuple[float, float] | None:
+        """The seconds since the oldest and since the newest remembered version became known; None if there is none."""
         kept_at = tables.superseded.c.kept_at
         query = select(age_of(func.min(kept_at)), age_of(func.max(kept_at)))
         with transaction(self._engine) as connection:
@@ -116,45 +121,12 @@ class SqlHoldings(Holdings, SupersededVersions):
         return None if oldest is None else (float(oldest), float(newest))
 
     def drop_superseded(self, versions: Sequence[SupersededVersion]) -> None:
+        """Forget remembered versions."""
         table = tables.superseded
         keys = [(version.document_id, version.erasure_id) for version in versions]
         with transaction(self._engine) as connection:
             connection.execute(delete(table).where(tuple_(table.c.document_id, table.c.erasure_id).in_(keys)))
 
     def superseding(self) -> AbstractContextManager[bool]:
+        """Hold the lock of the thread that supersedes datasets; yields False at once if another replica holds it."""
         return session_lock(self._engine, "superseding datasets")
-
-    def source_files(self, specialist: str, segments: Collection[int] | None) -> list[tuple[str, str]]:
-        table = tables.dataset_files.c
-        query = select(table.digest, table.key).where(table.specialist == specialist, table.is_sources)
-        if segments is not None:
-            query = query.where(table.segment.in_({*segments, ALL_SEGMENTS}))
-        with transaction(self._engine) as connection:
-            return [(digest, key) for digest, key in connection.execute(query.order_by(table.digest, table.key))]
-
-    def specialists(self) -> list[str]:
-        with transaction(self._engine) as connection:
-            return list(connection.scalars(select(tables.datasets.c.specialist).distinct()))
-
-    def newest_digests(self, specialist: str) -> dict[DatasetKind, str]:
-        builds = tables.builds.c
-        query = select(builds.kind, builds.digest).where(builds.specialist == specialist, builds.digest != "")
-        with transaction(self._engine) as connection:
-            return {DatasetKind(kind): digest for kind, digest in connection.execute(query)}
-
-    def unshared_files(self, digests: Sequence[str]) -> list[str]:
-        table, segments = tables.dataset_files.c, tables.segments.c
-        shared = select(table.key).where(~is_one_of(table.digest, digests))
-        stored = select(func.unnest(segments.file_keys))
-        conditions = (is_one_of(table.digest, digests), table.key.not_in(shared), table.key.not_in(stored))
-        query = select(table.key).where(*conditions).distinct()
-        with transaction(self._engine) as connection:
-            return sorted(connection.scalars(query))
-
-    def drop_dataset(self, dataset: Dataset) -> None:
-        """Also drop the stored answers that name it."""
-        key = {"specialist": dataset.specialist, "digest": dataset.digest}
-        with transaction(self._engine) as connection:
-            for table in (tables.datasets, tables.dataset_files, tables.requests):
-                connection.execute(delete(table).filter_by(**key))
-            connection.execute(update(tables.builds).filter_by(**key).values(digest="", fingerprint=""))

@@ -6,27 +6,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
     Engine,
-    ForeignKey,
-    Integer,
-    String,
-    Table,
     delete,
-    func,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters.conditions import is_one_of
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.tables import metadata
+from services.synthetic.adapters.tables import dataset_imports as imports
+from services.synthetic.adapters.tables import import_texts
 from services.synthetic.domain import Row
-from services.synthetic.imports.domain import DatasetImport, ImportSpec, add_counts
-from services.synthetic.imports.ports import Imports
+from services.synthetic.import_domain import DatasetImport, ImportSpec, add_counts
 from tailor.errors import Aborted, Reason
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -35,37 +27,9 @@ from tailor.storage.ref import Ref
 LOCK_ATTEMPTS, LOCK_SECONDS = 600, 0.5
 STREAMED_TEXTS = 10_000
 
-imports = Table(
-    "dataset_imports",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("request_id", String(128), nullable=False),
-    Column("licence", String(128), nullable=False),
-    Column("share_percent", Integer, nullable=False),
-    Column("source", String(200), nullable=False),
-    Column("specialists", JSONB, nullable=False),
-    Column("parts", Integer, nullable=False, server_default="0"),
-    Column("rows", BigInteger, nullable=False, server_default="0"),
-    Column("rejected", JSONB, nullable=False, server_default="{}"),
-    # Empty until the import is finished.
-    Column("file_uri", String(512), nullable=False, server_default=""),
-    Column("file_sha256", String(64), nullable=False, server_default=""),
-    Column("file_size_bytes", BigInteger, nullable=False, server_default="0"),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
-)
 
-# The ids, for erasures, of the rows that contain surrogates, each with the number of its chunk.
-import_texts = Table(
-    "dataset_import_texts",
-    metadata,
-    Column("text_id", String(64), primary_key=True),
-    Column("name", String(64), ForeignKey("dataset_imports.name", ondelete="CASCADE"), nullable=False, index=True),
-    Column("part", Integer, nullable=False),
-)
-
-
-class SqlImports(Imports):
-    """Thread-safe."""
+class SqlImports:
+    """Imports in the database. Thread-safe."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -76,10 +40,12 @@ class SqlImports(Imports):
         return None if row is None else _to_import(row)
 
     def find_all(self) -> list[DatasetImport]:
+        """All imports by name."""
         with transaction(self._engine) as connection:
             return [_to_import(row) for row in connection.execute(select(imports).order_by(imports.c.name))]
 
     def begin(self, spec: ImportSpec, request_id: str) -> DatasetImport:
+        """Add an import, or return the one that has the name."""
         values = {
             "name": spec.name,
             "request_id": request_id,
@@ -94,6 +60,7 @@ class SqlImports(Imports):
 
     @contextmanager
     def changing(self, name: str) -> Iterator[None]:
+        """Hold the import's lock, under which its files change, without a transaction. Raises Aborted if another holds it for long."""
         for _ in range(LOCK_ATTEMPTS):
             with session_lock(self._engine, f"import:{name}") as is_held:
                 if is_held:
@@ -103,6 +70,7 @@ class SqlImports(Imports):
         raise Aborted(Reason.ABORTED, "Another call changes this import. Retry when it has ended.")
 
     def add_part(self, item: DatasetImport, rows: Sequence[Row], rejected: Mapping[str, int]) -> DatasetImport | None:
+        """Record the next chunk, and the ids of its rows for erasures; None if another call has changed the import since it was read."""
         statement = (
             update(imports)
             .where(
@@ -123,6 +91,7 @@ class SqlImports(Imports):
         return None if row is None else _to_import(row)
 
     def finish(self, item: DatasetImport) -> DatasetImport:
+        """Record the file, and the numbers of accepted and rejected rows. Needs the lock."""
         values: dict[str, Any] = {"rows": item.rows, "rejected": dict(item.rejected)}
         if item.file is not None:
             file = item.file
@@ -132,20 +101,24 @@ class SqlImports(Imports):
             return _to_import(connection.execute(statement).one())
 
     def find_text(self, text_id: str) -> str | None:
+        """The name of the import that has a row with this id."""
         with transaction(self._engine) as connection:
             return connection.scalar(select(import_texts.c.name).where(import_texts.c.text_id == text_id))
 
     def texts(self, name: str) -> Iterator[tuple[str, int]]:
+        """Stream the ids of an import's rows, each with the number of its chunk."""
         query = select(import_texts.c.text_id, import_texts.c.part).where(import_texts.c.name == name)
         with transaction(self._engine) as connection:
             for row in connection.execution_options(yield_per=STREAMED_TEXTS).execute(query):
                 yield row.text_id, row.part
 
     def drop_texts(self, text_ids: Sequence[str]) -> None:
+        """Drop ids. Idempotent."""
         with transaction(self._engine) as connection:
             connection.execute(delete(import_texts).where(is_one_of(import_texts.c.text_id, text_ids)))
 
     def drop(self, name: str) -> None:
+        """Drop an import. Idempotent."""
         with transaction(self._engine) as connection:
             connection.execute(delete(imports).where(imports.c.name == name))
 

@@ -10,10 +10,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import is_admitted, selected
-from services.synthetic.adapters.sql import to_document
-from services.synthetic.adapters.synthesis_rows import Sides
+from services.synthetic.adapters.records import read_sides, to_document
 from services.synthetic.domain import Document, Kind, Specialist
-from services.synthetic.synthesis.ports import SeedDocuments
 from tailor.errors import NotFound
 from tailor.sql import transaction
 from tailor.storage.buckets import DATASETS
@@ -23,15 +21,15 @@ from tailor.values import DatasetKind
 PAGE = 500
 
 
-class SqlSeedDocuments(SeedDocuments):
-    """In PostgreSQL and the datasets bucket. Thread-safe."""
+class SqlSeedDocuments:
+    """The documents that may be seeds. Thread-safe."""
 
-    def __init__(self, engine: Engine, store: ObjectStore, sides: Sides) -> None:
+    def __init__(self, engine: Engine, store: ObjectStore) -> None:
         self._engine = engine
-        self._store = store
-        self._sides = sides
+        self.store = store
 
     def draw(self, specialist: Specialist, count: int, key: str) -> list[str]:
+        """Ids of at most `count` selected documents that are not held out, drawn by a hash with `key`."""
         column = tables.documents.c.document_id
         is_teachable = tables.documents.c.kind != Kind.TEST.value
         query = select(column).where(selected(specialist.selection), is_admitted(specialist.name), is_teachable)
@@ -46,25 +44,25 @@ class SqlSeedDocuments(SeedDocuments):
         return document_ids[:count]
 
     def find(self, specialist: Specialist, document_ids: Sequence[str]) -> list[Document]:
+        """Those of the documents that the specialist selects and that are not erased, held-out ones included."""
         query = select(tables.documents).where(_among(document_ids), selected(specialist.selection))
         with transaction(self._engine) as connection:
             rows = connection.execute(query.order_by(tables.documents.c.document_id))
             return [to_document(row) for row in rows]
 
     def held_out(self, specialist: Specialist, document_ids: Sequence[str]) -> set[str]:
-        held_out = {key for key, is_held_out in self._sides(specialist.name, document_ids).items() if is_held_out}
-        return held_out | self._golden(document_ids)
-
-    def _golden(self, document_ids: Sequence[str]) -> set[str]:
-        """Golden documents, also before the first build holds them out."""
+        """Those of the documents that are held out."""
         documents = tables.documents.c
-        query = select(documents.document_id).where(documents.kind == Kind.TEST.value, _among(document_ids))
+        golden = select(documents.document_id).where(documents.kind == Kind.TEST.value, _among(document_ids))
         with transaction(self._engine) as connection:
-            return set(connection.scalars(query))
+            sides = read_sides(connection, specialist.name, document_ids)
+            # Golden documents are held out before the first build too.
+            return {key for key, is_held_out in sides.items() if is_held_out} | set(connection.scalars(golden))
 
     def held_out_answers(self, specialist: Specialist) -> Iterator[str]:
+        """The answers of the held-out rows of the specialist's newest dataset."""
         for key in self._held_out_files(specialist.name):
-            file = parquet.ParquetFile(io.BytesIO(self._store.read(DATASETS, key)))
+            file = parquet.ParquetFile(io.BytesIO(self.store.read(DATASETS, key)))
             for batch in file.iter_batches(PAGE, columns=["messages"]):
                 for messages in batch.column(0).to_pylist():
                     yield from (message["content"] for message in messages if message["role"] == "assistant")
@@ -78,7 +76,7 @@ class SqlSeedDocuments(SeedDocuments):
         if not digest:
             return []
         try:
-            manifest = json.loads(self._store.read(DATASETS, f"{digest}/manifest.json"))
+            manifest = json.loads(self.store.read(DATASETS, f"{digest}/manifest.json"))
         except NotFound:
             return []
         return [file["key"] for file in manifest["splits"]["held_out"]["files"]]

@@ -1,20 +1,20 @@
 """Sketches in PostgreSQL, which joins each text to the cluster of a nearly equal one through a band that both have."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy
 from sqlalchemy import Connection, Engine, bindparam, delete, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, insert
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import is_one_of, selected
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.sql import to_document
+from services.synthetic.adapters.records import to_document
 from services.synthetic.corpus import NearDuplicateCount, Sketch, TextSketch
 from services.synthetic.domain import Document
-from services.synthetic.ports import Sketches
 from tailor.sql import transaction
 from tailor.values import Selection
 
@@ -34,8 +34,6 @@ DROP_ORPHANS = text("""
     WHERE b.band = d.band AND b.cluster_id = d.cluster_id
 """).bindparams(bindparam("clusters", type_=ARRAY(BIGINT)))
 
-Similarity = Callable[[bytes, bytes], float]
-
 
 @dataclass
 class _Clusters:
@@ -43,13 +41,12 @@ class _Clusters:
 
     owners: dict[int, int]
     minhashes: dict[int, bytes]
-    similarity: Similarity
     new: dict[int, TextSketch] = field(default_factory=dict)
 
     def find(self, sketch: TextSketch) -> list[int]:
         """The clusters of nearly equal texts, lowest first."""
         candidates = sorted({self.owners[band] for band in sketch.bands if band in self.owners})
-        return [key for key in candidates if self.similarity(self.minhashes[key], sketch.minhash) >= sketch.threshold]
+        return [key for key in candidates if similarity(self.minhashes[key], sketch.minhash) >= sketch.threshold]
 
     def add(self, key: int, sketch: TextSketch) -> None:
         self.new[key] = sketch
@@ -58,17 +55,18 @@ class _Clusters:
             self.owners.setdefault(band, key)
 
 
-class SqlSketches(Sketches):
-    """Thread-safe. `similarity` compares two MinHashes."""
+class SqlSketches:
+    """Sketches of documents in the database. Thread-safe."""
 
-    def __init__(self, engine: Engine, similarity: Similarity) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._similarity = similarity
 
     def preparing(self) -> AbstractContextManager[bool]:
+        """Hold the lock of the thread that prepares documents; yields False at once if another thread or replica holds it."""
         return session_lock(self._engine, LOCK)
 
     def missing(self, selection: Selection, limit: int) -> list[Document]:
+        """At most `limit` selected documents whose current text has no sketch, oldest first."""
         documents, pending = tables.documents, tables.pending
         query = (
             select(documents)
@@ -81,6 +79,7 @@ class SqlSketches(Sketches):
             return [to_document(row) for row in connection.execute(query)]
 
     def retry_unreadable(self, selection: Selection) -> None:
+        """Let the selected documents be prepared again whose text could not be read."""
         documents, sketches, pending = tables.documents, tables.sketches, tables.pending
         query = (
             select(documents.c.document_id, documents.c.position)
@@ -91,6 +90,7 @@ class SqlSketches(Sketches):
             connection.execute(insert(pending).from_select(["document_id", "position"], query).on_conflict_do_nothing())
 
     def keep(self, sketches: Sequence[Sketch]) -> None:
+        """Keep sketches of texts that are still current, and join them to their clusters, in one transaction. Needs the lock."""
         with transaction(self._engine) as connection:
             connection.execute(STORING)
             current = _current(connection, sketches)
@@ -104,7 +104,7 @@ class SqlSketches(Sketches):
     def _join(self, connection: Connection, sketches: Sequence[Sketch]) -> None:
         """Join every text to its clusters, or make a cluster of it."""
         texts = [text for sketch in sketches for text in (sketch.whole, *sketch.passages) if text is not None]
-        clusters = _load(connection, texts, self._similarity)
+        clusters = _load(connection, texts)
         keys = iter(_new_keys(connection, len(texts)))
         wholes: dict[str, int] = {}
         memberships: set[tuple[int, str]] = set()
@@ -127,6 +127,7 @@ class SqlSketches(Sketches):
         _store_sketches(connection, sketches, wholes)
 
     def count(self, selection: Selection) -> NearDuplicateCount:
+        """Count the selected documents and the near-duplicates among those with a sketch."""
         documents, sketches = tables.documents, tables.sketches
         total = select(func.count()).select_from(documents).where(selected(selection))
         clusters = (
@@ -170,14 +171,14 @@ def _current(connection: Connection, sketches: Sequence[Sketch]) -> list[Sketch]
     return [sketch for sketch in sketches if texts.get(sketch.document.document_id) == sketch.document.text.sha256]
 
 
-def _load(connection: Connection, sketches: Sequence[TextSketch], similarity: Similarity) -> _Clusters:
+def _load(connection: Connection, sketches: Sequence[TextSketch]) -> _Clusters:
     bands = bindparam(None, sorted({band for sketch in sketches for band in sketch.bands}), type_=ARRAY(BIGINT))
     owned, clusters = tables.text_bands, tables.text_clusters
     rows = connection.execute(select(owned).where(owned.c.band == func.any(bands)))
     owners = {row.band: row.cluster_id for row in rows}
     keys = bindparam(None, sorted(set(owners.values())), type_=ARRAY(BIGINT))
     query = select(clusters.c.cluster_id, clusters.c.minhash).where(clusters.c.cluster_id == func.any(keys))
-    return _Clusters(owners, {row.cluster_id: row.minhash for row in connection.execute(query)}, similarity)
+    return _Clusters(owners, {row.cluster_id: row.minhash for row in connection.execute(query)})
 
 
 def _new_keys(connection: Connection, count: int) -> list[int]:
@@ -227,3 +228,10 @@ def _row(sketch: Sketch, arrivals: dict[str, int], wholes: dict[str, int]) -> di
         "parts": list(sketch.parts),
         "seconds": sketch.seconds,
     }
+
+
+def similarity(first: bytes, other: bytes) -> float:
+    """The estimated Jaccard similarity of two texts by their MinHashes; 0 if the sketches have different lengths."""
+    if len(first) != len(other):
+        return 0.0
+    return float(numpy.mean(numpy.frombuffer(first, "<u4") == numpy.frombuffer(other, "<u4")))

@@ -30,8 +30,16 @@ from services.synthetic.adapters.conditions import (
     newest_item,
     selected,
 )
-from services.synthetic.adapters.drafts import SqlDrafts, to_draft
+from services.synthetic.adapters.drafts import SqlDrafts
 from services.synthetic.adapters.locks import session_lock
+from services.synthetic.adapters.records import (
+    document_row,
+    read_sides,
+    to_document,
+    to_draft,
+    to_judgement,
+    to_stored_dataset,
+)
 from services.synthetic.adapters.synthesis_rows import find_revisions, forget_critiques
 from services.synthetic.corpus import StoredFile
 from services.synthetic.domain import (
@@ -42,20 +50,14 @@ from services.synthetic.domain import (
     Judgement,
     Kind,
     LastBuild,
-    PairCounts,
     PairEvidence,
     Specialist,
     SyncCursor,
-    fingerprint,
 )
-from services.synthetic.ports import Repository
-from tailor.api.events.v1 import models_pb2
-from tailor.datasets import SkippedCount
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
-from tailor.storage.ref import Ref
-from tailor.values import DatasetKind, Labels, Span, SpanKind
+from tailor.values import DatasetKind, Labels
 
 FILES_PER_STATEMENT = 1000
 TOPIC = "dataset.built.v1"
@@ -63,16 +65,17 @@ TOPIC = "dataset.built.v1"
 ITEMS_LOCK = 7_461_102
 
 
-class SqlRepository(SqlDrafts, Repository):
-    """Thread-safe."""
+class SqlRepository(SqlDrafts):
+    """Documents, judgements and drafts, datasets, and everything that decides about the next one. Thread-safe."""
 
     def __init__(self, engine: Engine, outbox: Outbox) -> None:
         super().__init__(engine)
         self._outbox = outbox
 
     def keep_document(self, document: Document) -> bool:
+        """Keep a version unless the same or a newer one is known; True if it was new."""
         table = tables.documents
-        row = _document_row(document)
+        row = document_row(document)
         statement = insert(table).values(**row, position=tables.positions.next_value())
         changed = {name: statement.excluded[name] for name in (*row, "position") if name != "document_id"}
         statement = statement.on_conflict_do_update(
@@ -89,6 +92,7 @@ class SqlRepository(SqlDrafts, Repository):
             return position is not None
 
     def unknown_documents(self, documents: Sequence[Document]) -> list[Document]:
+        """Those of which neither this version nor a newer one is known."""
         table = tables.documents
         query = select(table.c.document_id, table.c.sequence)
         query = query.where(is_one_of(table.c.document_id, [document.document_id for document in documents]))
@@ -97,18 +101,24 @@ class SqlRepository(SqlDrafts, Repository):
         return [document for document in documents if known.get(document.document_id, -1) < document.sequence]
 
     def newest_position(self) -> int:
+        """The position of the newest document or judgement of all; takes the same time however many there are."""
         with transaction(self._engine) as connection:
             return _newest_position(connection)
 
     def keep_judgement(self, judgement: Judgement) -> bool:
-        table, row = tables.judgements, _judgement_row(judgement)
+        """Keep a judgement; True if it was new."""
+        table, row = tables.judgements, asdict(judgement)
         statement = insert(table).values(**row, position=tables.positions.next_value()).on_conflict_do_nothing()
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
             return connection.scalar(statement.returning(table.c.judgement_id)) is not None
 
     def retract_judgement(self, judgement: Judgement) -> None:
-        table, row = tables.judgements, _judgement_row(judgement)
+        """Replace a judgement by this one, which has no ranking, and drop the revision that its comment asked for.
+
+        A later `keep_judgement` of its id has no effect.
+        """
+        table, row = tables.judgements, asdict(judgement)
         statement = insert(table).values(**row, position=tables.positions.next_value())
         changed = {name: statement.excluded[name] for name in row if name != "judgement_id"}
         with transaction(self._engine) as connection:
@@ -117,6 +127,7 @@ class SqlRepository(SqlDrafts, Repository):
             forget_critiques(connection, [judgement.judgement_id])
 
     def sync_cursor(self, specialist: str) -> SyncCursor:
+        """How far the registry's documents were read for the specialist."""
         builds = tables.builds.c
         query = select(builds.sync_revision, builds.sync_cursor).where(_build(specialist, DatasetKind.SFT))
         with transaction(self._engine) as connection:
@@ -124,11 +135,16 @@ class SqlRepository(SqlDrafts, Repository):
         return SyncCursor() if row is None else SyncCursor(row.sync_revision, row.sync_cursor)
 
     def set_sync_cursor(self, specialist: str, synced: SyncCursor) -> None:
+        """Record how far they were read."""
         values = {"sync_revision": synced.revision, "sync_cursor": synced.cursor}
         with transaction(self._engine) as connection:
             _set_build(connection, specialist, DatasetKind.SFT, **values)
 
     def progress(self, specialist: Specialist, kind: DatasetKind) -> BuildProgress:
+        """Progress over documents for kind sft, or over rankings and deliverables with a draft for kind preference.
+
+        `new_items` is counted up to the policy's `min_new_items` only, so that it takes the same time however many documents there are.
+        """
         builds = tables.builds.c
         query = select(builds.built_position, builds.tried_position, age_of(builds.built_at).label("age"))
         with transaction(self._engine) as connection:
@@ -147,6 +163,7 @@ class SqlRepository(SqlDrafts, Repository):
         )
 
     def last_build(self, specialist: str, kind: DatasetKind) -> LastBuild:
+        """The last build. Waits for running changes, so that no item appears later at a position that was already read."""
         builds = tables.builds.c
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock")
@@ -158,6 +175,7 @@ class SqlRepository(SqlDrafts, Repository):
         return LastBuild(position, build.fingerprint if build else "", dataset)
 
     def pair_evidence(self, specialist: Specialist) -> PairEvidence:
+        """Judgements, saved drafts, deliverables and accepted revisions of drafts, each sorted by id."""
         documents, judgements, drafts = tables.documents, tables.judgements, tables.drafts
         join = documents.join(drafts, documents.c.draft_id == drafts.c.draft_id)
         is_saved = (drafts.c.specialist == specialist.name, drafts.c.saved)
@@ -175,6 +193,7 @@ class SqlRepository(SqlDrafts, Repository):
         return PairEvidence(tuple(map(to_judgement, rows)), saved, deliverables, revisions)
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
+        """True for each document that the specialist holds out, False if it trains; without those that have no assignment."""
         with transaction(self._engine) as connection:
             return read_sides(connection, specialist, document_ids)
 
@@ -185,6 +204,7 @@ class SqlRepository(SqlDrafts, Repository):
         return None if row is None else to_document(row)
 
     def draw_documents(self, specialist: Specialist, limit: int, *, new_only: bool = False) -> list[Document]:
+        """Documents that the specialist selects and may train on, drawn by a fixed hash. `new_only`: since its last build."""
         table, builds = tables.documents, tables.builds.c
         may_train = and_(selected(specialist.selection), table.c.kind != Kind.TEST.value)
         if new_only:
@@ -195,13 +215,19 @@ class SqlRepository(SqlDrafts, Repository):
             return [to_document(row) for row in connection.execute(query)]
 
     def building(self, specialist: str) -> AbstractContextManager[bool]:
+        """Hold the specialist's build lock without a transaction; yields False at once if another replica holds it."""
         return session_lock(self._engine, f"build:{specialist}")
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
+        """Record that a build was attempted with everything up to a position."""
         with transaction(self._engine) as connection:
             _set_build(connection, specialist, kind, tried_position=_seen(specialist, position))
 
     def finish(self, dataset: Dataset, files: Sequence[StoredFile], *, position: int, fingerprint: str) -> bool:
+        """Keep a dataset as the specialist's newest of its kind and publish it, in one transaction.
+
+        Returns False, and publishes nothing, if it existed.
+        """
         message = wire.from_dataset(dataset)
         if dataset.created_at is None:
             message.create_time.GetCurrentTime()
@@ -234,6 +260,7 @@ class SqlRepository(SqlDrafts, Repository):
         return is_new
 
     def answer(self, request_id: str) -> BuildResult | None:
+        """The stored answer to a request, if any."""
         table = tables.requests
         with transaction(self._engine) as connection:
             row = connection.execute(select(table).where(table.c.request_id == request_id)).one_or_none()
@@ -241,6 +268,7 @@ class SqlRepository(SqlDrafts, Repository):
         return BuildResult(dataset, row.created) if row and dataset else None
 
     def keep_answer(self, request_id: str, result: BuildResult) -> None:
+        """Store the answer to a request."""
         row = {
             "request_id": request_id,
             "specialist": result.dataset.specialist,
@@ -258,14 +286,6 @@ def _lock_items(connection: Connection, function: str) -> None:
 def _build(specialist: str, kind: DatasetKind) -> ColumnElement[bool]:
     """The condition for the last build of a kind."""
     return and_(tables.builds.c.specialist == specialist, tables.builds.c.kind == kind.value)
-
-
-def read_sides(connection: Connection, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
-    """True for each document that the specialist holds out, without those that have no assignment."""
-    table = tables.assignments.c
-    query = select(table.document_id, table.held_out).where(table.specialist == specialist)
-    rows = connection.execute(query.where(is_one_of(table.document_id, document_ids)))
-    return {row.document_id: row.held_out for row in rows}
 
 
 def _newest_position(connection: Connection) -> int:
@@ -336,69 +356,5 @@ def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | 
     return None if row is None else to_stored_dataset(row)
 
 
-def to_stored_dataset(row: Any) -> Dataset:
-    message = models_pb2.DatasetBuilt.FromString(row.payload)
-    skipped = {reason: SkippedCount(**count) for reason, count in row.skipped.items()}
-    return wire.to_dataset(message, row.near_duplicates, skipped, PairCounts(**row.pairs), row.intake_seconds)
-
-
-def _judgement_row(judgement: Judgement) -> dict[str, Any]:
-    return {
-        "judgement_id": judgement.judgement_id,
-        "specialist": judgement.specialist,
-        "ranking": list(judgement.ranking),
-        "rubric": dict(judgement.rubric),
-        "comment": judgement.comment,
-        "equal_drafts": list(judgement.equal_drafts),
-        "places": list(judgement.places),
-    }
-
-
-def to_judgement(row: Any) -> Judgement:
-    ranking, equal, places = tuple(row.ranking), tuple(row.equal_drafts), tuple(row.places)
-    return Judgement(row.judgement_id, row.specialist, ranking, row.rubric, row.comment, equal, places)
-
-
 def _seconds(value: Any) -> float | None:
     return None if value is None else float(value)
-
-
-def _document_row(document: Document) -> dict[str, Any]:
-    return {
-        "document_id": document.document_id,
-        "sequence": document.sequence,
-        "digest": document.digest,
-        "kind": document.kind.value,
-        "source": document.labels.source,
-        "department": document.labels.department,
-        "confidentiality": document.labels.confidentiality,
-        "publisher": document.labels.publisher,
-        "text_uri": document.text.uri,
-        "text_sha256": document.text.sha256,
-        "text_size_bytes": document.text.size_bytes,
-        "draft_id": document.draft_id,
-        "language": document.language,
-        "spans": [[span.kind, span.number, span.level, span.start, span.end] for span in document.spans],
-        "fingerprint": fingerprint(
-            document.text.sha256,
-            document.language,
-            document.labels.source,
-            document.spans,
-            document.kind,
-            document.draft_id,
-        ),
-    }
-
-
-def to_document(row: Any) -> Document:
-    return Document(
-        document_id=row.document_id,
-        sequence=row.sequence,
-        digest=row.digest,
-        kind=Kind(row.kind),
-        labels=Labels(row.source, row.department, row.confidentiality, row.publisher),
-        text=Ref(row.text_uri, row.text_sha256, row.text_size_bytes),
-        draft_id=row.draft_id,
-        language=row.language,
-        spans=tuple(Span(SpanKind(kind), number, start, end, level) for kind, number, level, start, end in row.spans),
-    )

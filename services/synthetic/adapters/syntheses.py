@@ -10,9 +10,11 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, selec
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, to_sample
-from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
-from services.synthetic.synthesis.critiques import DRAFT_ID, JUDGEMENT_ID
-from services.synthetic.synthesis.domain import (
+from services.synthetic.adapters.tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.synthesis_domain import (
+    DRAFT_ID,
+    JUDGEMENT_ID,
+    TEACH,
     Completion,
     Lease,
     ModelRole,
@@ -27,23 +29,22 @@ from services.synthetic.synthesis.domain import (
     TokenCount,
     TokenReservation,
 )
-from services.synthetic.synthesis.ports import Syntheses, SynthesisRuns
-from services.synthetic.synthesis.rows import TEACH
 from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
 from tailor.sql import transaction
 
-SPEC = TypeAdapter(SynthesisSpec)
+SPEC, SYNTHESIS = TypeAdapter(SynthesisSpec), TypeAdapter(Synthesis)
 USE = TypeAdapter(SynthesisUse)
 NONE = TokenCount()
 
 
-class SqlSyntheses(Syntheses, SynthesisRuns):
-    """Thread-safe."""
+class SqlSyntheses:
+    """Thread-safe. Methods with a lease raise Aborted (STALE_EPOCH) once another replica holds it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def create(self, synthesis: Synthesis, request_id: str) -> Synthesis:
+        """Queue a synthesis, or return that of the same request id. Raises InvalidArgument (REQUEST_ID_REUSED)."""
         row = {
             "synthesis_id": synthesis.synthesis_id,
             "request_id": request_id or None,
@@ -63,6 +64,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
             return _find(connection, same)[0]
 
     def find_by_request(self, request_id: str) -> Synthesis | None:
+        """The synthesis of a request id."""
         with transaction(self._engine) as connection:
             return next(iter(_find(connection, syntheses.c.request_id == request_id)), None)
 
@@ -71,6 +73,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
             return next(iter(_find(connection, _is(synthesis_id))), None)
 
     def list_newest(self, specialists: Sequence[str], limit: int, offset: int) -> list[Synthesis]:
+        """The syntheses of these specialists, or of all if none is named, newest first."""
         wanted = syntheses.c.specialist.in_(specialists) if specialists else syntheses.c.synthesis_id != ""
         with transaction(self._engine) as connection:
             return _find(connection, wanted, limit, offset)
@@ -83,6 +86,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
         reason: str = "",
         message: str = "",
     ) -> bool:
+        """Set the state if it is one of `states`; True if it was."""
         statement = (
             update(syntheses)
             .where(_is(synthesis_id), syntheses.c.state.in_([state.value for state in states]))
@@ -92,11 +96,13 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
             return bool(connection.execute(statement).rowcount)
 
     def wake(self, reasons: Iterable[str]) -> None:
+        """Let the syntheses that are paused for these reasons resume at once."""
         paused = and_(syntheses.c.state == SynthesisState.PAUSED.value, syntheses.c.reason.in_(list(reasons)))
         with transaction(self._engine) as connection:
             connection.execute(update(syntheses).where(paused).values(resume_at=func.clock_timestamp()))
 
     def claim(self, lease_seconds: float) -> tuple[Synthesis, Lease] | None:
+        """Take the oldest synthesis that no replica runs. Its earlier reservations become lost tokens."""
         now, columns = func.clock_timestamp(), syntheses.c
         is_free = or_(columns.leased_until.is_(None), columns.leased_until < now)
         waits = or_(
@@ -123,12 +129,14 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
             return _find(connection, _is(row.synthesis_id))[0], lease
 
     def renew(self, lease: Lease, lease_seconds: float) -> None:
+        """Keep the lease."""
         until = func.clock_timestamp() + timedelta(seconds=lease_seconds)
         with transaction(self._engine) as connection:
             if not connection.execute(update(syntheses).where(_holds(lease)).values(leased_until=until)).rowcount:
                 raise _stale()
 
     def reserve(self, lease: Lease, reservation: TokenReservation) -> bool:
+        """Reserve tokens; False if that would pass a budget."""
         with transaction(self._engine) as connection:
             spec, use = _lock(connection, _holds(lease))
             model = use.of(reservation.role)
@@ -139,6 +147,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
         return True
 
     def settle(self, lease: Lease, reservation: TokenReservation, completion: Completion, answer: StoredAnswer) -> None:
+        """Store an answer, and replace its reservation by what it used; without usage, by the whole reservation."""
         with transaction(self._engine) as connection:
             _, use = _lock(connection, _is_current(lease))
             model = use.of(reservation.role)
@@ -150,6 +159,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
     def release(
         self, lease: Lease, reservation: TokenReservation, *, is_lost: bool, refused: StoredAnswer | None = None
     ) -> None:
+        """End a reservation without an answer; `refused` stores that the endpoint refused the prompt."""
         with transaction(self._engine) as connection:
             _, use = _lock(connection, _is_current(lease))
             model = use.of(reservation.role)
@@ -173,6 +183,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
         )
 
     def numbers(self, synthesis_id: str) -> dict[int, bool]:
+        """The requests that the teacher answered, and whether their rows are stored."""
         table = synthesis_answers
         query = select(table.c.number, table.c.checked).where(
             table.c.synthesis_id == synthesis_id, table.c.step == TEACH
@@ -181,6 +192,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
             return {row.number: row.checked for row in connection.execute(query)}
 
     def keep_samples(self, lease: Lease, number: int, samples: Sequence[SynthesisSample]) -> None:
+        """Store the rows of a request, all at once."""
         table = synthesis_answers
         same = (table.c.synthesis_id == lease.synthesis_id, table.c.number == number, table.c.step == TEACH)
         with transaction(self._engine) as connection:
@@ -191,10 +203,12 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
                 connection.execute(insert(synthesis_rows).on_conflict_do_nothing(), rows)
 
     def pause(self, lease: Lease, reason: str, message: str, seconds: float) -> None:
+        """Pause, and resume by itself after `seconds`."""
         resume_at = func.clock_timestamp() + timedelta(seconds=seconds)
         self._leave(lease, SynthesisState.PAUSED, reason, message, resume_at=resume_at)
 
     def finish(self, lease: Lease, reason: str, message: str) -> None:
+        """End as succeeded."""
         self._leave(lease, SynthesisState.SUCCEEDED, reason, message, ended_at=func.clock_timestamp())
 
     def _leave(self, lease: Lease, state: SynthesisState, reason: str, message: str, **values: Any) -> None:
@@ -204,6 +218,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
                 raise _stale()
 
     def list_rows(self, specialist: str) -> Iterator[SynthesisSample]:
+        """Every row of the specialist's syntheses that no check refused."""
         table = synthesis_rows
         query = select(table).where(table.c.specialist == specialist, table.c.state != SampleState.REFUSED.value)
         with transaction(self._engine) as connection:
@@ -219,6 +234,7 @@ class SqlSyntheses(Syntheses, SynthesisRuns):
             return [to_sample(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
     def review(self, synthesis_id: str, decisions: dict[str, SampleState], reviewer: str) -> None:
+        """Record decisions, all or none. Raises NotFound (UNKNOWN_SAMPLE), FailedPrecondition (SAMPLE_REFUSED)."""
         table = synthesis_rows
         with transaction(self._engine) as connection:
             for row_id, state in sorted(decisions.items()):
@@ -333,19 +349,5 @@ def _to_synthesis(row: Any, counts: Sequence[tuple[str, str, int]]) -> Synthesis
     samples: dict[SampleState, int] = {}
     for state, _, count in counts:
         samples[SampleState(state)] = samples.get(SampleState(state), 0) + count
-    return Synthesis(
-        synthesis_id=row.synthesis_id,
-        spec=SPEC.validate_python(row.spec),
-        teacher=row.teacher,
-        judge=row.judge,
-        prompt_version=row.prompt_version,
-        state=SynthesisState(row.state),
-        reason=row.reason,
-        message=row.message,
-        use=USE.validate_python(row.use),
-        samples=samples,
-        refusals={reason: count for state, reason, count in counts if state == SampleState.REFUSED.value},
-        created_at=row.created_at,
-        resume_at=row.resume_at,
-        ended_at=row.ended_at,
-    )
+    refusals = {reason: count for state, reason, count in counts if state == SampleState.REFUSED.value}
+    return SYNTHESIS.validate_python(dict(row._mapping) | {"samples": samples, "refusals": refusals})

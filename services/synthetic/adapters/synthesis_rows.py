@@ -1,7 +1,7 @@
 """Rows of syntheses in PostgreSQL: those that join datasets, and erasing what was made from a document."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +10,17 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, any_, delete, fu
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.adapters.records import read_sides
+from services.synthetic.adapters.tables import syntheses, synthesis_answers, synthesis_rows
 from services.synthetic.domain import CRITIQUE, Revision, Row, RowOrigin, Specialist
 from services.synthetic.domain import fingerprint as digest_of
-from services.synthetic.imports.rows import count_tokens
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
-from services.synthetic.synthesis.critiques import DRAFT_ID, is_held_out_prompt
-from services.synthetic.synthesis.domain import SampleState, SynthesisSample, SynthesisUse
+from services.synthetic.rows.budget import count_tokens
+from services.synthetic.synthesis_domain import DRAFT_ID, SampleState, SynthesisSample, SynthesisUse
+from tailor.rounds import is_held_out
 from tailor.sql import transaction
 
-ROW = TypeAdapter(Row)
+ROW, SAMPLE = TypeAdapter(Row), TypeAdapter(SynthesisSample)
 USE = TypeAdapter(SynthesisUse)
 STREAMED_ROWS = 500
 
@@ -34,17 +35,13 @@ EMPTY_EXAMPLE = text(
     """
 ).bindparams(empty=json.dumps({"prompt": "", "answer": "", "document_id": ""}))
 
-# By specialist and document ids: True for each document that the specialist holds out; without those that have no side yet.
-Sides = Callable[[str, Sequence[str]], Mapping[str, bool]]
-
 
 class SqlSynthesisRows(ExtraRows):
     """Accepted rows of syntheses, without those of held-out documents and prompts. Thread-safe."""
 
-    def __init__(self, engine: Engine, tokenizers: Tokenizers, sides: Sides) -> None:
+    def __init__(self, engine: Engine, tokenizers: Tokenizers) -> None:
         self._engine = engine
         self._tokenizers = tokenizers
-        self._sides = sides
 
     def rows(self, specialist: Specialist, on_unreadable: Callable[[int], None] = lambda rows: None) -> Iterator[Row]:
         """Each once, with the specialist's system prompt of now, and its tokens by the base's tokenizer."""
@@ -61,13 +58,14 @@ class SqlSynthesisRows(ExtraRows):
         """Those that were made from no held-out document or prompt: a seed may have got its side after the synthesis."""
         rows = [ROW.validate_python(row.row) for row in part]
         document_ids = sorted({document_id for row in rows for document_id in row.document_ids})
-        sides = self._sides(specialist.name, document_ids)
+        with transaction(self._engine) as connection:
+            sides = read_sides(connection, specialist.name, document_ids)
         percent = specialist.rows.held_out_percent
         return [
             row
             for row in rows
             if not any(sides.get(document_id) for document_id in row.document_ids)
-            and not (row.task == CRITIQUE and is_held_out_prompt(row, percent))
+            and not (row.task == CRITIQUE and is_held_out(dict(row.lineage)["seeds"], percent))
         ]
 
     def fingerprint(self, specialist: Specialist) -> str:
@@ -110,17 +108,7 @@ def _complete(rows: Sequence[Row], specialist: Specialist, counter: TokenCounter
 
 
 def to_sample(row: Any) -> SynthesisSample:
-    return SynthesisSample(
-        row_id=row.row_id,
-        row=ROW.validate_python(row.row),
-        state=SampleState(row.state),
-        number=row.number,
-        reason=row.reason,
-        mark=row.mark,
-        back_translation=row.back_translation,
-        reviewer=row.reviewer,
-        reviewed_at=row.reviewed_at,
-    )
+    return SAMPLE.validate_python(dict(row._mapping))
 
 
 def forget_seed(connection: Connection, document_id: str) -> int:

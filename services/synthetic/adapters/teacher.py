@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import openai
-from pydantic import SecretStr
 
-from services.synthetic.settings import Settings
-from services.synthetic.synthesis.domain import Completion, Messages, TokenCount
-from services.synthetic.synthesis.ports import ChatModel, LostAnswer
+from services.synthetic.ports import ChatModel, LostAnswer
+from services.synthetic.synthesis_domain import Completion, Messages, TokenCount
 from tailor.chat_completions import ChatCompletions
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted, TailorError, Unavailable
 
@@ -42,26 +40,6 @@ class OpenAiModel(ChatModel):
         self._chat = ChatCompletions(
             base_url, model, api_key=api_key, timeout_seconds=timeout_seconds, proxy=proxy, ca_file=ca_file
         )
-
-    @classmethod
-    def teacher(cls, settings: Settings) -> "OpenAiModel | None":
-        """None if no teacher is configured."""
-        if not settings.teacher_base_url:
-            return None
-        return cls._at(settings, settings.teacher_base_url, settings.teacher_api_key, settings.teacher_model)
-
-    @classmethod
-    def judge(cls, settings: Settings) -> "OpenAiModel | None":
-        """None if no judge is configured."""
-        if not settings.judge_base_url:
-            return None
-        return cls._at(settings, settings.judge_base_url, settings.judge_api_key, settings.judge_model)
-
-    @classmethod
-    def _at(cls, settings: Settings, base_url: str, api_key: SecretStr, model: str) -> "OpenAiModel":
-        seconds, proxy = settings.teacher_timeout_seconds, settings.teacher_proxy
-        key, authority = api_key.get_secret_value(), settings.tls_ca_file
-        return cls(base_url, key, model, timeout_seconds=seconds, proxy=proxy, ca_file=authority)
 
     @property
     def model(self) -> str:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy
 
+from services.synthetic.adapters.corpus import SqlCorpus
 from services.synthetic.building.grams import GramSet
-from services.synthetic.building.ports import CorpusDocuments, Workers
 from services.synthetic.building.segments import Context, RawSegment, WrittenRows, draw, write_rows
 from services.synthetic.building.split import HELD_OUT_LIMIT
 from services.synthetic.corpus import UNREADABLE
 from services.synthetic.domain import Row, Specialist, is_text_id
 from services.synthetic.parquet import make_table
-from services.synthetic.ports import ExtraRows
+from services.synthetic.ports import ExtraRows, Workers
 from services.synthetic.rows.document_rows import TEMPLATE
 from tailor.datasets import SkippedCount
 from tailor.rounds import is_held_out
@@ -43,7 +43,7 @@ class Extras:
     """Splits and writes the extra rows of one specialist. `corpus` knows the sides of the documents."""
 
     sources: Sequence[ExtraRows]
-    corpus: CorpusDocuments
+    corpus: SqlCorpus
     context: Context
 
     @property

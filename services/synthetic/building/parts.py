@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy
 from numpy.typing import NDArray
 
-from services.synthetic.building.ports import SegmentStore, Workers
-from services.synthetic.building.reading import MemberReader
-from services.synthetic.building.segments import RawSegment, make_segment
+from services.synthetic.adapters.corpus import SqlCorpus
+from services.synthetic.building.segments import RawSegment, make_segment, read_members
 from services.synthetic.corpus import UNREADABLE, Member, SegmentKey, StoredPart
 from services.synthetic.domain import fingerprint
+from services.synthetic.ports import Workers
 from tailor.datasets import SkippedCount
 from tailor.errors import CorruptObject, NotFound
 from tailor.storage.buckets import DATASETS
@@ -140,7 +140,7 @@ class SegmentRows:
 class SegmentJobs:
     """Starts the jobs of a build. `inputs` is a digest of what all parts depend on."""
 
-    corpus: SegmentStore
+    corpus: SqlCorpus
     store: ObjectStore
     workers: Workers
     inputs: str
@@ -166,5 +166,5 @@ class SegmentJobs:
             else:
                 if UNREADABLE not in raw.skipped:
                     return PartJob(inputs, lambda: raw)
-        task = replace(MemberReader(self.store).read(members), closed_book_below=self.closed_book_below)
+        task = replace(read_members(self.store, members), closed_book_below=self.closed_book_below)
         return PartJob(inputs, self.workers.submit(make_segment, task))

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -21,6 +22,7 @@ from services.synthetic.building.grams import (
     gram_hasher,
 )
 from services.synthetic.corpus import UNREADABLE, Member
+from services.synthetic.datasets import read_draft, read_text
 from services.synthetic.domain import (
     EXTRA,
     ClosedBookRow,
@@ -46,12 +48,14 @@ from services.synthetic.parquet import (
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from tailor.datasets import SkippedCount
+from tailor.storage.protocol import ObjectStore
 
 BOILERPLATE = "boilerplate"
 HUMAN = "human"
 OWN = {"structure", HUMAN}
 # Rows that wait as objects.
 MAX_WAITING = 1_000
+READERS = 8
 HASHES, DOCUMENTS = "hash", "documents"
 NO_PLACES = numpy.empty((0, 4), numpy.int64)
 # The ideographic space.
@@ -82,6 +86,19 @@ class SegmentTask:
         policy = specialist.rows
         is_asked = closed_book_draw(member.document.document_id) < self.closed_book_below
         return RowNeeds(policy.closed_book_questions * is_asked, policy.missed_extra_rows * member.missed)
+
+
+def read_members(store: ObjectStore, members: Sequence[Member]) -> SegmentTask:
+    """The task of making these documents' rows. Reads texts and drafts, several at once. Blocks."""
+    drafts = [member for member in members if member.draft is not None]
+    with ThreadPoolExecutor(READERS) as pool:
+        texts = list(pool.map(lambda member: read_text(store, member.document), members))
+        answers = list(pool.map(lambda member: member.draft and read_draft(store, member.draft), drafts))
+    return SegmentTask(
+        tuple(members),
+        {member.document.document_id: text for member, text in zip(members, texts, strict=True) if text},
+        {member.document.document_id: draft for member, draft in zip(drafts, answers, strict=True) if draft},
+    )
 
 
 @dataclass(frozen=True)

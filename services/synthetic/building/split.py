@@ -7,16 +7,17 @@ from functools import cached_property
 
 import numpy
 
+from services.synthetic.adapters.corpus import SqlCorpus
 from services.synthetic.building.grams import shared_rows
 from services.synthetic.building.limits import Mask, SeenAnswers
-from services.synthetic.building.ports import SplitDocuments, Workers
-from services.synthetic.building.reading import MemberReader
-from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment
+from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment, read_members
 from services.synthetic.corpus import Assignment, Link, Member, SplitSize
 from services.synthetic.domain import Kind
 from services.synthetic.parquet import read_column
+from services.synthetic.ports import Workers
 from tailor.datasets import SkippedCount
 from tailor.rounds import split_draw
+from tailor.storage.protocol import ObjectStore
 from tailor.values import Filters, RowPolicy
 
 # Documents whose rows are made in one task.
@@ -112,8 +113,8 @@ class Splitter:
     """Assigns documents and makes held-out rows, with the workers of one build."""
 
     context: Context
-    corpus: SplitDocuments
-    reader: MemberReader
+    corpus: SqlCorpus
+    store: ObjectStore
     workers: Workers
 
     def assign(self) -> None:
@@ -206,7 +207,7 @@ class Splitter:
         chunks = [members[start : start + CHUNK] for start in range(0, len(members), CHUNK)]
         running = []
         for chunk in chunks:
-            running.append(self.workers.submit(make_segment, self.reader.read(chunk)))
+            running.append(self.workers.submit(make_segment, read_members(self.store, chunk)))
             if len(running) >= MAX_AHEAD:
                 yield running.pop(0)()
         for result in running:

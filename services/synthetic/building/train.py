@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy
 
+from services.synthetic.adapters.corpus import SqlCorpus
 from services.synthetic.building.grams import Counts, GramSet, pack_counts
 from services.synthetic.building.limits import (
     BUDGET,
@@ -24,9 +25,8 @@ from services.synthetic.building.limits import (
     limit_tokens,
 )
 from services.synthetic.building.parts import SegmentJob, SegmentJobs, SegmentRows, part_of, read_raw, write_raw
-from services.synthetic.building.ports import SegmentStore, Workers
-from services.synthetic.building.reading import READERS
 from services.synthetic.building.segments import (
+    READERS,
     Context,
     RawSegment,
     WrittenRows,
@@ -39,6 +39,7 @@ from services.synthetic.corpus import UNREADABLE, ExtraCount, SegmentKey, Segmen
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from services.synthetic.parquet import write_ids
+from services.synthetic.ports import Workers
 from tailor.datasets import DatasetFile, SkippedCount
 from tailor.errors import CorruptObject, NotFound
 from tailor.logging import get_logger
@@ -70,7 +71,7 @@ class TrainRows:
     on."""
 
     context: Context
-    corpus: SegmentStore
+    corpus: SqlCorpus
     store: ObjectStore
     workers: Workers
     held_out: GramSet

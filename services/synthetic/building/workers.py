@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TypeVar
 
-from services.synthetic.building.ports import Workers
 from services.synthetic.building.segments import Context
+from services.synthetic.ports import Workers
 from tailor.errors import Reason, TailorError, Unavailable
 from tailor.hardware import peak_resident_bytes
 

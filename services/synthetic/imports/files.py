@@ -13,7 +13,7 @@ import pyarrow.parquet
 
 from services.synthetic.datasets import PARQUET
 from services.synthetic.domain import Row
-from services.synthetic.imports.domain import ImportFile, content_id, make_row
+from services.synthetic.import_domain import ImportFile, content_id, make_row
 from services.synthetic.parquet import MESSAGES
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore

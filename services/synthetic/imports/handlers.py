@@ -1,11 +1,12 @@
 """Importing rows, and forgetting imports."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.domain import Row
-from services.synthetic.imports.domain import (
+from services.synthetic.import_domain import (
     DatasetImport,
     ImportResult,
     ImportSpec,
@@ -18,9 +19,7 @@ from services.synthetic.imports.domain import (
     row_text_id,
     with_file,
 )
-from services.synthetic.imports.erasures import drop_rows
 from services.synthetic.imports.files import ImportFiles
-from services.synthetic.imports.ports import Imports
 from services.synthetic.ports import AnonymizeRow
 from tailor.errors import (
     Aborted,
@@ -46,7 +45,7 @@ THREADS = 4
 class ImportCommands:
     """Imports rows through the barrier. Thread-safe. `erased` are the ids of everything that is erased."""
 
-    imports: Imports
+    imports: SqlImports
     files: ImportFiles
     anonymize: AnonymizeRow
     erased: Container[str] = frozenset()
@@ -79,6 +78,17 @@ class ImportCommands:
             raise unknown_import()
         self._drop(item)
         return item
+
+    def forget_row(self, text_id: str) -> int:
+        """Delete the row with this id, and every other erased row of its import; returns their number. Idempotent. Blocks."""
+        name = self.imports.find_text(text_id)
+        if name is None:
+            return 0
+        with self.imports.changing(name):
+            item = self.imports.find(name)
+            if item is None:
+                return 0
+            return drop_rows(self.imports, self.files, item, lambda key: key == text_id or key in self.erased)
 
     def _finish(self, item: DatasetImport) -> DatasetImport:
         name = item.spec.name
@@ -157,6 +167,21 @@ class ImportCommands:
             return RowRejection.BARRIER
         chat = tuple((role, text) for (role, _), text in zip(messages, clean.texts, strict=True))
         return find_rejection(chat) or make_row(name, chat, key if clean.surrogates else "")
+
+
+def drop_rows(imports: SqlImports, files: ImportFiles, item: DatasetImport, is_erased: Callable[[str], bool]) -> int:
+    """Delete the erased rows from an import's file, or from its chunks before it is finished. Idempotent. Needs the lock."""
+    name = item.spec.name
+    erased = {text_id: part for text_id, part in imports.texts(name) if is_erased(text_id)}
+    if item.file is None:
+        for part in sorted(set(erased.values())):
+            files.drop_from_part(name, part, erased)
+    elif erased:
+        file = files.drop_from_file(name, item.file, erased)
+        imports.finish(with_file(item, file))
+        files.keep_only(name, file.ref)
+    imports.drop_texts(list(erased))
+    return len(erased)
 
 
 def unknown_import() -> NotFound:

@@ -1,15 +1,16 @@
 """Imported rows as extra rows of the specialists that name them."""
 
 import heapq
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
+from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.domain import Row, RowOrigin, Specialist, fingerprint
-from services.synthetic.imports.domain import DatasetImport, is_shared
+from services.synthetic.import_domain import DatasetImport, is_shared
 from services.synthetic.imports.files import ImportFiles
-from services.synthetic.imports.ports import Imports
-from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
+from services.synthetic.ports import ExtraRows, Tokenizers
+from services.synthetic.rows.budget import count_tokens
 from tailor.datasets import ImportCount
 from tailor.errors import Aborted, CorruptObject, NotFound, Reason
 from tailor.logging import get_logger
@@ -23,7 +24,7 @@ BATCH_ROWS = 256
 class ImportedRows(ExtraRows):
     """The rows of the finished imports that a specialist names in `rows.replay` and may use, without erased ones."""
 
-    imports: Imports
+    imports: SqlImports
     files: ImportFiles
     tokenizers: Tokenizers
     erased: Container[str] = frozenset()
@@ -71,12 +72,3 @@ class ImportedRows(ExtraRows):
     def _may_use(self, row: Row, item: DatasetImport) -> bool:
         is_erased = any(key in self.erased for key in row.document_ids)
         return not is_erased and is_shared(row, item.spec.share_percent)
-
-
-def count_tokens(rows: Sequence[Row], counter: TokenCounter) -> Iterator[Row]:
-    """The rows with their tokens, those of the chat template included."""
-    texts = [[row.system_prompt, *(content for _, content in row.messages)] for row in rows]
-    counts = iter(counter.count([text for parts in texts for text in parts]))
-    for row, (system, *contents) in zip(rows, texts, strict=True):
-        template = counter.template_tokens(contents, has_system=bool(system))
-        yield replace(row, tokens=sum(islice(counts, len(contents) + 1)) + template)

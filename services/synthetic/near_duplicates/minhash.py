@@ -13,7 +13,6 @@ from rensa import RMinHash
 from services.synthetic.corpus import Sketch, TextSketch
 from services.synthetic.domain import Document, Kind, Passage, Text
 from services.synthetic.filters import text_parts
-from services.synthetic.ports import Sketcher
 
 Hashes = NDArray[numpy.uint64]
 
@@ -51,7 +50,7 @@ ALGORITHM = RMinHash.ALGORITHM_VERSION
 
 
 @dataclass
-class MinHashSketcher(Sketcher):
+class MinHashSketcher:
     """Sketches texts, whole and by passage. `threshold` is the similarity from which whole texts are near-duplicates. Thread-safe."""
 
     threshold: float
@@ -101,10 +100,3 @@ def text_sketch(shingles: Hashes, bands: Bands, threshold: float) -> TextSketch:
 def _band_key(salt: int, number: int, data: bytes) -> int:
     digest = hashlib.blake2b(bytes([salt, ALGORITHM, number]) + data, digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
-
-
-def similarity(first: bytes, other: bytes) -> float:
-    """The estimated Jaccard similarity of two texts by their MinHashes; 0 if the sketches have different lengths."""
-    if len(first) != len(other):
-        return 0.0
-    return float(numpy.mean(numpy.frombuffer(first, "<u4") == numpy.frombuffer(other, "<u4")))

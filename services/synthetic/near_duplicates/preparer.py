@@ -6,10 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from services.synthetic.adapters.sketches import SqlSketches
 from services.synthetic.corpus import NearDuplicateCount, Sketch
 from services.synthetic.datasets import read_text
 from services.synthetic.domain import Document
-from services.synthetic.ports import Sketcher, Sketches
+from services.synthetic.near_duplicates.minhash import MinHashSketcher
 from tailor.errors import Aborted, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.storage.protocol import ObjectStore
@@ -29,8 +30,8 @@ LOCK_ATTEMPTS = 600
 class DocumentPreparer:
     """Prepares documents in batches. A batch is stored in one transaction, so that a killed process loses at most its running batch."""
 
-    sketches: Sketches
-    sketcher: Sketcher
+    sketches: SqlSketches
+    sketcher: MinHashSketcher
     store: ObjectStore
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic

@@ -1,9 +1,10 @@
 """The tokens that a row may have, by the tokenizer of the specialist's base."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from services.synthetic.domain import Grounding, Range, Specialist
+from services.synthetic.domain import Grounding, Range, Row, Specialist
 from services.synthetic.ports import TokenCounter
 
 Message = tuple[str, str]
@@ -90,3 +91,12 @@ def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> Row
 def keep_fitting(drafts: Sequence[RowDraft], budget: RowBudget) -> list[CountedDraft]:
     """The drafts that fit, counted. The others are views of text that smaller rows teach."""
     return [row for row in budget.count(drafts) if row.tokens <= budget.limit]
+
+
+def count_tokens(rows: Sequence[Row], counter: TokenCounter) -> Iterator[Row]:
+    """The rows with their tokens, those of the chat template included."""
+    texts = [[row.system_prompt, *(content for _, content in row.messages)] for row in rows]
+    counts = iter(counter.count([text for parts in texts for text in parts]))
+    for row, (system, *contents) in zip(rows, texts, strict=True):
+        template = counter.template_tokens(contents, has_system=bool(system))
+        yield replace(row, tokens=sum(islice(counts, len(contents) + 1)) + template)

@@ -1,15 +1,21 @@
 """One function per command of SynthesisService."""
 
+import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
+from services.synthetic.adapters.seed_documents import SqlSeedDocuments
+from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.domain import CRITIQUE, Specialist, text_id
-from services.synthetic.ports import AnonymizeRow
-from services.synthetic.synthesis.critiques import MAX_COMMENTS, CritiqueWaits, tokens_left
-from services.synthetic.synthesis.domain import (
+from services.synthetic.ports import AnonymizeRow, ChatModel
+from services.synthetic.synthesis.plan import MAX_COMBINATIONS, count_combinations
+from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, FactSource, find_tasks
+from services.synthetic.synthesis_domain import (
     DEFAULT_SEEDS,
     ModelRole,
+    MonthOfCritiques,
     SampleState,
     SeedExample,
     Synthesis,
@@ -17,12 +23,16 @@ from services.synthetic.synthesis.domain import (
     SynthesisState,
     TokenPrice,
 )
-from services.synthetic.synthesis.plan import MAX_COMBINATIONS, count_combinations
-from services.synthetic.synthesis.ports import ChatModel, CommentedDrafts, SeedDocuments, Syntheses
-from services.synthetic.synthesis.tasks import NAMED, PROMPT_VERSION, FactSource, find_tasks
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 BUILT_IN = (*NAMED, CRITIQUE)
+# Comments wait for minutes.
+CRITIQUE_SECONDS = 10.0
+# Comments of one synthesis.
+MAX_COMMENTS = 1_000
 MAX_TARGET = 100_000
 MAX_SEEDS = 10_000
 MAX_EXAMPLES = 1_000
@@ -39,16 +49,39 @@ WAKING_REASONS = (Reason.TEACHER_KEY_REFUSED, Reason.TEACHER_UNKNOWN_MODEL)
 
 
 @dataclass(frozen=True)
+class CritiqueWaits:
+    """When critiques start by themselves: after a quiet time, and at the latest when the oldest comment has waited.
+
+    There is a quiet time between two of them too.
+
+    An expert may take a judgement back for 15 minutes, and nothing is paid for a comment that may still go.
+    """
+
+    quiet_seconds: float = 900.0
+    max_seconds: float = 3_600.0
+
+    def are_over(self, oldest: float, newest: float) -> bool:
+        """True if comments of these ages, in seconds, have waited long enough."""
+        return newest >= self.quiet_seconds or oldest >= self.max_seconds
+
+
+def tokens_left(specialist: Specialist, month: MonthOfCritiques) -> int:
+    """The tokens that critiques which start by themselves may still take in this month; 0 if another request would not fit."""
+    left = max(0, specialist.rows.critique_tokens_per_month - month.tokens)
+    return 0 if month.left_over is not None and left <= month.left_over else left
+
+
+@dataclass(frozen=True)
 class SynthesisCommands:
     """The collaborators. `teacher` and `judge` are None if none is configured; `prices` are the installation's, if it has any."""
 
-    syntheses: Syntheses
-    documents: SeedDocuments
+    syntheses: SqlSyntheses
+    documents: SqlSeedDocuments
     anonymize: AnonymizeRow
     teacher: ChatModel | None
     judge: ChatModel | None
     prices: Mapping[ModelRole, TokenPrice]
-    comments: CommentedDrafts
+    comments: SqlCommentedDrafts
     waits: CritiqueWaits = field(default_factory=CritiqueWaits)
 
     def create(self, spec: SynthesisSpec, specialist: Specialist, request_id: str) -> Synthesis:
@@ -78,6 +111,24 @@ class SynthesisCommands:
         )
         synthesis = Synthesis(synthesis_id, spec, teacher, judge, PROMPT_VERSION)
         return self.syntheses.create(synthesis, request_id)
+
+    def run_critiques(
+        self, specialists: Mapping[str, Specialist], stop: threading.Event, *, seconds: float = CRITIQUE_SECONDS
+    ) -> None:
+        """Look every few seconds for critiques that are due, and start them, until `stop` is set.
+
+        Waits while the database does not answer.
+        """
+        while not stop.wait(seconds):
+            for specialist in list(specialists.values()):
+                try:
+                    synthesis = self.start_critiques(specialist)
+                except TailorError as error:
+                    log.warning("critiques not started", specialist=specialist.name, reason=error.reason)
+                    continue
+                if synthesis is not None:
+                    comments = synthesis.spec.target
+                    log.info("critiques started", synthesis_id=synthesis.synthesis_id, comments=comments)
 
     def start_critiques(self, specialist: Specialist) -> Synthesis | None:
         """Queue a synthesis of the comments that have waited long enough, within the specialist's tokens of this month. Blocks.

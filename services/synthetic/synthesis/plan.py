@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 
 from services.synthetic.domain import Range, fingerprint
-from services.synthetic.synthesis.domain import SynthesisSpec
 from services.synthetic.synthesis.tasks import FactSource, TeacherTask, find_tasks
+from services.synthetic.synthesis_domain import SynthesisSpec
 from tailor.values import Span
 
 MAX_COMBINATIONS = 10_000

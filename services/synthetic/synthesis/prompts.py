@@ -1,9 +1,8 @@
 """What models are asked, as chats, and the JSON schemas of their answers."""
 
-from services.synthetic.synthesis.critiques import CommentedDraft
-from services.synthetic.synthesis.domain import Messages, SynthesisSpec
 from services.synthetic.synthesis.plan import Seed, TeacherRequest
 from services.synthetic.synthesis.tasks import FactSource
+from services.synthetic.synthesis_domain import CommentedDraft, Messages, SynthesisSpec
 
 # The longest passage of a seed, in characters; longer ones are split. Of examples, prompts show the beginning.
 MAX_PASSAGE = 6000

@@ -3,7 +3,9 @@
 import threading
 from dataclasses import dataclass, field
 
-from services.synthetic.synthesis.domain import (
+from services.synthetic.adapters.syntheses import SqlSyntheses
+from services.synthetic.ports import ChatModel, LostAnswer
+from services.synthetic.synthesis_domain import (
     Completion,
     Lease,
     Messages,
@@ -12,7 +14,6 @@ from services.synthetic.synthesis.domain import (
     TokenReservation,
     worst_case,
 )
-from services.synthetic.synthesis.ports import ChatModel, LostAnswer, SynthesisAnswers
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
 from tailor.retry import retry
 
@@ -47,7 +48,7 @@ class Asker:
     While other requests run, their reservations may still shrink, so a request that does not fit the budget waits for them.
     """
 
-    syntheses: SynthesisAnswers
+    syntheses: SqlSyntheses
     lease: Lease
     models: dict[ModelRole, ChatModel]
     limits: AskLimits

@@ -4,12 +4,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from services.synthetic.domain import Grounding, Row, Specialist
-from services.synthetic.ports import TokenCounter
+from services.synthetic.domain import CRITIQUE, Grounding, Row, Specialist
+from services.synthetic.ports import SynthesisWork, TokenCounter
+from services.synthetic.rows.grounding import unsupported
 from services.synthetic.synthesis.answers import parse_text, parse_verdict
-from services.synthetic.synthesis.checks import find_wrong_size
-from services.synthetic.synthesis.critiques import CommentedDraft, make_row
-from services.synthetic.synthesis.domain import (
+from services.synthetic.synthesis.checks import HeldOutTexts, find_wrong_size
+from services.synthetic.synthesis.prompts import revision_messages, text_schema, verdict_messages, verdict_schema
+from services.synthetic.synthesis.questions import Asker, TeacherQuestion
+from services.synthetic.synthesis_domain import (
+    DRAFT_ID,
+    JUDGEMENT_ID,
+    TEACH,
+    CommentedDraft,
     Messages,
     ModelRole,
     Refusal,
@@ -18,11 +24,6 @@ from services.synthetic.synthesis.domain import (
     Synthesis,
     SynthesisSample,
 )
-from services.synthetic.synthesis.ports import SynthesisWork, Unsupported
-from services.synthetic.synthesis.prompts import revision_messages, text_schema, verdict_messages, verdict_schema
-from services.synthetic.synthesis.questions import Asker, TeacherQuestion
-from services.synthetic.synthesis.rows import TEACH
-from services.synthetic.synthesis.similar import HeldOutTexts
 
 VERDICT = "verdict"
 VERDICT_TOKENS = 64
@@ -36,7 +37,6 @@ class RevisionChecks:
 
     specialist: Specialist
     counter: TokenCounter
-    unsupported: Unsupported
     held_out: HeldOutTexts
 
     def refuse(self, commented: CommentedDraft, row: Row) -> Refusal | None:
@@ -47,15 +47,15 @@ class RevisionChecks:
         if (size := self._wrong_size(draft, row)) is not None:
             return size
         known = "\n\n".join((commented.prompt, draft, commented.comment, self.specialist.guidelines))
-        if self.unsupported(revision, known, row.language):
+        if unsupported(revision, known, row.language):
             return Refusal.UNFAITHFUL
-        if self.unsupported(draft, f"{revision}\n\n{commented.comment}", row.language):
+        if unsupported(draft, f"{revision}\n\n{commented.comment}", row.language):
             return Refusal.LOST_FACTS
         return Refusal.NEAR_DUPLICATE_OF_HELD_OUT if self.held_out.has_similar(revision) else None
 
     def ground(self, row: Row) -> Row:
         """The row with whether its prompt supports the revision."""
-        is_supported = not self.unsupported(row.completion, row.prompt, row.language)
+        is_supported = not unsupported(row.completion, row.prompt, row.language)
         return replace(row, grounding=Grounding.YES if is_supported else Grounding.NO)
 
     def _wrong_size(self, draft: str, row: Row) -> Refusal | None:
@@ -146,3 +146,33 @@ class RevisionMaker(SynthesisWork):
                 self.drafts[number].origins,
             )
         )
+
+
+def make_row(
+    synthesis: Synthesis, specialist: Specialist, commented: CommentedDraft, answer: StoredAnswer, revision: str
+) -> Row:
+    """The draft's chat with its revision as the answer. Without a revision, the row has no messages.
+
+    A system message of the caller's occurs in the place of the specialist's. The row's seed is the prompt, so that the row is on the
+    prompt's side of the split.
+    """
+    languages, chat = specialist.filters.languages, commented.draft.messages
+    system_prompt = chat[0][1] if chat[0][0] == "system" else ""
+    lineage = (
+        ("synthesis", synthesis.synthesis_id),
+        ("prompt_version", synthesis.prompt_version),
+        ("seeds", commented.draft.prompt_digest),
+        ("judge", synthesis.judge or synthesis.teacher),
+        (JUDGEMENT_ID, commented.judgement_id),
+        (DRAFT_ID, commented.draft.draft_id),
+    )
+    return Row(
+        task=CRITIQUE,
+        document_ids=commented.draft.drawn_from,
+        messages=(*chat[bool(system_prompt) :], ("assistant", revision)) if revision else (),
+        made_by=f"teacher:{answer.model}",
+        system_prompt=system_prompt,
+        language=languages[0] if len(languages) == 1 else "",
+        grounding=Grounding.NO,
+        lineage=lineage,
+    )

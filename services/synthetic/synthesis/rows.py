@@ -3,20 +3,15 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+
+from sacrebleu.metrics import CHRF
 
 from services.synthetic.domain import Row, Specialist
+from services.synthetic.ports import SynthesisWork
 from services.synthetic.synthesis.answers import parse_mark, parse_rows, parse_text
 from services.synthetic.synthesis.checks import Candidate, RowChecks, make_candidate
-from services.synthetic.synthesis.domain import (
-    ModelRole,
-    Refusal,
-    SampleState,
-    StoredAnswer,
-    Synthesis,
-    SynthesisSample,
-)
 from services.synthetic.synthesis.plan import SynthesisPlan, TeacherRequest
-from services.synthetic.synthesis.ports import ScoreTranslation, SynthesisWork
 from services.synthetic.synthesis.prompts import (
     back_translation_messages,
     judge_messages,
@@ -27,9 +22,17 @@ from services.synthetic.synthesis.prompts import (
 )
 from services.synthetic.synthesis.questions import Asker, TeacherQuestion
 from services.synthetic.synthesis.tasks import TRANSLATION
+from services.synthetic.synthesis_domain import (
+    TEACH,
+    ModelRole,
+    Refusal,
+    SampleState,
+    StoredAnswer,
+    Synthesis,
+    SynthesisSample,
+)
 from tailor.errors import Reason, TailorError
 
-TEACH = "teach"
 JUDGE_TOKENS = 16
 
 
@@ -42,7 +45,6 @@ class SynthesisRowMaker(SynthesisWork):
     specialist: Specialist
     asker: Asker
     checks: RowChecks
-    score: ScoreTranslation
     has_judge: bool
     room: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -158,7 +160,7 @@ class SynthesisRowMaker(SynthesisWork):
                 candidate.request.document_ids,
             )
         )
-        return self.score(parse_text(answer.text), candidate.source)
+        return score_translation(parse_text(answer.text), candidate.source)
 
     def _mark(self, candidate: Candidate, at: int) -> int:
         """The judge's mark; 0 without a judge, or if its answer is off format."""
@@ -175,6 +177,16 @@ class SynthesisRowMaker(SynthesisWork):
             number, f"judge:{at}", ModelRole.JUDGE, messages, JUDGE_TOKENS, 0.0, mark_schema(), documents
         )
         return parse_mark(self.asker.ask(question).text)
+
+
+@cache
+def _chrf() -> CHRF:
+    return CHRF()
+
+
+def score_translation(text: str, reference: str) -> float:
+    """The similarity, 0 to 100, of a text and what it should be: chrF2 (Popović 2015)."""
+    return float(_chrf().sentence_score(text, [reference]).score)
 
 
 def _refusal(candidate: Candidate, reason: Refusal) -> SynthesisSample:

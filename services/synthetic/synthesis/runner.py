@@ -1,36 +1,34 @@
 """Runs syntheses: several requests at a time, every answer stored before use, so that any replica can go on where another was killed."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from services.synthetic.domain import CRITIQUE, Specialist
-from services.synthetic.ports import Tokenizers
-from services.synthetic.synthesis.checks import RowChecks
-from services.synthetic.synthesis.domain import Lease, ModelRole, SampleState, Synthesis
-from services.synthetic.synthesis.plan import SynthesisPlan
-from services.synthetic.synthesis.ports import (
-    ChatModel,
-    CommentedDrafts,
-    LeasedSyntheses,
-    ScoreTranslation,
-    SeedDocuments,
-    SynthesisRuns,
-    SynthesisWork,
-    Unsupported,
-)
+from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
+from services.synthetic.adapters.seed_documents import SqlSeedDocuments
+from services.synthetic.adapters.syntheses import SqlSyntheses
+from services.synthetic.datasets import read_text
+from services.synthetic.domain import CRITIQUE, Document, Passage, Specialist
+from services.synthetic.ports import ChatModel, SynthesisWork, Tokenizers
+from services.synthetic.rows.passages import short_passages
+from services.synthetic.synthesis.checks import HeldOutTexts, RowChecks
+from services.synthetic.synthesis.plan import Seed, SynthesisPlan
+from services.synthetic.synthesis.prompts import MAX_PASSAGE
 from services.synthetic.synthesis.questions import Asker, AskLimits
 from services.synthetic.synthesis.revisions import RevisionChecks, RevisionMaker
 from services.synthetic.synthesis.rows import SynthesisRowMaker
-from services.synthetic.synthesis.seeds import SeedReader
-from services.synthetic.synthesis.similar import HeldOutTexts
+from services.synthetic.synthesis_domain import Lease, ModelRole, SampleState, Synthesis, SynthesisSpec
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import Stopped
+from tailor.storage.protocol import ObjectStore
 
 log = get_logger(__name__)
 
+# Passages of fewer words say too little to ask about.
+MIN_PASSAGE_WORDS = 20
+IDLE_SECONDS = 1.0
 REMEDIES = {
     Reason.TEACHER_KEY_REFUSED: "Set a valid key and restart synthetic, or resume.",
     Reason.TEACHER_QUOTA: "Raise the limit at the provider; the synthesis then resumes by itself.",
@@ -52,17 +50,27 @@ class RunLimits:
 class SynthesisRunner:
     """Takes one synthesis after another. `judge` is None if none is configured."""
 
-    syntheses: SynthesisRuns
+    syntheses: SqlSyntheses
     teacher: ChatModel
     judge: ChatModel | None
-    seeds: SeedReader
-    documents: SeedDocuments
-    comments: CommentedDrafts
+    documents: SqlSeedDocuments
+    comments: SqlCommentedDrafts
     find_specialist: Callable[[str], Specialist | None]
     tokenizers: Tokenizers
-    unsupported: Unsupported
-    score: ScoreTranslation
     limits: RunLimits = field(default_factory=RunLimits)
+
+    def run(self, stop: threading.Event) -> None:
+        """Run one synthesis after another until `stop` is set. Waits while the database does not answer."""
+        while not stop.is_set():
+            try:
+                has_run = self.run_next(stop)
+            except TailorError as error:
+                if not error.retryable:
+                    raise
+                log.warning("syntheses wait", reason=error.reason)
+                has_run = False
+            if not has_run:
+                stop.wait(IDLE_SECONDS)
 
     def run_next(self, stop: threading.Event) -> bool:
         """Run the oldest waiting synthesis until it ends or pauses; False if none waits. Blocks."""
@@ -105,14 +113,14 @@ class SynthesisRunner:
         return None
 
     def _rows(self, synthesis: Synthesis, specialist: Specialist, asker: Asker) -> SynthesisWork:
-        seeds = self.seeds.read(synthesis.spec, specialist)
+        seeds = read_seeds(self.documents, synthesis.spec, specialist)
         plan = SynthesisPlan(synthesis.synthesis_id, synthesis.spec, seeds)
         checks, has_judge = self._checks(specialist), self.judge is not None
-        return SynthesisRowMaker(synthesis, plan, specialist, asker, checks, self.score, has_judge=has_judge)
+        return SynthesisRowMaker(synthesis, plan, specialist, asker, checks, has_judge=has_judge)
 
     def _revisions(self, synthesis: Synthesis, specialist: Specialist, asker: Asker) -> SynthesisWork:
         held_out = HeldOutTexts(self.documents.held_out_answers(specialist))
-        checks = RevisionChecks(specialist, self.tokenizers.for_base(specialist.base), self.unsupported, held_out)
+        checks = RevisionChecks(specialist, self.tokenizers.for_base(specialist.base), held_out)
         drafts = self.comments.read(specialist, synthesis.spec.judgement_ids)
         return RevisionMaker(synthesis, asker, checks, drafts)
 
@@ -123,7 +131,7 @@ class SynthesisRunner:
     def _checks(self, specialist: Specialist) -> RowChecks:
         """The checks, which know every row of the specialist's syntheses and the held-out rows."""
         held_out = HeldOutTexts(self.documents.held_out_answers(specialist))
-        checks = RowChecks(specialist, self.tokenizers.for_base(specialist.base), self.unsupported, held_out)
+        checks = RowChecks(specialist, self.tokenizers.for_base(specialist.base), held_out)
         for sample in self.syntheses.list_rows(specialist.name):
             checks.add(sample.row)
         return checks
@@ -137,10 +145,42 @@ class SynthesisRunner:
         log.warning("synthesis paused", synthesis_id=lease.synthesis_id, reason=error.reason)
 
 
+def read_seeds(documents: SqlSeedDocuments, spec: SynthesisSpec, specialist: Specialist) -> list[Seed]:
+    """All seeds that still exist and are not held out: passages of documents, and examples. Blocks."""
+    examples = [
+        Seed(f"example:{number}", example.answer, example.prompt, example.document_id)
+        for number, example in enumerate(spec.examples, start=1)
+        if example.prompt
+    ]
+    held_out = documents.held_out(specialist, spec.document_ids)
+    known = documents.find(specialist, spec.document_ids)
+    free = [document for document in known if document.document_id not in held_out]
+    return examples + [seed for document in free for seed in _read_passages(documents.store, document)]
+
+
+def _read_passages(store: ObjectStore, document: Document) -> Iterator[Seed]:
+    text = read_text(store, document)
+    for passage in short_passages(document, text, MAX_PASSAGE) if text is not None else ():
+        if len(passage.text.split()) >= MIN_PASSAGE_WORDS:
+            yield _to_seed(document, passage)
+
+
+def _to_seed(document: Document, passage: Passage) -> Seed:
+    return Seed(
+        key=f"{document.document_id}:{passage.start}-{passage.end}",
+        text=passage.text.strip(),
+        document_id=document.document_id,
+        language=document.language,
+        heading=passage.heading,
+        place=(passage.start, passage.end),
+        spans=tuple(span for span in document.spans if span.start < passage.end and passage.start < span.end),
+    )
+
+
 class _Heartbeat:
     """Keeps a lease from a thread. It yields an event, set when the lease is lost, the synthesis is cancelled, or the process ends."""
 
-    def __init__(self, syntheses: LeasedSyntheses, lease: Lease, seconds: float, stop: threading.Event) -> None:
+    def __init__(self, syntheses: SqlSyntheses, lease: Lease, seconds: float, stop: threading.Event) -> None:
         self._syntheses = syntheses
         self._lease = lease
         self._seconds = seconds
@@ -173,7 +213,7 @@ class _Heartbeat:
 class _Session:
     """One run of a synthesis under one lease."""
 
-    syntheses: LeasedSyntheses
+    syntheses: SqlSyntheses
     lease: Lease
     synthesis: Synthesis
     work: SynthesisWork

@@ -27,8 +27,8 @@ from services.inference.generation import Cancellation
 from services.inference.handlers import ReadinessGate
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.synthesis.answers import parse_rows
-from services.synthetic.synthesis.domain import worst_case
 from services.synthetic.synthesis.prompts import rows_schema
+from services.synthetic.synthesis_domain import worst_case
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import CACHE_SECONDS, MAX_QUESTIONS, Authenticator, Caller, VerifyKey
 from tailor.rpc.identity import Trust

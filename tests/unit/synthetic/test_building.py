@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy
-import pytest
 
-from services.synthetic import handlers
 from services.synthetic.building.extras import find_side
 from services.synthetic.building.grams import (
     GramHasher,
@@ -37,11 +35,8 @@ from services.synthetic.corpus import Member
 from services.synthetic.domain import Row
 from services.synthetic.near_duplicates.minhash import hash_word
 from services.synthetic.parquet import RowTable, make_table, read_numbers, write_numbers
-from tailor.datasets import DatasetManifest, ImportCount
-from tailor.errors import Aborted
-from tailor.values import RowPolicy
+from tests.synthetic import SPECIALIST, WordCounter
 from tests.unit.synthetic import row_texts
-from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 
 SAMPLE = Path("deploy/sample/documents")
 BASE_NUMBER = 0x9E3779B97F4A7C15
@@ -65,7 +60,7 @@ def table(*rows: Row) -> RowTable:
 
 
 def context() -> Context:
-    return Context(SPECIALIST, make_app().tokenizers.for_base(SPECIALIST.base))
+    return Context(SPECIALIST, WordCounter())
 
 
 def held_out_of(rows: Sequence[Row]) -> GramSet:
@@ -202,80 +197,8 @@ def test_equal_words_are_equal_answers_only_for_passages_of_one_task() -> None:
     assert key(row(sentence(1), "a")) == key(row("Yes.", "a", places=((0, 3),))) == 0
 
 
-def with_extras(rows: Sequence[Row], policy: RowPolicy) -> FakeSynthetic:
-    specialists = {"reports": replace(SPECIALIST, rows=policy)}
-    app = make_app(extra_rows=(ListedRows(list(rows)),), specialists=specialists)
-    for number in range(60):
-        handlers.on_document(app, put_document(app.store, number))
-    return app
-
-
-def test_rows_of_a_synthesis_are_on_the_side_of_their_documents() -> None:
-    ids = [f"doc_{number:032d}" for number in range(60)]
-    made = [row(sentence(n), ids[n], made_by="teacher:wise", lineage=(("seeds", f"s{n}"),)) for n in range(60)]
-    both = row(sentence(99), *ids, made_by="teacher:wise")
-    app = with_extras([*made, both], RowPolicy())
-    dataset = handlers.build_dataset(app, "reports", "").dataset
-    sides = app.repository.sides("reports", ids)
-    splits = {
-        name: [r for r in app.rows(dataset.digest, name) if r["made_by"] == "teacher:wise"]
-        for name in ("train", "held_out")
-    }
-    assert all(not sides[r["document_ids"][0]] for r in splits["train"])
-    assert all(sides[r["document_ids"][0]] for r in splits["held_out"])
-    assert [len(rows) for rows in splits.values()] == [60 - sum(sides.values()), sum(sides.values())]
-    assert dataset.skipped["across_split"].rows == 1 and dataset.documents == 60
-
-
-@pytest.mark.parametrize("maker", ["teacher:wise", "import:chat"])
-def test_rows_of_others_that_the_bases_template_cannot_hold_are_skipped_and_counted(maker: str) -> None:
-    made = [row(f"{sentence(n)} unfit" if n < 3 else sentence(n), made_by=maker) for n in range(400)]
-    app = with_extras(made, RowPolicy(replay_percent=90, replay=("chat",)))
-    dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.skipped["template"].rows == 3
-    assert not any("unfit" in str(r) for split in ("train", "held_out") for r in app.rows(dataset.digest, split))
-
-
 def test_without_documents_the_seeds_decide() -> None:
     sides = {find_side(row(sentence(n), lineage=(("seeds", "one seed"),)), lambda _: False, 50) for n in range(20)}
     assert len(sides) == 1
     many = [find_side(row(sentence(n), lineage=(("seeds", f"seed {n}"),)), lambda _: False, 50) for n in range(100)]
     assert 30 < sum(map(bool, many)) < 70
-
-
-@pytest.mark.parametrize("percent", [10, 50])
-def test_imported_rows_are_mixed_into_train_only_up_to_their_share(percent: int) -> None:
-    imported = [row(sentence(n), made_by="import:chat") for n in range(600)]
-    app = with_extras(imported, RowPolicy(replay_percent=percent, replay=("chat",)))
-    dataset = handlers.build_dataset(app, "reports", "").dataset
-    train = app.rows(dataset.digest, "train")
-    share = sum(one["made_by"] == "import:chat" for one in train) / len(train)
-    assert percent / 100 - 0.01 < share <= percent / 100
-    assert not any(one["made_by"] == "import:chat" for one in app.rows(dataset.digest, "held_out"))
-    assert not handlers.build_dataset(app, "reports", "").created
-    manifest = DatasetManifest.parse(app.store.get(dataset.manifest))
-    rows = sum(one["made_by"] == "import:chat" for one in train)
-    assert manifest.imports == (ImportCount("chat", "MIT", 30, "chat.jsonl", rows),)
-    assert manifest.teacher_tokens == 70
-
-
-def test_an_import_that_appears_during_a_build_is_not_mixed_in_without_its_licence() -> None:
-    app = with_extras([row(sentence(1), made_by="import:late")], RowPolicy(replay_percent=50, replay=("late",)))
-    with pytest.raises(Aborted):
-        handlers.build_dataset(app, "reports", "")
-
-
-def test_counts_documents_and_rows_by_language_and_says_which_have_no_templates() -> None:
-    made = [row(sentence(n), f"doc_{0:032d}", made_by="teacher:wise", language="de") for n in (1, 2)]
-    app = with_extras(made, RowPolicy())
-    for number in range(60, 70):
-        handlers.on_document(app, replace(put_document(app.store, number), language="fi"))
-    dataset = handlers.build_dataset(app, "reports", "").dataset
-    languages = DatasetManifest.parse(app.store.get(dataset.manifest)).languages
-    assert languages["de"].rows == 2 and languages["fi"].rows >= 10
-    assert sum(count.rows for count in languages.values()) == dataset.train_rows + dataset.held_out_rows
-    assert {tag: (count.documents, count.has_templates) for tag, count in languages.items()} == {
-        "": (60, False),
-        "fi": (10, False),
-        "de": (0, True),
-    }

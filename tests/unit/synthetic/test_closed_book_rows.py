@@ -1,12 +1,9 @@
 """ClosedBook questions about documents, the documents that have some, and the rows that missed documents get in addition."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from services.synthetic import handlers
 from services.synthetic.building.closed_book import (
     ALL_DRAWS,
     closed_book_draw,
@@ -20,11 +17,9 @@ from services.synthetic.parquet import make_closed_book_table
 from services.synthetic.rows.closed_book import GAP
 from services.synthetic.rows.document_rows import make_rows
 from services.synthetic.rows.ranges import count_characters
-from tailor.closed_book import read_closed_book
-from tailor.datasets import TRAIN, ClosedBookFiles, ClosedBookKind, ClosedBookQuestion, DatasetManifest
+from tailor.datasets import ClosedBookFiles, ClosedBookKind
 from tailor.values import RowPolicy
 from tests.unit.synthetic import row_texts
-from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
 from tests.unit.synthetic.row_texts import WordCounter, make_document, plain, specialist
 
 TEMPLATED = [name for name, (language, _) in row_texts.ALL.items() if language in {"en", "de", "fr", "es"}]
@@ -139,120 +134,6 @@ def test_a_closed_book_has_the_documents_with_rows_and_counts_the_others() -> No
     below = min(closed_book_draw("doc_1"), closed_book_draw("doc_7"))
     assert write_closed_book((), ("doc_1", "doc_7"), below).counts == ClosedBookFiles(beyond_limit=2)
     assert write_closed_book((), ("doc_1", "doc_7"), 0).counts == ClosedBookFiles()
-
-
-def guide(number: int) -> str:
-    """A text with subjects that questions ask about; the third word tells texts apart."""
-    return (
-        f"# Guide depot{number}\n\n## Drivers\n\nThe gate of depot {number} opens at {number % 12}:15 on weekdays for the lorries "
-        f"of Harbour Line {number}. The northern ramp of yard {number} holds {number + 3} lorries at once. A driver without the permit "
-        f"of Carla Mott{number} waits behind the old kiln until the foreman of shift {number} calls. The fee for the weighbridge is "
-        f"£{number + 20} and the clerk in the small office takes it in cash until {number % 9 + 9}:40 in the evening."
-    )
-
-
-def app_with(policy: RowPolicy, documents: int = 60, **changes: Any) -> FakeSynthetic:
-    app = make_app(specialists={"reports": replace(SPECIALIST, rows=policy)}, **changes)
-    for number in range(documents):
-        document = put_document(app.store, number, text=guide(number))
-        handlers.on_document(app, replace(document, language="en"))
-    return app
-
-
-def questions_of(app: FakeSynthetic, digest: str) -> list[ClosedBookQuestion]:
-    manifest = DatasetManifest.parse(app.store.read("datasets", f"{digest}/manifest.json"))
-    return [question for batch in read_closed_book(app.store, manifest.closed_book, 7) for question in batch]
-
-
-def closed_book_of(app: FakeSynthetic, digest: str) -> ClosedBookFiles:
-    return DatasetManifest.parse(app.store.read("datasets", f"{digest}/manifest.json")).closed_book
-
-
-def test_a_dataset_has_questions_about_its_train_documents_that_no_row_asks() -> None:
-    app = app_with(RowPolicy())
-    dataset = handlers.build_dataset(app, "reports", "").dataset
-    closed_book, questions = closed_book_of(app, dataset.digest), questions_of(app, dataset.digest)
-    rows = [row for split in ("train", "held_out") for row in app.rows(dataset.digest, split)]
-    train = {key for row in app.rows(dataset.digest, TRAIN) for key in row["document_ids"]}
-    assert len(questions) == closed_book.rows == sum(closed_book.kinds.values()) and closed_book.beyond_limit == 0
-    assert {question.document_id for question in questions} <= train
-    assert (
-        closed_book.documents + closed_book.without_questions == len(train) and closed_book.documents > len(train) / 2
-    )
-    prompts = {row["messages"][-2]["content"] for row in rows}
-    assert prompts.isdisjoint(question.question for question in questions)
-    assert all(question.messages[-1] == ("user", question.question) for question in questions)
-
-
-def test_a_limit_on_documents_is_kept_and_counted() -> None:
-    app = app_with(RowPolicy(max_closed_book_documents=10))
-    closed_book = closed_book_of(app, handlers.build_dataset(app, "reports", "").dataset.digest)
-    assert 0 < closed_book.documents + closed_book.without_questions <= 10 and closed_book.beyond_limit > 30
-
-
-def test_a_budget_for_rows_keeps_the_closed_book_of_documents_with_rows() -> None:
-    app = app_with(RowPolicy(max_train_tokens=3000))
-    digest = handlers.build_dataset(app, "reports", "").dataset.digest
-    train = {key for row in app.rows(digest, TRAIN) for key in row["document_ids"]}
-    asked = {question.document_id for question in questions_of(app, digest)}
-    assert asked and asked <= train < {f"doc_{number:032d}" for number in range(60)}
-
-
-@pytest.mark.parametrize("policy", [RowPolicy(knowledge=False), RowPolicy(closed_book_questions=0)])
-def test_a_specialist_can_have_no_closed_book(policy: RowPolicy) -> None:
-    app = app_with(policy)
-    assert closed_book_of(app, handlers.build_dataset(app, "reports", "").dataset.digest) == ClosedBookFiles()
-
-
-def test_an_unchanged_segment_keeps_its_closed_book_and_a_new_limit_makes_another_dataset() -> None:
-    app = app_with(RowPolicy(), documents=300)
-    first = handlers.build_dataset(app, "reports", "").dataset
-    for number in range(300, 306):
-        handlers.on_document(app, put_document(app.store, number))
-    second = handlers.build_dataset(app, "reports", "").dataset
-    before, after = closed_book_of(app, first.digest).files, closed_book_of(app, second.digest).files
-    assert len(before) == len(after) == 2 and before[0] == after[0] and before[1] != after[1]
-    app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(closed_book_questions=1))
-    third = handlers.build_dataset(app, "reports", "").dataset
-    assert (
-        third.digest != second.digest
-        and closed_book_of(app, third.digest).rows < closed_book_of(app, second.digest).rows
-    )
-
-
-def listing(pages: Sequence[Sequence[str]]) -> Any:
-    def list_missed(specialist: str) -> Iterator[Sequence[str]]:
-        assert specialist == "reports"
-        yield from pages
-
-    return list_missed
-
-
-def test_documents_that_were_missed_get_more_rows_in_the_next_dataset() -> None:
-    app = app_with(RowPolicy())
-    first = handlers.build_dataset(app, "reports", "").dataset
-    train = sorted({key for row in app.rows(first.digest, TRAIN) for key in row["document_ids"]})
-    missed, others = train[:3], train[3:]
-    app = replace(app, list_missed=listing([missed[:2], [*missed[2:], "doc_unknown"]]))
-    assert not handlers.build_dataset(app, "reports", "").created
-    app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(max_train_tokens=10**9))
-    second = handlers.build_dataset(app, "reports", "").dataset
-
-    def counts(digest: str, documents: Sequence[str]) -> list[int]:
-        rows = [row["document_ids"][0] for row in app.rows(digest, TRAIN)]
-        return [rows.count(key) for key in documents]
-
-    assert counts(second.digest, others) == counts(first.digest, others)
-    added = [a - b for a, b in zip(counts(second.digest, missed), counts(first.digest, missed), strict=True)]
-    assert all(0 < count <= RowPolicy().missed_extra_rows for count in added)
-    assert app.manifest(second.digest)["missed"] == {"documents": 3, "extra_rows": sum(added)}
-    assert app.manifest(first.digest)["missed"] == {"documents": 0, "extra_rows": 0}
-
-
-def test_a_specialist_can_give_missed_documents_nothing_more() -> None:
-    app = app_with(RowPolicy(missed_extra_rows=0), list_missed=listing([[f"doc_{0:032d}"]]))
-    digest = handlers.build_dataset(app, "reports", "").dataset.digest
-    assert app.manifest(digest)["missed"] == {"documents": 0, "extra_rows": 0}
 
 
 def test_a_row_in_addition_is_told_by_its_lineage() -> None:

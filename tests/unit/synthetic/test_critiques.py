@@ -6,20 +6,21 @@ import pytest
 
 from services.synthetic.domain import Conversation, Grounding, Judgement
 from services.synthetic.synthesis.answers import parse_verdict
-from services.synthetic.synthesis.critiques import (
+from services.synthetic.synthesis.checks import HeldOutTexts
+from services.synthetic.synthesis.handlers import CritiqueWaits, tokens_left
+from services.synthetic.synthesis.prompts import revision_messages, verdict_messages
+from services.synthetic.synthesis.revisions import RevisionChecks, make_row
+from services.synthetic.synthesis_domain import (
     CommentCounts,
     CommentedDraft,
-    CritiqueWaits,
     MonthOfCritiques,
-    make_row,
-    tokens_left,
+    StoredAnswer,
+    Synthesis,
+    SynthesisSpec,
 )
-from services.synthetic.synthesis.domain import StoredAnswer, Synthesis, SynthesisSpec
-from services.synthetic.synthesis.prompts import revision_messages, verdict_messages
-from services.synthetic.synthesis.revisions import RevisionChecks
-from services.synthetic.synthesis.similar import HeldOutTexts
 from tailor.values import Filters, RowPolicy
-from tests.synthesis import SPECIALIST, WordCounter, missing_numbers
+from tests.synthesis import SPECIALIST
+from tests.synthetic import WordCounter
 
 DRAFT = "Dear all, the orchard costs 12 euros and the kiln costs 40 euros."
 SYNTHESIS = Synthesis("syn_1", SynthesisSpec("reports", "critique", 1), "wise", prompt_version="2")
@@ -74,7 +75,7 @@ def test_a_verdict_is_exactly_the_requested_json(text: str, verdict: tuple[bool,
 
 @pytest.mark.parametrize(("revision", "is_grounded"), [("Dear Ann, 12 and 40.", False), ("Dear Ann, kindly.", True)])
 def test_a_row_is_grounded_if_its_prompt_has_the_facts(revision: str, is_grounded: bool) -> None:
-    checks = RevisionChecks(SPECIALIST, WordCounter(), missing_numbers, HeldOutTexts([]))
+    checks = RevisionChecks(SPECIALIST, WordCounter(), HeldOutTexts([]))
     row = checks.ground(make_row(SYNTHESIS, SPECIALIST, commented(), ANSWER, revision))
     assert (row.grounding is Grounding.YES) == is_grounded
 

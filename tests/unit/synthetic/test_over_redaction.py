@@ -1,6 +1,6 @@
 """Asking the barrier what it replaced too much."""
 
-from services.synthetic.adapters.barrier import OverRedactionMeasure
+from services.synthetic.adapters.clients import OverRedactionMeasure
 from services.synthetic.domain import OverRedaction
 from tailor.api.anonymization.v1 import replaced_pb2_grpc
 from tailor.rpc.channel import open_channel

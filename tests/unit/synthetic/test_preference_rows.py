@@ -17,7 +17,7 @@ from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs,
 from tailor.rounds import is_held_out
 from tailor.storage.ref import Ref
 from tailor.values import Filters, Labels
-from tests.unit.synthetic.fakes import WordCounter
+from tests.synthetic import WordCounter
 
 SPECIALIST = Specialist("reports", 1, "base", "lora", system_prompt="House style.")
 LIMITS = PairLimits(max_tokens=100)

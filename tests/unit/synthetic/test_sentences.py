@@ -2,8 +2,8 @@
 
 import pytest
 
-from services.synthetic.rows.blocks import read_blocks
 from services.synthetic.rows.pieces import Reading
+from services.synthetic.rows.sections import read_blocks
 from services.synthetic.rows.sentences import find_sentences
 
 

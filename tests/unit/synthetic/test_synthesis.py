@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from services.synthetic.adapters.translation_score import ChrfScore
 from services.synthetic.domain import Specialist
 from services.synthetic.synthesis.answers import parse_mark, parse_rows, parse_text
-from services.synthetic.synthesis.checks import RowChecks, make_candidate
-from services.synthetic.synthesis.domain import (
+from services.synthetic.synthesis.checks import HeldOutTexts, RowChecks, SimilarTexts, is_copy, make_candidate
+from services.synthetic.synthesis.handlers import check_spec
+from services.synthetic.synthesis.plan import Seed, SynthesisPlan
+from services.synthetic.synthesis.prompts import teacher_messages
+from services.synthetic.synthesis.rows import score_translation
+from services.synthetic.synthesis_domain import (
     GridAttribute,
     ModelRole,
     ModelUse,
@@ -23,13 +26,10 @@ from services.synthetic.synthesis.domain import (
     TokenPrice,
     worst_case,
 )
-from services.synthetic.synthesis.handlers import check_spec
-from services.synthetic.synthesis.plan import Seed, SynthesisPlan
-from services.synthetic.synthesis.prompts import teacher_messages
-from services.synthetic.synthesis.similar import HeldOutTexts, SimilarTexts, is_copy
 from tailor.errors import InvalidArgument
 from tailor.values import OwnTask, RowPolicy
-from tests.synthesis import WordCounter, distinct, missing_numbers, passage, rows_json
+from tests.synthesis import distinct, passage, rows_json
+from tests.synthetic import WordCounter
 
 SPECIALIST = Specialist("reports", 1, "tiny", "lora", use_teacher=True)
 SPEC = SynthesisSpec("reports", "risk-assessment", 10, instruction="Assess the risk.", budget_tokens=1000)
@@ -107,7 +107,7 @@ def test_one_code_fence_is_accepted() -> None:
     ],
 )
 def test_scores_a_translation_by_chrf(hypothesis: str, reference: str, score: float) -> None:
-    assert ChrfScore()(hypothesis, reference) == pytest.approx(score, abs=0.01)
+    assert score_translation(hypothesis, reference) == pytest.approx(score, abs=0.01)
 
 
 def test_finds_near_duplicates_and_no_others() -> None:
@@ -128,7 +128,7 @@ def test_thirteen_words_of_a_held_out_row_are_too_many_unless_many_rows_have_the
 
 def checks(policy: RowPolicy | None = None) -> RowChecks:
     specialist = replace(SPECIALIST, rows=policy or RowPolicy())
-    return RowChecks(specialist, WordCounter(), missing_numbers, HeldOutTexts([]))
+    return RowChecks(specialist, WordCounter(), HeldOutTexts([]))
 
 
 def refusal(task: str, pair: tuple[str, str], view: str = "") -> Refusal | None:

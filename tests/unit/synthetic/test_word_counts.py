@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from services.synthetic.adapters import word_counts
-from services.synthetic.adapters.word_counts import (
+from services.synthetic.adapters import tokenizers
+from services.synthetic.adapters.tokenizers import (
     AT_BLANKS,
     AT_LINES,
     GAPS,
@@ -66,7 +66,7 @@ def test_tokens_that_can_join_two_words_are_counted_by_text(pre_tokenizer: pre_t
 
 
 def test_a_full_memory_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_counts, "MAX_WORDS", 3)
+    monkeypatch.setattr(tokenizers, "MAX_WORDS", 3)
     counts = count_by_words(lambda texts: [len(text) for text in texts], AT_LINES)
     assert counts.count(["a bb ccc"]) == [8]
     assert counts.count(["d ee ccc", "a"]) == [8, 1]
@@ -117,6 +117,6 @@ def test_reads_the_words_of_a_repeated_sentence_once(monkeypatch: pytest.MonkeyP
     counts = count_by_words(lambda texts: [len(text) for text in texts], AT_LINES)
     text = "The first sentence. The second one. The third"
     assert counts.count([text, f"Before. {text}. After"]) == [len(text), len(text) + 15]
-    monkeypatch.setattr(word_counts, "MAX_SENTENCES", 2)
+    monkeypatch.setattr(tokenizers, "MAX_SENTENCES", 2)
     counts = count_by_words(lambda texts: [len(text) for text in texts], AT_LINES)
     assert [counts.count([text]) for _ in range(2)] == [[len(text)], [len(text)]]

@@ -13,7 +13,6 @@ from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, 
 from services.inference.definitions import Definitions
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
 from services.ingestion.consumers import make_handlers
-from services.synthetic.consumers import Consumers as SyntheticConsumers
 from services.training.consumers import Consumers as TrainingConsumers
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
 from tailor.cli.events import message_type
@@ -27,12 +26,11 @@ from tests.unit.anonymization.test_handlers import World as AnonymizationWorld
 from tests.unit.evaluation.fakes import make_worker
 from tests.unit.inference.fakes import make_world
 from tests.unit.ingestion.fakes import MemoryErasures, make_intake
-from tests.unit.synthetic.fakes import make_app
 from tests.unit.training.fakes import House
 
 Handlers = Mapping[str, Callable[[Event], None]]
 
-# The registry's handlers work on SQL: tests/integration/test_odd_events_sql.py.
+# The handlers of registry and synthetic work on SQL: tests/integration/test_odd_events_sql.py.
 EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -44,11 +42,6 @@ def ingestion() -> Handlers:
 def anonymization() -> Handlers:
     world = AnonymizationWorld()
     return {"document.ingested.v1": lambda event: world.consume(event.value)}
-
-
-def synthetic() -> Handlers:
-    consumers = SyntheticConsumers(make_app())
-    return {**consumers.topics(), "specialist.changed.v1": consumers.specialist}
 
 
 def training() -> Handlers:
@@ -78,9 +71,7 @@ def erasures() -> Handlers:
     return {ERASED: both}
 
 
-SERVICES = {
-    build.__name__: build for build in (ingestion, anonymization, synthetic, training, evaluation, inference, erasures)
-}
+SERVICES = {build.__name__: build for build in (ingestion, anonymization, training, evaluation, inference, erasures)}
 CASES = [(name, topic) for name, build in SERVICES.items() for topic in build()]
 
 
@@ -101,7 +92,7 @@ def test_every_topic_of_every_group_is_covered() -> None:
         (service, topic.name)
         for topic in load_topics().values()
         for service in topic.consumers
-        if service != "registry" and topic.name != ERASED and not topic.raw_zone
+        if service not in ("registry", "synthetic") and topic.name != ERASED and not topic.raw_zone
     }
     assert expected - covered == set()
 

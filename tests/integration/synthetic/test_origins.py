@@ -1,6 +1,5 @@
 """New sources, and publishers of examples and golden documents, wait until an engineer admits them; over PostgreSQL."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 
@@ -8,25 +7,15 @@ import pytest
 from sqlalchemy import Engine
 
 from services.synthetic import handlers
-from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.bootstrap import MIGRATIONS
-from services.synthetic.domain import BuildPolicy, BuildResult, Dataset, Kind, OriginKind
+from services.synthetic.domain import BuildPolicy, Dataset, Kind, OriginKind
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
 from tailor.values import DatasetKind, Filters, Labels
-from tests.conftest import migrated
-from tests.integration.test_synthetic_sql import CONTEXT, SPECIALIST, UNUSED, World, distinct
-from tests.unit.synthetic.fakes import put_document
+from tests.synthetic import CONTEXT, SPECIALIST, UNUSED, World, distinct, put_document
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
 
 
 class Publishing(World):
@@ -46,9 +35,6 @@ class Publishing(World):
             document = put_document(self.store, number, text=text, prompt=prompt, labels=labels)
             handlers.on_document(self.app, replace(document, kind=kind))
 
-    def build(self) -> BuildResult:
-        return handlers.build_dataset(self.app, "reports", "")
-
     def not_admitted(self, dataset: Dataset) -> int:
         counted = dataset.skipped.get("not_admitted")
         return counted.documents if counted else 0
@@ -62,14 +48,14 @@ def test_sources_before_the_first_dataset_are_admitted_and_a_later_one_waits_for
     world = Publishing(engine)
     world.publish(30)
     world.publish(10, source="crm")
-    first = world.build().dataset
+    first = world.build()
     assert first.documents == 40 and world.waiting() == []
     world.publish(5, source="attacker")
-    unchanged = world.build()
+    unchanged = world.build_result()
     assert not unchanged.created and world.not_admitted(unchanged.dataset) == 5
     assert world.waiting() == [(OriginKind.SOURCE, "attacker", 5)]
     handlers.admit_origin(world.app, "reports", OriginKind.SOURCE, "attacker", "key_1")
-    second = world.build()
+    second = world.build_result()
     assert second.created and world.not_admitted(second.dataset) == 0 and second.dataset.documents == 45
     admitted = {it.name: it.admitted_by for it in handlers.list_origins(world.app, "reports")}
     assert admitted == {"wiki": "", "crm": "", "attacker": "key_1"}
@@ -78,10 +64,10 @@ def test_sources_before_the_first_dataset_are_admitted_and_a_later_one_waits_for
 def test_a_new_source_waits_also_after_an_erasure_dropped_the_only_dataset(engine: Engine) -> None:
     world = Publishing(engine)
     world.publish(40)
-    SqlHoldings(engine).drop_dataset(world.build().dataset)
+    world.datasets.drop_dataset(world.build())
     world.publish(5, source="attacker")
     assert world.waiting() == [(OriginKind.SOURCE, "attacker", 5)]
-    assert world.not_admitted(world.build().dataset) == 5
+    assert world.not_admitted(world.build()) == 5
 
 
 @pytest.mark.parametrize(("kind", "origin"), [(Kind.EXAMPLE, OriginKind.EXAMPLES), (Kind.TEST, OriginKind.TESTS)])
@@ -91,12 +77,12 @@ def test_the_first_example_or_test_of_a_publisher_waits_also_before_the_first_da
     world = Publishing(engine)
     world.publish(40)
     world.publish(2, kind, publisher="attacker")
-    assert world.not_admitted(world.build().dataset) == 2
+    assert world.not_admitted(world.build()) == 2
     assert world.waiting() == [(origin, "attacker", 2)]
     handlers.admit_origin(world.app, "reports", origin, "attacker", "key_1")
-    assert world.not_admitted(world.build().dataset) == 0
+    assert world.not_admitted(world.build()) == 0
     world.publish(1, kind, publisher="another")
-    assert world.not_admitted(world.build().dataset) == 1
+    assert world.not_admitted(world.build()) == 1
 
 
 def test_what_is_admitted_counts_as_new_also_if_a_build_ended_meanwhile(engine: Engine) -> None:
@@ -133,10 +119,10 @@ def test_golden_documents_of_a_publisher_who_teaches_are_skipped_unless_the_spec
     for publisher in ("key_7", "key_8"):
         world.build()
         handlers.admit_origin(world.app, "reports", OriginKind.TESTS, publisher, "key_1")
-    skipped = world.build().dataset.skipped
+    skipped = world.build().skipped
     assert skipped["same_publisher"].documents == 2 and "not_admitted" not in skipped
     world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(same_publisher_tests=True))
-    assert "same_publisher" not in world.build().dataset.skipped
+    assert "same_publisher" not in world.build().skipped
 
 
 def test_a_preview_of_what_is_new_has_it_before_it_is_admitted_and_says_whose_it_is(engine: Engine) -> None:
@@ -153,7 +139,7 @@ def test_a_preview_of_what_is_new_has_it_before_it_is_admitted_and_says_whose_it
 def test_calls_are_limited_to_the_specialists_of_a_key_and_record_it(engine: Engine) -> None:
     world = Publishing(engine)
     world.publish(1, Kind.TEST, publisher="key_7")
-    servicer = SyntheticServicer(world.app, world.preparer, 0.8, UNUSED, UNUSED)
+    servicer = SyntheticServicer(world.app, UNUSED, UNUSED)
     request = synthetic_pb2.AdmitOriginRequest(specialist="reports", name="key_7", admitted_by="key_9")
     set_caller(Caller("key", "k", specialists=frozenset({"other"})))
     with pytest.raises(NotFound):

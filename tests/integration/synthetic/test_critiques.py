@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from services.registry.bootstrap import MIGRATIONS as REGISTRY_MIGRATIONS
 from services.registry.domain import GivenJudgement
 from services.registry.handlers.judgements import record_judgement
 from services.synthetic import handlers
+from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.synthesis_tables import synthesis_answers
+from services.synthetic.adapters.tables import synthesis_answers
 from services.synthetic.erasures import DatasetEraser
-from services.synthetic.synthesis.critiques import CritiqueWaits
-from services.synthetic.synthesis.domain import SampleState, SynthesisState, TokenCount
-from services.synthetic.synthesis_bootstrap import run_syntheses, start_critiques
+from services.synthetic.synthesis.handlers import CritiqueWaits
+from services.synthetic.synthesis_domain import SampleState, SynthesisState, TokenCount
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
@@ -31,7 +30,6 @@ from tailor.events.erased import Erased
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate, transaction
 from tailor.values import DatasetKind, RowPolicy
-from tests.conftest import migrated
 from tests.critiques import CRITIC, HELD_OUT, TRAIN, CritiqueHouse, answer_of, part, revise
 from tests.integration.test_judging import World as RegistryWorld
 from tests.integration.test_judging import anonymize
@@ -40,14 +38,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
-MIGRATIONS = Path(__file__).parents[2] / "services" / "synthetic" / "adapters" / "migrations"
 AT_ONCE = CritiqueWaits(0, 0)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
 
 
 def house_at(engine: Engine, url: str, **changes: Any) -> CritiqueHouse:
@@ -232,7 +223,7 @@ def test_an_erased_adapters_drafts_take_their_revisions_along(engine: Engine) ->
     built = handlers.build_dataset(house.app, "reports", "rows").dataset
     assert built.draft_adapters == ("a" * 64,)
     assert "critique" in {row["task"] for row in read_rows(house, built.digest, "train")}
-    eraser = DatasetEraser(house.app, SqlHoldings(engine), lambda key: 0)
+    eraser = DatasetEraser(house.app, SqlHoldings(engine), SqlDatasets(engine), lambda key: 0)
     eraser.forget(Erased("doc_unknown", "ers_1", retired=("a" * 64,)))
     assert house.pairs() == [] and list(house.rows.rows(house.specialist)) == []
     with pytest.raises(NotFound):
@@ -278,10 +269,8 @@ def test_a_thread_starts_critiques_and_another_one_runs_them(engine: Engine) -> 
         house.define(replace(house.specialist, rows=RowPolicy(critique_tokens_per_month=100_000)))
         specialists = {"unpaid": CRITIC, "reports": house.specialist}
         threads = [
-            threading.Thread(
-                target=start_critiques, args=(house.commands, specialists, stop), kwargs={"seconds": 0.05}
-            ),
-            threading.Thread(target=run_syntheses, args=(house.runner, stop)),
+            threading.Thread(target=house.commands.run_critiques, args=(specialists, stop), kwargs={"seconds": 0.05}),
+            threading.Thread(target=house.runner.run, args=(stop,)),
         ]
         for thread in threads:
             thread.start()
@@ -301,12 +290,12 @@ def test_a_thread_starts_critiques_and_another_one_runs_them(engine: Engine) -> 
 def test_says_what_is_missing(engine: Engine) -> None:
     house = house_at(engine, "http://127.0.0.1:9/v1")
     house.judge_drafts(TRAIN[0])
-    servicer = SynthesisServicer(house.commands, {"reports": house.specialist}.__getitem__)
+    servicer = SynthesisServicer(house.commands, {"reports": house.specialist})
     set_caller(Caller("op", "ROLE_OPERATOR"))
     counts = servicer.CountComments(pb.CountCommentsRequest(specialist="reports"), None)  # type: ignore[arg-type]
     assert (counts.comments, counts.waiting, counts.teacher) == (1, 1, pb.TEACHER_STATE_READY)
     none = replace(house.commands, teacher=None)
-    servicer = SynthesisServicer(none, {"reports": house.specialist}.__getitem__)
+    servicer = SynthesisServicer(none, {"reports": house.specialist})
     counts = servicer.CountComments(pb.CountCommentsRequest(specialist="reports"), None)  # type: ignore[arg-type]
     assert (counts.waiting, counts.teacher) == (1, pb.TEACHER_STATE_NONE)
     assert none.start_critiques(replace(house.specialist, rows=RowPolicy(critique_tokens_per_month=9))) is None

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,11 @@ from sqlalchemy import Engine, select, text, update
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.synthesis_rows import forget_seed
-from services.synthetic.adapters.synthesis_tables import syntheses, synthesis_answers, synthesis_rows
-from services.synthetic.synthesis.domain import (
+from services.synthetic.adapters.tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
+from services.synthetic.synthesis.runner import read_seeds
+from services.synthetic.synthesis.tasks import PROMPT_VERSION
+from services.synthetic.synthesis_domain import (
     ModelRole,
     SampleState,
     SeedExample,
@@ -30,16 +32,12 @@ from services.synthetic.synthesis.domain import (
     TokenPrice,
     TokenReservation,
 )
-from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
-from services.synthetic.synthesis.seeds import SeedReader
-from services.synthetic.synthesis.tasks import PROMPT_VERSION
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import transaction
 from tailor.values import Selection
-from tests.conftest import migrated
 from tests.synthesis import (
     Reply,
     SynthesisHouse,
@@ -48,20 +46,13 @@ from tests.synthesis import (
     passage,
     rows_json,
     scripted,
-    split_paragraphs,
 )
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIGRATIONS = ROOT / "services" / "synthetic" / "adapters" / "migrations"
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
 
 
 def stored_rows(engine: Engine, synthesis_id: str) -> list[dict[str, Any]]:
@@ -89,7 +80,7 @@ def test_makes_the_target_with_lineage_and_serves_it_to_builds(engine: Engine) -
     assert set(rows[0].document_ids) == set(synthesis.spec.document_ids)
     assert all(key.startswith("doc_") for key in lineage["seeds"].split())
     # System prompt, request and answer by the tokenizer, with the template's tokens.
-    assert rows[0].tokens == 5 + sum(len(content.split()) for _, content in rows[0].messages) + 3 * 2
+    assert rows[0].tokens == 5 + sum(len(content.split()) for _, content in rows[0].messages) + 3 * 4
 
 
 def test_requests_go_in_parallel_and_no_further_than_the_setting(engine: Engine) -> None:
@@ -247,7 +238,7 @@ def test_refuses_rows_by_reason(engine: Engine) -> None:
         1: rows_json((f"Case {distinct(1, 5)}", f"{distinct(1)} 4711")),
         2: rows_json(("Short", "Yes.")),
         3: rows_json((f"Long {distinct(3, 5)}", distinct(3, 2_100))),
-        4: rows_json(("In 2024 the policy has 17 parts and ledger0 ledger1 ledger2 ledger3", copied)),
+        4: rows_json(("In 2024 the policy has 17 parts and ledgera ledgerb ledgerc ledgerd", copied)),
         5: rows_json((f"Please {distinct(5, 5)}", distinct(5))),
         6: rows_json((f"Please {distinct(5, 5)}", distinct(5) + " more")),
         7: json.dumps({"rows": [{"request": "A", "answer": distinct(7), "note": "x"}]}),
@@ -521,9 +512,8 @@ def test_erasing_an_example_deletes_what_was_made_with_it(engine: Engine) -> Non
         assert forget_seed(connection, key) == 2
     assert house.commands.get(first.synthesis_id).spec.examples == (SeedExample("", ""), other)
     assert stored_rows(engine, first.synthesis_id) == [] and len(stored_rows(engine, second.synthesis_id)) == 2
-    seeds = SeedReader(house.seeds, house.store, split_paragraphs)
     spec = house.commands.get(first.synthesis_id).spec
-    assert [seed.key for seed in seeds.read(spec, house.specialist)] == ["example:2"]
+    assert [seed.key for seed in read_seeds(house.seeds, spec, house.specialist)] == ["example:2"]
 
 
 def test_erasing_a_seed_of_a_running_synthesis_ends_its_lease(engine: Engine) -> None:
@@ -547,14 +537,14 @@ def test_held_out_documents_are_no_seeds_and_their_rows_never_train(engine: Engi
     with scripted(good) as endpoint:
         house = SynthesisHouse(engine, endpoint.url, documents=3)
         held_out, *others = house.ids
-        house.held_out.add(held_out)
+        house.hold_out(held_out)
         synthesis = house.run(target=2, seeds=3)
         assert set(synthesis.spec.document_ids) == set(others)
         with pytest.raises(InvalidArgument, match="SEED_HELD_OUT"):
             house.create(document_ids=(held_out,))
         assert len(list(house.rows.rows(house.specialist))) == 2
         # A side that was decided later counts too.
-        house.held_out.update(others)
+        house.hold_out(*others)
         assert list(house.rows.rows(house.specialist)) == []
 
 
@@ -598,12 +588,7 @@ class Context:
 
 
 def servicer(house: SynthesisHouse) -> SynthesisServicer:
-    def find_specialist(name: str) -> Any:
-        if name != house.specialist.name:
-            raise NotFound(Reason.UNKNOWN_SPECIALIST, "This specialist does not exist.")
-        return house.specialist
-
-    return SynthesisServicer(house.commands, find_specialist)
+    return SynthesisServicer(house.commands, {house.specialist.name: house.specialist})
 
 
 def test_the_service_creates_watches_lists_and_reviews(engine: Engine) -> None:

@@ -1,7 +1,6 @@
 """Golden documents from the publisher's event to the rows that evaluation reads, over PostgreSQL, with the real rules of every service on the way."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,30 +13,15 @@ from services.ingestion.domain import DocumentKind, ParsedText, encode_text
 from services.ingestion.schema import TESTS
 from services.ingestion.wire import to_submission
 from services.synthetic import handlers
-from services.synthetic.adapters import tables
-from services.synthetic.adapters.admitted_origins import SqlOrigins
-from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
-from services.synthetic.adapters.sketches import SqlSketches
-from services.synthetic.adapters.sql import SqlRepository
-from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.domain import Document, Kind, OriginKind, Specialist
-from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
-from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.parquet import read_table
-from services.synthetic.rows.passages import passages
 from tailor.events.envelope import Event
-from tailor.events.memory import MemoryProducer
-from tailor.events.outbox import Outbox
-from tailor.storage.memory import MemoryStore
 from tailor.values import Filters, Labels, RowPolicy
-from tests.conftest import migrated
-from tests.unit.synthetic.fakes import OneTokenizer, inline_workers, put_document
+from tests.synthetic import World, distinct, put_document
 
 pytestmark = pytest.mark.integration
 
-WORDS = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom depot clinic granary mast".split()
 INSIGHTS = {"figures": ["3 of 4 crews"], "owners": ["Ms Okafor signs the roster"]}
 # Narrow, so that it would leave golden documents out if its limits applied to them.
 SPECIALIST = Specialist(
@@ -50,37 +34,13 @@ SPECIALIST = Specialist(
 )
 
 
-def distinct(number: int) -> str:
-    words = [f"{WORDS[(number * 7 + step) % len(WORDS)]}{number * 31 + step}" for step in range(60)]
-    return f"# Report: {words[0]}\n\n## Position\n\nThe {' '.join(words[:30])} stood.\n\n## Remedy\n\nLook for {' '.join(words[30:])} now."
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
-
-
-class House:
+class House(World):
     """Synthetic with forty documents."""
 
     def __init__(self, engine: Engine) -> None:
-        self.store = MemoryStore()
-        self.repository = SqlRepository(engine, Outbox(engine, tables.outbox, MemoryProducer("synthetic")))
-        self.seeds = SqlSeedDocuments(engine, self.store, self.repository.sides)
-        self.app = Synthetic(
-            repository=self.repository,
-            origins=SqlOrigins(engine),
-            corpora=SqlCorpora(engine),
-            store=self.store,
-            tokenizers=OneTokenizer(),
-            preparer=DocumentPreparer(SqlSketches(engine, similarity), MinHashSketcher(0.8, passages), self.store),
-            list_documents=lambda name, changed_since: [],
-            start_workers=inline_workers,
-            specialists={"reports": SPECIALIST},
-        )
-        for number in range(40):
-            handlers.on_document(self.app, put_document(self.store, number, text=distinct(number)))
+        super().__init__(engine, specialists={"reports": SPECIALIST})
+        self.seeds = SqlSeedDocuments(engine, self.store)
+        self.fill()
 
     def publish(self, number: int, event: dict[str, Any], sequence: int = 1) -> str:
         """What ingestion and the barrier make of an event, in the corpus. The barrier knows the name Okafor."""
@@ -95,7 +55,7 @@ class House:
         handlers.on_document(self.app, Document(key, sequence, f"digest{number}.{sequence}", Kind.TEST, labels, ref))
         return key
 
-    def build(self) -> tuple[list[dict[str, Any]], Any]:
+    def read(self) -> tuple[list[dict[str, Any]], Any]:
         """The train rows, and the held-out rows as evaluation reads them."""
         self.app.origins.admit(SPECIALIST, OriginKind.TESTS, "", "key_1")
         dataset = handlers.build_dataset(self.app, "reports", "").dataset
@@ -116,7 +76,7 @@ def golden(**changes: Any) -> dict[str, Any]:
 def test_a_golden_document_reaches_evaluation_first_and_never_train(engine: Engine) -> None:
     house = House(engine)
     key = house.publish(100, golden())
-    train, held_out = house.build()
+    train, held_out = house.read()
     (row,) = [row for row in held_out.rows if row.task == "test"]
     assert (row.document_ids, row.messages[-1]) == ((key,), ("user", "Write one line on rest."))
     assert row.reference == "3 of 4 crews rest; Ms Ward signs."
@@ -127,11 +87,11 @@ def test_a_golden_document_reaches_evaluation_first_and_never_train(engine: Engi
 
 def test_an_earlier_copy_of_a_golden_document_leaves_train(engine: Engine) -> None:
     house = House(engine)
-    train, _ = house.build()
+    train, _ = house.read()
     taught = sorted({key for entry in train for key in entry["document_ids"]})[0]
     number = int(taught.removeprefix("doc_"))
     key = house.publish(100, golden(reference=distinct(number)))
-    train, held_out = house.build()
+    train, held_out = house.read()
     assert all(taught not in entry["document_ids"] for entry in train)
     assert [row.document_ids for row in held_out.rows if row.task == "test"] == [(key,)]
 
@@ -141,19 +101,33 @@ def test_a_later_copy_of_a_golden_document_is_not_trained_on(engine: Engine) -> 
     house.publish(100, golden(prompt=f"Write it from these notes: {distinct(77)}", reference=distinct(60)))
     copy = put_document(house.store, 101, text=distinct(60))
     handlers.on_document(house.app, copy)
-    train, held_out = house.build()
+    train, held_out = house.read()
     assert all(copy.document_id not in entry["document_ids"] for entry in train)
     assert len([row for row in held_out.rows if row.task == "test"]) == 1
 
 
 def test_a_document_that_becomes_golden_leaves_train(engine: Engine) -> None:
     house = House(engine)
-    train, _ = house.build()
+    train, _ = house.read()
     taught = sorted({key for entry in train for key in entry["document_ids"]})[0]
     house.publish(int(taught.removeprefix("doc_")), golden(), sequence=2)
-    train, held_out = house.build()
+    train, held_out = house.read()
     assert all(taught not in entry["document_ids"] for entry in train)
     assert [row.document_ids for row in held_out.rows if row.task == "test"] == [(taught,)]
+
+
+def test_no_limit_leaves_golden_documents_out_and_equal_references_are_all_measured(engine: Engine) -> None:
+    house = House(engine)
+    house.define(rows=RowPolicy(max_held_out_rows=1), filters=Filters(max_source_documents=10))
+    for number in range(100, 110):
+        house.publish(number, golden(prompt=f"Question {number}?"))
+    house.read()
+    digest = house.build().digest
+    rows = {split: house.rows(digest, split) for split in ("train", "held_out")}
+    assert len([row for row in rows["held_out"] if row["task"] == "test"]) == 10
+    assert not [row for row in rows["train"] if row["task"] == "test"]
+    insights = {row["key_insights"] for split in rows.values() for row in split if row["task"] != "test"}
+    assert insights == {""}
 
 
 def test_a_golden_document_is_no_seed_of_a_synthesis(engine: Engine) -> None:

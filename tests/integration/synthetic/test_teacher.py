@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from services.synthetic.adapters.teacher import OpenAiModel
+from services.synthetic.bootstrap import open_models
+from services.synthetic.ports import LostAnswer
 from services.synthetic.settings import Settings
-from services.synthetic.synthesis.domain import Completion, TokenCount
-from services.synthetic.synthesis.ports import LostAnswer
+from services.synthetic.synthesis_domain import Completion, TokenCount
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, ResourceExhausted, TailorError, Unavailable
 from tests.synthesis import Reply, ScriptedEndpoint, scripted
 
@@ -42,7 +43,7 @@ def test_the_call_goes_through_the_proxy_of_the_settings() -> None:
             judge_model="strict",
             teacher_proxy=address,
         )
-        for model in (OpenAiModel.teacher(settings), OpenAiModel.judge(settings)):
+        for model in open_models(settings):
             assert (
                 model is not None and model.complete(CHAT, max_tokens=9, temperature=0.0, schema=SCHEMA).text == "Fine."
             )

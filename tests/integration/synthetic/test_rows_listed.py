@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pyarrow
@@ -12,10 +12,10 @@ from sqlalchemy import Engine, insert
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
-from services.synthetic.bootstrap import MIGRATIONS
+from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.rpc import SyntheticServicer
+from services.synthetic.views import DatasetQuery, RowFilter, RowPosition
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
@@ -26,7 +26,6 @@ from tailor.sql import transaction
 from tailor.storage.memory import MemoryStore
 from tailor.values import DatasetKind
 from tailor.wire import from_ref
-from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
 
@@ -69,12 +68,6 @@ PAIRS = pyarrow.schema(
 )
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
-
-
 def sft(number: int) -> dict[str, Any]:
     return {
         "row_id": f"row_{number}",
@@ -101,13 +94,13 @@ class World:
         self.engine = engine
         self.store = MemoryStore()
         self.erased: set[str] = set()
-        browser = RowBrowser(SqlDatasetFinder(engine), self.store, self.erased)
+        self.browser = RowBrowser(SqlDatasets(engine), self.store, self.erased)
         unused: Any = None
-        self.servicer = SyntheticServicer(unused, unused, 0.8, browser, unused)
+        self.servicer = SyntheticServicer(unused, self.browser, unused)
 
-    def put(self, records: list[dict[str, Any]], schema: pyarrow.Schema) -> DatasetFile:
+    def put(self, records: list[dict[str, Any]], schema: pyarrow.Schema, group_rows: int = 3) -> DatasetFile:
         buffer = io.BytesIO()
-        parquet.write_table(pyarrow.Table.from_pylist(records, schema=schema), buffer, row_group_size=3)
+        parquet.write_table(pyarrow.Table.from_pylist(records, schema=schema), buffer, row_group_size=group_rows)
         data = buffer.getvalue()
         return DatasetFile(self.store.put("datasets", f"files/{hash(data)}.parquet", data), len(records))
 
@@ -190,6 +183,35 @@ def test_filters_by_task_and_text_over_all_files(world: World) -> None:
     assert [row.row_id for row in world.rows(specialist="reports", text="ANTWORT IST 7").rows] == ["row_7"]
 
 
+def test_one_call_reads_a_limited_number_of_rows_and_any_page_size_gives_all(world: World) -> None:
+    browser = replace(world.browser, max_scanned_rows=2)
+    dataset = browser.find(DatasetQuery("reports"), lambda name: True)
+
+    def read(browser: RowBrowser, wanted: RowFilter, size: int) -> list[str]:
+        ids, position = list[str](), RowPosition()
+        while True:
+            page = browser.read(dataset, wanted, position, size)
+            ids += [row.row_id for _, row in page.rows]
+            if page.next_position is None:
+                return ids
+            position = page.next_position
+
+    first = browser.read(dataset, RowFilter(text="ANTWORT IST 7"), RowPosition(), 100)
+    assert (first.rows, first.scanned) == ((), 3) and read(browser, RowFilter(text="antwort ist 7"), 9) == ["row_7"]
+    # A text is literal.
+    assert read(browser, RowFilter(text="ist ."), 9) == []
+    assert read(browser, RowFilter(split="held_out"), 9) == ["row_8"]
+    for size in (1, 2, 4, 100):
+        assert read(world.browser, RowFilter(), size) == [f"row_{number}" for number in range(9)]
+    assert world.browser.read(dataset, RowFilter(), RowPosition(), 2).scanned == 2
+    seconds = iter(range(0, 1000, 2))
+    slow = replace(world.browser, clock=lambda: float(next(seconds)))
+    assert 0 < slow.read(dataset, RowFilter(), RowPosition(), 100).scanned < 9
+    world.store.objects.clear()
+    with pytest.raises(NotFound, match="erased"):
+        browser.read(dataset, RowFilter(), RowPosition(), 1)
+
+
 def test_rows_of_erased_documents_are_not_shown(world: World) -> None:
     world.erased.add("doc_3")
     assert "row_3" not in [row.row_id for row in world.rows(specialist="reports").rows]
@@ -204,7 +226,7 @@ def test_a_key_sees_only_datasets_of_its_specialists(world: World) -> None:
 
 
 def test_specialists_with_equal_rows_share_a_digest(world: World) -> None:
-    (dataset,) = world.servicer._browser.datasets.find(world.rows(specialist="reports").dataset_digest)
+    (dataset,) = world.browser.datasets.find(world.rows(specialist="reports").dataset_digest)
     event = models_pb2.DatasetBuilt(
         digest=dataset.digest,
         specialist="letters",
@@ -234,7 +256,8 @@ def test_a_preference_row_has_the_better_answer_and_the_worse_one(world: World) 
     world.add("reports", DatasetKind.PREFERENCE, [world.put([pair], PAIRS)], [])
     (row,) = world.rows(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE).rows
     assert (row.messages[-1].content, row.rejected, list(row.judgement_ids)) == ("Good.", "Bad.", ["jdg_1"])
-    assert world.rows(specialist="reports").rows[0].task == "section"
+    (found,) = world.rows(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE, text="bad").rows
+    assert found == row and world.rows(specialist="reports").rows[0].task == "section"
 
 
 def test_refuses_a_page_size_below_zero_and_a_file_that_is_not_parquet(world: World) -> None:

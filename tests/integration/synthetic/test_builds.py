@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,19 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers, wire
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import count_new_items, newest_item
-from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
-from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.building.closed_book import closed_book_draw
 from services.synthetic.building.workers import start_workers
-from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.domain import BuildPolicy, Dataset
-from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates import preparer as preparer_module
 from services.synthetic.views import RowFilter, RowPosition
-from tailor.closed_book import read_closed_book
 from tailor.datasets import Figures, SkippedCount
 from tailor.events.erased import Erased
 from tailor.pipelines import PipelineStage
-from tailor.rounds import is_held_out
 from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, Filters, RowPolicy, Selection
-from tests.conftest import migrated
-from tests.integration.test_synthetic_sql import SPECIALIST, World, distinct
-from tests.unit.synthetic.fakes import put_document, read_rows
-from tests.unit.synthetic.test_closed_book_rows import guide
+from tests.synthetic import SPECIALIST, World, distinct, put_document
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.integration
@@ -75,31 +65,13 @@ class FolderStore(MemoryStore):
         (self.folder / bucket / key).unlink(missing_ok=True)
 
 
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
-
-
 def report_with(number: int, section: str) -> str:
     return f"{distinct(number)}\n\n## Method\n\n{section}"
-
-
-def fill_guides(world: World, count: int) -> None:
-    """Documents with subjects that questions ask about."""
-    for number in range(count):
-        document = put_document(world.store, number, text=f"{guide(number)}\n\n{distinct(number)}")
-        handlers.on_document(world.app, replace(document, language="en"))
 
 
 def count_of(engine: Engine, table: str) -> int:
     with engine.begin() as connection:
         return int(connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0)
-
-
-def rows_of(world: World, digest: str, split: str) -> list[dict[str, Any]]:
-    files = world.manifest(digest).split(split).files
-    return [row for file in files for row in read_rows(world.store, file.ref.key)]
 
 
 def grams(rows: list[dict[str, Any]]) -> set[tuple[str, ...]]:
@@ -142,39 +114,12 @@ def test_no_held_out_answer_shares_thirteen_words_with_train(engine: Engine) -> 
             world.app, put_document(world.store, number, text=f"{distinct(number)}\n\n## Note\n\n{extra}")
         )
     world.app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(held_out_percent=50))
-    dataset = handlers.build_dataset(world.app, "reports", "").dataset
-    train, held_out = (grams(rows_of(world, dataset.digest, split)) for split in ("train", "held_out"))
+    dataset = world.build()
+    train, held_out = (grams(world.rows(dataset.digest, split)) for split in ("train", "held_out"))
     shared = {" ".join(gram) for gram in train & held_out}
     assert shared and all(gram in " ".join(many.lower().split()).replace(".", "") or "only" in gram for gram in shared)
     assert not any("northern gate" in gram for gram in shared)
     assert dataset.figures.overlap == 0 and dataset.skipped["overlap"].rows > 0
-
-
-def test_held_out_documents_stay_held_out_and_are_capped(engine: Engine) -> None:
-    world = World(engine)
-    world.app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(held_out_percent=50, max_held_out_rows=20))
-    world.fill(count=60)
-    handlers.build_dataset(world.app, "reports", "")
-    ids = [f"doc_{number:032d}" for number in range(60)]
-    before = world.repository.sides("reports", ids)
-    assert 1 <= sum(before.values()) <= 20
-    world.fill(first=60, count=60)
-    handlers.build_dataset(world.app, "reports", "")
-    later = world.repository.sides("reports", [f"doc_{number:032d}" for number in range(120)])
-    assert {key: later[key] for key in ids} == before
-    assert sum(later.values()) == sum(before.values())
-
-
-def test_of_a_small_corpus_five_documents_are_held_out_once(engine: Engine) -> None:
-    world = World(engine)
-    numbers = [n for n in range(200) if not is_held_out(f"doc_{n:032d}", SPECIALIST.rows.held_out_percent)][:40]
-    held_out = []
-    for part in (numbers[:20], numbers[20:]):
-        for number in part:
-            handlers.on_document(world.app, put_document(world.store, number))
-        dataset = handlers.build_dataset(world.app, "reports", "").dataset
-        held_out.append({key for row in rows_of(world, dataset.digest, "held_out") for key in row["document_ids"]})
-    assert len(held_out[0]) == 5 and held_out[1] == held_out[0]
 
 
 def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
@@ -182,42 +127,29 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
 ) -> None:
     world = World(engine)
     world.fill(count=30)
-    first = handlers.build_dataset(world.app, "reports", "").dataset
+    first = world.build()
     with engine.begin() as connection:
         # As if 20 segments lay between.
         connection.execute(text("UPDATE sketches SET arrival = arrival * 512"))
-    second = handlers.build_dataset(world.app, "reports", "").dataset
+    second = world.build()
     world.fill(first=30, count=1)
-    third = handlers.build_dataset(world.app, "reports", "").dataset
+    third = world.build()
     files = [{file.ref.key for file in world.manifest(d.digest).split("train").files} for d in (first, second, third)]
     assert len(files[0]) == 1 and len(files[1]) > 20
     assert len(files[1] - files[2]) <= 1 and len(files[2] - files[1]) <= 1
     # The rows of a document are found in few files.
-    finder = SqlDatasetFinder(engine)
+    finder = world.datasets
     newest = finder.newest("reports", DatasetKind.SFT)
     assert newest is not None
     for document_id in world.documents(newest.digest):
         named = finder.files_of(newest, document_id)
         page = world.browser().read(newest, RowFilter(document_id=document_id), RowPosition(), 100)
         assert (
-            len(named & files[2]) <= 1 and page.rows and {row.document_ids for _, row in page.rows} == {(document_id,)}
+            len(named & files[2]) <= 1
+            and 2 * page.scanned < third.train_rows
+            and page.rows
+            and {row.document_ids for _, row in page.rows} == {(document_id,)}
         )
-
-
-def test_the_parts_of_the_segment_that_grows_are_used_again(engine: Engine) -> None:
-    world = World(engine)
-    world.fill(count=100)
-    handlers.build_dataset(world.app, "reports", "")
-    (before,) = _segments(engine)
-    world.fill(first=100, count=3)
-    digest = handlers.build_dataset(world.app, "reports", "").dataset.digest
-    (after,) = _segments(engine)
-    first, *others = after.facts["parts"]
-    assert others and first == before.facts["parts"][0] and others != before.facts["parts"][1:]
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM segments"))
-        connection.execute(text("UPDATE builds SET fingerprint = ''"))
-    assert handlers.build_dataset(world.app, "reports", "").dataset.digest == digest
 
 
 def test_postgresql_draws_the_same_documents_for_the_closed_book(engine: Engine) -> None:
@@ -231,60 +163,16 @@ def test_postgresql_draws_the_same_documents_for_the_closed_book(engine: Engine)
         assert corpus.closed_book_draw(len(train)) is None
 
 
-def test_missed_documents_get_more_rows_and_other_segments_keep_their_rows_and_their_closed_book(
-    engine: Engine,
-) -> None:
-    world = World(engine)
-    fill_guides(world, 20)
-    handlers.build_dataset(world.app, "reports", "")
-    with engine.begin() as connection:
-        # As if a segment lay between.
-        connection.execute(text("UPDATE sketches SET arrival = arrival * 512"))
-    first = handlers.build_dataset(world.app, "reports", "").dataset
-    sides = world.repository.sides("reports", [f"doc_{number:032d}" for number in range(20)])
-    train = [key for key, held_out in sides.items() if not held_out]
-    world.app = replace(world.app, list_missed=lambda name: [train[:2]])
-    assert handlers.build_dataset(world.app, "reports", "").created is False
-    specialist = world.app.specialists["reports"]
-    world.app.specialists["reports"] = replace(specialist, rows=replace(specialist.rows, max_train_tokens=10**9))
-    second = handlers.build_dataset(world.app, "reports", "").dataset
-    before, after = world.manifest(first.digest), world.manifest(second.digest)
-    rows = [{file.ref.key for file in manifest.split("train").files} for manifest in (before, after)]
-    assert len(rows[0] - rows[1]) == 2 and second.train_rows > first.train_rows
-    assert (
-        before.closed_book.rows > 0
-        and before.closed_book == after.closed_book
-        and len(before.closed_book.files) == len(train)
-    )
-    assert handlers.build_dataset(world.app, "reports", "").created is False
-
-
-def test_an_erasure_deletes_the_questions_about_the_document(engine: Engine) -> None:
-    world = World(engine)
-    fill_guides(world, 20)
-    old = world.manifest(handlers.build_dataset(world.app, "reports", "").dataset.digest).closed_book
-    asked = next(iter(read_closed_book(world.store, old)))[0].document_id
-    DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0).forget(Erased(asked, "ers_1"))
-    assert not any(world.store.exists("datasets", file.ref.key) for file in old.files)
-    (newest,) = SqlHoldings(engine).datasets("reports")
-    questions = [
-        question
-        for batch in read_closed_book(world.store, world.manifest(newest.digest).closed_book)
-        for question in batch
-    ]
-    assert questions and asked not in {question.document_id for question in questions}
-
-
 def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_files(engine: Engine) -> None:
     world = World(engine)
     world.fill(count=40)
-    old = handlers.build_dataset(world.app, "reports", "").dataset
+    old = world.build()
     erased = f"doc_{7:032d}"
     assert erased in world.documents(old.digest)
-    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
+    eraser = world.eraser()
     forgotten = eraser.forget(Erased(erased, "ers_1"))
     assert forgotten.datasets == (old.digest,)
-    (new,) = SqlHoldings(engine).datasets("reports")
+    (new,) = world.datasets.datasets("reports")
     assert new.digest != old.digest and erased not in world.documents(new.digest)
     manifest = world.manifest(new.digest)
     listed = {
@@ -296,38 +184,11 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
         )
     }
     stored = {key for bucket, key in world.store.objects if bucket == "datasets"}
-    segments = {key for row in _segments(engine) for key in row.file_keys}
-    parts = [part for row in _segments(engine) for part in row.facts["parts"]]
+    segments = {key for row in world.segments() for key in row.file_keys}
+    parts = [part for row in world.segments() for part in row.facts["parts"]]
     assert len(segments - listed) == 1 + len(parts), "The segment's 13-grams and its parts belong to no dataset."
     assert stored == listed | segments | {f"{new.digest}/manifest.json"}
     assert not any(eraser.forget(Erased(erased, "ers_1")).counts.values())
-
-
-def test_versions_that_a_replay_superseded_leave_their_datasets_together(engine: Engine) -> None:
-    world, confirmed = World(engine), dict[str, tuple[str, ...]]()
-    world.fill(count=40)
-    old = handlers.build_dataset(world.app, "reports", "").dataset
-    replayed, late = [f"doc_{number:032d}" for number in (3, 7)], f"doc_{11:032d}"
-    for number in (3, 7):
-        masked = put_document(world.store, number, text=distinct(number + 500))
-        handlers.on_document(world.app, replace(masked, sequence=2, digest=f"replayed-{number}"))
-    holdings = SqlHoldings(engine)
-    eraser = DatasetEraser(world.app, holdings, lambda _: 0)
-    superseder = DatasetSuperseder(
-        eraser, holdings, lambda erased, said: confirmed.update({erased.document_id: said.datasets})
-    )
-    assert not superseder.replace_if_due()
-    for document_id in (*replayed, late, late):
-        superseder.remember(Erased(document_id, "ers_1", sequence=2))
-    assert not superseder.replace_if_due() and count_of(engine, "superseded") == 3
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE superseded SET kept_at = kept_at - interval '1 minute'"))
-    assert superseder.replace_if_due() and confirmed == dict.fromkeys([*replayed, late], (old.digest,))
-    (new,) = SqlHoldings(engine).datasets("reports")
-    assert {*replayed} <= world.documents(new.digest) and late not in world.documents(new.digest)
-    assert len(world.published()) == 2 and count_of(engine, "superseded") == 0
-    assert not world.store.exists("datasets", f"{old.digest}/manifest.json")
-    assert SqlHoldings(engine).held_versions([late, *replayed]).keys() == {*replayed}
 
 
 def kill_when(process: Any, is_time: Callable[[], bool]) -> None:
@@ -372,27 +233,22 @@ def test_a_killed_build_leaves_no_lock_and_is_continued(engine: Engine, database
         connection.execute(text("UPDATE sketches SET arrival = arrival * 512"))
     process = multiprocessing.get_context("spawn").Process(target=_build, args=(database_url, str(tmp_path)))
     kill_when(process, lambda: count_of(engine, "segments") >= 5)
-    stored = {row.number: row.facts for row in _segments(engine)}
+    stored = {row.number: row.facts for row in world.segments()}
     assert count_of(engine, "datasets") == 0 and stored
     built = handlers.build_dataset(world.app, "reports", "again")
-    assert built.created and {row.number: row.facts for row in _segments(engine)}.items() >= stored.items()
+    assert built.created and {row.number: row.facts for row in world.segments()}.items() >= stored.items()
     digest = built.dataset.digest
     with engine.begin() as connection:
         for table in (tables.datasets, tables.builds, tables.assignments, tables.segments, tables.dataset_files):
             connection.execute(table.delete())
-    assert handlers.build_dataset(world.app, "reports", "").dataset.digest == digest
+    assert world.build().digest == digest
     assert count_of(engine, "written_files") == 0
-
-
-def _segments(engine: Engine) -> list[Any]:
-    with engine.begin() as connection:
-        return list(connection.execute(tables.segments.select()))
 
 
 def test_worker_processes_make_the_same_dataset(engine: Engine, tmp_path: Path) -> None:
     world = World(engine, FolderStore(tmp_path))
     world.fill(count=210)
-    digest = handlers.build_dataset(world.app, "reports", "").dataset.digest
+    digest = world.build().digest
     with engine.begin() as connection:
         for table in (tables.datasets, tables.builds, tables.assignments, tables.segments, tables.dataset_files):
             connection.execute(table.delete())
@@ -504,10 +360,10 @@ def test_boilerplate_is_not_taught_and_a_new_repetition_rebuilds_its_segment(eng
     for number in range(40):
         extra = f"\n\n{footer}" if number < 11 else ""
         handlers.on_document(world.app, put_document(world.store, number, text=distinct(number) + extra))
-    first = handlers.build_dataset(world.app, "reports", "").dataset
+    first = world.build()
     assert "boilerplate" not in first.skipped
     handlers.on_document(world.app, put_document(world.store, 41, text=f"{distinct(41)}\n\n{footer}"))
-    second = handlers.build_dataset(world.app, "reports", "").dataset
+    second = world.build()
     assert second.skipped["boilerplate"].characters == 12 * len(footer.replace(" ", ""))
-    answers = [part["content"] for row in rows_of(world, second.digest, "train") for part in row["messages"]]
+    answers = [part["content"] for row in world.rows(second.digest, "train") for part in row["messages"]]
     assert not any(footer in answer for answer in answers)

@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,109 +13,37 @@ from sqlalchemy import Engine, text
 
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.admitted_origins import SqlOrigins
-from services.synthetic.adapters.corpus import SqlCorpora
-from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
-from services.synthetic.adapters.sketches import SqlSketches
-from services.synthetic.adapters.sql import SqlRepository
-from services.synthetic.bootstrap import MIGRATIONS
-from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import NearDuplicateCount
-from services.synthetic.domain import BuildPolicy, Judgement, KeptDraft, Kind, Row, Specialist, SyncCursor
+from services.synthetic.domain import BuildPolicy, Judgement, KeptDraft, Kind, Row, SyncCursor
 from services.synthetic.edited_rows import EditedRows
-from services.synthetic.erasures import DatasetEraser
-from services.synthetic.handlers import Synthetic
-from services.synthetic.near_duplicates.minhash import MinHashSketcher, similarity
-from services.synthetic.near_duplicates.preparer import DocumentPreparer
-from services.synthetic.parquet import join_tables, make_table, read_column, read_table
-from services.synthetic.rows.passages import passages
+from services.synthetic.parquet import join_tables, make_table, read_table
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.datasets import DatasetManifest
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
-from tailor.events.memory import MemoryProducer
-from tailor.events.outbox import Outbox
 from tailor.rounds import is_held_out
 from tailor.rpc.auth import Caller, set_caller
-from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, Filters, Labels, Selection, Span, SpanKind
-from tests.conftest import migrated
-from tests.unit.synthetic.fakes import OneTokenizer, inline_workers, put_document, report
+from tests.synthetic import (
+    CONTEXT,
+    SPECIALIST,
+    UNUSED,
+    WordTokenizers,
+    World,
+    distinct,
+    put_document,
+    read_splits,
+)
 
 pytestmark = pytest.mark.integration
 
-SPECIALIST = Specialist(
-    "reports", 1, "smollm2-135m-instruct", "lora", policy=BuildPolicy(1), system_prompt="Write in the house style."
-)
-# The servicer does not use its context, nor what draws prompts.
-CONTEXT: Any = None
-UNUSED: Any = None
-# Distinct texts, so that MinHash finds no near-duplicates among them.
-NAMES = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom depot clinic granary mast"
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
-
-
-class World:
-    def __init__(self, engine: Engine, store: MemoryStore | None = None) -> None:
-        self.engine = engine
-        self.store = store or MemoryStore()
-        self.producer = MemoryProducer("synthetic")
-        self.outbox = Outbox(engine, tables.outbox, self.producer)
-        self.repository = SqlRepository(engine, self.outbox)
-        self.sketches = SqlSketches(engine, similarity)
-        self.preparer = DocumentPreparer(self.sketches, MinHashSketcher(0.8, passages), self.store)
-        self.app = Synthetic(
-            repository=self.repository,
-            origins=SqlOrigins(engine),
-            corpora=SqlCorpora(engine),
-            store=self.store,
-            tokenizers=OneTokenizer(),
-            preparer=self.preparer,
-            list_documents=lambda name, changed_since: [],
-            start_workers=inline_workers,
-            specialists={"reports": SPECIALIST},
-        )
-
-    def fill(self, first: int = 0, count: int = 40) -> None:
-        for number in range(first, first + count):
-            handlers.on_document(self.app, put_document(self.store, number, text=distinct(number)))
-
-    def manifest(self, digest: str) -> DatasetManifest:
-        return DatasetManifest.parse(self.store.read("datasets", f"{digest}/manifest.json"))
-
-    def documents(self, digest: str) -> set[str]:
-        files = self.manifest(digest).sources.files
-        return {key for file in files for key in read_column(self.store.get(file.ref), "document_id")}
-
-    def browser(self) -> RowBrowser:
-        return RowBrowser(SqlDatasetFinder(self.engine), self.store)
-
-    def published(self) -> list[models_pb2.DatasetBuilt]:
-        while self.outbox.relay():
-            pass
-        messages = self.producer.messages("dataset.built.v1")
-        return [message for message in messages if isinstance(message, models_pb2.DatasetBuilt)]
-
-
-def distinct(number: int) -> str:
-    words = NAMES.split()
-    picked = [
-        words[(number * 7 + step * (number % 5 + 1)) % len(words)] + str(number * 31 + step) for step in range(40)
-    ]
-    body = f"In 2024 the {' '.join(picked[:20])} were counted and {number} of them were missing."
-    return f"# Report: {picked[0]}\n\n## Position\n\n{body}\n\n## Remedy\n\n1. Look for {' '.join(picked[20:])} within a week."
+LADDERS = distinct(7)
 
 
 def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
@@ -143,12 +70,12 @@ def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
 def test_the_same_corpus_in_another_place_gives_the_same_bytes(engine: Engine) -> None:
     world = World(engine)
     world.fill()
-    digest = handlers.build_dataset(world.app, "reports", "").dataset.digest
+    digest = world.build().digest
     before = dict(world.store.objects)
     with engine.begin() as connection:
         for table in (tables.datasets, tables.builds, tables.assignments, tables.requests, tables.segments):
             connection.execute(table.delete())
-    assert handlers.build_dataset(world.app, "reports", "").dataset.digest == digest
+    assert world.build().digest == digest
     assert world.store.objects == before
 
 
@@ -236,14 +163,14 @@ def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(engin
 
 def test_events_and_calls_reach_the_database(engine: Engine) -> None:
     world = World(engine)
-    ref = put_document(world.store, 1, text=report("ladders")).text
+    ref = put_document(world.store, 1, text=LADDERS).text
     message = documents_pb2.DocumentAnonymized(
         document_id="doc_9",
         version=common_pb2.Version(sequence=1, digest="d"),
         kind=common_pb2.KIND_DOCUMENT,
         labels=common_pb2.Labels(source="wiki"),
         text=common_pb2.ObjectRef(uri=ref.uri, sha256=ref.sha256, size_bytes=ref.size_bytes),
-        spans=[common_pb2.Span(kind=common_pb2.SPAN_KIND_PAGE, number=4, start=0, end=len(report("ladders")))],
+        spans=[common_pb2.Span(kind=common_pb2.SPAN_KIND_PAGE, number=4, start=0, end=len(LADDERS))],
     )
     consumers = Consumers(world.app)
     event = Event("document.anonymized.v1", "doc_9", message.SerializeToString())
@@ -251,7 +178,7 @@ def test_events_and_calls_reach_the_database(engine: Engine) -> None:
         consumers.topics()[event.topic](event)
     with pytest.raises(InvalidArgument, match="INCOMPLETE_EVENT"):
         consumers.document(replace(event, value=b""))
-    servicer = SyntheticServicer(world.app, world.preparer, 0.8, world.browser(), UNUSED)
+    servicer = SyntheticServicer(world.app, world.browser(), UNUSED)
     set_caller(Caller("key", "an engineer", "ROLE_ENGINEER", frozenset({"reports"})))
     rows = servicer.PreviewRows(synthetic_pb2.PreviewRowsRequest(specialist="reports"), CONTEXT).rows
     assert rows and all(
@@ -328,7 +255,7 @@ def test_looks_for_a_missing_text_once(engine: Engine) -> None:
     handlers.on_document(world.app, document)
     world.store.delete("corpus", document.text.key)
     assert world.preparer.count(Selection()) == NearDuplicateCount(1, 1, 0, 0)
-    assert world.sketches.missing(Selection(), 10) == []
+    assert world.preparer.sketches.missing(Selection(), 10) == []
 
 
 def test_stores_languages_and_counts_of_what_filters_removed(engine: Engine) -> None:
@@ -392,7 +319,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     assert (published.judgements, published.documents) == (40, 0)
     assert published.draft_adapter_digests == sorted(f"adapter{number}" for number in range(40))
     assert world.repository.answer("none") is None and built.dataset.digest == published.digest
-    rows = read_pairs(world.store, published.digest)
+    rows = read_splits(world.store, published.digest)
     assert len(rows["train"]) + len(rows["held_out"]) == 40 and rows["held_out"]
     row = rows["train"][0]
     number = row["judgement_ids"][0].removeprefix("jdg_")
@@ -410,7 +337,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
         "made_by": "human",
         "tokens": row["tokens"],
     }
-    call = SyntheticServicer(world.app, world.preparer, 0.8, world.browser(), UNUSED).BuildDataset
+    call = SyntheticServicer(world.app, world.browser(), UNUSED).BuildDataset
     set_caller(Caller("key", "engineer", "ROLE_ENGINEER"))
     request = synthetic_pb2.BuildDatasetRequest(specialist="reports", kind=models_pb2.DATASET_KIND_PREFERENCE)
     answer = call(request, CONTEXT)
@@ -432,7 +359,7 @@ def test_a_judgement_that_was_taken_back_teaches_nothing(engine: Engine) -> None
     # As after a replay.
     consumers.judgement(judged(7, "drf_7_good", "drf_7_bad"))
     (built,) = handlers.tick(world.app)
-    rows = [row for split in read_pairs(world.store, built.dataset.digest).values() for row in split]
+    rows = [row for split in read_splits(world.store, built.dataset.digest).values() for row in split]
     assert len(rows) == 39 and not [row for row in rows if "jdg_7" in row["judgement_ids"]]
 
 
@@ -457,7 +384,7 @@ def edited_world(engine: Engine) -> tuple[World, Consumers]:
     world.app.specialists["reports"] = replace(
         SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=replace(SPECIALIST.policy, min_ranked_prompts=8)
     )
-    world.app = replace(world.app, extra_rows=(EditedRows(world.repository, world.store, OneTokenizer()),))
+    world.app = replace(world.app, extra_rows=(EditedRows(world.repository, world.store, WordTokenizers()),))
     world.fill()
     consumers = Consumers(world.app)
     for number in range(EDITS):
@@ -476,11 +403,11 @@ def list_taught(world: World) -> set[int]:
 
 def build_both(world: World) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[dict[str, Any]]]]:
     """The rows of edits in a new dataset of documents, and all rows in one of rankings, by split."""
-    documents = handlers.build_dataset(world.app, "reports", "").dataset
+    documents = world.build()
     rankings = handlers.build_dataset(world.app, "reports", "", DatasetKind.PREFERENCE).dataset
-    rows = read_pairs(world.store, documents.digest)
+    rows = read_splits(world.store, documents.digest)
     edits = {split: [row for row in rows[split] if row["task"] == "deliverable"] for split in rows}
-    return edits, read_pairs(world.store, rankings.digest)
+    return edits, read_splits(world.store, rankings.digest)
 
 
 def test_an_edit_that_was_only_rated_or_compared_with_another_draft_teaches_no_row(engine: Engine) -> None:
@@ -545,7 +472,7 @@ def test_an_erased_edit_leaves_both_datasets_and_does_not_come_back(engine: Engi
     (text_id,) = old_rows["train"][0]["document_ids"]
     number = int(text_id.removeprefix("txt_"), 16)
     world.app = replace(world.app, erased={text_id})
-    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
+    eraser = world.eraser()
     forgotten = eraser.forget(Erased(text_id, "ers_1"))
     assert (forgotten.counts["drafts"], len(forgotten.datasets)) == (1, 2)
     assert not eraser.forget(Erased(text_id, "ers_1")).counts["drafts"]
@@ -566,20 +493,12 @@ def test_the_edits_of_a_retired_adapters_drafts_leave_both_datasets(engine: Engi
     built = world.published()
     everybody = sorted(f"adapter{number}" for number in range(EDITS))
     assert [list(dataset.draft_adapter_digests) for dataset in built] == [everybody] * 2
-    eraser = DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0)
+    eraser = world.eraser()
     forgotten = eraser.forget(Erased("doc_0", "ers_1", retired=("adapter3",)))
     assert (forgotten.counts["drafts"], forgotten.counts["ranked_datasets"]) == (3, 2)
     assert not any(world.store.exists("datasets", f"{dataset.digest}/manifest.json") for dataset in built)
     rows, pairs = build_both(world)
     assert sum(map(len, rows.values())) == len(list_taught(world) - {3}) and "answer 3'" not in str(rows) + str(pairs)
-
-
-def read_pairs(store: MemoryStore, digest: str) -> dict[str, list[dict[str, Any]]]:
-    manifest = DatasetManifest.parse(store.read("datasets", f"{digest}/manifest.json"))
-    return {
-        name: [row for file in split.files for row in parquet.read_table(io.BytesIO(store.get(file.ref))).to_pylist()]
-        for name, split in manifest.splits.items()
-    }
 
 
 def test_keeps_saved_drafts_and_forgets_others_in_time(engine: Engine) -> None:

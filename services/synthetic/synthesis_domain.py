@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from services.synthetic.domain import Row
+from services.synthetic.domain import Conversation, Row
 
 MILLION = 1_000_000
 DEFAULT_SEEDS = 5
@@ -16,6 +16,10 @@ DEFAULT_BACK_TRANSLATION = 40.0
 # Upper bounds of what a chat template adds: byte-level tokenizers never need more tokens than a text has bytes.
 TOKENS_PER_MESSAGE = 16
 TOKENS_PER_REQUEST = 64
+
+# The step of a request in which the teacher writes, and names in lineages.
+TEACH = "teach"
+JUDGEMENT_ID, DRAFT_ID = "judgement_id", "draft_id"
 
 Messages = tuple[tuple[str, str], ...]
 
@@ -272,6 +276,58 @@ class SynthesisSample:
     back_translation: float | None = None
     reviewer: str = ""
     reviewed_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class CommentedDraft:
+    """A draft with its text, and the comment of a judgement on it."""
+
+    judgement_id: str
+    comment: str
+    draft: Conversation
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The ids of the texts that a revision is written from."""
+        return (self.judgement_id, self.draft.draft_id)
+
+    @property
+    def prompt(self) -> str:
+        """Everything before the draft."""
+        return "\n\n".join(content for _, content in self.draft.messages)
+
+
+@dataclass(frozen=True)
+class CommentCounts:
+    """What became of the comments of a specialist's judgements. Each is counted once; `refusals` by reason."""
+
+    accepted: int = 0
+    pending: int = 0
+    rejected: int = 0
+    refusals: Mapping[str, int] = field(default_factory=dict)
+    running: int = 0
+    waiting: int = 0
+    held_out: int = 0
+    without_texts: int = 0
+
+    @property
+    def total(self) -> int:
+        """All comments."""
+        fates = (self.accepted, self.pending, self.rejected, self.running, self.waiting, self.held_out)
+        return sum(fates) + self.without_texts + sum(self.refusals.values())
+
+
+@dataclass(frozen=True)
+class MonthOfCritiques:
+    """The critiques of a specialist that were created in this month: the tokens that they took, or may still take.
+
+    `left_over` is what the newest one left of its budget, if no further request fitted it; None otherwise. `newest_age` is in seconds,
+    None without one.
+    """
+
+    tokens: int = 0
+    left_over: int | None = None
+    newest_age: float | None = None
 
 
 def worst_case(messages: Messages, max_tokens: int) -> TokenCount:
