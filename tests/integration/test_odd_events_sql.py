@@ -14,9 +14,12 @@ from tailor.api.events.v1 import documents_pb2
 from tailor.cli.events import message_type
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.events.envelope import Event
+from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
+from tests.databases import Databases
+from tests.integration.evaluation_house import House, houses
 from tests.integration.test_registry import World
 from tests.odd_messages import odd_messages
 
@@ -24,12 +27,21 @@ pytestmark = pytest.mark.integration
 
 EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 TOPICS = sorted(topic.name for topic in load_topics().values() if "registry" in topic.consumers)
+EVALUATION = sorted(
+    topic.name for topic in load_topics().values() if "evaluation" in topic.consumers and topic.name != ERASED
+)
 
 
 @pytest.fixture
 def world(database_url: str) -> Iterator[World]:
     with migrated(database_url, MIGRATIONS) as engine:
         yield World(engine)
+
+
+@pytest.fixture
+def house(databases: Databases) -> Iterator[House]:
+    with houses(databases) as make:
+        yield make()
 
 
 @pytest.mark.parametrize("topic", TOPICS)
@@ -39,6 +51,18 @@ def test_no_event_crashes_the_registry(world: World, topic: str, data: Any) -> N
     message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
     try:
         world.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+@pytest.mark.parametrize("topic", EVALUATION)
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_evaluation(house: House, topic: str, data: Any) -> None:
+    message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
+    handlers = {**house.consumers.topics(), **house.consumers.tables()}
+    try:
+        handlers[topic](Event(topic, "key", message.SerializeToString()))
     except TailorError:
         return
 
