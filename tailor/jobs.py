@@ -2,7 +2,7 @@
 
 The process that runs a job holds it under a lease and an epoch, which no earlier or later holder has. The lease of a killed or paused
 process ends, and another replica runs the job again. So a handler may run twice, and all that it writes goes into transactions that begin
-with `Job.check`: they fail once another one holds the job.
+with `HeldJob.check`: they fail once another one holds the job.
 """
 
 import threading
@@ -102,7 +102,7 @@ class JobLost(Stopped):
 
 
 @dataclass(frozen=True)
-class Job:
+class HeldJob:
     """A job that this process holds. `stop` is set when its handler must end: the lease is lost, or the process ends.
 
     `attempts` counts this one. The handler's changes of `payload` are stored when it returns.
@@ -132,11 +132,11 @@ class Job:
 
 # Runs a job. Returns the seconds until it is due again, or None if it is done. A TailorError runs it again later, with growing pauses, and
 # is shown as a notice; `Stopped` does so at once. Any other exception ends the process, as in a thread of `Runtime.spawn`.
-Handle = Callable[[Job], float | None]
+Handle = Callable[[HeldJob], float | None]
 
 
 @dataclass(frozen=True)
-class Kind:
+class JobKind:
     """A kind of jobs. `limit` of them run at a time in a process. With `every`, there is one, run at start and then repeatedly."""
 
     name: str
@@ -152,7 +152,7 @@ class Jobs:
         self,
         engine: Engine,
         table: Table,
-        kinds: Sequence[Kind],
+        kinds: Sequence[JobKind],
         *,
         faults: Faults | None = None,
         lease_seconds: float = LEASE_SECONDS,
@@ -166,7 +166,7 @@ class Jobs:
         self._tick_seconds = tick_seconds
         self._wake = threading.Event()
         self._lock = threading.Lock()
-        self._running: dict[int, Job] = {}
+        self._running: dict[int, HeldJob] = {}
         self._crash: BaseException | None = None
 
     def run(self, stop: threading.Event) -> None:
@@ -201,7 +201,7 @@ class Jobs:
                 if kind.every is not None:
                     add_job(connection, self._table, kind.name)
 
-    def claim(self) -> list[Job]:
+    def claim(self) -> list[HeldJob]:
         """Take the jobs that are due, the longest waiting ones first, as far as their kinds' limits allow."""
         busy = Counter(job.kind for job in self._held())
         free = [kind.name for kind in self._kinds.values() for _ in range(kind.limit - busy[kind.name])]
@@ -211,7 +211,7 @@ class Jobs:
             self._running |= {job.epoch: job for job in jobs}
         return jobs
 
-    def _claim_one(self, connection: Connection, kind: str) -> Job | None:
+    def _claim_one(self, connection: Connection, kind: str) -> HeldJob | None:
         table, columns = self._table, self._table.c
         is_due = or_(and_(columns.lease_expires.is_(None), columns.due <= NOW), columns.lease_expires <= NOW)
         longest_waiting = func.least(columns.due, columns.lease_expires)
@@ -223,9 +223,9 @@ class Jobs:
         values |= {"attempts": columns.attempts + 1}
         claim = update(table).where(columns.kind == kind, columns.key == key).values(values)
         row = connection.execute(claim.returning(columns.epoch, columns.attempts, columns.payload)).one()
-        return Job(table, kind, key, *row)
+        return HeldJob(table, kind, key, *row)
 
-    def work(self, job: Job) -> None:
+    def work(self, job: HeldJob) -> None:
         """Run a job that was claimed, and record how it ended. Blocks."""
         kind = self._kinds[job.kind]
         try:
@@ -253,30 +253,30 @@ class Jobs:
         for epoch in held.keys() - renewed:
             held[epoch].stop.set()
 
-    def _held(self) -> list[Job]:
+    def _held(self) -> list[HeldJob]:
         with self._lock:
             return list(self._running.values())
 
-    def _work_or_crash(self, job: Job) -> None:
+    def _work_or_crash(self, job: HeldJob) -> None:
         try:
             self.work(job)
         except BaseException as error:  # noqa: BLE001 - `run` raises it, in the thread that ends the process
             self._crash = error
 
-    def _finish(self, job: Job, again: float | None) -> None:
+    def _finish(self, job: HeldJob, again: float | None) -> None:
         if again is not None:
             self._let_go(job, again)
         elif not self._store(delete(self._table).where(job.is_held, self._table.c.due == NEVER)):
             # It was added again meanwhile, or another one has it.
             self._let_go(job, MAX_BACKOFF_SECONDS)
 
-    def _let_go(self, job: Job, seconds: float, attempts: int = 0, reason: str = "", message: str = "") -> None:
+    def _let_go(self, job: HeldJob, seconds: float, attempts: int = 0, reason: str = "", message: str = "") -> None:
         """Have the job run again in a number of seconds, or when it was added meanwhile."""
         due = func.least(self._table.c.due, NOW + timedelta(seconds=seconds))
         values = {"attempts": attempts, "reason": reason, "message": message, "payload": job.payload}
         self._store(update(self._table).where(job.is_held).values(due=due, lease_expires=None, **values))
 
-    def _record_failure(self, job: Job, error: TailorError) -> None:
+    def _record_failure(self, job: HeldJob, error: TailorError) -> None:
         log.warning("job failed", kind=job.kind, key=job.key, reason=error.reason, attempt=job.attempts)
         pause = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(job.attempts - 1, 16))
         asked = min(error.retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS)

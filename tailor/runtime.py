@@ -34,7 +34,7 @@ from tailor.events.table import TableReader, read_event
 from tailor.events.topics import load_topics
 from tailor.events.watch import LogWatch
 from tailor.heartbeats import Heartbeats
-from tailor.jobs import Jobs, Kind
+from tailor.jobs import JobKind, Jobs
 from tailor.logging import configure, get_logger, place
 from tailor.retry import Stopped, retry
 from tailor.rpc.auth import Authenticator
@@ -186,7 +186,7 @@ class Runtime:
         self.spawn("outbox", outbox.run)
         return outbox
 
-    def jobs(self, engine: Engine, table: Table, kinds: Sequence[Kind]) -> None:
+    def jobs(self, engine: Engine, table: Table, kinds: Sequence[JobKind]) -> None:
         """Run the service's jobs in a thread and its pool."""
         self.spawn("jobs", Jobs(engine, table, kinds, faults=self.faults).run)
 

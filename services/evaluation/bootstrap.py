@@ -31,7 +31,7 @@ from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
-from tailor.jobs import Kind
+from tailor.jobs import JobKind
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
@@ -87,5 +87,5 @@ def build(runtime: Runtime, settings: Settings) -> None:
     forget_reports = partial(forget, evaluations, results, reports, prompts)
     erase = forgetting(runtime.name, forget_reports, producer, supersede=forget_reports)
     runtime.consume(settings, {**consumers.topics(), ERASED: erase}, producer)
-    runtime.jobs(engine, tables.jobs, [Kind(EVALUATION, worker.run)])
+    runtime.jobs(engine, tables.jobs, [JobKind(EVALUATION, worker.run)])
     runtime.ready()

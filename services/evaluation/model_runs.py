@@ -21,7 +21,7 @@ from services.evaluation.domain import (
 )
 from services.evaluation.ports import EvaluatedModel
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
-from tailor.jobs import Job
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import retry
 from tailor.words import SamplingDefaults
@@ -58,7 +58,7 @@ class ModelRunner:
         self,
         evaluations: SqlEvaluations,
         results: SqlModelResults,
-        job: Job,
+        job: HeldJob,
         held_out: HeldOutSet,
         sampling: SamplingDefaults,
         *,

@@ -34,7 +34,7 @@ from services.evaluation.ports import (
 from services.evaluation.report import ReportStore
 from services.evaluation.suites.runner import SuiteRunner
 from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError
-from tailor.jobs import Job
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import retry
 
@@ -66,7 +66,7 @@ class EvaluationWorker:
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] | None = None
 
-    def run(self, job: Job) -> float | None:
+    def run(self, job: HeldJob) -> float | None:
         """Run the job of an evaluation (a `jobs.Handle`): until it succeeds or fails, or a second later if it waits for an event.
 
         Retries while a dependency does not answer. An evaluation that cannot succeed fails with its reason.
@@ -88,7 +88,7 @@ class EvaluationWorker:
             self.evaluations.fail(job, error.reason)
         return None
 
-    def _evaluate_or_retry(self, job: Job, evaluation: Evaluation) -> None:
+    def _evaluate_or_retry(self, job: HeldJob, evaluation: Evaluation) -> None:
         if job.attempts > self.limits.max_starts:
             raise FailedPrecondition(Reason.STARTED_TOO_OFTEN, "The evaluation was started too often.")
 
@@ -113,7 +113,7 @@ class EvaluationWorker:
         is_known = terms.deleted or self.artifacts.dataset(adapter.dataset_digest) is not None
         return None if is_known else Reason.UNKNOWN_DATASET
 
-    def evaluate(self, job: Job, evaluation: Evaluation) -> EvaluationResult:
+    def evaluate(self, job: HeldJob, evaluation: Evaluation) -> EvaluationResult:
         """Evaluate every model on the same rows, store the report and publish the result.
 
         Continues from stored results. Raises Unavailable if a dependency does not answer, and FailedPrecondition if the evaluation
@@ -141,7 +141,7 @@ class EvaluationWorker:
         log.info("evaluated", evaluation_id=evaluation.evaluation_id, adapter=adapter.digest, rows=result.rows)
         return result
 
-    def _runner(self, job: Job, terms: SpecialistTerms, held_out: HeldOutSet) -> ModelRunner:
+    def _runner(self, job: HeldJob, terms: SpecialistTerms, held_out: HeldOutSet) -> ModelRunner:
         return ModelRunner(
             self.evaluations,
             self.results,
@@ -180,7 +180,7 @@ class EvaluationWorker:
     def _cost(self, model: str, result: ModelResult) -> ModelCost:
         return self.prices.add_to(measure_cost(model, result), result, self.parameters.concurrency)
 
-    def _run_suites(self, job: Job, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:
+    def _run_suites(self, job: HeldJob, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:
         """Measure the suites on the dataset of the documents that the adapter, or an earlier stage, learned from."""
         if self.suites is None:
             return data

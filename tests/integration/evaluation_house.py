@@ -40,7 +40,7 @@ from services.evaluation.worker import EvaluationWorker
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
-from tailor.jobs import Jobs, Kind
+from tailor.jobs import JobKind, Jobs
 from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -107,7 +107,7 @@ class House:
 
     def employ(self, worker: EvaluationWorker) -> None:
         """Have another worker run the jobs."""
-        self.worker, self.jobs = worker, Jobs(self.engine, tables.jobs, [Kind(EVALUATION, worker.run)])
+        self.worker, self.jobs = worker, Jobs(self.engine, tables.jobs, [JobKind(EVALUATION, worker.run)])
 
     def queue(self, evaluation_id: str = "evl_1", digest: str = "ad1", **changes: Any) -> Adapter:
         adapter = make_adapter(digest, **changes)

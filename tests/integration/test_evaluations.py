@@ -29,7 +29,7 @@ from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.envelope import Event
-from tailor.jobs import JobLost, Jobs, Kind
+from tailor.jobs import JobKind, JobLost, Jobs
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.ref import Ref
 from tailor.words import EvaluationPolicy, SamplingDefaults
@@ -477,7 +477,7 @@ def test_erased_documents_leave_reports_results_and_running_evaluations(make_hou
     contents = [{"rows": [{"document_ids": ["doc_1"]}]}, {"rows": [{"document_ids": ["doc_2"]}]}, quoting]
     for number in (1, 2, 3):
         house.queue(f"evl_{number}")
-    running = Jobs(house.engine, tables.jobs, [Kind(EVALUATION, house.worker.run, limit=3)]).claim()
+    running = Jobs(house.engine, tables.jobs, [JobKind(EVALUATION, house.worker.run, limit=3)]).claim()
     for job, content in zip(running, contents, strict=True):
         for model in ("base", "adapter:ad1", "adapter:ad0"):
             house.results.add(job, model, "key", ModelResult((), ()))

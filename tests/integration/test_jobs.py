@@ -10,7 +10,7 @@ from sqlalchemy import Engine, MetaData, select, update
 
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.faults import Faults
-from tailor.jobs import Handle, Job, JobLost, Jobs, Kind, add_job, drop_job, jobs_table
+from tailor.jobs import Handle, HeldJob, JobKind, JobLost, Jobs, add_job, drop_job, jobs_table
 from tailor.retry import Stopped
 from tailor.sql import connect, create_tables, transaction
 from tests.jobs import end_leases, make_due, run_due
@@ -35,12 +35,12 @@ def add(engine: Engine, key: str, kind: str = "count", seconds: float = 0.0) -> 
         add_job(connection, TABLE, kind, key, seconds=seconds, payload={"first": key})
 
 
-def nothing(job: Job) -> None:
+def nothing(job: HeldJob) -> None:
     return None
 
 
 def make(engine: Engine, handle: Handle = nothing, limit: int = 2, every: float | None = None) -> Jobs:
-    return Jobs(engine, TABLE, [Kind("count", handle, limit, every)], tick_seconds=0.02)
+    return Jobs(engine, TABLE, [JobKind("count", handle, limit, every)], tick_seconds=0.02)
 
 
 def keys(engine: Engine) -> list[str]:
@@ -48,7 +48,7 @@ def keys(engine: Engine) -> list[str]:
         return list(connection.scalars(select(TABLE.c.key).order_by(TABLE.c.key)))
 
 
-def is_stale(engine: Engine, job: Job) -> bool:
+def is_stale(engine: Engine, job: HeldJob) -> bool:
     try:
         with transaction(engine) as connection:
             job.check(connection)
@@ -130,7 +130,7 @@ def test_a_failing_job_waits_longer_each_time_and_is_shown_until_it_ends_well(en
     errors = [FailedPrecondition(Reason.WRONG_BASE, "Another base.") for _ in range(3)]
     attempts, seen = [], []
 
-    def fail(job: Job) -> None:
+    def fail(job: HeldJob) -> None:
         attempts.append(job.attempts)
         if errors:
             raise errors.pop()
@@ -141,7 +141,7 @@ def test_a_failing_job_waits_longer_each_time_and_is_shown_until_it_ends_well(en
         return waits == times and bool(faults.all())
 
     faults = Faults()
-    jobs = Jobs(engine, TABLE, [Kind("count", fail)], faults=faults, tick_seconds=0.02)
+    jobs = Jobs(engine, TABLE, [JobKind("count", fail)], faults=faults, tick_seconds=0.02)
     add(engine, "a")
     with running(jobs):
         for number in range(1, 4):
@@ -156,7 +156,7 @@ def test_a_failing_job_waits_longer_each_time_and_is_shown_until_it_ends_well(en
 
 
 def test_a_job_that_waits_or_is_interrupted_keeps_its_payload_and_counts_no_attempt(engine: Engine) -> None:
-    def wait(job: Job) -> float:
+    def wait(job: HeldJob) -> float:
         job.payload["waits"] = job.payload.get("waits", 0) + 1
         if job.payload["waits"] == 3:
             raise Stopped
@@ -207,12 +207,12 @@ class running:
 def test_a_long_job_delays_no_other_keeps_its_lease_and_is_drained(engine: Engine) -> None:
     ended = []
 
-    def last(job: Job) -> float:
+    def last(job: HeldJob) -> float:
         job.stop.wait(60)
         ended.append(job.key)
         return 0.0
 
-    kinds = [Kind("long", last), Kind("count", lambda job: ended.append(job.key))]
+    kinds = [JobKind("long", last), JobKind("count", lambda job: ended.append(job.key))]
     jobs = Jobs(engine, TABLE, kinds, lease_seconds=0.5, tick_seconds=0.02)
     add(engine, "long", "long")
     with running(jobs):
@@ -226,7 +226,7 @@ def test_a_long_job_delays_no_other_keeps_its_lease_and_is_drained(engine: Engin
 
 
 def test_a_defect_ends_the_process_and_the_next_one_runs_the_job_again(engine: Engine) -> None:
-    def crash(job: Job) -> None:
+    def crash(job: HeldJob) -> None:
         raise SystemError("killed")
 
     add(engine, "a")
@@ -240,10 +240,10 @@ def test_a_defect_ends_the_process_and_the_next_one_runs_the_job_again(engine: E
 
 def test_the_loop_waits_for_a_lost_database(engine: Engine) -> None:
     faults, done = Faults(), list[str]()
-    jobs = Jobs(engine, TABLE, [Kind("count", lambda job: done.append(job.key))], faults=faults, tick_seconds=0.02)
+    jobs = Jobs(engine, TABLE, [JobKind("count", lambda job: done.append(job.key))], faults=faults, tick_seconds=0.02)
     claim, failures = jobs.claim, [Unavailable(Reason.DATABASE_UNAVAILABLE, "Gone.")] * 2
 
-    def claim_or_fail() -> list[Job]:
+    def claim_or_fail() -> list[HeldJob]:
         if failures:
             raise failures.pop()
         return claim()

@@ -24,7 +24,7 @@ from services.evaluation.domain import (
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
-from tailor.jobs import Job, add_job, drop_job
+from tailor.jobs import HeldJob, add_job, drop_job
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 
@@ -134,15 +134,15 @@ class SqlEvaluations:
             return None
         return wire.to_result(models_pb2.AdapterEvaluated.FromString(row.payload), evaluation)
 
-    def start(self, job: Job, rows_total: int) -> None:
+    def start(self, job: HeldJob, rows_total: int) -> None:
         """Record that the evaluation is running."""
         self._change(job, state=EvaluationState.RUNNING.value, rows_total=rows_total)
 
-    def count(self, job: Job, rows_done: int) -> None:
+    def count(self, job: HeldJob, rows_done: int) -> None:
         """Record progress."""
         self._change(job, rows_done=rows_done)
 
-    def fail(self, job: Job, reason: str) -> None:
+    def fail(self, job: HeldJob, reason: str) -> None:
         """Record that the evaluation failed."""
         self._change(job, state=EvaluationState.FAILED.value, reason=reason)
 
@@ -155,7 +155,7 @@ class SqlEvaluations:
             drop_job(connection, tables.jobs, EVALUATION, evaluation_id)
             connection.execute(update(tables.evaluations).where(*is_open).values(failure))
 
-    def finish(self, job: Job, result: EvaluationResult) -> None:
+    def finish(self, job: HeldJob, result: EvaluationResult) -> None:
         """Store the result and publish it, in one transaction."""
         message = wire.from_result(result)
         message.create_time.GetCurrentTime()
@@ -166,7 +166,7 @@ class SqlEvaluations:
             _update(connection, job, state=state, rows_done=done, payload=payload)
             self._outbox.add(connection, TOPIC, result.evaluation.adapter.specialist, message, event_id)
 
-    def _change(self, job: Job, **values: Any) -> None:
+    def _change(self, job: HeldJob, **values: Any) -> None:
         with transaction(self._engine) as connection:
             _update(connection, job, **values)
 
@@ -180,7 +180,7 @@ class SqlModelResults:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, job: Job, model: str, key: str, result: ModelResult) -> None:
+    def add(self, job: HeldJob, model: str, key: str, result: ModelResult) -> None:
         """Store the result of a model for the job's evaluation. Idempotent. Raises JobLost."""
         row = {
             "evaluation_id": job.key,
@@ -258,7 +258,7 @@ def _first(engine: Engine, query: Select[Any]) -> Any:
         return connection.execute(query).one_or_none()
 
 
-def _update(connection: Connection, job: Job, **values: Any) -> None:
+def _update(connection: Connection, job: HeldJob, **values: Any) -> None:
     job.check(connection)
     connection.execute(update(tables.evaluations).where(tables.evaluations.c.evaluation_id == job.key).values(**values))
 

@@ -28,7 +28,7 @@ from services.evaluation.suites.ports import Messages, SuiteAsker
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.document_scores import DocumentScore
 from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
-from tailor.jobs import Job
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import retry
 from tailor.storage.ref import Ref
@@ -101,7 +101,7 @@ class StoredAsker(SuiteAsker):
         models: Mapping[str, EvaluatedModel],
         sampling: SamplingDefaults,
         results: SqlModelResults,
-        job: Job,
+        job: HeldJob,
     ) -> None:
         self._asker = asker
         self._models = models
@@ -165,7 +165,7 @@ class SuiteRunner:
     sleep: Callable[[float], None] | None = None
 
     def run(
-        self, job: Job, data: ReportData, models: Sequence[EvaluatedModel], manifests: Sequence[Ref]
+        self, job: HeldJob, data: ReportData, models: Sequence[EvaluatedModel], manifests: Sequence[Ref]
     ) -> SuiteFigures:
         """Run the suites that the specialist names, or all. `manifests` are of the adapter's dataset and of those of earlier stages."""
         terms = data.terms
