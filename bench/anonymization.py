@@ -26,8 +26,8 @@ from bench.gold import read_sample, read_snippets
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.detectors.definition import DetectorKind, load_detectors
-from services.anonymization.recognise.disguises import undo
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.recognise.obfuscated import undo
 
 ROOT = Path(__file__).parents[1]
 REPORT = ROOT / ".tailor" / "bench" / "anonymization.json"

@@ -24,12 +24,12 @@ from bench.manual_marks import WORD, Marks, PieceCount, Replaced, context_of, in
 from services.anonymization.domain import Finding, merge
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise.detectors.definition import load_detectors
-from services.anonymization.recognise.disguises import undo
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.loading import load_section_analyzer
 from services.anonymization.recognise.mentions import Mentions
+from services.anonymization.recognise.obfuscated import undo
 from services.anonymization.recognise.overlaps import Stretches
-from services.anonymization.surrogates import coarse
+from services.anonymization.surrogates import generalisation
 from services.ingestion.formats.office import html_to_markdown
 
 MARKS = DATA / "manual_marks.tsv"
@@ -120,7 +120,7 @@ def barrier() -> Callable[[str], list[Finding]]:
         analysis, allowed = analyzer.analyze(text), policy.find_allowed(text)
         mentions = Mentions(analyzer.lexicon_of(section.reader for section in analysis.sections))
         stretches = Stretches(allowed)
-        figures = coarse.find(
+        figures = generalisation.find(
             text, {kind for kind in ("DATE_TIME", "MONEY", "AGE", "POSTCODE") if not policy.keeps(kind)}
         )
         free = (figure for figure in figures if not stretches.overlap(figure.start, figure.end))

@@ -40,8 +40,8 @@ def without_either(golds: Iterable[Gold], find: Find) -> tuple[list[Gold], Find]
     either = {gold.text: [span[:2] for span in gold.spans if span[2] == EITHER] for gold in golds}
 
     def search(text: str) -> list[Place]:
-        left_out = {at for start, end in either[text] for at in range(start, end)}
-        return [(at, at + 1) for start, end in find(text) for at in range(start, end) if at not in left_out]
+        skipped = {at for start, end in either[text] for at in range(start, end)}
+        return [(at, at + 1) for start, end in find(text) for at in range(start, end) if at not in skipped]
 
     kept = [Gold(gold.name, gold.language, gold.text, tuple(s for s in gold.spans if s[2] != EITHER)) for gold in golds]
     return kept, search

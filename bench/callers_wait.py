@@ -29,7 +29,7 @@ from tailor.api.inference.v1 import inference_pb2_grpc
 NAME = "callers_wait"
 SEED = 39
 SECONDS = 600.0
-PROOFS = 4
+RELOAD_CHECKS = 4
 STEP_SECONDS = 600.0
 # The first steps are slower.
 FIRST_STEP = 2
@@ -77,7 +77,7 @@ def measure(house: House, service: Service, seconds: float) -> dict[str, Any]:
     run.end()
     cores = len(os.sched_getaffinity(0))
     share = measure_share(cores, 1, 1, seconds=seconds / 20) / measure_share(cores, seconds=seconds / 20)
-    during = call_during_proofs(service, Callers(stub, prompts, f"{SEED} proofs"))
+    during = call_during_reload_checks(service, Callers(stub, prompts, f"{SEED} reload checks"))
     answered = [call for half in callers for call in half.calls]
     return {
         "first_token_p95_s": max(percentile(answered, 95), percentile(during, 95)),
@@ -86,11 +86,11 @@ def measure(house: House, service: Service, seconds: float) -> dict[str, Any]:
         "pace_per_share": round(beside_programs / share, 3),
         "first_token_p50_s": percentile(answered, 50),
         "first_token_p95_run_s": percentile(answered, 95),
-        "first_token_p95_proof_s": percentile(during, 95),
+        "first_token_p95_reload_check_s": percentile(during, 95),
         "first_token_p95_idle_s": percentile(idle.calls, 95),
         "answer_p95_s": round(float(np.percentile([call.whole for call in answered], 95)), 3),
         "calls": len(answered),
-        "calls_during_proofs": len(during),
+        "calls_during_reload_checks": len(during),
         "share_beside_programs": round(share, 3),
         "steps_per_minute_alone": round(60 * run.pace("alone"), 2),
         "load": run.loads(),
@@ -176,16 +176,16 @@ class LongRun:
         return sum(len(part) - 1 for part in within) / sum(part[-1] - part[0] for part in within)
 
 
-def call_during_proofs(service: Service, callers: Callers) -> list[TimedCall]:
+def call_during_reload_checks(service: Service, callers: Callers) -> list[TimedCall]:
     """The calls that were due while a short run's weights were reloaded and checked."""
     windows = []
     with callers:
-        for number in range(PROOFS):
+        for number in range(RELOAD_CHECKS):
             chosen = recipe("lora", limit={"epochs": 1.0 + number, "max_steps": 1, "max_tokens": 0})
-            followed = service.begin(f"bench-proof-{number}", chosen)
+            followed = service.begin(f"bench-reload-check-{number}", chosen)
             followed.wait()
             windows.append((followed.phases["verifying"], time.time()))
-            print(f"proof: {windows[-1][1] - windows[-1][0]:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            print(f"reload check: {windows[-1][1] - windows[-1][0]:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
     return [call for call in callers.calls if any(begun <= call.due <= ended for begun, ended in windows)]
 
 
@@ -193,14 +193,14 @@ def render(figures: Mapping[str, Any]) -> str:
     """The section of the page."""
     loads = ", ".join(f"{name} {load}" for name, load in figures["load"].items())
     return f"""\
-On {figures["cores"]} cores, {figures["seconds"]:.0f} seconds of a run with {figures["calls"]} calls, and {figures["calls_during_proofs"]} calls during reload checks. \
+On {figures["cores"]} cores, {figures["seconds"]:.0f} seconds of a run with {figures["calls"]} calls, and {figures["calls_during_reload_checks"]} calls during reload checks. \
 Load of the machine: {loads}.
 
 | figure | measured | bound |
 |---|---|---|
 | first token, p95 of the worse of both, in seconds | {figures["first_token_p95_s"]} | below 2 |
 | first token, median and p95 during the run | {figures["first_token_p50_s"]}, {figures["first_token_p95_run_s"]} | |
-| first token, p95 during reload checks | {figures["first_token_p95_proof_s"]} | |
+| first token, p95 during reload checks | {figures["first_token_p95_reload_check_s"]} | |
 | first token, p95 without a run | {figures["first_token_p95_idle_s"]} | |
 | whole answer, p95 during the run | {figures["answer_p95_s"]} | |
 | pace of training with the callers | {figures["training_kept"]} | at least 0.6 |

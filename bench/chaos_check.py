@@ -14,7 +14,7 @@ MALFORMED = "MALFORMED"
 
 @dataclass
 class SentDocument:
-    """What was published under one id of the publisher. `marker` is a word that stands in no other document.
+    """What was published under one id of the publisher. `marker` is a word that occurs in no other document.
 
     `sent` counts records with content that left the publisher, and `acknowledged` those that the broker confirmed and has not forgotten.
     A withdrawn document is published once more at the end, which must be rejected: that shows its opaque id.

@@ -47,7 +47,7 @@ SPECIALIST = models_pb2.SpecialistChanged(
         primary=models_pb2.PrimaryMetric(metric="perplexity", min_gain=-1e9, min_gain_over_incumbent=-1e9),
     ),
 )
-# Joined, they make a word that stands in no other document and in no list of names.
+# Joined, they make a word that occurs in no other document and in no list of names.
 WORDS = (
     "amber anchor barley basket beacon bridge candle canvas cedar cinder copper cotton ember feather granite harvest hollow "
     "iron juniper kettle lantern ledger linen maple marble meadow mortar nickel orchard pebble pepper quarry ribbon saddle "

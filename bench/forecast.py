@@ -24,7 +24,7 @@ from services.training.recipe import Recipe, load_recipe
 from services.training.spec import to_json
 from tailor.datasets import TRAIN
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 from tests.datasets import store_dataset
 from tests.unit.training.fakes import START
 from tests.unit.training.stores import FileStore

@@ -29,10 +29,10 @@ from bench.training_house import SAMPLE
 from services.evaluation.domain import SpecialistTerms
 from services.evaluation.figures import BUILT_IN
 from services.registry.domain import Decision, Gate, GuardMetric
-from services.registry.rules.power import LOG_LIKELIHOOD
+from services.registry.rules.sample_size import LOG_LIKELIHOOD
 from tailor.api.events.v1 import models_pb2
 from tailor.codec import decode
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 
 FOLDER = ROOT / ".tailor" / "bench-gate"
 TRIALS = 60

@@ -28,7 +28,7 @@ from services.training.domain import Base
 from services.training.methods import loading, sft
 from tailor.datasets import TRAIN
 from tailor.storage.ref import Ref
-from tailor.words import Labels, RowPolicy, SamplingDefaults
+from tailor.values import Labels, RowPolicy, SamplingDefaults
 from tests.datasets import store_dataset
 from tests.unit.training.stores import FileStore
 

@@ -27,9 +27,9 @@ from services.evaluation.ports import TrainSplit
 from services.synthetic.domain import Row as MadeRow
 from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading
-from services.training.worker import probes
+from services.training.worker import reload_check
 from tailor.chat import encode
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 ANSWERED, MAX_NEW_TOKENS = 24, 64
 # Larger batches save nothing on a processor: 24 answers took the same CPU seconds in one batch as in three.
@@ -82,12 +82,12 @@ def measure_variant(place: GateHouse, variant: Variant) -> list[MeasuredModel]:
     names = [variant.name, *([f"{HALF_SCALE}-{variant.seed}"] if variant.kind == GOOD else [])]
     if not all(_path(place, name).exists() for name in names):
         asked = train(place, variant).eval()
-        rows = probes.encode_probes(load_tokenizer(place.house.base_folder))
-        trained = probes.measure("policy", asked, rows)
+        rows = reload_check.encode_probes(load_tokenizer(place.house.base_folder))
+        trained = reload_check.measure("policy", asked, rows)
         for name, scale in zip(names, (1.0, 0.5), strict=False):
             print(f"measuring {name}", file=sys.stderr, flush=True)
             _scale(asked, scale)
-            differences = zip(probes.measure("policy", asked, rows), trained, strict=True)
+            differences = zip(reload_check.measure("policy", asked, rows), trained, strict=True)
             # As inference measures it.
             _store(place, name, _ask(place, asked), max(abs(ours - theirs) for ours, theirs in differences))
     return [_read(place, name) for name in names]

@@ -1,6 +1,6 @@
 """`make bench-loop`: documents, rankings, documents, rankings, without a command that builds, trains or promotes.
 
-A new stack has one specialist with the programme `sft, dpo`, which is rebuilt when new documents or judgements suffice. The bench publishes
+A new stack has one specialist with the pipeline `sft, dpo`, which is rebuilt when new documents or judgements suffice. The bench publishes
 documents, has 80 prompts answered and ranked by three scripted experts, of whom one is noisy, and does both once more. It only waits for what the stack
 does by itself. Then the engine's rollouts are compared with `generate`, as in `make bench-preferences`. The figures go to `.tailor/bench/loop.json`, and the services' logs to `loop-logs` there if the bench fails.
 
@@ -46,10 +46,10 @@ from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
+from tailor.cli.progress import ProgressReporter, Report, wait_for, wait_out_errors
 from tailor.cli.publish import publish_all
 from tailor.cli.run_views import FAILED, describe
 from tailor.cli.specialists import define
-from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import TailorClient
 from tailor.demo import DECIDED, describe_evaluation, wait_for_base, wait_until_served
@@ -140,9 +140,9 @@ class Loop:
     connections: Connections
     client: TailorClient
     panel: ScriptedPanel
-    story: Story
+    progress: ProgressReporter
     seen: set[str] = field(default_factory=set)
-    figures: dict[str, Any] = field(default_factory=lambda: {"phases": {}, "panel": {}, "left_out": {}})
+    figures: dict[str, Any] = field(default_factory=lambda: {"phases": {}, "panel": {}, "skipped": {}})
 
 
 def main() -> int:
@@ -177,12 +177,12 @@ def main() -> int:
 
 def run(root: Path, seed: int, *, is_tiny: bool) -> dict[str, Any]:
     """Both rounds on a new stack, which is stopped at the end. Returns the figures."""
-    state, story = root / "state", Story(Console())
+    state, progress = root / "state", ProgressReporter(Console())
     state.mkdir(mode=0o700)
     plan = prepare_tiny(root, state) if is_tiny else WHOLE
     first, second = choose_documents(plan.documents)
     prompts = choose_prompts(seed, 2 * plan.prompts)
-    with open_loop(state, plan.definition, seed, story) as loop:
+    with open_loop(state, plan.definition, seed, progress) as loop:
         learn(loop, DOCUMENTS_1, lambda now: publish(loop, first, now))
         rank(loop, RANKINGS_1, prompts[: plan.prompts])
         learn(loop, DOCUMENTS_2, lambda now: publish(loop, second, now))
@@ -192,17 +192,19 @@ def run(root: Path, seed: int, *, is_tiny: bool) -> dict[str, Any]:
 
 
 @contextmanager
-def open_loop(state: Path, definition: models_pb2.SpecialistChanged, seed: int, story: Story) -> Iterator[Loop]:
+def open_loop(
+    state: Path, definition: models_pb2.SpecialistChanged, seed: int, progress: ProgressReporter
+) -> Iterator[Loop]:
     """Start a stack with the specialist and its experts, and stop it at the end."""
     try:
-        with story.step("up", "start a stack, and define the specialist"):
-            stack.up(state).wait_ready(READY_SECONDS, lambda snapshot: story.now(snapshot.describe_waiting()))
+        with progress.step("up", "start a stack, and define the specialist"):
+            stack.up(state).wait_ready(READY_SECONDS, lambda snapshot: progress.now(snapshot.describe_waiting()))
             connections = Connections(Endpoints(state))
             client = connections.client()
-            wait_for_base(connections, client, definition.base, story.now)
-            wait_out_errors(lambda: define(connections.registry, definition), story.now)
+            wait_for_base(connections, client, definition.base, progress.now)
+            wait_out_errors(lambda: define(connections.registry, definition), progress.now)
         with closing(connections), client, open_panel(connections, definition.name, seed) as panel:
-            yield Loop(connections, client, panel, story)
+            yield Loop(connections, client, panel, progress)
     except BaseException:
         shutil.copytree(state / "logs", LOGS, dirs_exist_ok=True)
         raise
@@ -264,7 +266,7 @@ def choose_prompts(seed: int, count: int) -> list[str]:
 def rank(loop: Loop, name: str, prompts: Sequence[str]) -> None:
     """Have the prompts answered and ranked, wait for what follows from that, and compare the panel's agreement."""
 
-    def judge(now: Tell) -> dict[str, int]:
+    def judge(now: Report) -> dict[str, int]:
         before = len(loop.panel.edits)
         pairs = loop.panel.ask(prompts, now)
         decisions = loop.panel.judge(now)
@@ -284,19 +286,21 @@ def rank(loop: Loop, name: str, prompts: Sequence[str]) -> None:
     learn(loop, name, judge)
 
 
-def learn(loop: Loop, name: str, work: Callable[[Tell], dict[str, int]]) -> None:
+def learn(loop: Loop, name: str, work: Callable[[Report], dict[str, int]]) -> None:
     """Do a phase's work, wait until the gate has decided on the adapter that follows from it, and measure."""
     started = time.monotonic()
-    with loop.story.step(f"{name}: input", "publish or rank"):
-        counts = work(loop.story.now)
-    with loop.story.step(f"{name}: round", "wait for dataset, run, evaluation and verdict"):
-        item = wait_for_verdict(loop, loop.story.now)
+    with loop.progress.step(f"{name}: input", "publish or rank"):
+        counts = work(loop.progress.now)
+    with loop.progress.step(f"{name}: round", "wait for dataset, run, evaluation and verdict"):
+        item = wait_for_verdict(loop, loop.progress.now)
     if item.decision == registry_pb2.DECISION_PASSED:
-        with loop.story.step(f"{name}: served", "wait until callers get the adapter"):
-            wait_until_served(loop.connections, loop.client, item.adapter, loop.story.now)
+        with loop.progress.step(f"{name}: served", "wait until callers get the adapter"):
+            wait_until_served(loop.connections, loop.client, item.adapter, loop.progress.now)
     for reason in item.reasons:
-        loop.story.note(f"{decision_of(item.decision)}: {reason}")
-    seconds = {key.partition(": ")[2]: took for key, took in loop.story.seconds.items() if key.startswith(f"{name}: ")}
+        loop.progress.note(f"{decision_of(item.decision)}: {reason}")
+    seconds = {
+        key.partition(": ")[2]: took for key, took in loop.progress.seconds.items() if key.startswith(f"{name}: ")
+    }
     loop.figures["phases"][name] = {
         **measure_phase(item.evaluation),
         **counts,
@@ -306,10 +310,10 @@ def learn(loop: Loop, name: str, work: Callable[[Tell], dict[str, int]]) -> None
         "seconds": time.monotonic() - started,
         "seconds_by_step": seconds,
     }
-    loop.story.note(describe_phase(loop.figures["phases"][name]))
+    loop.progress.note(describe_phase(loop.figures["phases"][name]))
 
 
-def publish(loop: Loop, documents: Sequence[FileSubmission], now: Tell) -> dict[str, int]:
+def publish(loop: Loop, documents: Sequence[FileSubmission], now: Report) -> dict[str, int]:
     """Publish documents, and wait until each is anonymised or rejected."""
     before = count_outcomes(loop)
     published = publish_all(loop.connections, documents, lambda count: now(f"{count} published")).total
@@ -323,7 +327,7 @@ def publish(loop: Loop, documents: Sequence[FileSubmission], now: Tell) -> dict[
     return {"documents": published, "documents_anonymized": anonymized, "documents_rejected": rejected}
 
 
-def wait_for_verdict(loop: Loop, now: Tell) -> registry_pb2.CatalogueAdapter:
+def wait_for_verdict(loop: Loop, now: Report) -> registry_pb2.CatalogueAdapter:
     """Wait for a verdict on an adapter that the bench has not seen. Raises FailedPrecondition if a run fails, DeadlineExceeded if nothing happens."""
 
     def decided() -> tuple[registry_pb2.CatalogueAdapter | None, str]:
@@ -373,7 +377,7 @@ def measure_adapter(loop: Loop, adapter: models_pb2.AdapterTrained) -> dict[str,
     return {
         "round": adapter.round,
         "datasets": datasets,
-        "rows_left_out": adapter.rows_left_out,
+        "rows_skipped": adapter.rows_skipped,
         "adapter": adapter.digest,
     }
 
@@ -397,11 +401,11 @@ def summarise(loop: Loop) -> None:
     figures["ranked_prompts"] = {"all": progress.prompts, "held_out": progress.held_out_prompts}
     figures["noisy_expert_found"] = figures["panel"][RANKINGS_2]["noisy_expert"] == NOISY
     pairs = sum(phase.get("pairs_of_drafts", 0) for phase in phases)
-    figures["left_out"] = {
+    figures["skipped"] = {
         "documents rejected": sum(phase.get("documents_rejected", 0) for phase in phases),
         "prompts whose answers were all alike": sum(phase.get("prompts_answered_alike", 0) for phase in phases),
         "pairs of drafts without a majority": pairs - progress.prompts,
-        "rows too long to train on": sum(phase["rows_left_out"] for phase in phases),
+        "rows too long to train on": sum(phase["rows_skipped"] for phase in phases),
         "rows too long to evaluate": sum(phase["rows_too_long"] for phase in phases),
         "held-out rows beyond an evaluation's limit": sum(
             phase["held_out_rows"] - phase["rows"] - phase["rows_too_long"] for phase in phases

@@ -16,7 +16,7 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, registry_pb2
 from tailor.cli.calls import unary
 from tailor.cli.connections import Connections
-from tailor.cli.story import Tell, wait_for, wait_out_errors
+from tailor.cli.progress import Report, wait_for, wait_out_errors
 from tailor.client import Draft, TailorClient
 from tailor.errors import NotFound
 
@@ -69,7 +69,7 @@ class ScriptedPanel:
     edits: list[str] = field(default_factory=list)
     prompts: dict[str, str] = field(default_factory=dict)
 
-    def ask(self, prompts: Sequence[str], now: Tell) -> int:
+    def ask(self, prompts: Sequence[str], now: Report) -> int:
         """Ask each prompt as a caller, and have it answered again. Blocks until all pairs wait in the queue. Returns the pairs."""
         pairs = 0
         with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
@@ -84,7 +84,7 @@ class ScriptedPanel:
         wait_for(waits, now, stalled_seconds=STALLED_SECONDS)
         return pairs
 
-    def judge(self, now: Tell) -> list[ScriptedDecision]:
+    def judge(self, now: Report) -> list[ScriptedDecision]:
         """Have the experts judge in turns until no pair waits for any of them. Returns the new decisions."""
         before, waiting = len(self.decisions), list(self.experts)
         while waiting:
@@ -110,7 +110,7 @@ class ScriptedPanel:
                 return True
         return False
 
-    def _judge_next(self, expert: ScriptedExpert, now: Tell) -> bool:
+    def _judge_next(self, expert: ScriptedExpert, now: Report) -> bool:
         """Judge the pair that waits for the expert. False if none does."""
         response = self._next_pair(expert)
         if not response.draft_ids:

@@ -181,7 +181,7 @@ def render(figures: Mapping[str, Any]) -> str:
             f"`rollout_ratio` {ratio if isinstance(ratio, str) else f'{ratio:.1f}'}. {figures['base']}, {figures['prompts']} prompts in each round of "
             f"rankings, {figures['seconds']:.0f} s on {figures['cores']} cores.",
             "",
-            f"Left out: {_describe(figures['left_out'])}.",
+            f"Left out: {_describe(figures['skipped'])}.",
             "",
             f"Bounds that did not hold: {'; '.join(figures['broken']) or 'none'}.",
         ]
@@ -218,5 +218,5 @@ def _expert(panel: Mapping[str, Any], name: str) -> str:
     return _show(panel["experts"].get(name))
 
 
-def _describe(left_out: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in left_out.items()) or "nothing"
+def _describe(skipped: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in skipped.items()) or "nothing"

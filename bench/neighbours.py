@@ -34,7 +34,7 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import unary
 from tailor.cli.connections import Connections, Endpoints
-from tailor.cli.story import wait_out_errors
+from tailor.cli.progress import wait_out_errors
 from tailor.local import secrets, stack
 from tailor.local.layout import SERVICES, Layout
 from tailor.rpc.channel import open_channel

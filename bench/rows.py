@@ -98,7 +98,7 @@ def measure_real(place: Place, max_files: int) -> dict[str, Any]:
     later = min(MORE, len(corpus.papers) // 4)
     papers, more = corpus.papers[:-later], corpus.papers[-later:]
     figures = measure(place, "real", papers, more, papers)
-    sources = {"files": corpus.files, "not_read": corpus.left_out.counts, "not_read_examples": corpus.left_out.examples}
+    sources = {"files": corpus.files, "not_read": corpus.skipped.counts, "not_read_examples": corpus.skipped.examples}
     return {**figures, **sources}
 
 

@@ -1,9 +1,9 @@
 """Coverage, grounded and overlap of a stored dataset, measured without any code of the builder: from its Parquet files and the documents.
 
-- `coverage`: the share of the documents' characters, without blanks, in words that stand in a run of five words of some answer. Nearly equal
+- `coverage`: the share of the documents' characters, without blanks, in words that occur in a run of five words of some answer. Nearly equal
   documents count like others: the answers of one teach the words of the other. A heading that only prompts have is not taught.
 - `places`: the share of the characters of documents with rows that the rows' `places` cover.
-- `grounded`: the share of the answers whose numbers, and capitalised words inside a sentence (not in German), all stand in the prompt.
+- `grounded`: the share of the answers whose numbers, and capitalised words inside a sentence (not in German), all occur in the prompt.
 - `overlap`: the share of held-out rows whose answers have 13 neighbouring words, in lower case, that fewer than ten documents of train have.
 """
 
@@ -110,7 +110,7 @@ def answer_text(row: Mapping[str, Any]) -> str:
 
 
 def word_coverage(papers: Sequence[Paper], answers: Iterable[str]) -> float:
-    """The share of the papers' characters that stand in runs of words of answers."""
+    """The share of the papers' characters that occur in runs of words of answers."""
     hashed = [(paper, *_runs(paper.text)) for paper in papers]
     wanted = numpy.unique(numpy.concatenate([runs for _, _, runs in hashed]))
     taught = numpy.zeros(len(wanted), numpy.bool_)

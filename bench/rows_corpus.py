@@ -23,7 +23,7 @@ from tailor.local.environment import StackPlan, service_environment
 from tailor.local.layout import DATABASE
 from tailor.sql import connect, migrate
 from tailor.storage.buckets import CORPUS
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.training.stores import FileStore
 
 BASE = "smollm2-135m-instruct"

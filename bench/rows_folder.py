@@ -21,13 +21,13 @@ from services.anonymization.recognise.languages.detection import LanguageDetecto
 from services.ingestion.adapters.parse import ParserPool
 from services.ingestion.domain import File, ParsedText, Rejected, RejectionReason, add_sections
 from services.synthetic.adapters.tokenizers import StoredTokenizers
-from services.synthetic.domain import Document, Kind, LeftOutText, Text
+from services.synthetic.domain import Document, Kind, SkippedText, Text
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_rows
-from services.synthetic.rows.places import count_characters
+from services.synthetic.rows.ranges import count_characters
 from tailor.cli.submissions import Description, collect
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.training.stores import FileStore
 
 ENOUGH = 0.9
@@ -43,13 +43,13 @@ class FolderDocument:
     format: str
     rows: int
     characters: int
-    left_out: Sequence[LeftOutText]
+    skipped: Sequence[SkippedText]
     word_coverage: float
 
     @property
     def untaught(self) -> int:
         """The characters that no row teaches."""
-        return sum(item.characters for item in self.left_out)
+        return sum(item.characters for item in self.skipped)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def teach(path: Path, parsed: ParsedText, language: str, counter: TokenCounter) 
         parsed.format,
         len(rows.rows),
         count_characters(parsed.text, [(0, len(parsed.text))]),
-        rows.left_out,
+        rows.skipped,
         rows_check.word_coverage([Paper(str(path), parsed.text)], answers),
     )
 
@@ -160,7 +160,7 @@ def _rejections(rejected: Sequence[RejectedFile]) -> str:
 def _reasons(documents: Sequence[FolderDocument]) -> str:
     rows: Counter[str] = Counter()
     characters: Counter[str] = Counter()
-    for entry in (entry for item in documents for entry in item.left_out):
+    for entry in (entry for item in documents for entry in item.skipped):
         rows[entry.reason] += entry.rows
         characters[entry.reason] += entry.characters
     lines = [f"- {reason}: {characters[reason]:,} characters, {rows[reason]:,} rows" for reason in sorted(rows)]
@@ -174,7 +174,7 @@ def _lowest(documents: Sequence[FolderDocument]) -> str:
 
 
 def _why(document: FolderDocument) -> str:
-    return ", ".join(f"{entry.reason} {entry.characters:,}" for entry in document.left_out if entry.characters)
+    return ", ".join(f"{entry.reason} {entry.characters:,}" for entry in document.skipped if entry.characters)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ from services.training.methods import held_out, loading, model
 from tailor.chat import Encoded, encode
 from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.ref import Ref
-from tailor.words import Labels, RowPolicy
+from tailor.values import Labels, RowPolicy
 from tests.datasets import store_dataset
 from tests.unit.training.stores import FileStore
 

@@ -90,7 +90,7 @@ def _figures(intake: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
         "overlap": round(figures["overlap"], 4),
         "characters": figures["characters"],
         "near_duplicates": first["near_duplicates"],
-        "left_out": first["left_out"],
+        "skipped": first["skipped"],
         "intake_seconds": intake["seconds"],
         "intake_cpu_seconds": intake["cpu_seconds"],
         "intake_peak_rss_mb": intake["peak_rss_mb"],

@@ -25,7 +25,7 @@ def render(figures: Mapping[str, Any]) -> str:
     """The section of the page, with the parts that were measured."""
     corpora = {name: figures[name] for name in ("generated", "real") if name in figures}
     parts = [_table(corpora)] if corpora else []
-    parts += [_left_out(name, corpus) for name, corpus in corpora.items()]
+    parts += [_skipped(name, corpus) for name, corpus in corpora.items()]
     if "real" in corpora:
         parts.append(_not_read(corpora["real"]))
     if "learning" in figures:
@@ -57,10 +57,10 @@ def _line(name: str, cells: Sequence[str]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _left_out(name: str, corpus: Mapping[str, Any]) -> str:
+def _skipped(name: str, corpus: Mapping[str, Any]) -> str:
     counts = [
         f"{reason} ({count['documents']:,} documents, {count['rows']:,} rows, {count['characters']:,} characters)"
-        for reason, count in sorted(corpus["left_out"].items())
+        for reason, count in sorted(corpus["skipped"].items())
     ]
     return f"Left out of the {name} documents: {', '.join(counts) if counts else 'nothing'}."
 

@@ -18,7 +18,7 @@ LIST, LINE = "list", "line"
 
 @dataclass(frozen=True)
 class HeldOutQuestion:
-    """A prompt about a document, with the answer that stands in it or with facts, in one of the forms."""
+    """A prompt about a document, with the answer that occurs in it or with facts, in one of the forms."""
 
     document_id: str
     prompt: str

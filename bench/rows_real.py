@@ -34,7 +34,7 @@ LINK = re.compile(rb"\A\s*(?:'\\\\\".*\n|\.\\\\\".*\n|\s)*\.so ")
 
 
 @dataclass
-class LeftOut:
+class Skipped:
     """Files that gave no document, by reason."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -53,19 +53,19 @@ class RealCorpus:
 
     papers: Sequence[Paper]
     files: int
-    left_out: LeftOut
+    skipped: Skipped
 
 
 def read_machine(max_files: int = MAX_FILES) -> RealCorpus:
     """Choose files and read them. Takes minutes for 1,200 files."""
     paths = choose(candidates(), max_files)
-    left_out = LeftOut()
+    skipped = Skipped()
     pool, language_of = ParserPool(LIMITS, 1), LanguageDetector()
     try:
-        papers = [paper for path in paths if (paper := _read(path, pool, language_of, left_out)) is not None]
+        papers = [paper for path in paths if (paper := _read(path, pool, language_of, skipped)) is not None]
     finally:
         pool.close()
-    return RealCorpus(papers, len(paths), left_out)
+    return RealCorpus(papers, len(paths), skipped)
 
 
 def candidates() -> Iterator[Path]:
@@ -111,7 +111,7 @@ def _limit_families(paths: Iterable[Path]) -> list[Path]:
     return chosen
 
 
-def _read(path: Path, pool: ParserPool, language_of: LanguageDetector, left_out: LeftOut) -> Paper | None:
+def _read(path: Path, pool: ParserPool, language_of: LanguageDetector, skipped: Skipped) -> Paper | None:
     """A file as ingestion and anonymization would store it, with nothing replaced."""
     try:
         name, data = path.name.removesuffix(".gz"), _unpacked(path)
@@ -121,9 +121,9 @@ def _read(path: Path, pool: ParserPool, language_of: LanguageDetector, left_out:
             name = f"{name}.txt"
         parsed = add_sections(pool.parse(File(data, name)))
     except Rejected as error:
-        left_out.add(error.reason.value, path)
+        skipped.add(error.reason.value, path)
     except _NotADocument as error:
-        left_out.add(str(error), path)
+        skipped.add(str(error), path)
     else:
         kind = "man" if path.is_relative_to(MAN) else parsed.format
         return Paper(str(path), parsed.text, language_of(parsed.text), kind, parsed.spans)

@@ -10,7 +10,7 @@ from services.synthetic.domain import Document, Kind, Specialist, Text
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_rows
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 
 CHARACTERS, ROUNDS = 6_000, 50
 SECTION = (

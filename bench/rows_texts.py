@@ -19,7 +19,7 @@ from typing import Any
 from faker import Faker
 
 from services.ingestion.spans import find_sections, limit_spans
-from tailor.words import Span
+from tailor.values import Span
 
 DATA = Path(__file__).with_name("data") / "rows.toml"
 MAN = Path("/usr/share/man")
@@ -227,7 +227,7 @@ def read_language(code: str, words: dict[str, Any]) -> Language:
 
 
 def man_runs(code: str) -> list[str]:
-    """Runs of three to six lower-case words that stand in a line of the manual pages of a language, at most MAX_RUNS of them."""
+    """Runs of three to six lower-case words that occur in a line of the manual pages of a language, at most MAX_RUNS of them."""
     folder = MAN if code == "en" else MAN / code
     pages = sorted(folder.glob("man[1578]/*.gz"), key=lambda path: hashlib.sha256(path.name.encode()).digest())
     draw = random.Random(code)

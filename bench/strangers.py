@@ -31,9 +31,9 @@ from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
+from tailor.cli.progress import ProgressReporter, wait_for, wait_out_errors
 from tailor.cli.published_files import PublishedFiles
 from tailor.cli.run_forecast import describe_forecast, forecast_run
-from tailor.cli.story import Story, wait_for, wait_out_errors
 from tailor.cli.submissions import FileSubmission
 from tailor.client import Message
 from tailor.demo import (
@@ -75,7 +75,7 @@ class Trial:
     """A running stack, and what the bench learns from it."""
 
     connections: Connections
-    story: Story
+    progress: ProgressReporter
     figures: dict[str, Any] = field(default_factory=dict)
     drawn: list[str] = field(default_factory=list)
 
@@ -104,29 +104,30 @@ def main() -> int:
 
 def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any]:
     """Take the documents to a verdict. Blocks for the better part of an hour."""
-    story = Story(Console(stderr=True))
-    with story.step("up", "start the stack"):
-        start_stack(state_dir, story.now)
+    progress = ProgressReporter(Console(stderr=True))
+    with progress.step("up", "start the stack"):
+        start_stack(state_dir, progress.now)
     with closing(Connections(Endpoints(state_dir))) as connections, connections.client() as client:
-        trial = Trial(connections, story)
-        with story.step("documents", "publish and follow every document through the barrier"):
-            wait_for_base(connections, client, SPECIALIST.base, story.now)
+        trial = Trial(connections, progress)
+        with progress.step("documents", "publish and follow every document through the barrier"):
+            wait_for_base(connections, client, SPECIALIST.base, progress.now)
             publish(trial, state_dir, submissions)
-        with story.step("dataset", "build with the defaults, and accept what fits half an hour"):
-            first = build(connections, NAME, story.now)
+        with progress.step("dataset", "build with the defaults, and accept what fits half an hour"):
+            first = build(connections, NAME, progress.now)
             measure_rows(trial, first)
             built = choose_fitting(trial, first)
             measure_share(trial, built)
-        with story.step("training", "train an adapter"):
-            adapter = train(connections, built, story.now)
-        with story.step("evaluation", "measure it on held-out rows"):
-            trial.figures["verdict"] = decision_of(evaluate(connections, adapter, story.now).decision)
-        with story.step("asking", "ask what such manuals answer"):
+        with progress.step("training", "train an adapter"):
+            adapter = train(connections, built, progress.now)
+        with progress.step("evaluation", "measure it on held-out rows"):
+            trial.figures["verdict"] = decision_of(evaluate(connections, adapter, progress.now).decision)
+        with progress.step("asking", "ask what such manuals answer"):
             model = NAME if trial.figures["verdict"] == "passed" else "base"
             if model == NAME:
-                wait_until_served(connections, client, adapter, story.now)
+                wait_until_served(connections, client, adapter, progress.now)
             trial.figures["answers"] = {
-                question: ask(client, model, [Message("user", question)], {}, story.now).text for question in QUESTIONS
+                question: ask(client, model, [Message("user", question)], {}, progress.now).text
+                for question in QUESTIONS
             }
         count_marks(trial)
         trial.figures["runs_failed"] = len(
@@ -138,9 +139,9 @@ def run(state_dir: Path, submissions: Sequence[FileSubmission]) -> dict[str, Any
 def publish(trial: Trial, state_dir: Path, submissions: Sequence[FileSubmission]) -> None:
     """Publish the documents, and count those that were anonymised or rejected."""
     sample = Sample(Path(), SPECIALIST, list(submissions), list(QUESTIONS))
-    define_specialist(trial.connections, state_dir, sample, trial.story.now)
+    define_specialist(trial.connections, state_dir, sample, trial.progress.now)
     known = PublishedFiles(state_dir / "published.json")
-    outcome = publish_documents(trial.connections, known, sample, True, trial.story.now)
+    outcome = publish_documents(trial.connections, known, sample, True, trial.progress.now)
     rejected = outcome["documents_rejected"]
     accounted = outcome["documents_anonymized"] + sum(rejected.values())
     trial.figures.update(
@@ -155,10 +156,10 @@ def publish(trial: Trial, state_dir: Path, submissions: Sequence[FileSubmission]
 
 def choose_fitting(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> synthetic_pb2.BuildDatasetResponse:
     """The dataset whose run starts by itself: the first one, or one with the setting that its forecast proposes."""
-    connections, now = trial.connections, trial.story.now
+    connections, now = trial.connections, trial.progress.now
     plan = forecast_run(connections, built.dataset)
     assert plan is not None
-    trial.story.note(describe_forecast(plan))
+    trial.progress.note(describe_forecast(plan))
     trial.figures["forecast_hours"] = round(plan.seconds / 3600, 2)
     trial.figures["setting"] = ""
     if plan.needs_approval:
@@ -173,14 +174,14 @@ def choose_fitting(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> s
         built = wait_for(rebuild, now)
         fitted = forecast_run(connections, built.dataset)
         assert fitted is not None
-        trial.story.note(describe_forecast(fitted))
+        trial.progress.note(describe_forecast(fitted))
         trial.figures["fitted_hours"] = round(fitted.seconds / 3600, 2)
     return built
 
 
 def limit_tokens(trial: Trial, plan: training_pb2.RunPlan) -> None:
     """Update the specialist by the setting that its forecast proposes."""
-    registry, now = trial.connections.registry, trial.story.now
+    registry, now = trial.connections.registry, trial.progress.now
     found = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=NAME)).specialist
     found.rows.max_train_tokens = plan.fitting_train_tokens
     request = registry_pb2.UpdateSpecialistRequest(specialist=found)
@@ -196,8 +197,8 @@ def measure_rows(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> Non
     trial.figures.update(
         {
             "first_train_rows": len(rows),
-            "left_out": {entry.reason: entry.rows for entry in built.left_out},
-            "rows_left_out": {entry.reason: entry.rows for entry in built.left_out if entry.reason == "template"},
+            "skipped": {entry.reason: entry.rows for entry in built.skipped},
+            "rows_left_out": {entry.reason: entry.rows for entry in built.skipped if entry.reason == "template"},
             "coverage": round(built.dataset.figures.coverage, 4),
             "grounded": round(built.dataset.figures.grounded, 4),
             "answers_without_prose": len(bare),
@@ -234,7 +235,7 @@ def list_rows(trial: Trial, digest: str, split: synthetic_pb2.Split.ValueType) -
     """All rows of one split of a dataset."""
     request = synthetic_pb2.ListRowsRequest(dataset_digest=digest, split=split, page_size=100)
     rows = trial.connections.synthetic.ListRows
-    return wait_out_errors(lambda: list(pages("synthetic", rows, request, "rows")), trial.story.now)
+    return wait_out_errors(lambda: list(pages("synthetic", rows, request, "rows")), trial.progress.now)
 
 
 def list_runs(trial: Trial) -> Sequence[training_pb2.Run]:

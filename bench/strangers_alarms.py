@@ -11,7 +11,7 @@ from bench.gold import DATA
 from bench.manual_marks import WORD, Marks, interval, per_1000_words
 from bench.report import ROOT
 from bench.rows_real import LIMITS
-from services.anonymization.recognise.disguises import undo
+from services.anonymization.recognise.obfuscated import undo
 from services.ingestion.adapters.parse import ParserPool
 from services.ingestion.domain import File, Rejected
 from tailor.cli.submissions import FileSubmission

@@ -23,15 +23,15 @@ from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
 from services.training.methods.base import Meter, StageContext, Stopper
-from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes
+from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe, load_recipe
 from services.training.spec import WorkerSpec
 from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import Labels, RowPolicy
+from tailor.values import Labels, RowPolicy
 from tests.datasets import store_dataset
 from tests.unit.training.stores import FileStore, make_signer
 

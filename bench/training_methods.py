@@ -16,7 +16,7 @@ from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading, model
 from services.training.recipe import Recipe
 from tailor.chat import Encoded, encode
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 
 SCORES = ("rougeL", "bleu", "terms")
 RECIPES = {"full": "full", "LoRA": "lora", "QLoRA": "qlora"}

@@ -102,7 +102,7 @@ class Service:
             kind=models_pb2.DATASET_KIND_SFT,
             manifest=common_pb2.ObjectRef(uri=dataset.uri, sha256=dataset.sha256, size_bytes=dataset.size_bytes),
             base=BASE,
-            programme=[models_pb2.ProgrammeStage(stage="sft", recipe=name)],
+            pipeline=[models_pb2.PipelineStage(stage="sft", recipe=name)],
         )
         self._producer.send("dataset.built.v1", event.specialist, event, f"evt_{name}")
         return Followed(self._training, self._find(name))

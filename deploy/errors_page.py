@@ -183,7 +183,7 @@ EXPLAINED = {
     Reason.NO_PLOT: "This evaluation has no plot. Read its table, or evaluate again with matplotlib installed.",
     Reason.NO_ROWS: "No row was accepted, or none fits. Correct the file by the counts in the message, or raise `batch.max_length` of the recipe.",
     Reason.NO_SCHEMA: "`response_format.json_schema` needs a `schema` that is a JSON object. Give one.",
-    Reason.NO_SURROGATE_LEFT: "No unused stand-in was found for a value. Add names to the lists of TAILOR_LISTS_DIR, or mask this type in the policy.",
+    Reason.NO_SURROGATE_LEFT: "No unused surrogate was found for a value. Add names to the lists of TAILOR_LISTS_DIR, or mask this type in the policy.",
     Reason.NO_TRAIN_ROWS: "The dataset has no rows to train on. Publish more documents and build again.",
     Reason.OBJECT_STORE_FAILED: "The object store answered with an error. Read its log; the service retries by itself.",
     Reason.OBJECT_STORE_REFUSED: "The service's credentials do not allow access to this bucket. Grant it with `python -m deploy.init.buckets`, or correct TAILOR_S3_ACCESS_KEY and TAILOR_S3_SECRET_KEY.",

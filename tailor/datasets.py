@@ -12,7 +12,7 @@ from typing import Any
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.buckets import DATASETS
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 TRAIN, HELD_OUT = "train", "held_out"
 
@@ -45,7 +45,7 @@ class SplitFiles:
 
 @dataclass(frozen=True)
 class IdFiles:
-    """Ids that stand in Parquet files, sorted: `document_id` and `digest` of sources, `judgement_id` of judgements."""
+    """Ids that occur in Parquet files, sorted: `document_id` and `digest` of sources, `judgement_id` of judgements."""
 
     count: int = 0
     files: tuple[DatasetFile, ...] = ()
@@ -55,7 +55,7 @@ class IdFiles:
         return {unit: self.count, "files": [file.as_json() for file in self.files]}
 
 
-class QuizKind(StrEnum):
+class ClosedBookKind(StrEnum):
     """Kinds of questions: those that the document answers, and those that it does not."""
 
     LEARNABLE = "learnable"
@@ -63,7 +63,7 @@ class QuizKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class QuizQuestion:
+class ClosedBookQuestion:
     """A question about a document of the train split, asked without its text, that no row of the dataset has.
 
     `messages` are the chat (role, content) with the system prompt, without the answer. `values` are the figures and names that a right
@@ -73,7 +73,7 @@ class QuizQuestion:
 
     row_id: str
     document_id: str
-    kind: QuizKind
+    kind: ClosedBookKind
     question: str
     reference: str
     messages: tuple[tuple[str, str], ...]
@@ -83,8 +83,8 @@ class QuizQuestion:
 
 
 @dataclass(frozen=True)
-class QuizFiles:
-    """The quiz of a dataset: its questions (`rows`), which stand in no split.
+class ClosedBookFiles:
+    """The closed-book set of a dataset: its questions (`rows`), which occur in no split.
 
     `documents` have questions. Others of the train split have none because of the limit (`beyond_limit`), or because their text gives
     none (`without_questions`). `kinds` counts the questions by kind.
@@ -98,7 +98,7 @@ class QuizFiles:
     files: tuple[DatasetFile, ...] = ()
 
     def as_json(self) -> dict[str, object]:
-        """The quiz as an entry of a manifest."""
+        """The closed-book set as an entry of a manifest."""
         return asdict(self) | {"kinds": dict(self.kinds), "files": [file.as_json() for file in self.files]}
 
 
@@ -107,7 +107,7 @@ class Figures:
     """Measures of a dataset of documents.
 
     Shares from 0 to 1: `coverage` of the characters of admitted documents that rows teach, `grounded` of the answers to which it applies
-    whose figures and names the prompt supports, `overlap` of held-out answers that also stand in train. `characters` are those of the
+    whose figures and names the prompt supports, `overlap` of held-out answers that also occur in train. `characters` are those of the
     admitted documents. `over_redaction` is the number of replacements of strings that are hardly personal, per 1,000 words of the documents
     that rows come from; `max_over_redaction` is the limit above which the installation warned, 0 if it was not measured.
     """
@@ -121,15 +121,15 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class LeftOutCount:
+class SkippedCount:
     """What one reason left out: documents as a whole, rows, and characters of text."""
 
     documents: int = 0
     rows: int = 0
     characters: int = 0
 
-    def __add__(self, other: "LeftOutCount") -> "LeftOutCount":
-        return LeftOutCount(
+    def __add__(self, other: "SkippedCount") -> "SkippedCount":
+        return SkippedCount(
             self.documents + other.documents, self.rows + other.rows, self.characters + other.characters
         )
 
@@ -156,7 +156,7 @@ class LanguageCount:
 
 @dataclass(frozen=True)
 class DatasetManifest:
-    """The parts of a manifest that readers use; a writer may add others. `left_out` is by reason, `languages` by tag.
+    """The parts of a manifest that readers use; a writer may add others. `skipped` is by reason, `languages` by tag.
 
     `planted_secrets` is a file of JSON lines (`tailor/planted_secrets.py`): the secrets that somebody planted in rows to measure a model.
     `teacher_tokens` are those that the syntheses spent whose accepted rows the dataset has.
@@ -167,9 +167,9 @@ class DatasetManifest:
     splits: Mapping[str, SplitFiles]
     sources: IdFiles = IdFiles()
     judgements: IdFiles = IdFiles()
-    quiz: QuizFiles = field(default_factory=QuizFiles)
+    closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)
     figures: Figures = Figures()
-    left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
+    skipped: Mapping[str, SkippedCount] = field(default_factory=dict)
     teacher_tokens: int = 0
     planted_secrets: DatasetFile | None = None
     imports: tuple[ImportCount, ...] = ()
@@ -194,22 +194,22 @@ class DatasetManifest:
         """All files of the dataset. The same file can be part of several datasets."""
         splits = (file for split in self.splits.values() for file in split.files)
         planted = () if self.planted_secrets is None else (self.planted_secrets,)
-        return (*splits, *self.sources.files, *self.judgements.files, *self.quiz.files, *planted)
+        return (*splits, *self.sources.files, *self.judgements.files, *self.closed_book.files, *planted)
 
     def as_json(self) -> dict[str, object]:
-        """The manifest for `json.dumps`. Preference datasets have `judgements`, datasets of documents a `quiz`."""
+        """The manifest for `json.dumps`. Preference datasets have `judgements`, datasets of documents a `closed_book`."""
         value: dict[str, object] = {
             "kind": self.kind.value,
             "specialist": self.specialist,
             "splits": {name: split.as_json() for name, split in self.splits.items()},
             "sources": self.sources.as_json("documents"),
             "figures": asdict(self.figures),
-            "left_out": {reason: asdict(count) for reason, count in self.left_out.items()},
+            "skipped": {reason: asdict(count) for reason, count in self.skipped.items()},
         }
         if self.kind is DatasetKind.PREFERENCE:
             value["judgements"] = self.judgements.as_json("judgements")
         else:
-            value["quiz"] = self.quiz.as_json()
+            value["closed_book"] = self.closed_book.as_json()
             value["imports"] = [asdict(entry) for entry in self.imports]
             value["languages"] = {tag: asdict(count) for tag, count in self.languages.items()}
         if self.planted_secrets is not None:
@@ -224,9 +224,9 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         splits={str(name): _parse_split(split) for name, split in value["splits"].items()},
         sources=_parse_ids(value["sources"], "documents"),
         judgements=_parse_ids(value.get("judgements", {"judgements": 0, "files": []}), "judgements"),
-        quiz=parse_quiz(value.get("quiz", {})),
+        closed_book=parse_closed_book(value.get("closed_book", {})),
         figures=_parse_figures(value.get("figures", {})),
-        left_out={str(reason): _parse_count(count) for reason, count in value.get("left_out", {}).items()},
+        skipped={str(reason): _parse_count(count) for reason, count in value.get("skipped", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
         planted_secrets=_parse_file(value["planted_secrets"]) if "planted_secrets" in value else None,
         imports=tuple(_parse_import(entry) for entry in value.get("imports", ())),
@@ -242,12 +242,12 @@ def _parse_ids(value: Mapping[str, Any], unit: str) -> IdFiles:
     return IdFiles(int(value[unit]), _parse_files(value["files"], int(value[unit])))
 
 
-def parse_quiz(value: Mapping[str, Any]) -> QuizFiles:
-    """The quiz of a manifest's entry; empty for an empty entry. Raises ValueError, TypeError or KeyError for another one."""
+def parse_closed_book(value: Mapping[str, Any]) -> ClosedBookFiles:
+    """The closed-book set of a manifest's entry; empty for an empty entry. Raises ValueError, TypeError or KeyError for another one."""
     names = ("documents", "rows", "beyond_limit", "without_questions")
     counts = {name: int(value.get(name, 0)) for name in names}
-    kinds = {QuizKind(kind).value: int(count) for kind, count in value.get("kinds", {}).items()}
-    return QuizFiles(**counts, kinds=kinds, files=_parse_files(value.get("files", ()), counts["rows"]))
+    kinds = {ClosedBookKind(kind).value: int(count) for kind, count in value.get("kinds", {}).items()}
+    return ClosedBookFiles(**counts, kinds=kinds, files=_parse_files(value.get("files", ()), counts["rows"]))
 
 
 def _parse_files(values: Iterable[Mapping[str, Any]], rows: int) -> tuple[DatasetFile, ...]:
@@ -269,8 +269,8 @@ def _parse_figures(value: Mapping[str, Any]) -> Figures:
     return Figures(**shares, characters=int(value.get("characters", 0)))
 
 
-def _parse_count(value: Mapping[str, Any]) -> LeftOutCount:
-    return LeftOutCount(*(int(value.get(name, 0)) for name in ("documents", "rows", "characters")))
+def _parse_count(value: Mapping[str, Any]) -> SkippedCount:
+    return SkippedCount(*(int(value.get(name, 0)) for name in ("documents", "rows", "characters")))
 
 
 def _parse_import(value: Mapping[str, Any]) -> ImportCount:

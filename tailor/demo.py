@@ -22,7 +22,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.build import build_dataset, describe_left_out
+from tailor.cli.build import build_dataset, describe_skipped
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.datasets import describe_figures
@@ -33,12 +33,12 @@ from tailor.cli.figures import decision_of
 from tailor.cli.house_examples import choose_examples, list_train_rows, to_chat
 from tailor.cli.next_commands import to_command
 from tailor.cli.output import short
+from tailor.cli.progress import ProgressReporter, Report, wait_for, wait_out_errors
 from tailor.cli.publish import publish_all
 from tailor.cli.published_files import PublishedFiles
 from tailor.cli.reader import Start, TopicReader
 from tailor.cli.run_views import FAILED, describe
 from tailor.cli.specialists import define
-from tailor.cli.story import Story, Tell, wait_for, wait_out_errors
 from tailor.cli.submissions import Description, FileSubmission, collect
 from tailor.client import Answer, Message, TailorClient
 from tailor.client.requests import Options
@@ -52,7 +52,7 @@ from tailor.errors import (
 )
 from tailor.events.envelope import new_id
 from tailor.local import stack
-from tailor.words import EvaluationPolicy, SamplingDefaults
+from tailor.values import EvaluationPolicy, SamplingDefaults
 
 STEPS = ("up", "base", "documents", "dataset", "training", "evaluation", "asking")
 OUTCOMES = ("document.anonymized.v1", "document.rejected.v1")
@@ -87,7 +87,7 @@ def read_sample(folder: Path) -> Sample:
     )
 
 
-def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
+def run_demo(state_dir: Path, sample: Sample, progress: ProgressReporter) -> Figures:
     """Run every step and return the figures, which are also written to `demo.json` in the state directory. Blocks for minutes.
 
     Publishes and trains nothing that an earlier demo in this directory did. If the gate refuses the adapter or cannot decide, that is a
@@ -95,36 +95,36 @@ def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
     """
     definition = sample.definition
     (state_dir / "demo.json").unlink(missing_ok=True)
-    now, started = story.now, wire.now()
+    now, started = progress.now, wire.now()
 
     with closing(Connections(Endpoints(state_dir))) as connections:
-        with story.step("up", "start the broker, the stores and the services on this machine"):
+        with progress.step("up", "start the broker, the stores and the services on this machine"):
             start_stack(state_dir, now)
         with connections.client() as client:
-            with story.step("base", "fetch the model that adapters are trained on"):
+            with progress.step("base", "fetch the model that adapters are trained on"):
                 wait_for_base(connections, client, definition.base, now)
-            with story.step("documents", "publish the sample and follow every document through the barrier"):
+            with progress.step("documents", "publish the sample and follow every document through the barrier"):
                 is_new = define_specialist(connections, state_dir, sample, now)
                 figures = publish_documents(
                     connections, PublishedFiles(state_dir / "published.json"), sample, is_new, now
                 )
-            with story.step("dataset", "turn the anonymised documents into rows"):
+            with progress.step("dataset", "turn the anonymised documents into rows"):
                 built = build(connections, definition.name, now)
-            with story.step("training", "train an adapter of the base on these rows"):
+            with progress.step("training", "train an adapter of the base on these rows"):
                 adapter = train(connections, built, now)
                 figures["new"] = list_news(figures, adapter, started, is_built=built.created)
-            with story.step("evaluation", "measure the adapter on held-out rows; promote it if it meets the gate"):
+            with progress.step("evaluation", "measure the adapter on held-out rows; promote it if it meets the gate"):
                 item = evaluate(connections, adapter, now)
                 figures |= model_figures(built.dataset, item, definition)
                 if figures["promoted"]:
                     wait_until_served(connections, client, adapter, now)
             if figures["promoted"]:
-                with story.step(
+                with progress.step(
                     "asking", "ask the base, the base with house examples, and the specialist the same questions"
                 ):
                     rows = list_train_rows(connections.synthetic, built.dataset.digest)
                     figures["answers"] = ask_all(client, definition, rows, sample.questions, now)
-    figures["seconds"] = dict.fromkeys(STEPS, 0.0) | story.seconds
+    figures["seconds"] = dict.fromkeys(STEPS, 0.0) | progress.seconds
     save(state_dir / "demo.json", figures)
     return figures
 
@@ -132,13 +132,13 @@ def run_demo(state_dir: Path, sample: Sample, story: Story) -> Figures:
 # The steps, in their order. Each calls `now` to say what it is doing.
 
 
-def start_stack(state_dir: Path, now: Tell) -> None:
+def start_stack(state_dir: Path, now: Report) -> None:
     """Start the embedded stack and wait until every part is healthy."""
     stack.up(state_dir).wait_ready(UP_SECONDS, lambda snapshot: now(f"waiting for {snapshot.describe_waiting()}"))
     now("every part is healthy")
 
 
-def wait_for_base(connections: Connections, client: TailorClient, name: str, now: Tell) -> None:
+def wait_for_base(connections: Connections, client: TailorClient, name: str, now: Report) -> None:
     """Wait until training has stored the base and inference serves it."""
 
     def check() -> tuple[bool | None, str]:
@@ -150,7 +150,7 @@ def wait_for_base(connections: Connections, client: TailorClient, name: str, now
     now(f"{name} is stored and answers")
 
 
-def define_specialist(connections: Connections, state_dir: Path, sample: Sample, now: Tell) -> bool:
+def define_specialist(connections: Connections, state_dir: Path, sample: Sample, now: Report) -> bool:
     """Define the specialist. Returns whether it is new. Raises AlreadyExists if it has another definition than the sample's."""
     try:
         return wait_out_errors(lambda: define(connections.registry, sample.definition), now).created
@@ -164,7 +164,7 @@ def define_specialist(connections: Connections, state_dir: Path, sample: Sample,
 
 
 def publish_documents(
-    connections: Connections, known: PublishedFiles, sample: Sample, is_new: bool, now: Tell
+    connections: Connections, known: PublishedFiles, sample: Sample, is_new: bool, now: Report
 ) -> Figures:
     """Publish documents that are new or changed, and read events until each of them is anonymised or rejected."""
     submissions = known.choose_new(sample.documents)
@@ -201,7 +201,7 @@ def publish_documents(
     return figures
 
 
-def build(connections: Connections, specialist: str, now: Tell) -> synthetic_pb2.BuildDatasetResponse:
+def build(connections: Connections, specialist: str, now: Report) -> synthetic_pb2.BuildDatasetResponse:
     """Build the specialist's dataset, or get the existing one if no document is new."""
     request_id = new_id("req")
     answer = wait_out_errors(lambda: build_dataset(connections.synthetic, specialist, request_id), now)
@@ -210,11 +210,13 @@ def build(connections: Connections, specialist: str, now: Tell) -> synthetic_pb2
         f"{dataset.train_rows} rows, {dataset.held_out_rows} held out; {describe_figures(dataset)} "
         f"{answer.near_duplicates} near-duplicates left out"
     )
-    now(f"left out, mostly by the sample's own limits: {describe_left_out(answer.left_out)}")
+    now(f"left out, mostly by the sample's own limits: {describe_skipped(answer.skipped)}")
     return answer
 
 
-def train(connections: Connections, built: synthetic_pb2.BuildDatasetResponse, now: Tell) -> models_pb2.AdapterTrained:
+def train(
+    connections: Connections, built: synthetic_pb2.BuildDatasetResponse, now: Report
+) -> models_pb2.AdapterTrained:
     """Follow the run that training starts by itself for a new dataset. Raises FailedPrecondition if the run fails."""
     dataset = built.dataset
     if not built.created:
@@ -246,7 +248,9 @@ def train(connections: Connections, built: synthetic_pb2.BuildDatasetResponse, n
     return adapter
 
 
-def evaluate(connections: Connections, adapter: models_pb2.AdapterTrained, now: Tell) -> registry_pb2.CatalogueAdapter:
+def evaluate(
+    connections: Connections, adapter: models_pb2.AdapterTrained, now: Report
+) -> registry_pb2.CatalogueAdapter:
     """Wait until the gate has decided on the adapter. Raises FailedPrecondition if the adapter cannot be measured."""
 
     def decided() -> tuple[registry_pb2.CatalogueAdapter | None, str]:
@@ -265,7 +269,7 @@ def evaluate(connections: Connections, adapter: models_pb2.AdapterTrained, now: 
 
 
 def wait_until_served(
-    connections: Connections, client: TailorClient, adapter: models_pb2.AdapterTrained, now: Tell
+    connections: Connections, client: TailorClient, adapter: models_pb2.AdapterTrained, now: Report
 ) -> None:
     """Wait until inference answers with the adapter. Raises FailedPrecondition if the registry serves another one."""
 
@@ -288,7 +292,7 @@ def ask_all(
     definition: models_pb2.SpecialistChanged,
     rows: Iterable[synthetic_pb2.Row],
     questions: Sequence[str],
-    now: Tell,
+    now: Report,
 ) -> list[Figures]:
     """Ask the base, the base with examples and the specialist each question, with the specialist's sampling and system prompt.
 
@@ -314,7 +318,7 @@ def ask_base(
     definition: models_pb2.SpecialistChanged,
     question: str,
     examples: Sequence[synthetic_pb2.Row],
-    now: Tell,
+    now: Report,
 ) -> Answer:
     """The base's answer with examples in its prompt, the most similar first, or with as many of them as its context holds."""
     sampling = codec.decode(SamplingDefaults, definition.sampling)
@@ -333,7 +337,7 @@ def ask_base(
     return ask(client, BASE, to_chat(definition, question), options, now)
 
 
-def ask(client: TailorClient, model: str, chat: Sequence[Message], options: Options, now: Tell) -> Answer:
+def ask(client: TailorClient, model: str, chat: Sequence[Message], options: Options, now: Report) -> Answer:
     """One answer."""
     asked: Options = {**options, "messages": chat}
     return wait_out_errors(lambda: client.generate(model, **asked), now)
@@ -342,7 +346,7 @@ def ask(client: TailorClient, model: str, chat: Sequence[Message], options: Opti
 # What the steps look up.
 
 
-def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt, now: Tell) -> training_pb2.Run:
+def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt, now: Report) -> training_pb2.Run:
     """The dataset's run. Creates it if training has not started one within a minute."""
 
     def listed() -> tuple[training_pb2.Run | None, str]:
@@ -357,7 +361,7 @@ def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt, now: Te
             specialist=dataset.specialist,
             dataset_digest=dataset.digest,
             base=dataset.base,
-            recipe=dataset.programme[0].recipe,
+            recipe=dataset.pipeline[0].recipe,
             request_id=new_id("req"),
         )
         return wait_out_errors(lambda: unary("training", connections.training.CreateRun, request).run, now)

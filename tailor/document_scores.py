@@ -15,7 +15,7 @@ MEDIA_TYPE = "application/x-ndjson"
 
 @dataclass(frozen=True)
 class DocumentScore:
-    """Answers to the quiz questions about one document: `asked` is the number of questions, and the sum of the other three."""
+    """Answers to the closed-book questions about one document: `asked` is the number of questions, and the sum of the other three."""
 
     document_id: str
     asked: int

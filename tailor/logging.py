@@ -39,7 +39,7 @@ def configure(service: str, level: str, *taps: structlog.typing.Processor) -> No
 # Values in a library's message that cannot be personal data: topics, types of errors, constants; and short numbers.
 SAFE_VALUE = re.compile(r"[a-z]+(?:\.[a-z_]+)*\.v[0-9]+|[A-Z][A-Za-z]*(?:Error|Exception|Warning)|[A-Z]+(?:_[A-Z]+)+")
 MAX_DIGITS = 7
-# kafka-python's messages are about connections and offsets. Keys and values stand in quotes.
+# kafka-python's messages are about connections and offsets. Keys and values occur in quotes.
 OPEN_LIBRARIES = ("kafka",)
 QUOTED = re.compile(r"""b?'[^']*'|b?"[^"]*\"""")
 PLACEHOLDER = re.compile(r"%(?:%|(?:\([^)]*\))?[-+ #0]*[\d*]*(?:\.[\d*]+)?[a-zA-Z])")

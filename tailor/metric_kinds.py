@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from tailor.errors import InvalidArgument, Reason
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 
 MAX_METRICS = 50
 MAX_PARAMETERS_CHARS = 64_000

@@ -1,4 +1,4 @@
-"""The ranked prompts that a round of a specialist's programme needs, and the split that holds some of them out. Standard library only."""
+"""The ranked prompts that a round of a specialist's pipeline needs, and the split that holds some of them out. Standard library only."""
 
 import hashlib
 import json

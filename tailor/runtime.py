@@ -23,8 +23,9 @@ from tailor.errors import Reason, TailorError, Unavailable
 from tailor.events.consumer import Consumer, Handler
 from tailor.events.dead_letters import SqlDeadLetters
 from tailor.events.erased import ERASED, ErasedDocuments
+from tailor.events.expired import PublishGap
 from tailor.events.faults import Faults
-from tailor.events.gaps import PublishGap
+from tailor.events.lag import LagMonitor
 from tailor.events.operations import EventParts, EventServicer
 from tailor.events.outbox import Outbox, prepare_outbox
 from tailor.events.producer import KafkaProducer, Producer
@@ -32,7 +33,6 @@ from tailor.events.published import PublishedRevisions, ask_registry
 from tailor.events.raw_topics import RawTopics
 from tailor.events.table import TableReader, read_event
 from tailor.events.topics import load_topics
-from tailor.events.watch import LogWatch
 from tailor.heartbeats import Heartbeats
 from tailor.jobs import JobKind, Jobs
 from tailor.logging import configure, get_logger, place
@@ -174,7 +174,7 @@ class Runtime:
         """Connect a producer to the broker and watch the log in a thread. Closed when the process ends."""
         producer = self.wait_for("kafka", lambda: KafkaProducer.from_settings(settings, self.name))
         self.on_stop(producer.close)
-        self.events.watch = LogWatch(settings, self.name, self.faults)
+        self.events.watch = LagMonitor(settings, self.name, self.faults)
         self.spawn("log watch", self.events.watch.run)
         return producer
 

@@ -44,7 +44,7 @@ class KafkaSettings(BaseSettings):
     kafka_group_prefix: str = Field("", pattern=r"^[a-zA-Z0-9._-]{0,60}$")
     # A stable name of this replica, so that it rejoins its group at once after it was killed. Empty for a dynamic member.
     kafka_group_instance_id: str = ""
-    # Module whose KafkaProducer and KafkaConsumer are used; a stand-in can make up for a broker's defects.
+    # Module whose KafkaProducer and KafkaConsumer are used; a replacement can make up for a broker's defects.
     kafka_client_module: str = "kafka"
 
     @property

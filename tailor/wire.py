@@ -1,6 +1,6 @@
-"""Convert between protobuf messages and the values of `tailor.words`.
+"""Convert between protobuf messages and the values of `tailor.values`.
 
-Functions that build a message from all fields of a value, such as `from_labels`, rely on equal names in `tailor.words` and the protos.
+Functions that build a message from all fields of a value, such as `from_labels`, rely on equal names in `tailor.values` and the protos.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason
-from tailor.programmes import Programme, resolve_programme
+from tailor.pipelines import Pipeline, resolve_pipeline
 from tailor.storage.ref import Ref
-from tailor.words import (
+from tailor.values import (
     Labels,
     MetricDefinition,
     Span,
@@ -130,9 +130,9 @@ def from_span(span: Span) -> common_pb2.Span:
     return common_pb2.Span(kind=_value(span.kind), number=span.number, start=span.start, end=span.end, level=span.level)
 
 
-def to_programme(message: models_pb2.SpecialistChanged) -> Programme:
+def to_pipeline(message: models_pb2.SpecialistChanged) -> Pipeline:
     """A definition's stages with their recipes."""
-    return resolve_programme(message.stages, message.recipe, message.recipes)
+    return resolve_pipeline(message.stages, message.recipe, message.recipes)
 
 
 def to_metric(message: models_pb2.MetricDefinition) -> MetricDefinition:

@@ -29,7 +29,7 @@ READERS = {
     "requirements/": ("tests/unit/deploy",),
     "pyproject.toml": ("tests/unit/deploy",),
 }
-LEFT_OUT = "not slow and not e2e and not release and not gpu"
+SKIPPED = "not slow and not e2e and not release and not gpu"
 
 
 def changed_files(base: str) -> list[str]:
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write("".join(f"{path}\n" for path in chosen))
         return 0
     started = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "--numprocesses=2", "--dist=loadscope", "-m", LEFT_OUT, *chosen]
+    command = [sys.executable, "-m", "pytest", "-q", "--numprocesses=2", "--dist=loadscope", "-m", SKIPPED, *chosen]
     status = subprocess.run(command, check=False).returncode
     sys.stdout.write(
         f"{time.monotonic() - started:.0f} s. Slow and end-to-end tests were left out: `make test` runs them.\n"

@@ -12,13 +12,13 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tailor.api.events.v1 import models_pb2
-from tailor.datasets import TRAIN, DatasetFile, DatasetManifest, IdFiles, QuizFiles, SplitFiles
+from tailor.datasets import TRAIN, ClosedBookFiles, DatasetFile, DatasetManifest, IdFiles, SplitFiles
 from tailor.planted_secrets import MEDIA_TYPE, PlantedSecret, write_secrets
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
+from tailor.values import DatasetKind
 from tailor.wire import from_ref
-from tailor.words import DatasetKind
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -58,11 +58,11 @@ def store_ids(store: ObjectStore, column: str, ids: Sequence[str], rows_per_file
     return IdFiles(len(ids), _store_files(store, [{column: name} for name in sorted(ids)], rows_per_file))
 
 
-def store_quiz(store: ObjectStore, records: Rows, rows_per_file: int = 1000) -> QuizFiles:
-    """Store questions, each with the columns of a quiz."""
+def store_closed_book(store: ObjectStore, records: Rows, rows_per_file: int = 1000) -> ClosedBookFiles:
+    """Store questions, each with the columns of a closed-book set."""
     documents = len({record["document_id"] for record in records})
     kinds = Counter(str(record["kind"]) for record in records)
-    return QuizFiles(documents, len(records), kinds=kinds, files=_store_files(store, records, rows_per_file))
+    return ClosedBookFiles(documents, len(records), kinds=kinds, files=_store_files(store, records, rows_per_file))
 
 
 def built(

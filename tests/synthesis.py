@@ -32,7 +32,7 @@ from services.synthetic.synthesis.seeds import SeedReader
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels
+from tailor.values import Labels
 
 SPECIALIST = Specialist("reports", 1, "tiny", "lora", system_prompt="Write in the house style.", use_teacher=True)
 TOPICS = "ledger valve orchard tariff harbour kiln turbine archive ferry cellar quarry loom".split()
@@ -181,7 +181,7 @@ class WordTokenizers(Tokenizers):
 
 
 def missing_numbers(answer: str, prompt: str, language: str) -> list[str]:
-    """A small stand-in for the rules of grounding: numbers only."""
+    """A small replacement of the rules of grounding: numbers only."""
     del language
     return [number for number in re.findall(r"\b\d+\b", answer) if number not in re.findall(r"\b\d+\b", prompt)]
 

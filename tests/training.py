@@ -14,14 +14,14 @@ from services.training.methods.base import SINGLE
 from services.training.methods.engine import StartEngine, without_engine
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
-from services.training.worker.probes import Reload, reload_in_fresh_process
+from services.training.worker.reload_check import Reload, reload_in_fresh_process
 from services.training.worker.reporter import Reporter
 from services.training.worker.worker import Worker
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.storage.ref import Ref
+from tailor.values import DatasetKind
 from tailor.wire import to_ref
-from tailor.words import DatasetKind
 from tests import datasets
 from tests.unit.training.stores import FileStore, make_signer
 
@@ -100,7 +100,7 @@ def spec_of(
     *,
     parent: Ref | None = None,
     reward: Ref | None = None,
-    witness: Ref | None = None,
+    held_out_reward: Ref | None = None,
     epoch: int = 1,
 ) -> WorkerSpec:
     """The input of a worker."""
@@ -118,7 +118,7 @@ def spec_of(
         start_time=datetime.now(UTC).isoformat(),
         parent=parent,
         reward=reward,
-        witness=witness,
+        held_out_reward=held_out_reward,
     )
 
 
@@ -130,7 +130,7 @@ def train(
     *,
     parent: Ref | None = None,
     reward: Ref | None = None,
-    witness: Ref | None = None,
+    held_out_reward: Ref | None = None,
     epoch: int = 1,
     dies_at: str = "",
     watch: Callable[[models_pb2.RunProgressed], None] = lambda _: None,
@@ -138,7 +138,9 @@ def train(
     start_engine: StartEngine = without_engine,
 ) -> Service:
     """Run one worker to its end, by default without an engine for rollouts. Raises KilledError when it writes a key that ends with `dies_at`."""
-    spec = spec_of(house, run_id, recipe, dataset, parent=parent, reward=reward, witness=witness, epoch=epoch)
+    spec = spec_of(
+        house, run_id, recipe, dataset, parent=parent, reward=reward, held_out_reward=held_out_reward, epoch=epoch
+    )
     store = DyingStore(house.store.root, dies_at) if dies_at else house.store
     service = Service(watch)
     run_worker(spec, recipe, store, service, house.folder, reload=reload, start_engine=start_engine)

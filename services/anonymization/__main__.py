@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from services.anonymization.recognise.detectors.definition import DEFAULT, NEED_TORCH, load_detectors
+from tailor.blocked_imports import hide_packages
 from tailor.errors import InvalidArgument
-from tailor.hidden_packages import hide_packages
 
 
 def _needs_torch() -> bool:

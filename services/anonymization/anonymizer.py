@@ -20,21 +20,21 @@ from services.anonymization.domain import (
 )
 from services.anonymization.ports import Anonymizer, ReviewedTerms
 from services.anonymization.recognise import budget
-from services.anonymization.recognise.disguises import PlainText, undo
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
+from services.anonymization.recognise.obfuscated import PlainText, undo
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.recognise.recognition import Recognition, TextToRead, outside
 from services.anonymization.review.terms import NO_TERMS
-from services.anonymization.surrogates import coarse
-from services.anonymization.surrogates.passed import PassedValues
+from services.anonymization.surrogates import generalisation
+from services.anonymization.surrogates.known_values import PassedValues
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.replacement import apply
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import ResourceExhausted
 from tailor.logging import get_logger
-from tailor.words import Labels
+from tailor.values import Labels
 
 log = get_logger(__name__)
 
@@ -124,14 +124,14 @@ class TextAnonymizer(Anonymizer):
             TextToRead(whole, ends, labels, tuple(listed), tuple(personal), tuple(never))
         )
         kept = {kind for kind in ENTITY_TYPES if self._policy.action(kind, labels) is Action.KEEP}
-        figures = outside(coarse.find(whole, FIGURES - kept), [*recognition.allowed, *never])
+        figures = outside(generalisation.find(whole, FIGURES - kept), [*recognition.allowed, *never])
         # Figures have no other mentions: the same amount or date elsewhere may mean something else.
         return recognition, merge([*recognition.findings, *figures], whole)
 
     def _drop_passed(
         self, whole: str, findings: list[Finding], start: int, surrogates: Surrogates, people: People
     ) -> list[Finding]:
-        """The findings from `start` on whose values do not stand in the text before it; the others are noted as issued.
+        """The findings from `start` on whose values do not occur in the text before it; the others are noted as issued.
 
         A suppressed value, and one that a review calls personal, must go even if it passed once.
         """
@@ -159,7 +159,7 @@ class TextAnonymizer(Anonymizer):
                 # Mask a value if all of its few forms are taken, so that its document does not wait for ever.
                 log.warning("no surrogate left", entity_type=finding.entity_type)
         elif action is Action.GENERALISE:
-            replacement = coarse.generalise(finding.entity_type, value, self._policy.coarseness)
+            replacement = generalisation.generalise(finding.entity_type, value, self._policy.coarseness)
         if replacement is None:
             replacement = f"[{finding.entity_type}]"
         return Change(finding.start, finding.end, finding.entity_type, action, replacement)

@@ -32,7 +32,7 @@ from tailor.api.anonymization.v1.replaced_pb2_grpc import add_ReplacedServiceSer
 from tailor.api.anonymization.v1.subject_pb2_grpc import add_SubjectServiceServicer_to_server
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.erased import ERASED, LIFT_SECONDS, forgetting
-from tailor.events.gaps import reject_gap
+from tailor.events.expired import reject_gap
 from tailor.keys import decode_key
 from tailor.runtime import Runtime, Servicers
 from tailor.storage.s3 import S3Store

@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
-from tailor.words import Labels, Span
+from tailor.values import Labels, Span
 
 MAX_CHARS = 1_000_000
 MAX_PREVIEW_CHARS = 200_000
@@ -46,7 +46,7 @@ ENTITY_TYPES = (
     "EMPLOYEE_CODE", "PROJECT_CODE", "IP_ADDRESS", "NATIONAL_ID", "ACCOUNT_NUMBER", "USERNAME", "URL", "SECRET",
     "COORDINATES", "VEHICLE", "LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE", "CASE_NUMBER", "POSTCODE", *SPECIAL_CATEGORIES,
 )  # fmt: skip
-# Types without believable stand-ins: too short or too common for a surrogate that could be recognised in an answer.
+# Types without believable surrogates: too short or too common for a surrogate that could be recognised in an answer.
 COARSE_ONLY = ("LOCATION", "NRP", "DATE_TIME", "MONEY", "AGE", "POSTCODE", *SPECIAL_CATEGORIES)
 
 
@@ -368,7 +368,7 @@ class Change:
 
     @property
     def is_surrogate(self) -> bool:
-        """True if the replacement is a stand-in and not a mask."""
+        """True if the replacement is a surrogate and not a mask."""
         return self.action is Action.SURROGATE and self.replacement != f"[{self.entity_type}]"
 
 

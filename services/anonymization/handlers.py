@@ -61,7 +61,7 @@ from tailor.errors import (
     TailorError,
 )
 from tailor.events.erased import Erased, Forgotten
-from tailor.words import Labels
+from tailor.values import Labels
 
 EXPIRED = "The quarantined text no longer exists; publish the document again."
 ROW_ID = re.compile(r"txt_[0-9a-f]{32}")

@@ -19,7 +19,7 @@ from services.anonymization.domain import (
     TrueValue,
 )
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 
 
 class Issuer(Protocol):

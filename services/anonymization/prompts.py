@@ -15,7 +15,7 @@ from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.forms import NAME_WORDS, normal
 from services.anonymization.surrogates.surrogates import MAX_CANDIDATES, Surrogates
 from tailor.errors import Reason, ResourceExhausted
-from tailor.words import Labels
+from tailor.values import Labels
 
 KEY_BYTES = 32
 MAX_DRAWS = 8

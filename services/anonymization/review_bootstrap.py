@@ -23,7 +23,7 @@ from services.anonymization.vault.keyring import INDEX, subkey
 from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1.review_pb2_grpc import add_ReviewServiceServicer_to_server
 from tailor.rpc.identity import Identity
-from tailor.words import Labels
+from tailor.values import Labels
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from tailor.api.registry.v1.registry_pb2 import (
 from tailor.api.synthetic.v1.synthetic_pb2 import ListRowsRequest, Row, Split
 from tailor.codec import decode
 from tailor.errors import NotFound, Reason
+from tailor.values import Selection
 from tailor.wire import to_labels
-from tailor.words import Selection
 
 # Synthetic reads a limited number of rows per call, so a rare row may need several.
 MAX_CALLS = 4

@@ -70,7 +70,7 @@ def admit_origin(services: Services, visitor: Visitor, specialist: str, kind: st
 
 
 def suggest_run(services: Services, visitor: Visitor, digest: str) -> ServiceAnswer[RunTerms | None]:
-    """The run of the specialist's programme on a dataset, with the newest rankings. Raises NotFound for a dataset that is not visible."""
+    """The run of the specialist's pipeline on a dataset, with the newest rankings. Raises NotFound for a dataset that is not visible."""
     answer = get_dataset(services, visitor, digest)
     if answer.value is None:
         return ServiceAnswer(None, answer.failure)
@@ -79,7 +79,7 @@ def suggest_run(services: Services, visitor: Visitor, digest: str) -> ServiceAns
     rankings = (item.digest for item in newest if item.kind == models_pb2.DATASET_KIND_PREFERENCE)
     is_ranked = dataset.kind == models_pb2.DATASET_KIND_PREFERENCE
     # The first stage learns from documents, the others from rankings.
-    recipes = [stage.recipe for stage in dataset.programme][1 if is_ranked else 0 :]
+    recipes = [stage.recipe for stage in dataset.pipeline][1 if is_ranked else 0 :]
     return ServiceAnswer(
         RunTerms(
             specialist=dataset.specialist,

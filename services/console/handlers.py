@@ -31,7 +31,7 @@ from tailor.api.training.v1.training_pb2 import Run, WatchRunRequest, WatchRunRe
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
 from tailor.rpc.channel import CallStream
-from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
+from tailor.values import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
 T = TypeVar("T")
 
@@ -239,7 +239,7 @@ def list_judged(services: Services, visitor: Visitor) -> ServiceAnswer[dict[str,
 def list_learning(services: Services, visitor: Visitor) -> ServiceAnswer[dict[str, str] | None]:
     """The visitor's specialists that store draft text, so that rankings become rows; None if the registry does not answer.
 
-    Each has the sentence of what its next round lacks, which is empty if its programme does not learn from rankings.
+    Each has the sentence of what its next round lacks, which is empty if its pipeline does not learn from rankings.
     """
     answer = list_judged(services, visitor)
     known = (

@@ -47,7 +47,7 @@ class DraftComparison:
 
 
 @dataclass(frozen=True)
-class Desk:
+class JudgingPage:
     """An expert's queue of a specialist, and the next drafts to compare; None if none wait, or their texts cannot be read."""
 
     queue: NextPairResponse
@@ -55,7 +55,7 @@ class Desk:
     failures: tuple[ServiceFailure, ...]
 
 
-def open_desk(services: Services, visitor: Visitor, specialist: str) -> Desk:
+def open_judging(services: Services, visitor: Visitor, specialist: str) -> JudgingPage:
     """The visitor's next drafts. Raises NotFound for a specialist that is unknown or not visible to the visitor."""
     visitor.require(Permission.JUDGE)
     visitor.require_specialist(specialist)
@@ -63,11 +63,11 @@ def open_desk(services: Services, visitor: Visitor, specialist: str) -> Desk:
     answer = call("registry", lambda: services.judging.NextPair(request), NextPairResponse())
     ids = answer.value.draft_ids
     if not ids:
-        return Desk(answer.value, None, answer.failures)
+        return JudgingPage(answer.value, None, answer.failures)
     with ThreadPoolExecutor(max_workers=len(ids), thread_name_prefix="desk") as pool:
         drafts = list(pool.map(partial(read_draft, services), ids))
     failures = dict.fromkeys((*answer.failures, *(failure for draft in drafts for failure in draft.failures)))
-    return Desk(answer.value, _compare([draft.value for draft in drafts]), tuple(failures))
+    return JudgingPage(answer.value, _compare([draft.value for draft in drafts]), tuple(failures))
 
 
 def _compare(drafts: Sequence[GetDraftResponse | None]) -> DraftComparison | None:

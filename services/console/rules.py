@@ -11,13 +11,13 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import people_pb2, registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.codec import decode
-from tailor.programmes import ProgrammeStage, describe_programme
+from tailor.pipelines import PipelineStage, describe_pipeline
+from tailor.values import EvaluationPolicy, RowPolicy, SamplingDefaults
 from tailor.wire import (
     enum_name,
     to_datetime,
-    to_programme,
+    to_pipeline,
 )
-from tailor.words import EvaluationPolicy, RowPolicy, SamplingDefaults
 
 # Anonymization is the only service that rejects with this reason; submissions with any other are rejected by ingestion.
 REJECTED_BY_ANONYMIZATION = "UNREADABLE"
@@ -104,11 +104,11 @@ def list_gate(gate: models_pb2.Gate) -> tuple[tuple[str, str], ...]:
     return tuple((name, limit) for name, limit in limits if limit)
 
 
-def programme(message: models_pb2.SpecialistChanged | models_pb2.DatasetBuilt) -> str:
-    """The stages of a specialist's programme, or of the programme for which a dataset was built, with their recipes."""
+def pipeline(message: models_pb2.SpecialistChanged | models_pb2.DatasetBuilt) -> str:
+    """The stages of a specialist's pipeline, or of the pipeline for which a dataset was built, with their recipes."""
     if isinstance(message, models_pb2.SpecialistChanged):
-        return describe_programme(to_programme(message))
-    return describe_programme([ProgrammeStage(stage.stage, stage.recipe) for stage in message.programme])
+        return describe_pipeline(to_pipeline(message))
+    return describe_pipeline([PipelineStage(stage.stage, stage.recipe) for stage in message.pipeline])
 
 
 def key_state(key: registry_pb2.Key, now: datetime) -> str:
@@ -200,10 +200,13 @@ def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, st
 def _list_row_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
     """What differs from the defaults."""
     defaults = RowPolicy()
-    if policy.quiz_questions != defaults.quiz_questions:
-        yield "quiz", f"{policy.quiz_questions} questions per document" if policy.quiz_questions else "none"
-    if policy.max_quiz_documents != defaults.max_quiz_documents:
-        yield "quiz", f"at most {policy.max_quiz_documents:,} documents"
+    if policy.closed_book_questions != defaults.closed_book_questions:
+        yield (
+            "closed_book",
+            f"{policy.closed_book_questions} questions per document" if policy.closed_book_questions else "none",
+        )
+    if policy.max_closed_book_documents != defaults.max_closed_book_documents:
+        yield "closed_book", f"at most {policy.max_closed_book_documents:,} documents"
     if policy.max_document_percent != defaults.max_document_percent:
         percent = policy.max_document_percent
         yield "per document", f"{percent} % of the train tokens" if percent else "no limit"
@@ -245,13 +248,13 @@ def compare_plan(run: training_pb2.Run, now: datetime) -> tuple[Figure, ...]:
     names = ("rows", "tokens", "steps", "memory", "time", "price")
     units = ("count", "count", "count", "bytes", "seconds", plan.price.currency)
     figures = map(Figure, names, units, forecast, _list_used(run, now), _list_errors(run))
-    return (*figures, *_list_left_out(run))
+    return (*figures, *_list_skipped(run))
 
 
-def _list_left_out(run: training_pb2.Run) -> tuple[Figure, ...]:
+def _list_skipped(run: training_pb2.Run) -> tuple[Figure, ...]:
     """Rows that are too long, if there are any."""
-    used = run.report.rows_left_out if run.HasField("report") else None
-    forecast = run.plan.rows_left_out
+    used = run.report.rows_skipped if run.HasField("report") else None
+    forecast = run.plan.rows_skipped
     return (Figure("rows left out", "count", forecast, used),) if forecast or used else ()
 
 

@@ -258,7 +258,7 @@ def _show_judgements(facts: _Facts, visitor: Visitor) -> FlowStep:
     entry = facts.entry
     name = entry.specialist.name
     links: list[tuple[str, str]] = []
-    # The desk knows only specialists that store their drafts' texts.
+    # The judging page knows only specialists that store their drafts' texts.
     if visitor.may(Permission.JUDGE) and entry.specialist.keep_drafts:
         links.append((f"/judge?specialist={name}", "judge drafts"))
     if visitor.may(Permission.MANAGE_SPECIALISTS):
@@ -269,7 +269,7 @@ def _show_judgements(facts: _Facts, visitor: Visitor) -> FlowStep:
     wait = _wait_of(facts, models_pb2.DATASET_KIND_PREFERENCE)
     if not entry.HasField("round"):
         return FlowStep(
-            "judgements", "no round", "its programme does not learn from rankings", wait, "idle", tuple(links)
+            "judgements", "no round", "its pipeline does not learn from rankings", wait, "idle", tuple(links)
         )
     missing = entry.round.missing_prompts
     note = f"of {entry.round.needed_prompts:,} ranked prompts for the next round"

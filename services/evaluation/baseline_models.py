@@ -23,7 +23,7 @@ from services.evaluation.ports import (
 )
 from services.evaluation.served_models import ServedModels
 from tailor.errors import Reason, Unavailable
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from tailor.document_scores import DocumentScore
 from tailor.errors import Reason
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, MetricDefinition, SamplingDefaults
+from tailor.values import EvaluationPolicy, MetricDefinition, SamplingDefaults
 
 # Models of an evaluation; an external one is `external:NAME`.
 BASE = "base"

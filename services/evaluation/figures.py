@@ -27,7 +27,7 @@ from services.evaluation.metrics.context import MetricContext
 from services.evaluation.statistics import estimate, estimate_gain, find_clusters
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.metric_kinds import parse_parameters
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 
 # What is measured if a specialist names no metrics. `terms` needs house terms.
 BUILT_IN = (LOG_LIKELIHOOD, "rouge1", "rouge2", "rougeL", "bleu", "terms", "repetition", "fabrication", "perplexity")

@@ -24,7 +24,7 @@ from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason,
 from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import retry
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 
@@ -48,7 +48,7 @@ class ModelResultsOf:
 
     held_out: HeldOutSet
     results: Mapping[str, ModelResult]
-    left_out: Mapping[str, str]
+    skipped: Mapping[str, str]
 
 
 class ModelRunner:
@@ -82,7 +82,7 @@ class ModelRunner:
         rows = len(self._held_out.rows)
         self._evaluations.start(self._job, len(models) * rows)
         results: dict[str, ModelResult] = {}
-        left_out: dict[str, str] = {}
+        skipped: dict[str, str] = {}
         for number, model in enumerate(models, 1):
             try:
                 results[model.name] = self._result(model)
@@ -90,9 +90,9 @@ class ModelRunner:
                 if model.name in REQUIRED:
                     raise
                 log.warning("model left out", model=model.name, reason=error.reason)
-                left_out[model.name] = str(error)
+                skipped[model.name] = str(error)
             self._count(number * rows - self._done)
-        return _leave_out_long_rows(self._held_out, results, left_out)
+        return _leave_out_long_rows(self._held_out, results, skipped)
 
     def _result(self, model: EvaluatedModel) -> ModelResult:
         """Only the candidate is asked again in every evaluation."""
@@ -158,14 +158,14 @@ def _if_it_fits(request: Callable[[], T]) -> T | None:
 
 
 def _leave_out_long_rows(
-    held_out: HeldOutSet, results: Mapping[str, ModelResult], left_out: Mapping[str, str]
+    held_out: HeldOutSet, results: Mapping[str, ModelResult], skipped: Mapping[str, str]
 ) -> ModelResultsOf:
     """Keep the rows that every required model scored: every metric of every model is then measured on the same rows."""
     required = [results[name] for name in REQUIRED & results.keys()]
     places = [place for place in range(len(held_out.rows)) if all(result.scores[place] for result in required)]
     rows, kept = len(held_out.rows), held_out.take(places)
     if len(places) == rows:
-        return ModelResultsOf(held_out, results, left_out)
+        return ModelResultsOf(held_out, results, skipped)
     if kept.too_long > MAX_TOO_LONG * rows:
         raise FailedPrecondition(
             Reason.HELD_OUT_ROWS_TOO_LONG,
@@ -173,4 +173,4 @@ def _leave_out_long_rows(
             "left out. Raise inference's `TAILOR_MAX_MODEL_LEN`, or lower `rows.max_row_tokens` and build again.",
         )
     log.warning("rows left out that do not fit the context", rows=kept.too_long)
-    return ModelResultsOf(kept, {name: result.take(places) for name, result in results.items()}, left_out)
+    return ModelResultsOf(kept, {name: result.take(places) for name, result in results.items()}, skipped)

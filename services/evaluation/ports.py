@@ -11,15 +11,14 @@ from services.evaluation.domain import (
     HeldOutRow,
     HeldOutSet,
     LoadedCandidate,
-    RankedPair,
     Score,
     Serving,
     SpecialistTerms,
 )
-from tailor.datasets import QuizQuestion
+from tailor.datasets import ClosedBookQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 
 class Models(Protocol):
@@ -52,7 +51,7 @@ class EvaluatedModel(Protocol):
 
     @property
     def key(self) -> str:
-        """All that its results depend on apart from rows and sampling, in at most 200 characters. Equal keys share results."""
+        """A cache key, at most 200 characters: what its results depend on, apart from rows and sampling."""
         ...
 
     @property
@@ -119,26 +118,6 @@ class MetricServices(Protocol):
         ...
 
 
-class HeldOutRows(Protocol):
-    """The held-out rows of stored datasets."""
-
-    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
-        """At most `max_rows` held-out rows, evenly from all tasks and documents and always the same ones.
-
-        Of them `max_answers` are answered, all if 0.
-
-        Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
-        """
-        ...
-
-    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
-        """At most `limit` pairs of a dataset of ranked drafts that people ordered, of both splits, always the same ones.
-
-        Blocks and raises as `held_out`.
-        """
-        ...
-
-
 class DatasetProbes(Protocol):
     """What the suites ask about a dataset, by the reference of its manifest. Methods block.
 
@@ -157,7 +136,7 @@ class DatasetProbes(Protocol):
         """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
         ...
 
-    def quiz(self, manifest: Ref, limit: int) -> Sequence[QuizQuestion]:
+    def closed_book(self, manifest: Ref, limit: int) -> Sequence[ClosedBookQuestion]:
         """About `limit` questions at most, always the same ones; all those of a document, or none."""
         ...
 
@@ -178,7 +157,7 @@ class TrainSplit(Protocol):
 
 
 class HouseExamples(Protocol):
-    """The train rows of stored datasets, which may stand in prompts as examples."""
+    """The train rows of stored datasets, which may occur in prompts as examples."""
 
     def open(self, manifest: Ref) -> AbstractContextManager[TrainSplit]:
         """Fetch the files of the train split; they are removed when the context ends. Blocks.

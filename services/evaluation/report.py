@@ -27,7 +27,7 @@ from tailor.errors import NotFound, Reason
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 JSON, MARKDOWN, PLOT, DOCUMENTS = "report.json", "report.md", "scores.png", "document_scores.jsonl"
 EXAMPLES = 3
@@ -223,7 +223,7 @@ def as_markdown(data: ReportData) -> str:
         f"Intervals: {METHOD}; rows of one document are one cluster.",
         "",
         *_suites(data.suites, data.suite_seconds),
-        *_left_out(data),
+        *_skipped(data),
         "",
         *_goals(data.goals),
         *_definitions(data.definitions),
@@ -242,7 +242,7 @@ def _too_long(rows: int) -> list[str]:
     return ["", f"Left out: {rows} held-out rows that do not fit the context that inference serves."] if rows else []
 
 
-def _left_out(data: ReportData) -> list[str]:
+def _skipped(data: ReportData) -> list[str]:
     """What was not measured, and what is shown without counting in the gate."""
     shown = {figures.metric for figures in data.metrics}
     return [

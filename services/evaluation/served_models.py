@@ -17,7 +17,7 @@ from services.evaluation.domain import (
 )
 from services.evaluation.ports import EvaluatedModel, Models, ModelSource
 from tailor.storage.ref import Ref
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 
 @dataclass(frozen=True)

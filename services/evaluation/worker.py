@@ -3,6 +3,7 @@
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import SqlArtifacts, SqlDefinitions, SqlEvaluations, SqlModelResults
 from services.evaluation.baselines.costs import Prices
 from services.evaluation.domain import (
@@ -26,7 +27,6 @@ from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
 from services.evaluation.ports import (
     EvaluatedModel,
-    HeldOutRows,
     MetricServices,
     Models,
     ModelSource,
@@ -53,7 +53,7 @@ class EvaluationWorker:
     results: SqlModelResults
     models: Models
     source: ModelSource
-    rows: HeldOutRows
+    rows: StoredHeldOutRows
     reports: ReportStore
     specialists: Specialists
     judging: JudgeBench
@@ -169,7 +169,7 @@ class EvaluationWorker:
             metrics=figures.metrics,
             suites=self._suites(data.evaluation.adapter),
             costs=tuple(self._cost(model, result) for model, result in results.results.items()),
-            not_measured={**figures.not_measured, **results.left_out},
+            not_measured={**figures.not_measured, **results.skipped},
             counts=figures.counts,
             row_values=figures.row_values,
             definitions=self.definitions.freeze(terms),

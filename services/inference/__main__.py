@@ -2,8 +2,8 @@
 
 from services.inference.bootstrap import build
 from services.inference.settings import Settings
+from tailor.blocked_imports import hide_packages
 from tailor.hardware import ANSWERING_SPINS, share_cores
-from tailor.hidden_packages import hide_packages
 from tailor.runtime import main
 
 if __name__ == "__main__":

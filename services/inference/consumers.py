@@ -8,7 +8,7 @@ from tailor import codec
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode
 from tailor.logging import get_logger
-from tailor.words import SamplingDefaults, Selection
+from tailor.values import SamplingDefaults, Selection
 
 log = get_logger(__name__)
 

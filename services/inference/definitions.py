@@ -1,7 +1,7 @@
 """What inference knows of each specialist: base, sampling, whether to store its drafts, and whether to hide personal data in prompts."""
 
 from services.inference.domain import ServedModel
-from tailor.words import Labels, SamplingDefaults
+from tailor.values import Labels, SamplingDefaults
 
 NO_LABELS = Labels()
 PLAIN = SamplingDefaults()

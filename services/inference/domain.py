@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from tailor import words
+from tailor import values
 from tailor.storage.ref import Ref
 
 BASE = "base"
@@ -98,7 +98,7 @@ class GenerationRequest:
     unset: frozenset[str] = frozenset()
     request_id: str = ""
 
-    def with_defaults(self, defaults: words.SamplingDefaults) -> "GenerationRequest":
+    def with_defaults(self, defaults: values.SamplingDefaults) -> "GenerationRequest":
         """The same request with the specialist's values in the fields that are unset."""
         values = {name: getattr(defaults, name) for name in self.unset}
         return replace(self, sampling=replace(self.sampling, **values), unset=frozenset())

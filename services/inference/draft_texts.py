@@ -12,7 +12,7 @@ from services.inference.ports import Anonymization, PublishDraft, StoreText
 from tailor.errors import FailedPrecondition, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
-from tailor.words import Labels
+from tailor.values import Labels
 
 log = get_logger(__name__)
 

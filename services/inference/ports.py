@@ -23,7 +23,7 @@ from services.inference.domain import (
     Transcript,
 )
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 
 # Publishes a draft. Never waits for the broker, and loses nothing while the broker is away.
 PublishDraft = Callable[[Draft], None]
@@ -151,7 +151,7 @@ class Anonymization(Protocol):
         ...
 
     def anonymize_edit(self, text_id: str, text: str, passed: Sequence[str], labels: Labels) -> str:
-        """The text without the personal values that do not stand in the stored texts that it was made from, which `passed` before.
+        """The text without the personal values that do not occur in the stored texts that it was made from, which `passed` before.
 
         Its surrogates are recorded under the id. Raises Unavailable while anonymization does not answer.
         """

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from services.ingestion.spans import find_sections, limit_spans
 from tailor.storage.ref import Ref
-from tailor.words import Labels, Span
+from tailor.values import Labels, Span
 
 MAX_EXTERNAL_ID = 512
 MAX_FILE_NAME = 512

@@ -27,7 +27,7 @@ from services.ingestion.domain import (
 from services.ingestion.ports import Catalogue, ErasureRequests, Fetcher, Parser, QuarantineWriter
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.retry import retry
-from tailor.words import Labels
+from tailor.values import Labels
 
 MAX_SUBMISSIONS = 20
 FETCH_ATTEMPTS = 4

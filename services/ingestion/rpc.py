@@ -22,7 +22,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
 from tailor.errors import InvalidArgument, Reason, ResourceExhausted
 from tailor.rpc.auth import current_caller
-from tailor.words import Labels
+from tailor.values import Labels
 
 MAX_REQUEST_ID = 128
 KINDS = {

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 
 # The most spans of one event. The file's own parts come first, then sections by level, the highest level first.
 MAX_SPANS = 500

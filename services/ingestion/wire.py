@@ -47,7 +47,7 @@ from tailor.api.events.v1 import documents_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.codec import encode
 from tailor.events.envelope import Event, derive_id
-from tailor.words import Labels
+from tailor.values import Labels
 
 INGESTED = "document.ingested.v1"
 REJECTED = "document.rejected.v1"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from services.registry import wire
 from services.registry.adapters.canaries import CANARY, DEFERRED
-from services.registry.adapters.clients import AnonymizationClient, EvaluationClient, ProgrammeClient
+from services.registry.adapters.clients import AnonymizationClient, EvaluationClient, PipelineClient
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import Begin, transactions
@@ -66,8 +66,8 @@ def build(runtime: Runtime, settings: Settings) -> None:
     queries = Queries(engine)
     store = S3Store.from_settings(settings)
     texts = StoredComparedTexts(store)
-    check_programme = ProgrammeClient(runtime.channel(settings, "training", settings.training_address))
-    servicer = RegistryServicer(begin, queries, anonymize, awaits, check_programme=check_programme)
+    check_pipeline = PipelineClient(runtime.channel(settings, "training", settings.training_address))
+    servicer = RegistryServicer(begin, queries, anonymize, awaits, check_pipeline=check_pipeline)
     authenticator = Authenticator(NAME, Trust.load(settings.trust_file), key_verifier(begin))
     servicers: Servicers = [
         (add_RegistryServiceServicer_to_server, servicer),

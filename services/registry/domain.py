@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from tailor.programmes import Programme, resolve_programme
+from tailor.pipelines import Pipeline, resolve_pipeline
 from tailor.rankings import ComparedDrafts, compare_drafts, list_decided_pairs
 from tailor.rounds import RoundProgress
 from tailor.storage.ref import Ref
-from tailor.words import (
+from tailor.values import (
     DEFAULT_JUDGING_CRITERIA,
     EvaluationPolicy,
     Filters,
@@ -27,7 +27,7 @@ MARK, RETIRE = "mark", "retire"
 # What happens to an adapter that passes the gate.
 AUTOMATIC, APPROVAL = "automatic", "approval"
 # Outcomes that a canary can be decided by.
-KEPT_SHARE, SATISFACTION, MINUTES = "kept_share", "satisfaction", "minutes"
+EDIT_RETENTION, SATISFACTION, MINUTES = "edit_retention", "satisfaction", "minutes"
 # A ready replica reports every 10 seconds. After this silence it does not count as ready.
 MAX_SILENCE = timedelta(seconds=30)
 
@@ -101,7 +101,7 @@ class Gate:
 class CanaryPolicy:
     """The share of the callers that a canary serves, and when it is promoted or withdrawn.
 
-    `outcome` is one of KEPT_SHARE, SATISFACTION and MINUTES, or empty; `max_outcome_loss` is in its unit, for minutes a share of them.
+    `outcome` is one of EDIT_RETENTION, SATISFACTION and MINUTES, or empty; `max_outcome_loss` is in its unit, for minutes a share of them.
     """
 
     percent: int = 10
@@ -169,9 +169,9 @@ class Specialist:
     deleted: bool = False
 
     @property
-    def programme(self) -> Programme:
+    def pipeline(self) -> Pipeline:
         """Its stages with their recipes."""
-        return resolve_programme(self.stages, self.recipe, self.recipes)
+        return resolve_pipeline(self.stages, self.recipe, self.recipes)
 
     def same_definition(self, other: "Specialist") -> bool:
         """True if only the revision and time differ."""
@@ -347,7 +347,7 @@ class DecisionKind(Enum):
 
 
 @dataclass(frozen=True)
-class Grounds:
+class Justification:
     """Who decides, by API key, and why. The reason is anonymised. No key means the operator who signs in to the console by password."""
 
     key_id: str
@@ -360,7 +360,7 @@ class OperatorDecision:
 
     kind: DecisionKind
     specialist: str
-    grounds: Grounds
+    justification: Justification
     create_time: datetime
     adapter_digest: str = ""
     generation: int = 0
@@ -582,7 +582,7 @@ class Judgement:
 
     `equal` are the drafts of a tie, or those that are both bad; then there is no ranking. `places` are those of the ranked drafts, which
     equally good ones share; empty if no two are. `expert_id` is opaque, and empty if it is not known who judged. `round` is the progress
-    towards the next round with this judgement; None if the programme learns from no rankings. `edited` is True if the first draft is the
+    towards the next round with this judgement; None if the pipeline learns from no rankings. `edited` is True if the first draft is the
     second one as the expert edited it.
     """
 

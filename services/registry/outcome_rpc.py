@@ -24,8 +24,8 @@ from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
+from tailor.values import Selection
 from tailor.wire import from_datetime
-from tailor.words import Selection
 
 DEFAULT_WEEKS, MAX_WEEKS = 12, 104
 

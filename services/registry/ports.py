@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from services.registry.domain import ErasureReceipt
-from tailor.words import Labels
+from tailor.values import Labels
 
 # The text without personal data, by the anonymization policy for the labels.
 Anonymize = Callable[[str, Labels], str]
 # Raises NotFound or InvalidArgument if training does not have the base and the recipes.
-CheckProgramme = Callable[[str, Sequence[str]], None]
+CheckPipeline = Callable[[str, Sequence[str]], None]
 
 # Have an adapter evaluated again; the second argument is the request id.
 RequestEvaluation = Callable[[str, str], None]

@@ -229,17 +229,17 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
             return [*connection.scalars(query)]
 
     def dataset(self, payload: bytes) -> registry_pb2.GetDatasetResponse:
-        """A dataset, and what its manifest says of tokens, of its quiz and of what was left out, as far as it was read."""
+        """A dataset, and what its manifest says of tokens, of its closed-book set and of what was left out, as far as it was read."""
         response = registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
         table = tables.datasets
         with transaction(self._engine) as connection:
             row = connection.execute(select(table).where(table.c.digest == response.dataset.digest)).one_or_none()
         if row is not None:
             response.train_tokens, response.held_out_tokens = row.train_tokens, row.held_out_tokens
-            for reason, count in row.left_out.items():
-                response.left_out[reason].CopyFrom(registry_pb2.LeftOutCount(**count))
-            if row.quiz:
-                response.quiz.CopyFrom(registry_pb2.QuizCounts(**row.quiz))
+            for reason, count in row.skipped.items():
+                response.skipped[reason].CopyFrom(registry_pb2.SkippedCount(**count))
+            if row.closed_book:
+                response.closed_book.CopyFrom(registry_pb2.ClosedBookCounts(**row.closed_book))
             response.imports.extend(registry_pb2.ImportCount(**entry) for entry in row.imports)
             for tag, count in row.languages.items():
                 response.languages[tag].CopyFrom(registry_pb2.LanguageCount(**count))
@@ -338,7 +338,7 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
             metric = find_primary(specialist.gate, evaluation).metric
         leaderboard = make_leaderboard(adapters, metric, pins)
         if len(trained) > MAX_RANKED:
-            leaderboard.left_out = self.count_facts(FactKind.ADAPTER, specialist.name) - MAX_RANKED
+            leaderboard.skipped = self.count_facts(FactKind.ADAPTER, specialist.name) - MAX_RANKED
         return leaderboard
 
     def count_facts(self, kind: FactKind, specialist: str) -> int:

@@ -6,7 +6,7 @@ import grpc
 
 from services.registry import wire
 from services.registry.adapters.sql import Begin
-from services.registry.domain import ApiKey, ErasureRequest, FactKind, Grounds, KeyTerms, Specialist
+from services.registry.domain import ApiKey, ErasureRequest, FactKind, Justification, KeyTerms, Specialist
 from services.registry.first_digits import MAX_MATCHES, complete_draft_id, find_fact
 from services.registry.handlers import (
     canaries,
@@ -17,7 +17,7 @@ from services.registry.handlers import (
     promotions,
     specialists,
 )
-from services.registry.ports import Anonymize, CheckProgramme
+from services.registry.ports import Anonymize, CheckPipeline
 from services.registry.queries import REJECTED_PAGE, Queries
 from services.registry.rights import may_manage, visitor_or_caller
 from services.registry.rules.overrides import check_reason
@@ -30,8 +30,8 @@ from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
 from tailor.rpc.paging import page_size, position
+from tailor.values import Labels, Selection
 from tailor.wire import enum_name, to_datetime
-from tailor.words import Labels, Selection
 
 Context = grpc.ServicerContext
 
@@ -51,20 +51,20 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         anonymize: Anonymize,
         awaits: Collection[str],
         *,
-        check_programme: CheckProgramme,
+        check_pipeline: CheckPipeline,
     ) -> None:
         self._begin = begin
         self._queries = queries
         self._anonymize = anonymize
         self._awaits = awaits
-        self._check_programme = check_programme
+        self._check_pipeline = check_pipeline
 
     def CreateSpecialist(
         self, request: registry_pb2.CreateSpecialistRequest, context: Context
     ) -> registry_pb2.CreateSpecialistResponse:
         _may_use(request.specialist.name)
         definition = wire.to_specialist(request.specialist)
-        specialists.check_programme(self._begin, definition, self._check_programme)
+        specialists.check_pipeline(self._begin, definition, self._check_pipeline)
         specialist, created = specialists.create_specialist(self._begin, definition)
         return registry_pb2.CreateSpecialistResponse(specialist=wire.from_specialist(specialist), created=created)
 
@@ -73,7 +73,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     ) -> registry_pb2.UpdateSpecialistResponse:
         _may_use(request.specialist.name)
         definition = wire.to_specialist(request.specialist)
-        specialists.check_programme(self._begin, definition, self._check_programme)
+        specialists.check_pipeline(self._begin, definition, self._check_pipeline)
         specialist, changes = specialists.update_specialist(
             self._begin, definition, validate_only=request.validate_only
         )
@@ -86,8 +86,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.DeleteSpecialistRequest, context: Context
     ) -> registry_pb2.DeleteSpecialistResponse:
         _may_use(request.name)
-        grounds = self._grounds(request.decided_by, request.reason, required=False)
-        specialist, deleted = deletions.delete_specialist(self._begin, request.name, grounds)
+        justification = self._justification(request.decided_by, request.reason, required=False)
+        specialist, deleted = deletions.delete_specialist(self._begin, request.name, justification)
         return registry_pb2.DeleteSpecialistResponse(specialist=wire.from_specialist(specialist), deleted=deleted)
 
     def GetSpecialist(
@@ -210,7 +210,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def Promote(self, request: registry_pb2.PromoteRequest, context: Context) -> registry_pb2.PromoteResponse:
         _may_use(request.specialist)
-        override = self._grounds(request.decided_by, request.reason) if request.override else None
+        override = self._justification(request.decided_by, request.reason) if request.override else None
         serving = promotions.promote(
             self._begin, request.specialist, request.adapter_digest, request.expected_generation, override
         )
@@ -256,15 +256,15 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ApproveAdapterRequest, context: Context
     ) -> registry_pb2.ApproveAdapterResponse:
         digest = self._find_adapter(request.adapter_digest).digest
-        grounds = self._grounds(request.decided_by, request.reason, required=False)
-        serving = promotions.approve(self._begin, digest, grounds)
+        justification = self._justification(request.decided_by, request.reason, required=False)
+        serving = promotions.approve(self._begin, digest, justification)
         return registry_pb2.ApproveAdapterResponse(serving=wire.from_serving(serving))
 
     def DeclineAdapter(
         self, request: registry_pb2.DeclineAdapterRequest, context: Context
     ) -> registry_pb2.DeclineAdapterResponse:
         digest = self._find_adapter(request.adapter_digest).digest
-        decision = promotions.decline(self._begin, digest, self._grounds(request.decided_by, request.reason))
+        decision = promotions.decline(self._begin, digest, self._justification(request.decided_by, request.reason))
         return registry_pb2.DeclineAdapterResponse(decision=wire.from_decision(decision))
 
     def ListDecisions(
@@ -385,12 +385,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def _find_adapter(self, prefix: str) -> models_pb2.AdapterTrained:
         return models_pb2.AdapterTrained.FromString(find_fact(self._queries, FactKind.ADAPTER, prefix))
 
-    def _grounds(self, decided_by: str, reason: str, *, required: bool = True) -> Grounds:
+    def _justification(self, decided_by: str, reason: str, *, required: bool = True) -> Justification:
         """Who decides and why, without personal data. Blocks. Only the console may name another key than its own."""
         check_reason(reason, required=required)
         caller = current_caller()
         key_id = decided_by if caller.kind == "service" else caller.key_id
-        return Grounds(key_id, self._anonymize(reason.strip(), Labels()) if reason.strip() else "")
+        return Justification(key_id, self._anonymize(reason.strip(), Labels()) if reason.strip() else "")
 
     def _find_dataset(self, prefix: str) -> models_pb2.DatasetBuilt:
         return models_pb2.DatasetBuilt.FromString(find_fact(self._queries, FactKind.DATASET, prefix))

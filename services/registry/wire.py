@@ -75,8 +75,8 @@ def from_decision(decision: OperatorDecision) -> registry_pb2.OperatorDecision:
     return encode(
         registry_pb2.OperatorDecision,
         decision,
-        key_id=decision.grounds.key_id,
-        reason=decision.grounds.reason,
+        key_id=decision.justification.key_id,
+        reason=decision.justification.reason,
         verdict=DECISIONS[verdict.decision] if verdict else registry_pb2.DECISION_UNSPECIFIED,
         verdict_reasons=verdict.reasons if verdict else (),
     )

@@ -16,7 +16,7 @@ from services.synthetic.views import RowFilter, RowPosition, RowsPage, StoredDat
 from tailor.datasets import DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.storage.protocol import ObjectStore
-from tailor.words import DatasetKind, Span, SpanKind
+from tailor.values import DatasetKind, Span, SpanKind
 
 MAX_SCANNED_ROWS = 50_000
 MAX_PAGE_CHARS = 4_000_000

@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
+from services.synthetic.building.closed_book import find_closed_book_limit
 from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, raw_rows
 from services.synthetic.building.grams import GramSet, make_gram_set, measure_overlap
 from services.synthetic.building.ports import BuildCorpus, Workers
-from services.synthetic.building.quiz import find_quiz_limit
 from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import Context, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
@@ -41,7 +41,7 @@ from tailor.datasets import (
     IdFiles,
     ImportCount,
     LanguageCount,
-    LeftOutCount,
+    SkippedCount,
     SplitFiles,
 )
 from tailor.errors import Aborted, FailedPrecondition, Reason
@@ -49,7 +49,7 @@ from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 log = get_logger(__name__)
 
@@ -94,7 +94,7 @@ class DocumentDatasets:
             build.splitter.assign()
             current = build.fingerprint()
             known = last.dataset if last.fingerprint == current else None
-            if known is not None and UNREADABLE not in known.left_out:
+            if known is not None and UNREADABLE not in known.skipped:
                 return known, (), current
             for document_ids in missed:
                 corpus.mark_missed(document_ids)
@@ -135,8 +135,8 @@ class _Build:
         tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
         template = [counter.template_tokens(("", "a"), has_system=has_system) for has_system in (False, True)]
         base = (counter.digest, counter.context_tokens, *template)
-        quiz = (policy.quiz_questions, self._quiz_below, policy.missed_extra_rows)
-        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *quiz, *base)
+        closed_book = (policy.closed_book_questions, self._closed_book_below, policy.missed_extra_rows)
+        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *closed_book, *base)
 
     def fingerprint(self) -> str:
         """A digest of everything that the dataset depends on."""
@@ -144,7 +144,7 @@ class _Build:
         settings = (asdict(specialist.rows), filter_settings(specialist.filters), asdict(self._parts.limits))
         documents = [corpus.held_out_digest(), *((key.number, key.digest) for key in corpus.segments())]
         extras = [source.fingerprint(specialist) for source in self._parts.extra_rows]
-        counts = sorted((reason, asdict(count)) for reason, count in corpus.left_out().items())
+        counts = sorted((reason, asdict(count)) for reason, count in corpus.skipped().items())
         return fingerprint(self.inputs(), *settings, documents, extras, counts)
 
     def run(self, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...]]:
@@ -154,30 +154,30 @@ class _Build:
         train = self._make_train(extra, make_gram_set(held_out.answers()))
         held_out.remove_shared(self._tally.shares, self._threshold)
         kept = self._write_held_out(held_out)
-        _require_enough(self._tally, self._parts.limits, self._corpus.left_out().get(NOT_ADMITTED, LeftOutCount()))
+        _require_enough(self._tally, self._parts.limits, self._corpus.skipped().get(NOT_ADMITTED, SkippedCount()))
         sources = self._write_sources(train)
-        for counts in (self._corpus.left_out(), extra.left_out, *held_out.left_out):
-            self._tally.add_left_out(counts)
-        near_duplicates = self._tally.left_out.pop(NEAR_DUPLICATES, LeftOutCount())
+        for counts in (self._corpus.skipped(), extra.skipped, *held_out.skipped):
+            self._tally.add_skipped(counts)
+        near_duplicates = self._tally.skipped.pop(NEAR_DUPLICATES, SkippedCount())
         figures = self._figures(held_out, kept, sources, near_duplicates)
         content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
         digest, manifest = write_manifest(
             self._parts.store,
             last.dataset,
             content,
-            ("kind", "splits", "sources", "quiz", "imports"),
+            ("kind", "splits", "sources", "closed_book", "imports"),
         )
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
         return dataset, (*segments, *kept, *sources)
 
     @cached_property
-    def _quiz_below(self) -> int:
-        """Documents with a draw below this number have quiz questions. Needs the assignments."""
+    def _closed_book_below(self) -> int:
+        """Documents with a draw below this number have closed-book questions. Needs the assignments."""
         policy = self._specialist.rows
-        if not policy.quiz_questions or not teaches_knowledge(self._specialist):
+        if not policy.closed_book_questions or not teaches_knowledge(self._specialist):
             return 0
-        return find_quiz_limit(self._corpus.quiz_draw(policy.max_quiz_documents))
+        return find_closed_book_limit(self._corpus.closed_book_draw(policy.max_closed_book_documents))
 
     @property
     def _threshold(self) -> int:
@@ -196,7 +196,13 @@ class _Build:
         policy, store = self._specialist.rows, self._parts.store
         share = policy.replay_percent
         train = TrainRows(
-            self._context, self._corpus, store, self._workers, grams, self.inputs(), quiz_below=self._quiz_below
+            self._context,
+            self._corpus,
+            store,
+            self._workers,
+            grams,
+            self.inputs(),
+            closed_book_below=self._closed_book_below,
         )
         # Rows that people accepted or imported come first in the budget.
         budget = max(1, policy.max_train_tokens * (100 - share) // 100 - extra.train_tokens)
@@ -233,7 +239,7 @@ class _Build:
         return file
 
     def _write_sources(self, train: Sequence[StoredFile]) -> tuple[StoredFile, ...]:
-        """The sources of the segments, and one more file with the documents that stand in none of them."""
+        """The sources of the segments, and one more file with the documents that occur in none of them."""
         known = tuple(stored for stored in train if stored.is_sources)
         segments = set(self._corpus.segment_of(sorted(self._others)).values())
         for stored in known:
@@ -254,7 +260,7 @@ class _Build:
         held_out: HeldOut,
         kept: Sequence[StoredFile],
         sources: Sequence[StoredFile],
-        near_duplicates: LeftOutCount,
+        near_duplicates: SkippedCount,
     ) -> Figures:
         """The measures. The overlap is measured in what was stored."""
         tables = [read_table(self._parts.store.get(stored.file.ref)) for stored in kept]
@@ -284,9 +290,9 @@ class _Build:
                 for name in (TRAIN, HELD_OUT)
             },
             sources=written.source_ids,
-            quiz=tally.quiz,
+            closed_book=tally.closed_book,
             figures=figures,
-            left_out=tally.left_out,
+            skipped=tally.skipped,
             teacher_tokens=sum(origin.teacher_tokens for origin in self._origins),
             imports=self._count_imports(),
             languages={
@@ -329,14 +335,14 @@ class _Build:
             digest=digest,
             specialist=specialist.name,
             base=specialist.base,
-            programme=specialist.programme,
+            pipeline=specialist.pipeline,
             manifest=manifest,
             train_rows=tally.rows[TRAIN],
             held_out_rows=tally.rows[HELD_OUT],
             documents=sum(stored.file.rows for stored in sources) - self._texts,
             near_duplicates=near_duplicates,
             figures=figures,
-            left_out=tally.left_out,
+            skipped=tally.skipped,
             intake_seconds=self._corpus.intake_seconds(),
             draft_adapters=self._draft_adapters(),
         )
@@ -349,7 +355,7 @@ class _Build:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The files of a dataset. `train` has sources and quizzes of segments too."""
+    """The files of a dataset. `train` has sources and closed_book_sets of segments too."""
 
     train: tuple[StoredFile, ...]
     held_out: tuple[StoredFile, ...]
@@ -358,7 +364,7 @@ class DatasetFiles:
     def split(self, name: str) -> tuple[DatasetFile, ...]:
         """The files of a split."""
         stored = self.held_out if name == HELD_OUT else self.train
-        return tuple(entry.file for entry in stored if not (entry.is_sources or entry.is_quiz))
+        return tuple(entry.file for entry in stored if not (entry.is_sources or entry.is_closed_book))
 
     @property
     def source_ids(self) -> IdFiles:
@@ -367,7 +373,7 @@ class DatasetFiles:
         return IdFiles(sum(file.rows for file in files), files)
 
 
-def _require_enough(tally: RowTally, limits: BuildLimits, waiting: LeftOutCount) -> None:
+def _require_enough(tally: RowTally, limits: BuildLimits, waiting: SkippedCount) -> None:
     train, held_out = tally.rows[TRAIN], tally.rows[HELD_OUT]
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
         waits = f"{waiting.documents} documents wait until `tailor specialist admit NAME` admits where they come from. "

@@ -8,10 +8,10 @@ from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 
 from tailor.chat import clean_message
-from tailor.datasets import Figures, ImportCount, LeftOutCount, QuizKind
-from tailor.programmes import Programme, learns_from_rankings, resolve_programme
+from tailor.datasets import ClosedBookKind, Figures, ImportCount, SkippedCount
+from tailor.pipelines import Pipeline, learns_from_rankings, resolve_pipeline
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
+from tailor.values import DatasetKind, Filters, Labels, RowPolicy, Selection, Span
 
 TEXT = "txt_"
 # The task of rows and pairs in which a teacher revised a draft by an expert's comment.
@@ -67,7 +67,7 @@ class DocumentPage:
 
 
 @dataclass(frozen=True)
-class Filled:
+class SyncCursor:
     """The revision of a specialist for which the registry's documents were read, 0 for none, and the cursor of what changes after."""
 
     revision: int = 0
@@ -130,14 +130,14 @@ class Specialist:
     draw_prompts: bool = True
 
     @property
-    def programme(self) -> Programme:
+    def pipeline(self) -> Pipeline:
         """Its stages with their recipes."""
-        return resolve_programme(self.stages, self.recipe, self.recipes)
+        return resolve_pipeline(self.stages, self.recipe, self.recipes)
 
     @property
     def learns_preferences(self) -> bool:
         """True if its policy builds preference datasets too."""
-        return self.keep_drafts or learns_from_rankings(self.programme)
+        return self.keep_drafts or learns_from_rankings(self.pipeline)
 
 
 class OriginKind(StrEnum):
@@ -370,7 +370,7 @@ class RowOrigin:
 
 
 @dataclass(frozen=True)
-class LeftOutText:
+class SkippedText:
     """Text of a document that no row teaches: the reason, the rows refused, if any, and the characters."""
 
     reason: str
@@ -379,11 +379,11 @@ class LeftOutText:
 
 
 @dataclass(frozen=True)
-class QuizRow:
+class ClosedBookRow:
     """A question with its reference answer as a row that is never trained on. `values` are the figures and names of a right answer."""
 
     row: Row
-    kind: QuizKind
+    kind: ClosedBookKind
     values: tuple[str, ...] = ()
 
 
@@ -391,21 +391,21 @@ class QuizRow:
 class RowNeeds:
     """The needs of a build besides a document's rows.
 
-    They are up to a number of quiz questions that it answers, and up to a number of `knowledge` rows in addition, because the last
+    They are up to a number of closed-book questions that it answers, and up to a number of `knowledge` rows in addition, because the last
     evaluation found that it was not learned.
     """
 
-    quiz_questions: int = 0
+    closed_book_questions: int = 0
     extra_rows: int = 0
 
 
 @dataclass(frozen=True)
 class DocumentRows:
-    """The rows of one document, what it has that they do not teach, and its quiz. Rows in addition have the lineage EXTRA."""
+    """The rows of one document, what it has that they do not teach, and its closed-book set. Rows in addition have the lineage EXTRA."""
 
     rows: tuple[Row, ...]
-    left_out: tuple[LeftOutText, ...] = ()
-    quiz: tuple[QuizRow, ...] = ()
+    skipped: tuple[SkippedText, ...] = ()
+    closed_book: tuple[ClosedBookRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -486,7 +486,7 @@ class Dataset:
     digest: str
     specialist: str
     base: str
-    programme: Programme
+    pipeline: Pipeline
     manifest: Ref
     train_rows: int
     held_out_rows: int
@@ -494,7 +494,7 @@ class Dataset:
     near_duplicates: int
     created_at: datetime | None = None
     figures: Figures = field(default_factory=Figures)
-    left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
+    skipped: Mapping[str, SkippedCount] = field(default_factory=dict)
     intake_seconds: float = 0.0
     kind: DatasetKind = DatasetKind.SFT
     judgements: int = 0

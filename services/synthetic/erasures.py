@@ -14,7 +14,7 @@ from tailor.errors import NotFound, TailorError
 from tailor.events.erased import Erased, Forgotten
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 log = get_logger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from services.synthetic.domain import Document, Range, Text
 from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING
 from tailor.errors import FailedPrecondition, Reason
-from tailor.words import Filters
+from tailor.values import Filters
 
 # Shorter parts repeat by chance, or in every document of a company: a greeting, a heading, a table's head.
 MIN_PART_CHARS = 24

@@ -17,7 +17,6 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
-    Filled,
     Judgement,
     KeptDraft,
     LastBuild,
@@ -26,6 +25,7 @@ from services.synthetic.domain import (
     OverRedaction,
     Row,
     Specialist,
+    SyncCursor,
     fingerprint,
     is_due,
 )
@@ -49,7 +49,7 @@ from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS, DRAFTS
 from tailor.storage.policies import EXPIRY_DAYS
 from tailor.storage.protocol import ObjectStore
-from tailor.words import DatasetKind, Labels
+from tailor.values import DatasetKind, Labels
 
 log = get_logger(__name__)
 
@@ -140,7 +140,7 @@ def forget_specialist(app: Synthetic, name: str, revision: int) -> None:
 
 def fill_in(app: Synthetic, specialist: Specialist) -> None:
     """Read the documents before the specialist's newest revision from the registry, once. Raises Unavailable without the registry."""
-    if app.repository.filled(specialist.name).revision < specialist.revision:
+    if app.repository.sync_cursor(specialist.name).revision < specialist.revision:
         catch_up(app, specialist)
 
 
@@ -149,13 +149,13 @@ def catch_up(app: Synthetic, specialist: Specialist) -> None:
 
     Only those that changed since the last time are read, unless the specialist did. A process that is killed meanwhile reads them again.
     """
-    filled = app.repository.filled(specialist.name)
-    cursor = filled.cursor if filled.revision == specialist.revision else 0
+    synced = app.repository.sync_cursor(specialist.name)
+    cursor = synced.cursor if synced.revision == specialist.revision else 0
     for page in app.list_documents(specialist.name, cursor):
         cursor = page.cursor
         for document in app.repository.unknown_documents(page.documents):
             on_document(app, document)
-    app.repository.set_filled(specialist.name, Filled(specialist.revision, cursor))
+    app.repository.set_sync_cursor(specialist.name, SyncCursor(specialist.revision, cursor))
 
 
 def tick(app: Synthetic) -> list[BuildResult]:

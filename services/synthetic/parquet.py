@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow import compute
 
-from services.synthetic.domain import PairRow, QuizRow, Row
+from services.synthetic.domain import ClosedBookRow, PairRow, Row
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 PAIR_SCHEMA = pyarrow.schema(
@@ -59,7 +59,7 @@ SCHEMA = pyarrow.schema(
     ]
 )
 # Rows that are never trained on, with the columns by which evaluation tells whether their answers were learned.
-QUIZ_SCHEMA = pyarrow.schema(
+CLOSED_BOOK_SCHEMA = pyarrow.schema(
     [
         *SCHEMA,
         ("document_id", pyarrow.string()),
@@ -110,15 +110,15 @@ def read_table(data: bytes) -> RowTable:
     return RowTable(_decode(data).cast(SCHEMA))
 
 
-def make_quiz_table(rows: Sequence[QuizRow]) -> RowTable:
-    """Quiz questions, which have more columns."""
-    columns = [*_columns([question.row for question in rows]), *_quiz_columns(rows)]
-    return RowTable(pyarrow.Table.from_arrays(columns, schema=QUIZ_SCHEMA))
+def make_closed_book_table(rows: Sequence[ClosedBookRow]) -> RowTable:
+    """ClosedBook questions, which have more columns."""
+    columns = [*_columns([question.row for question in rows]), *_closed_book_columns(rows)]
+    return RowTable(pyarrow.Table.from_arrays(columns, schema=CLOSED_BOOK_SCHEMA))
 
 
-def read_quiz_table(data: bytes) -> RowTable:
+def read_closed_book_table(data: bytes) -> RowTable:
     """The questions of a file."""
-    return RowTable(_decode(data).cast(QUIZ_SCHEMA))
+    return RowTable(_decode(data).cast(CLOSED_BOOK_SCHEMA))
 
 
 def join_tables(tables: Sequence[RowTable]) -> RowTable:
@@ -209,8 +209,8 @@ def _columns(rows: Sequence[Row]) -> list[pyarrow.Array]:
     ]
 
 
-def _quiz_columns(rows: Sequence[QuizRow]) -> list[pyarrow.Array]:
-    """The columns of QUIZ_SCHEMA that rows do not have."""
+def _closed_book_columns(rows: Sequence[ClosedBookRow]) -> list[pyarrow.Array]:
+    """The columns of CLOSED_BOOK_SCHEMA that rows do not have."""
     columns = {
         "document_id": [question.row.document_ids[0] for question in rows],
         "question": [question.row.prompt for question in rows],
@@ -218,7 +218,7 @@ def _quiz_columns(rows: Sequence[QuizRow]) -> list[pyarrow.Array]:
         "kind": [question.kind.value for question in rows],
         "values": [question.values for question in rows],
     }
-    return [pyarrow.array(column, QUIZ_SCHEMA.field(name).type) for name, column in columns.items()]
+    return [pyarrow.array(column, CLOSED_BOOK_SCHEMA.field(name).type) for name, column in columns.items()]
 
 
 def _lists(

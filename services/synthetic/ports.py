@@ -13,7 +13,6 @@ from services.synthetic.domain import (
     Document,
     DocumentPage,
     DrawnPrompt,
-    Filled,
     Judgement,
     KeptDraft,
     LastBuild,
@@ -26,10 +25,11 @@ from services.synthetic.domain import (
     RowOrigin,
     Specialist,
     SupersededVersion,
+    SyncCursor,
     Text,
 )
 from services.synthetic.views import StoredDataset
-from tailor.words import DatasetKind, Labels, Selection
+from tailor.values import DatasetKind, Labels, Selection
 
 # Pages of the documents that a specialist selects, by its name, and that changed since a cursor; 0 for all. Raises Unavailable while the
 # registry does not answer.
@@ -47,7 +47,7 @@ CheckResidual = Callable[[Selection], None]
 # answer. Blocks.
 MeasureOverRedaction = Callable[[Iterable[Sequence[str]]], OverRedaction]
 
-# Pages of the ids of documents of which the last evaluation missed or contradicted a quiz question, by the specialist's name. Raises
+# Pages of the ids of documents with a missed or contradicted closed-book question in the last evaluation, by the specialist's name. Raises
 # Unavailable while the registry does not answer.
 ListMissed = Callable[[str], Iterable[Sequence[str]]]
 
@@ -92,11 +92,11 @@ class Items(Protocol):
         """Documents that the specialist selects and may train on, drawn by a fixed hash. `new_only`: since its last build."""
         ...
 
-    def filled(self, specialist: str) -> Filled:
+    def sync_cursor(self, specialist: str) -> SyncCursor:
         """How far the registry's documents were read for the specialist."""
         ...
 
-    def set_filled(self, specialist: str, filled: Filled) -> None:
+    def set_sync_cursor(self, specialist: str, synced: SyncCursor) -> None:
         """Record how far they were read."""
         ...
 

@@ -25,7 +25,7 @@ from tailor.logging import get_logger
 from tailor.rounds import measure_progress
 from tailor.storage.buckets import DATASETS, DRAFTS, DRAWN
 from tailor.storage.protocol import ObjectStore
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 log = get_logger(__name__)
 
@@ -96,7 +96,7 @@ class PreferenceDatasets:
             digest=digest,
             specialist=specialist.name,
             base=specialist.base,
-            programme=specialist.programme,
+            pipeline=specialist.pipeline,
             manifest=ref,
             train_rows=len(pairs.train),
             held_out_rows=len(pairs.held_out),

@@ -12,7 +12,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import page_size
-from tailor.words import DatasetKind, Selection
+from tailor.values import DatasetKind, Selection
 
 DEFAULT_ROWS = 20
 MAX_ROWS = 100
@@ -50,7 +50,7 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
             dataset=wire.from_dataset(result.dataset),
             created=result.created,
             near_duplicates=result.dataset.near_duplicates,
-            left_out=wire.from_left_out(result.dataset.left_out),
+            skipped=wire.from_skipped(result.dataset.skipped),
             intake_seconds=result.dataset.intake_seconds,
             pairs=wire.from_pairs(result.dataset.pairs) if kind is DatasetKind.PREFERENCE else None,
         )

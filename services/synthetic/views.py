@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tailor.datasets import HELD_OUT, TRAIN
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Span
+from tailor.values import DatasetKind, Span
 
 SPLITS = (TRAIN, HELD_OUT)
 

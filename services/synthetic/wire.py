@@ -28,8 +28,9 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.codec import decode, encode
-from tailor.datasets import HELD_OUT, TRAIN, Figures, LeftOutCount
+from tailor.datasets import HELD_OUT, TRAIN, Figures, SkippedCount
 from tailor.errors import InvalidArgument, Reason
+from tailor.values import DatasetKind, Labels
 from tailor.wire import (
     from_datetime,
     from_span,
@@ -37,7 +38,6 @@ from tailor.wire import (
     to_ref,
     to_span,
 )
-from tailor.words import DatasetKind, Labels
 
 KINDS = {
     common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
@@ -116,9 +116,9 @@ def _require(fields: dict[str, object]) -> None:
         raise InvalidArgument(Reason.INCOMPLETE_EVENT, f"The event lacks {', '.join(missing)}.")
 
 
-def from_left_out(left_out: Mapping[str, LeftOutCount]) -> list[synthetic_pb2.LeftOut]:
+def from_skipped(skipped: Mapping[str, SkippedCount]) -> list[synthetic_pb2.Skipped]:
     """What was left out, by reason."""
-    return [encode(synthetic_pb2.LeftOut, count, reason=reason) for reason, count in sorted(left_out.items())]
+    return [encode(synthetic_pb2.Skipped, count, reason=reason) for reason, count in sorted(skipped.items())]
 
 
 def from_pairs(pairs: PairCounts) -> synthetic_pb2.PairCounts:
@@ -150,7 +150,7 @@ def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
 def to_dataset(
     message: models_pb2.DatasetBuilt,
     near_duplicates: int,
-    left_out: Mapping[str, LeftOutCount],
+    skipped: Mapping[str, SkippedCount],
     pairs: PairCounts,
     intake_seconds: float,
 ) -> Dataset:
@@ -162,7 +162,7 @@ def to_dataset(
         kind=to_dataset_kind(message.kind),
         figures=decode(Figures, message.figures),
         near_duplicates=near_duplicates,
-        left_out=left_out,
+        skipped=skipped,
         pairs=pairs,
         intake_seconds=intake_seconds,
         draft_adapters=tuple(message.draft_adapter_digests),

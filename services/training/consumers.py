@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container, Mapping
 
-from services.training import handlers, programme, wire
+from services.training import handlers, pipeline, wire
 from services.training.handlers import TrainingPorts
 from tailor.api.events.v1 import models_pb2
 from tailor.events.consumer import Handler
@@ -46,6 +46,6 @@ class Consumers:
             handlers.cancel_runs_of(self._ports.runs, message.name, to_datetime(message.update_time), self._ports.now())
 
     def on_dataset_built(self, event: Event) -> None:
-        """Run the specialist's programme, unless one of the dataset's documents has been erased."""
+        """Run the specialist's pipeline, unless one of the dataset's documents has been erased."""
         built = wire.to_built_dataset(decode(event, models_pb2.DatasetBuilt))
-        programme.queue_run_for_dataset(self._ports, built, self._erased)
+        pipeline.queue_run_for_dataset(self._ports, built, self._erased)

@@ -14,8 +14,8 @@ from tailor.storage.ref import Ref
 
 RETRIABLE_EXIT = 75  # EX_TEMPFAIL: the worker saved its state, or lost a dependency
 SFT, PREFERENCE = "sft", "preference"
-# A witness is a reward adapter whose scores are only reported.
-POLICY, REWARD, WITNESS = "policy", "reward", "witness"
+# A held-out reward model is a reward adapter whose scores are only reported.
+POLICY, REWARD, HELD_OUT_REWARD = "policy", "reward", "held_out_reward"
 DATASET_ERASED = Reason.DATASET_ERASED  # why a run on erased documents ended
 
 
@@ -83,7 +83,7 @@ class TrainedAdapter:
     tokens: int = 0
     memory_bytes: int = 0
     message: bytes = b""
-    rows_left_out: int = 0
+    rows_skipped: int = 0
     stopped_because: str = ""
 
 
@@ -97,7 +97,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class StageResult:
-    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy`, `reward` or `witness`.
+    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy`, `reward` or
+    `held_out_reward`.
 
     Epoch 0 means that an earlier run trained it.
     """
@@ -110,7 +111,7 @@ class StageResult:
     tokens: int = 0
     steps: int = 0
     memory_bytes: int = 0
-    rows_left_out: int = 0
+    rows_skipped: int = 0
     stopped_because: str = ""
 
 
@@ -118,9 +119,10 @@ class StageResult:
 class Stage:
     """One method of a run.
 
-    `learns_from` is the kind of its dataset; `dataset` is None while the stage waits for one. `parent`, `reward` and `witness` are the
-    manifests of the adapter to start from and of those that score answers; None if there is none, or none yet. `is_witness` stages produce
-    a witness. A stage with `all_weights`
+    `learns_from` is the kind of its dataset; `dataset` is None while the stage waits for one. `parent`, `reward` and `held_out_reward`
+    are the
+    manifests of the adapter to start from and of those that score answers; None if there is none, or none yet. `is_held_out` stages produce
+    a held-out reward model. A stage with `all_weights`
     produces no adapter that a later stage can build on.
     """
 
@@ -133,8 +135,8 @@ class Stage:
     all_weights: bool = False
     wants_reward: bool = False
     reward: Ref | None = None
-    witness: Ref | None = None
-    is_witness: bool = False
+    held_out_reward: Ref | None = None
+    is_held_out: bool = False
     result: StageResult | None = None
 
     @property
@@ -142,14 +144,14 @@ class Stage:
         """The kind of adapter that the stage produces."""
         if self.method != "reward":
             return POLICY
-        return WITNESS if self.is_witness else REWARD
+        return HELD_OUT_REWARD if self.is_held_out else REWARD
 
 
 @dataclass(frozen=True)
 class Run:
-    """One execution of a recipe, or of a specialist's programme.
+    """One execution of a recipe, or of a specialist's pipeline.
 
-    `is_programme` runs follow from datasets; a new dataset supersedes them. `round` is the number of the specialist's preference datasets
+    `is_pipeline` runs follow from datasets; a new dataset supersedes them. `round` is the number of the specialist's preference datasets
     so far if the run learns from the newest one, else 0. `base_adapter` is the adapter that was merged into its base. `failures` counts the
     workers lost since the run last reached a new furthest step. `worked_seconds` is the time of workers that have ended; `heard_since` and
     `heard_last` are the first and last reports of the current one. Before its last plan the run had worked for `seconds_before_plan`, and
@@ -167,7 +169,7 @@ class Run:
     parent: Ref | None = None
     priority: int = 0
     stage: int = 0
-    is_programme: bool = False
+    is_pipeline: bool = False
     round: int = 0
     reason: str = ""
     message: str = ""

@@ -115,7 +115,7 @@ def _uses(run: Run, datasets: Iterable[str], adapters: set[str]) -> bool:
 
 
 def _origins(stage: Stage) -> set[str]:
-    return {ref.sha256 for ref in (stage.parent, stage.reward, stage.witness) if ref is not None}
+    return {ref.sha256 for ref in (stage.parent, stage.reward, stage.held_out_reward) if ref is not None}
 
 
 def every_run(runs: Runs) -> Iterator[Run]:

@@ -336,7 +336,7 @@ def add_base(bases: BaseStore, name: str, source: str) -> Iterator[str | Base]:
     return bases.add(name, source)
 
 
-def check_programme(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> None:
+def check_pipeline(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> None:
     """Raises NotFound (UNKNOWN_BASE) for a base that does not exist and is not being added, InvalidArgument (UNKNOWN_RECIPE)."""
     if base != ports.default_base and ports.bases.find(base) is None:
         known = ", ".join(sorted({item.name for item in ports.bases.list()} | {ports.default_base} - {""}))

@@ -67,7 +67,7 @@ class Plan:
     refusal: str = ""
     nearest_recipe: str = ""
     price: Price = Price()
-    rows_left_out: int = 0
+    rows_skipped: int = 0
     budget_left: float | None = None
     gpu: bool = False
     fixed_seconds: float = 0.0
@@ -105,7 +105,7 @@ class RunReport:
     memory_error: float
     seconds_error: float
     tokens_error: float
-    rows_left_out: int = 0
+    rows_skipped: int = 0
 
 
 def price_run(rates: Rates, devices: int, seconds: float, teacher_tokens: int, judgements: int) -> Price:

@@ -11,7 +11,15 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.training.recipe_parts import BudgetRecipe, Listed, Part, RewardRule, RolloutRecipe, WitnessRecipe, Word
+from services.training.recipe_parts import (
+    BudgetRecipe,
+    HeldOutRewardRecipe,
+    Listed,
+    Part,
+    RewardRule,
+    RolloutRecipe,
+    Word,
+)
 from tailor.errors import InvalidArgument, NotFound, Reason
 
 FOLDER = Path(__file__).parent / "recipes"
@@ -116,7 +124,7 @@ class Recipe(Part):
     budget: BudgetRecipe = BudgetRecipe()
     rewards: Annotated[tuple[RewardRule, ...], Listed] = ()
     sweep: SweepRecipe | None = None
-    witness: WitnessRecipe | None = None
+    held_out_reward: HeldOutRewardRecipe | None = None
     precision: Literal["bf16", "mixed", "f32"] = "bf16"
     checkpoint_every_steps: int = Field(50, ge=1, le=100_000_000)
     seed: int = Field(7, ge=0, lt=2**32)
@@ -171,8 +179,8 @@ class Recipe(Part):
             raise PydanticCustomError("rollout", "only the methods rloo and grpo use [rollout]; leave it out")
         if self.method not in GENERATING and self.budget != BudgetRecipe():
             raise PydanticCustomError("budget", "only the methods rloo and grpo use [budget]; leave it out")
-        if self.method != "reward" and self.witness is not None:
-            raise PydanticCustomError("witness", "only the method reward uses [witness]; leave it out")
+        if self.method != "reward" and self.held_out_reward is not None:
+            raise PydanticCustomError("held_out_reward", "only the method reward uses [held_out_reward]; leave it out")
         if self.adapter.kind == "none" and (self.adapter.use_rslora or self.adapter.use_dora):
             raise PydanticCustomError(
                 "adapter", "use_rslora and use_dora only apply to low-rank matrices; set both to false"

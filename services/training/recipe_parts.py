@@ -64,11 +64,11 @@ class BudgetRecipe(Part):
         return self
 
 
-class WitnessRecipe(Part):
-    """Makes a reward model a witness: it scores the answers of `rloo` and `grpo` too, but nothing is learned from its scores.
+class HeldOutRewardRecipe(Part):
+    """Makes a reward model a held-out reward model: it scores the answers of `rloo` and `grpo` too, but nothing is learned from its scores.
 
     It learns from the pairs of `share` of the prompts, drawn by the recipe's seed, so its mistakes are not those of the reward model. If
-    the reward rises but the witness's score does not, the policy learns the mistakes of the reward model (ensembles: Coste et al. 2023,
+    the reward rises but the held-out reward does not, the policy learns the mistakes of the reward model (ensembles: Coste et al. 2023,
     arXiv:2310.02743).
     """
 

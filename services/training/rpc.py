@@ -10,8 +10,8 @@ from services.training import handlers, reporting, wire
 from services.training.domain import Base, Run
 from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
+from services.training.pipeline import plan_pipeline
 from services.training.ports import WatchCursor
-from services.training.programme import plan_programme
 from services.training.run_approval import approve_run
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
@@ -38,7 +38,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     def PlanRun(self, request: pb.PlanRunRequest, context: grpc.ServicerContext) -> pb.PlanRunResponse:
         """Forecast a run."""
         self._check_may_train(request)
-        plan = plan_programme if request.started_by_dataset else handlers.plan_run
+        plan = plan_pipeline if request.started_by_dataset else handlers.plan_run
         return pb.PlanRunResponse(plan=encode(pb.RunPlan, plan(self._ports, decode(RunRequest, request))))
 
     def GetRun(self, request: pb.GetRunRequest, context: grpc.ServicerContext) -> pb.GetRunResponse:
@@ -122,12 +122,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             else:
                 yield pb.AddBaseResponse(step=step)
 
-    def CheckProgramme(
-        self, request: pb.CheckProgrammeRequest, context: grpc.ServicerContext
-    ) -> pb.CheckProgrammeResponse:
+    def CheckPipeline(
+        self, request: pb.CheckPipelineRequest, context: grpc.ServicerContext
+    ) -> pb.CheckPipelineResponse:
         """Check a specialist's base and recipes."""
-        handlers.check_programme(self._ports, request.base, request.recipes)
-        return pb.CheckProgrammeResponse()
+        handlers.check_pipeline(self._ports, request.base, request.recipes)
+        return pb.CheckPipelineResponse()
 
     def ListBases(self, request: pb.ListBasesRequest, context: grpc.ServicerContext) -> pb.ListBasesResponse:
         """All bases, by name."""

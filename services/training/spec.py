@@ -13,7 +13,8 @@ class WorkerSpec:
     """One stage of a run, as its worker needs it.
 
     `start_time` (ISO 8601) is when the run's first worker started. `parent` is the adapter to start from, `reward` the reward adapter
-    that scores answers, and `witness` the second one; None if there is none. `hourly_price` is the price of the run's devices per hour.
+    that scores answers, and `held_out_reward` the second one; None if there is none. `hourly_price` is the price of the run's devices per
+    hour.
     """
 
     run_id: str
@@ -31,7 +32,7 @@ class WorkerSpec:
     stages: int = 1
     parent: Ref | None = None
     reward: Ref | None = None
-    witness: Ref | None = None
+    held_out_reward: Ref | None = None
     hourly_price: float = 0.0
     currency: str = ""
 
@@ -57,7 +58,7 @@ def to_json(job: Job) -> str:
         stages=len(run.stages),
         parent=stage.parent,
         reward=stage.reward,
-        witness=stage.witness,
+        held_out_reward=stage.held_out_reward,
         hourly_price=run.plan.hourly_price if run.plan else 0.0,
         currency=run.plan.price.currency if run.plan else "",
     )
@@ -69,7 +70,7 @@ def from_json(text: str) -> WorkerSpec:
     fields = json.loads(text)
     refs = {
         name: Ref(**fields[name])
-        for name in ("dataset_manifest", "parent", "reward", "witness")
+        for name in ("dataset_manifest", "parent", "reward", "held_out_reward")
         if fields[name] is not None
     }
     return WorkerSpec(**{**fields, **refs})

@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.training.domain import (
+    HELD_OUT_REWARD,
     POLICY,
     PREFERENCE,
     REWARD,
-    WITNESS,
     Base,
     Failure,
     Progress,
@@ -250,7 +250,7 @@ def finish_stage(run: Run, trained: TrainedAdapter, now: datetime) -> Run:
         tokens=trained.tokens,
         steps=trained.steps,
         memory_bytes=trained.memory_bytes,
-        rows_left_out=trained.rows_left_out,
+        rows_skipped=trained.rows_skipped,
         stopped_because=trained.stopped_because,
     )
     stopping = run.stopping
@@ -277,9 +277,9 @@ def _queue_next_stage(run: Run) -> Run:
     )
     stage = queued.current
     reward = newest_result(run.stages, REWARD) if stage.wants_reward else None
-    witness = newest_result(run.stages, WITNESS) if stage.method in GENERATING else None
+    held_out_reward = newest_result(run.stages, HELD_OUT_REWARD) if stage.method in GENERATING else None
     parent = newest_result(run.stages, POLICY) or run.parent
-    return _replace_stage(queued, replace(stage, parent=parent, reward=reward, witness=witness))
+    return _replace_stage(queued, replace(stage, parent=parent, reward=reward, held_out_reward=held_out_reward))
 
 
 def newest_result(stages: Iterable[Stage], kind: str) -> Ref | None:
@@ -296,7 +296,7 @@ def report_cost(run: Run, price: Price) -> Run:
     plan = run.plan
     report = RunReport(
         rows=sum(result.rows for result in results),
-        rows_left_out=sum(result.rows_left_out for result in results),
+        rows_skipped=sum(result.rows_skipped for result in results),
         tokens=tokens,
         steps=sum(result.steps for result in results),
         memory_bytes=memory,

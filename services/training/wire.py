@@ -15,7 +15,7 @@ from services.training.domain import (
     Stage,
     TrainedAdapter,
 )
-from services.training.programme import BuiltDataset
+from services.training.pipeline import BuiltDataset
 from services.training.spending import count_worked_seconds, price_worked
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
@@ -25,7 +25,7 @@ from tailor.wire import from_datetime
 ADAPTER_KINDS = {
     "policy": models_pb2.ADAPTER_KIND_POLICY,
     "reward": models_pb2.ADAPTER_KIND_REWARD,
-    "witness": models_pb2.ADAPTER_KIND_REWARD,
+    "held_out_reward": models_pb2.ADAPTER_KIND_REWARD,
 }
 LEVELS = ("info", "warning", "error")
 KINDS = {models_pb2.DATASET_KIND_SFT: "sft", models_pb2.DATASET_KIND_PREFERENCE: "preference"}
@@ -40,8 +40,8 @@ FIGURES = (
     "held_out_loss",
     "answer_tokens",
     "truncated_share",
-    "witness_reward",
-    "witness_agreement",
+    "held_out_reward",
+    "held_out_agreement",
 )
 
 # A library's error may be of any length, and the message travels in an event.

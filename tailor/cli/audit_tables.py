@@ -13,7 +13,7 @@ from tailor.cli.output import short
 from tailor.cli.replaced_strings import COLUMNS, name_of
 
 UNKNOWN = "unknown"
-LEFT_OUT = ("documents", "rows", "characters")
+SKIPPED = ("documents", "rows", "characters")
 KNOWLEDGE = ("documents", "asked", "learned", "missed", "contradicted")
 UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
@@ -76,7 +76,7 @@ def sections(
         columns = ("specialist", "import", "licence", "share", "source", "rows")
         tables.append(AuditTable("Imports in the newest datasets", columns, imports))
     tables.append(AuditTable("Rejected", ("reason", "format", "stopped by", "submissions"), rejected))
-    return [*tables, _datasets(audit), _left_out(audit), _knowledge(audit)]
+    return [*tables, _datasets(audit), _skipped(audit), _knowledge(audit)]
 
 
 def dimension_name(field: audit_pb2.AuditField.ValueType) -> str:
@@ -118,24 +118,24 @@ def _datasets(audit: audit_pb2.GetAuditResponse) -> AuditTable:
             f"{item.documents:,}",
             *(f"{100 * getattr(item.figures, name):.1f} %" for name in SHARES),
             over_redaction(item.figures),
-            f"{item.quiz_questions:,}",
+            f"{item.closed_book_questions:,}",
         )
         for item in audit.datasets
     )
-    columns = ("specialist", "adapter", "dataset", "documents", *SHARES, "over-redaction", "quiz questions")
+    columns = ("specialist", "adapter", "dataset", "documents", *SHARES, "over-redaction", "closed-book questions")
     return AuditTable("Datasets behind serving adapters, and newest ones", columns, rows)
 
 
-def _left_out(audit: audit_pb2.GetAuditResponse) -> AuditTable:
+def _skipped(audit: audit_pb2.GetAuditResponse) -> AuditTable:
     rows = tuple(
         (
             f"{item.specialist} {short(item.dataset_digest)}: {reason.reason.replace('_', ' ')}",
-            *(f"{getattr(reason, name):,}" for name in LEFT_OUT),
+            *(f"{getattr(reason, name):,}" for name in SKIPPED),
         )
         for item in audit.datasets
-        for reason in item.left_out
+        for reason in item.skipped
     )
-    return AuditTable("Left out of these datasets", ("reason", *LEFT_OUT), rows)
+    return AuditTable("Left out of these datasets", ("reason", *SKIPPED), rows)
 
 
 def _knowledge(audit: audit_pb2.GetAuditResponse) -> AuditTable:

@@ -18,7 +18,7 @@ from tailor.cli.run_forecast import describe_forecast, forecast_run
 from tailor.cli.session import CommandSession
 from tailor.errors import Aborted, DeadlineExceeded, Reason, TailorError
 from tailor.events.envelope import new_id
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 # Of one call, and of all calls until a build ends: 100,000 documents take about 15 minutes.
 CALL_SECONDS, MAX_SECONDS = 300.0, 4 * 3600.0
@@ -47,8 +47,8 @@ def build(
     state = "built" if answer.created else "exists; nothing is new"
     text = f"Dataset {short(dataset.digest)} {state}. {dataset.train_rows} rows, {dataset.held_out_rows} held out."
     text += f" {describe_figures(dataset)}"
-    if answer.left_out:
-        text += f" Left out: {describe_left_out(answer.left_out)}."
+    if answer.skipped:
+        text += f" Left out: {describe_skipped(answer.skipped)}."
     if kind is DatasetKind.PREFERENCE:
         text += f" Made from {', '.join(f'{count} {name}' for name, count in _counts(answer.pairs).items())}."
     plan = _forecast(session, dataset)
@@ -104,13 +104,13 @@ def _is_running(error: TailorError) -> bool:
     return isinstance(error, DeadlineExceeded) or error.reason == Reason.BUILD_RUNNING
 
 
-def describe_left_out(counts: Iterable[synthetic_pb2.LeftOut]) -> str:
+def describe_skipped(counts: Iterable[synthetic_pb2.Skipped]) -> str:
     """Reasons and counts of the text that a dataset leaves out, the most characters first; `nothing` if there is none."""
     ordered = sorted(counts, key=lambda count: (-count.characters, -count.rows, count.reason))
     return "; ".join(map(_describe_reason, ordered)) or "nothing"
 
 
-def _describe_reason(count: synthetic_pb2.LeftOut) -> str:
+def _describe_reason(count: synthetic_pb2.Skipped) -> str:
     """One reason with its counts other than 0, such as `max rows per document 120 rows, 9,000 characters`."""
     units = (("documents", count.documents), ("rows", count.rows), ("characters", count.characters))
     amounts = ", ".join(f"{number:,} {name}" for name, number in units if number)

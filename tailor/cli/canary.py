@@ -46,7 +46,7 @@ def start(
         typer.Option(min=1, help="Max ratio of its median token latency to the incumbent's.", show_default="1.5"),
     ] = None,
     outcome: Annotated[
-        str, typer.Option(help="Outcome of its drafts that decides too: kept_share, satisfaction or minutes.")
+        str, typer.Option(help="Outcome of its drafts that decides too: edit_retention, satisfaction or minutes.")
     ] = "",
     min_reports: Annotated[
         int | None, typer.Option(min=10, help="Reports of the outcome that each arm needs.", show_default="20")

@@ -20,7 +20,7 @@ LANGUAGES = columns(
     ("rows", lambda item: item[1].rows),
     ("prompts from", lambda item: "templates" if item[1].has_templates else "source headings"),
 )
-LEFT_OUT = columns(
+SKIPPED = columns(
     ("left out", lambda item: item[0].replace("_", " ")),
     *((name, lambda item, name=name: getattr(item[1], name)) for name in ("documents", "rows", "characters")),
 )
@@ -73,7 +73,7 @@ def over_redaction_warning(figures: models_pb2.DatasetFigures) -> str:
     if not is_over_redacted(figures):
         return ""
     return (
-        f"Warning: {figures.over_redaction:.2f} replacements per 1,000 words of its documents are of strings that stand in many documents "
+        f"Warning: {figures.over_redaction:.2f} replacements per 1,000 words of its documents are of strings that occur in many documents "
         f"and are hardly personal; the limit is {figures.max_over_redaction:g}. `tailor review replaced` lists them; data protection may "
         "allow them."
     )
@@ -91,9 +91,11 @@ COLUMNS = (
 )
 
 
-def _describe_quiz(quiz: registry_pb2.QuizCounts) -> str:
-    left = f"{quiz.beyond_limit} documents are beyond the limit, {quiz.without_questions} give no question"
-    return f"Quiz: {quiz.questions} questions about {quiz.documents} documents; {left}."
+def _describe_closed_book(closed_book: registry_pb2.ClosedBookCounts) -> str:
+    left = (
+        f"{closed_book.beyond_limit} documents are beyond the limit, {closed_book.without_questions} give no question"
+    )
+    return f"ClosedBook: {closed_book.questions} questions about {closed_book.documents} documents; {left}."
 
 
 def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
@@ -103,11 +105,11 @@ def _print(console: Console, answer: registry_pb2.GetDatasetResponse) -> None:
     console.print(f"{describe_figures(answer.dataset)} {tokens}.", highlight=False)
     if warning := over_redaction_warning(answer.dataset.figures):
         console.print(warning, style="yellow", highlight=False)
-    if answer.HasField("quiz"):
-        console.print(_describe_quiz(answer.quiz), highlight=False)
+    if answer.HasField("closed_book"):
+        console.print(_describe_closed_book(answer.closed_book), highlight=False)
     if answer.imports:
         console.print(item_table("imports", IMPORTS, answer.imports))
     if answer.languages:
         console.print(item_table("languages", LANGUAGES, sorted(answer.languages.items())))
-    left_out = sorted(answer.left_out.items(), key=lambda item: (-item[1].characters, item[0]))
-    console.print(item_table("", LEFT_OUT, left_out) if left_out else "Nothing was left out.")
+    skipped = sorted(answer.skipped.items(), key=lambda item: (-item[1].characters, item[0]))
+    console.print(item_table("", SKIPPED, skipped) if skipped else "Nothing was left out.")

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from tailor.cli.demo_page import list_next_commands, list_remedies, print_lines, print_result, save_scores
+from tailor.cli.progress import ProgressReporter
 from tailor.cli.session import CommandSession
-from tailor.cli.story import Story
 from tailor.errors import FailedPrecondition, Reason
 
 SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
@@ -35,7 +35,7 @@ def demo(
     state_dir, notes = session.connections.state_dir, session.output.notes
     specialist, scores = material.definition.name, state_dir / "demo-scores.txt"
     try:
-        figures = run_demo(state_dir, material, Story(notes))
+        figures = run_demo(state_dir, material, ProgressReporter(notes))
         save_scores(scores, figures)
         session.output.emit(figures, lambda console: print_result(console, figures, scores))
     finally:

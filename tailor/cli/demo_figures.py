@@ -13,8 +13,8 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.figures import decision_of, list_cut_answers
 from tailor.cli.messages import to_dict
 from tailor.codec import decode
+from tailor.values import EvaluationPolicy
 from tailor.wire import enum_name
-from tailor.words import EvaluationPolicy
 
 Figures = dict[str, Any]
 
@@ -96,8 +96,8 @@ def describe_limits(definition: models_pb2.SpecialistChanged, evaluation: models
         )
     if policy.few_shot != type(policy)().few_shot:
         yield f"few_shot has {policy.few_shot} of the usual {type(policy)().few_shot} house examples in its prompt (few_shot)"
-    if left_out := [name for name in SUITES if policy.suites and name not in policy.suites]:
-        yield f"suites that are not run: {', '.join(left_out)} (suites)"
+    if skipped := [name for name in SUITES if policy.suites and name not in policy.suites]:
+        yield f"suites that are not run: {', '.join(skipped)} (suites)"
     if policy.max_suite_items:
         yield f"each suite asks at most {policy.max_suite_items} items (max_suite_items)"
     if definition.sampling.max_tokens:

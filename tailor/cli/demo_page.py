@@ -43,7 +43,7 @@ def save_scores(file: Path, figures: dict[str, Any]) -> None:
         print_lines(
             console, (f"{figures['verdict']['decision']}: {reason}" for reason in figures["verdict"]["reasons"])
         )
-        print_lines(console, _list_left_out(figures, evaluation))
+        print_lines(console, _list_skipped(figures, evaluation))
 
 
 def scores_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
@@ -83,7 +83,7 @@ def _name(item: models_pb2.MetricFigures) -> str:
     return item.metric + (" (lower is better)" if item.lower_is_better else "")
 
 
-def _list_left_out(figures: dict[str, Any], evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
+def _list_skipped(figures: dict[str, Any], evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
     if figures["limits"] or evaluation.not_measured:
         yield "\nleft out, to keep the evaluation short; the sample's specialist.toml sets it in [evaluation]:"
     for limit in figures["limits"]:

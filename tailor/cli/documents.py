@@ -17,8 +17,8 @@ from tailor.cli.messages import describe_removed, to_dict
 from tailor.cli.session import CommandSession
 from tailor.codec import decode
 from tailor.errors import NotFound, Reason
+from tailor.values import Selection
 from tailor.wire import to_labels
-from tailor.words import Selection
 
 OPAQUE = "doc_"
 

@@ -14,8 +14,8 @@ from tailor.cli.columns import columns, emit_items
 from tailor.cli.hub_data import PREFIX, download
 from tailor.cli.messages import to_dict
 from tailor.cli.output import shows
+from tailor.cli.progress import wait_out_errors
 from tailor.cli.session import CommandSession
-from tailor.cli.story import wait_out_errors
 from tailor.errors import TailorError
 
 # An import is as long as its rows need at the barrier.

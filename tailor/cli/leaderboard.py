@@ -61,8 +61,8 @@ def _print_remarks(console: Console, answer: registry_pb2.GetLeaderboardResponse
         console.print("Scores on different datasets cannot be compared; each dataset has its own ranks.")
     if answer.not_evaluated:
         console.print(f"Not shown: {answer.not_evaluated} adapters without an evaluation.")
-    if answer.left_out:
-        console.print(f"Not shown: {answer.left_out} older adapters.")
+    if answer.skipped:
+        console.print(f"Not shown: {answer.skipped} older adapters.")
 
 
 def list_columns(metric: str) -> tuple[ShownField, ...]:

@@ -98,7 +98,7 @@ WEEK_COLUMNS = (_WEEK, *columns("documents", "knowledge articles", "deliverables
 COLUMNS = (
     *columns(("generation", lambda item: item.generation or "baseline"), "adapter=adapter_digest"),
     _median("minutes", "minutes", ".0f"),
-    _median("kept", "kept_share", ".0%"),
+    _median("kept", "edit_retention", ".0%"),
     _median("satisfaction", "satisfaction", ".1f"),
     *columns("deliverables"),
 )

@@ -13,7 +13,7 @@ from tailor.cli.calls import dataset_digest, unary
 from tailor.cli.messages import short_enum, to_dict
 from tailor.cli.output import short
 from tailor.cli.session import CommandSession
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 ROWS_SECONDS = 30.0
 MAX_PAGE_ROWS = 100

@@ -5,7 +5,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import pages, unary
 from tailor.cli.connections import Connections
-from tailor.programmes import ProgrammeStage, learns_from_rankings, list_recipes
+from tailor.pipelines import PipelineStage, learns_from_rankings, list_recipes
 
 # Training plans in a separate process, which first loads heavy libraries.
 PLAN_SECONDS = 330.0
@@ -14,14 +14,14 @@ PREFERENCE = models_pb2.DATASET_KIND_PREFERENCE
 
 
 def forecast_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> training_pb2.RunPlan | None:
-    """Plan the run of the specialist's programme on the dataset and the newest one of the other kind, as training does.
+    """Plan the run of the specialist's pipeline on the dataset and the newest one of the other kind, as training does.
 
-    None if the dataset starts no run: it has rankings, and there are no documents yet or the programme does not learn from rankings.
+    None if the dataset starts no run: it has rankings, and there are no documents yet or the pipeline does not learn from rankings.
     Raises TailorError. Blocks for seconds.
     """
     is_ranked = dataset.kind == PREFERENCE
-    programme = tuple(ProgrammeStage(stage.stage, stage.recipe) for stage in dataset.programme)
-    is_learning = learns_from_rankings(programme)
+    pipeline = tuple(PipelineStage(stage.stage, stage.recipe) for stage in dataset.pipeline)
+    is_learning = learns_from_rankings(pipeline)
     if is_ranked and not is_learning:
         return None
     other = _find_newest(connections, dataset.specialist, ranked=not is_ranked) if is_learning else None
@@ -32,7 +32,7 @@ def forecast_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> 
         specialist=dataset.specialist,
         dataset_digest=documents.digest,
         base=dataset.base,
-        recipe=list_recipes(tuple(stage for stage in programme if rankings or not stage.learns_from_rankings)),
+        recipe=list_recipes(tuple(stage for stage in pipeline if rankings or not stage.learns_from_rankings)),
         preference_dataset_digest=rankings.digest if rankings else "",
         started_by_dataset=True,
     )

@@ -133,8 +133,8 @@ def _report(run: training_pb2.Run) -> training_pb2.RunReport | None:
 def _figures(plan: training_pb2.RunPlan, used: training_pb2.RunReport | None) -> Iterator[tuple[str, str, str, str]]:
     """Yield one row per figure: its name, the forecast, the actual value, and the forecast's relative error."""
     yield "rows", f"{plan.rows:,}", f"{used.rows:,}" if used else "-", ""
-    if plan.rows_left_out or (used and used.rows_left_out):
-        yield "rows left out", f"{plan.rows_left_out:,}", f"{used.rows_left_out:,}" if used else "-", ""
+    if plan.rows_skipped or (used and used.rows_skipped):
+        yield "rows left out", f"{plan.rows_skipped:,}", f"{used.rows_skipped:,}" if used else "-", ""
     yield "tokens", f"{plan.tokens:,}", f"{used.tokens:,}" if used else "-", _error(used and used.tokens_error)
     yield "steps", f"{plan.steps:,}", f"{used.steps:,}" if used else "-", ""
     memory = f"{plan.memory_bytes / GIB:.2f} of {plan.device_memory_bytes / GIB:.1f} GiB"

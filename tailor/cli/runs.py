@@ -15,8 +15,8 @@ from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emi
 from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
-from tailor.programmes import list_recipes
-from tailor.wire import to_programme
+from tailor.pipelines import list_recipes
+from tailor.wire import to_pipeline
 
 RunId = Annotated[str, typer.Argument(help="The run's id, or its first digits.", callback=ids.run_id)]
 Specialist = Annotated[str, typer.Argument(help="The specialist's name.")]
@@ -150,7 +150,7 @@ def _complete(
         "specialist": specialist,
         "dataset_digest": dataset_digest(registry, dataset),
         "base": base or definition.base,
-        "recipe": recipe or (list_recipes(to_programme(definition)) if preferences else definition.recipe),
+        "recipe": recipe or (list_recipes(to_pipeline(definition)) if preferences else definition.recipe),
         "parent_digest": adapter_digest(registry, parent) if parent else "",
         "preference_dataset_digest": dataset_digest(registry, preferences) if preferences else "",
     }

@@ -20,9 +20,9 @@ from tailor.cli.session import CommandSession
 from tailor.cli.whole_words import Digest
 from tailor.codec import decode, encode
 from tailor.events.envelope import new_id
-from tailor.programmes import describe_programme, list_recipes
-from tailor.wire import to_programme
-from tailor.words import EvaluationPolicy, RowPolicy, SamplingDefaults
+from tailor.pipelines import describe_pipeline, list_recipes
+from tailor.values import EvaluationPolicy, RowPolicy, SamplingDefaults
+from tailor.wire import to_pipeline
 
 
 def create(
@@ -82,7 +82,7 @@ def _serving(item: registry_pb2.GetSpecialistResponse) -> object:
 COLUMNS = columns(
     "name=specialist.name",
     "base=specialist.base",
-    ("programme", lambda item: list_recipes(to_programme(item.specialist))),
+    ("pipeline", lambda item: list_recipes(to_pipeline(item.specialist))),
     ("serves", _serving),
     "generation=serving.decision.generation",
 )
@@ -122,7 +122,7 @@ FACTS = columns(
     "revision=specialist.revision",
     "description=specialist.description",
     "base=specialist.base",
-    ("programme", lambda answer: describe_programme(to_programme(answer.specialist))),
+    ("pipeline", lambda answer: describe_pipeline(to_pipeline(answer.specialist))),
     "next round=round.sentence",
     ("served by", _describe_serving),
     ("house terms", lambda answer: len(answer.specialist.house_terms)),

@@ -83,7 +83,7 @@ def _content(session: CommandSession, held: subject_pb2.DescribeSubjectResponse)
         "documents": [to_dict(document) for document in held.documents],
         "datasets": sorted({learner.dataset_digest for learner in learners if learner.dataset_digest}),
         "adapters": [to_dict(learner) for learner in learners],
-        "note": "The texts hold stand-ins for the person. Values that the policy masks or keeps cannot be found by name.",
+        "note": "The texts hold surrogates for the person. Values that the policy masks or keeps cannot be found by name.",
     }
 
 

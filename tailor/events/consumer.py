@@ -44,8 +44,8 @@ from tailor.events.clients import (
 )
 from tailor.events.dead_letters import DeadLetters, EventPlace, NoDeadLetters, SqlDeadLetters, place_of
 from tailor.events.envelope import Event, derive_id
+from tailor.events.expired import GapFinder, PublishGap, dead_letter_gap
 from tailor.events.faults import Faults
-from tailor.events.gaps import GapFinder, PublishGap, dead_letter_gap
 from tailor.events.parked import ParkedEvents, part_of
 from tailor.events.producer import Producer
 from tailor.heartbeats import Heartbeats

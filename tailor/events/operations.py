@@ -12,8 +12,8 @@ from tailor.events.consumer import Handler
 from tailor.events.dead_letters import EventPlace, Letter, LetterState, SqlDeadLetters
 from tailor.events.envelope import Event
 from tailor.events.faults import Faults
+from tailor.events.lag import LagMonitor
 from tailor.events.outbox import Outbox, UnsentEvent
-from tailor.events.watch import LogWatch
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import offset, page_size
 from tailor.wire import from_datetime
@@ -36,7 +36,7 @@ class EventParts:
     """The parts of a service that the calls reach. The runtime adds them as it makes them."""
 
     faults: Faults
-    watch: LogWatch | None = None
+    watch: LagMonitor | None = None
     letters: SqlDeadLetters | None = None
     outbox: Outbox | None = None
     read: ReadEvent | None = None

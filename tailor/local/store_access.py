@@ -30,7 +30,7 @@ class StoreAccess:
         if broker is None:
             return {
                 "TAILOR_KAFKA_BOOTSTRAP_SERVERS": self.ports.address("broker"),
-                "TAILOR_KAFKA_CLIENT_MODULE": "tailor.local.forgetful",
+                "TAILOR_KAFKA_CLIENT_MODULE": "tailor.local.noida_workarounds",
             }
         variables = _kafka_place(broker)
         if user not in SERVICES and broker.outside_servers:

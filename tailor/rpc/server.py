@@ -16,13 +16,13 @@ from grpc_status import rpc_status
 
 from tailor.errors import TailorError
 from tailor.logging import get_logger, place
-from tailor.rpc import open_calls
+from tailor.rpc import public_methods
 from tailor.rpc.auth import Authenticator, check_caller, set_caller
 from tailor.rpc.certificates import CertificateFiles, server_credentials
+from tailor.rpc.concurrency import ConcurrencyLimiter
 from tailor.rpc.health import NamedHealth
 from tailor.rpc.messages import MessageWaits, parse, watch
-from tailor.rpc.open_calls import OpenCalls
-from tailor.rpc.places import Places
+from tailor.rpc.public_methods import OpenCalls
 from tailor.rpc.status import internal, to_status
 from tailor.settings import ServiceSettings
 from tailor.telemetry import count_call
@@ -59,7 +59,7 @@ class RpcServer:
     ) -> None:
         self._health = NamedHealth(lambda metadata, name: authenticator.authenticate(_bearer(metadata)).may_use(name))
         calls = max_workers * THREADS_PER_WORKER
-        places = Places(settings.rpc_max_calls_per_caller or calls * 3 // 4, calls)
+        places = ConcurrencyLimiter(settings.rpc_max_calls_per_caller or calls * 3 // 4, calls)
         waits = MessageWaits(settings.rpc_message_seconds, crowd=calls // 2, crowded_seconds=CROWDED_SECONDS)
         visitors = OpenCalls(name)
         self._stopped = threading.Event()
@@ -70,7 +70,7 @@ class RpcServer:
             ThreadPoolExecutor(max_workers=calls, thread_name_prefix=f"{name}-rpc"),
             interceptors=[CallInterceptor(authenticator, places, waits, visitors)],
             options=_options(settings, calls),
-            maximum_concurrent_rpcs=calls + open_calls.THREADS,
+            maximum_concurrent_rpcs=calls + public_methods.THREADS,
         )
         for add, servicer in servicers:
             add(servicer, self._server)
@@ -148,7 +148,9 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
     thread begins with authentication, and waits for the message by `waits`.
     """
 
-    def __init__(self, authenticator: Authenticator, places: Places, waits: MessageWaits, visitors: OpenCalls) -> None:
+    def __init__(
+        self, authenticator: Authenticator, places: ConcurrencyLimiter, waits: MessageWaits, visitors: OpenCalls
+    ) -> None:
         self._authenticator = authenticator
         self._places = places
         self._waits = waits
@@ -165,7 +167,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         return handler
 
     def _wrap(self, method: str, handler: Any) -> Any:
-        if method.startswith(open_calls.SERVICES):
+        if method.startswith(public_methods.SERVICES):
             return self._visitors.wrap(handler)
         answer = self._answer(handler)
         if handler.response_streaming:

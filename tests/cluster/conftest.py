@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from services.training import programme
+from services.training import pipeline
 from services.training.domain import Job
 from tests.cluster.control_plane import ControlPlane, run_control_plane
 from tests.cluster.nodes import NAMESPACE, SECONDS, play_node, remove_namespace, remove_nodes
@@ -107,6 +107,6 @@ def place(idle_prod: ControlPlane) -> Iterator[Place]:
 def job() -> Job:
     """The first job that the supervisor starts for a new dataset."""
     house = House()
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 from kubernetes import client
 
-from services.training import programme
+from services.training import pipeline
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, RunState
 from services.training.launchers.kubernetes import KubernetesLauncher
 from services.training.launchers.kubernetes_job import JobOptions, Resources
@@ -225,7 +225,7 @@ def serve(place: Place, options: JobOptions) -> Training:
     house = House()
     launcher = place.launcher(options)
     supervisor = PreparingSupervisor(house.ports, launcher, ONE)
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     training = Training(house, supervisor, launcher)
     training.tick_until(lambda: house.only_run().state is RunState.RUNNING, "a started run")
     return training

@@ -9,7 +9,7 @@ from tests.changed import changed_files, choose_tests
 
 
 def test_tests_that_import_a_changed_module_through_others_are_chosen() -> None:
-    chosen = choose_tests(["services/registry/rules/power.py"])
+    chosen = choose_tests(["services/registry/rules/sample_size.py"])
     assert "tests/integration/test_judging.py" in chosen
     assert not [path for path in chosen if path.startswith(("tests/unit/inference", "tests/unit/ingestion"))]
 

@@ -16,7 +16,7 @@ from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
-from tailor.words import Labels, RowPolicy
+from tailor.values import Labels, RowPolicy
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
     MemoryLedger,

@@ -11,9 +11,9 @@ LIST = Path(__file__).with_name("duplicate_names.txt")
 MODULES = Path(__file__).with_name("duplicate_modules.txt")
 FOLDERS = ("tailor", "services", "deploy", "bench")
 GENERATED = ROOT / "tailor" / "api"
-# The house's fixed words for a thing that each service has one of, in the module of that name.
+# Our fixed words for a thing that each service has one of, in the module of that name.
 ONE_PER_SERVICE = {"Settings": "settings.py", "Consumers": "consumers.py"}
-# The house's fixed files: to know one is to know all.
+# Our fixed files: to know one is to know all.
 FIXED_FILES = {
     "__init__", "__main__", "bootstrap", "consumers", "domain", "handlers", "ports", "rpc", "settings", "wire",
     "sql", "tables", "env",
@@ -56,7 +56,7 @@ def module_homes() -> dict[str, list[str]]:
 
 
 def duplicate_modules() -> list[str]:
-    """The names of modules that stand in several rooms, sorted."""
+    """The names of modules that occur in several subpackages, sorted."""
     return sorted(name for name, paths in module_homes().items() if len(paths) > 1)
 
 

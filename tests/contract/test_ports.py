@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tailor", "services", "deploy", "bench")
 GENERATED = ROOT / "tailor" / "api"
-# Protocols that no class of the house inherits, and why. The list may only become shorter.
+# Protocols that no class of ours inherits, and why. The list may only become shorter.
 NOT_INHERITED = {
     "AccessAdmin": "kafka-python's KafkaAdminClient implements it",
     "BucketAdmin": "minio's MinioAdmin implements it",
@@ -21,7 +21,7 @@ NOT_INHERITED = {
 
 @dataclass(frozen=True)
 class Class:
-    """A class of the house: where it is, its bases by name, and its own methods."""
+    """A class of the code base: where it is, its bases by name, and its own methods."""
 
     name: str
     path: Path

@@ -22,10 +22,10 @@ from tests.conftest import plan_of
 from tests.e2e.conftest import SAMPLE, Installation, ask_until
 from tests.e2e.places import all_places, databases
 
-# Places with anonymised texts. Values that no recogniser found can only be here.
+# ConcurrencyLimiter with anonymised texts. Values that no recogniser found can only be here.
 TEXTS = ("corpus/", "datasets/", "drafts/", "reports/", "database evaluation.", "database synthetic.lessons")
-# Places with surrogates. Two words drawn for one person may by chance be the name of another.
-STAND_INS = ("database anonymization.entries", "database anonymization.occurrences")
+# ConcurrencyLimiter with surrogates. Two words drawn for one person may by chance be the name of another.
+SURROGATES = ("database anonymization.entries", "database anonymization.occurrences")
 NAMES = ("PERSON", "CLIENT")
 WORDS = re.compile(r"\w+")
 DELIVERABLE = (
@@ -110,7 +110,7 @@ class Vault:
         secret = installation.new_key(common_pb2.ROLE_DATA_PROTECTION)
         self._stub = AnonymizationServiceStub(installation.channel("anonymization", secret))
 
-    def is_anothers_stand_in(self, kind: str, value: str) -> bool:
+    def is_anothers_surrogate(self, kind: str, value: str) -> bool:
         """True if the vault issued every word of the value for another word, so that it stands for somebody else."""
         request = anonymization_pb2.ReidentifyRequest(entity_type=kind, surrogate=value, purpose="search for leaks")
         try:
@@ -143,7 +143,7 @@ def leaks(installation: Installation, vault: Vault) -> Leaks:
     hits = [
         (value, place)
         for value, place in hits
-        if not (place in STAND_INS and vault.is_anothers_stand_in(targets[value][0], value))
+        if not (place in SURROGATES and vault.is_anothers_surrogate(targets[value][0], value))
     ]
     # Count an object by its bucket.
     found_values = {(value, place.partition("/")[0]) for value, place in hits}

@@ -530,5 +530,5 @@ def test_no_personal_data_of_the_sample_is_found_outside_the_raw_zone(
     assert set(leaks.by_type) <= {"CLIENT", "PERSON", "DATE_OF_BIRTH"}, leaks.by_artefact
     assert leaks.by_type.total() <= 0.02 * len(gold.gold_values()), leaks.by_artefact
     # The search leaves out only surrogates that the vault issued, never a true name.
-    assert any(vault.is_anothers_stand_in("PERSON", name) for name in gold.drawn_names(installation))
-    assert not vault.is_anothers_stand_in("PERSON", gold.TYPED[0])
+    assert any(vault.is_anothers_surrogate("PERSON", name) for name in gold.drawn_names(installation))
+    assert not vault.is_anothers_surrogate("PERSON", gold.TYPED[0])

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from services.console.web.app import MODULES
 from tailor.local.ports import PORT_NAMES, STORE_PORTS
 from tests.e2e.conftest import Installation
-from tests.strangers import answer, as_stranger, listening_ports
+from tests.untrusted_clients import answer, as_stranger, listening_ports
 
 pytestmark = pytest.mark.e2e
 

@@ -1,4 +1,4 @@
-"""Runs whose worker and service are killed in every way, and a programme of stages from rows to rankings.
+"""Runs whose worker and service are killed in every way, and a pipeline of stages from rows to rankings.
 
 The tests depend on their order.
 """
@@ -129,7 +129,7 @@ class Story:
 
 
 def _create_specialist(installation: Installation, name: str, **fields: Any) -> None:
-    """A specialist without a programme, whose adapters are evaluated quickly and never pass."""
+    """A specialist without a pipeline, whose adapters are evaluated quickly and never pass."""
     specialist = models_pb2.SpecialistChanged(
         name=name,
         base="tiny",
@@ -180,7 +180,7 @@ def _first_steps(steps: list[tuple[int, int]]) -> dict[int, int]:
 
 
 def test_a_run_publishes_its_first_stage_and_then_waits_for_rankings(installation: Installation, story: Story) -> None:
-    # Without a programme it starts no run, but the registry knows it, without which nothing is evaluated.
+    # Without a pipeline it starts no run, but the registry knows it, without which nothing is evaluated.
     story.datasets.publish(NAME, story.rows, SFT)
     story.chain = story.training.create(specialist=NAME, dataset_digest=story.rows.sha256, recipe="killed-chain")
     waiting = story.training.wait_for_reason(story.chain, "WAITS_FOR_RANKINGS")
@@ -337,7 +337,7 @@ def test_a_run_whose_workers_always_die_fails(story: Story) -> None:
     story.killer.join(60)
 
 
-def test_rankings_let_the_programme_finish_although_its_last_worker_is_killed(
+def test_rankings_let_the_pipeline_finish_although_its_last_worker_is_killed(
     installation: Installation, story: Story
 ) -> None:
     training, datasets = story.training, story.datasets

@@ -77,4 +77,4 @@ def test_manuals_by_other_hands_become_rows_and_a_run_that_succeeds(installation
     run = ask_until(find_end, "the run's end", 400)
     assert (run.state, run.reason, run.message) == (training_pb2.RUN_STATE_SUCCEEDED, "", "")
     assert built.dataset.documents == len(submissions)
-    assert "template" not in {entry.reason for entry in built.left_out} and run.report.rows_left_out == 0
+    assert "template" not in {entry.reason for entry in built.skipped} and run.report.rows_skipped == 0

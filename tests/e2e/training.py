@@ -19,7 +19,7 @@ from tailor.settings import ServiceSettings
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tailor.storage.s3 import S3Store
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 from tests.conftest import Stores, plan_of
 from tests.datasets import Rows, store_dataset
 from tests.e2e.conftest import Installation, ask_until
@@ -47,15 +47,15 @@ class Datasets:
         return {judgement_id for ids in read_ids(self.store, judgements, "judgement_id") for judgement_id in ids}
 
     def publish(self, specialist: str, manifest: Ref, kind: models_pb2.DatasetKind.ValueType, *recipes: str) -> None:
-        """Publish that the dataset was built. The recipes are those of a programme of sft and dpo."""
+        """Publish that the dataset was built. The recipes are those of a pipeline of sft and dpo."""
         message = models_pb2.DatasetBuilt(
             digest=manifest.sha256,
             specialist=specialist,
             kind=kind,
             manifest=common_pb2.ObjectRef(uri=manifest.uri, sha256=manifest.sha256, size_bytes=manifest.size_bytes),
             base="tiny",
-            programme=[
-                models_pb2.ProgrammeStage(stage=stage, recipe=recipe)
+            pipeline=[
+                models_pb2.PipelineStage(stage=stage, recipe=recipe)
                 for stage, recipe in zip(("sft", "dpo"), recipes, strict=False)
             ],
         )

@@ -210,12 +210,12 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
     def GetDataset(self, request: Any, context: Any) -> Any:
         if not DATASET.startswith(request.digest):
             refuse(context, NotFound(Reason.UNKNOWN_DATASET, f"No dataset's digest begins with {request.digest}."))
-        count = registry_pb2.LeftOutCount(documents=2, characters=1400)
+        count = registry_pb2.SkippedCount(documents=2, characters=1400)
         return registry_pb2.GetDatasetResponse(
             dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
-            left_out={"no_words": count},
+            skipped={"no_words": count},
             train_tokens=81_000,
-            quiz=registry_pb2.QuizCounts(documents=30, questions=88, beyond_limit=5, without_questions=1),
+            closed_book=registry_pb2.ClosedBookCounts(documents=30, questions=88, beyond_limit=5, without_questions=1),
             imports=[registry_pb2.ImportCount(name="chat", licence="CC-BY-4.0", share_percent=20, rows=1250)],
             languages={"": registry_pb2.LanguageCount(rows=31, documents=4)},
             teacher_tokens=5_200,

@@ -59,7 +59,7 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
         self.figures: models_pb2.DatasetFigures | None = None
         self.build_errors: list[TailorError] = []
         self.built: list[str] = []
-        self.left_out: list[synthetic_pb2.LeftOut] = []
+        self.skipped: list[synthetic_pb2.Skipped] = []
         self.listed: list[synthetic_pb2.ListRowsRequest] = []
         self.origins: list[synthetic_pb2.Origin] = []
         self.admitted: list[tuple[int, str]] = []
@@ -135,9 +135,9 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
                 train_rows=26,
                 held_out_rows=2,
                 base="tiny",
-                programme=[
-                    models_pb2.ProgrammeStage(stage="sft", recipe="lora"),
-                    models_pb2.ProgrammeStage(stage="dpo", recipe="gentle"),
+                pipeline=[
+                    models_pb2.PipelineStage(stage="sft", recipe="lora"),
+                    models_pb2.PipelineStage(stage="dpo", recipe="gentle"),
                 ],
             )
             return synthetic_pb2.BuildDatasetResponse(dataset=dataset, created=True, pairs=pairs)
@@ -147,11 +147,11 @@ class FakeSynthetic(synthetic_pb2_grpc.SyntheticServiceServicer):
             train_rows=200,
             held_out_rows=20,
             base="tiny",
-            programme=[models_pb2.ProgrammeStage(stage="sft", recipe="lora")],
+            pipeline=[models_pb2.PipelineStage(stage="sft", recipe="lora")],
             figures=self.figures,
         )
         return synthetic_pb2.BuildDatasetResponse(
-            dataset=dataset, created=self.created, near_duplicates=4, left_out=self.left_out
+            dataset=dataset, created=self.created, near_duplicates=4, skipped=self.skipped
         )
 
 

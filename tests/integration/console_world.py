@@ -202,7 +202,7 @@ def _fill_audit(world: World) -> None:
         reason="LANGUAGE_NOT_COVERED_BY_DETECTORS", format=WORD, stage="anonymization", submissions=10**6
     )
     audit.datasets[0].specialist = LONG
-    audit.datasets[0].left_out.add(
+    audit.datasets[0].skipped.add(
         reason=f"near_duplicate_of_{WORD.lower()}", documents=10**6, rows=10**7, characters=10**9
     )
 

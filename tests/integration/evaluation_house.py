@@ -1,6 +1,6 @@
-"""Evaluation over PostgreSQL: its worker with its jobs, events and calls; models and rows are fakes."""
+"""Evaluation over PostgreSQL: its worker with its jobs, events and calls; models are fakes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -8,6 +8,7 @@ from typing import Any, cast
 from sqlalchemy import Engine
 
 from services.evaluation.adapters import tables
+from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import (
     EVALUATION,
     SqlAgreements,
@@ -24,6 +25,7 @@ from services.evaluation.domain import (
     Evaluation,
     EvaluationResult,
     EvaluationState,
+    HeldOutRow,
     Parameters,
     RetryLimits,
     Serving,
@@ -37,6 +39,7 @@ from services.evaluation.rpc import EvaluationServicer
 from services.evaluation.served_models import ServedModels
 from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.worker import EvaluationWorker
+from tailor.datasets import HELD_OUT
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -45,11 +48,10 @@ from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tests.databases import Databases, fill
+from tests.datasets import store_dataset
 from tests.jobs import make_due, run_due
 from tests.unit.evaluation.fakes import (
-    MANIFEST,
     FakeModels,
-    MemoryHeldOutRows,
     make_adapter,
     make_pair,
     make_row,
@@ -81,9 +83,9 @@ class House:
         self.outbox = Outbox(engine, tables.outbox, self.producer)
         self.artifacts, self.evaluations = SqlArtifacts(engine), SqlEvaluations(engine, self.outbox)
         self.results, self.reports = SqlModelResults(engine), ReportStore(self.store)
-        self.models, self.rows = FakeModels(), MemoryHeldOutRows([make_row(number) for number in range(rows)])
+        self.models, self.rows = FakeModels(), StoredHeldOutRows(self.store)
         self.specialists = Specialists({"reports": make_terms()})
-        self.artifacts.add_dataset("data1", MANIFEST)
+        self.store_rows("data1", [make_row(number) for number in range(rows)])
         values: dict[str, Any] = {
             "artifacts": self.artifacts,
             "evaluations": self.evaluations,
@@ -146,10 +148,14 @@ class House:
         self.specialists.terms["reports"] = replace(self.specialists.terms["reports"], **changes)
 
     def add_pairs(self, digest: str, ranked_for: str = "", count: int = 6) -> None:
-        """Announce a dataset with held-out pairs."""
-        manifest = Ref(f"s3://datasets/{digest}/manifest.json", "1" * 64, 10)
+        """Store and announce a dataset with held-out pairs."""
+        self.store_rows(digest, [make_pair(number) for number in range(count)], ranked_for)
+
+    def store_rows(self, digest: str, rows: Sequence[HeldOutRow], ranked_for: str = "", split: str = HELD_OUT) -> Ref:
+        """Store and announce a dataset with these rows."""
+        manifest, _ = store_dataset(self.store, {split: [to_record(row) for row in rows]})
         self.artifacts.add_dataset(digest, manifest, ranked_for)
-        self.rows.by_manifest[manifest.uri] = [make_pair(number) for number in range(count)]
+        return manifest
 
     def forget(self, document_id: str, dataset: str) -> dict[str, int]:
         """Handle an erasure; what was deleted."""
@@ -180,6 +186,16 @@ def houses(databases: Databases) -> Iterator[MakeHouse]:
             return House(engine, **changes)
 
         yield make
+
+
+def to_record(row: HeldOutRow) -> dict[str, Any]:
+    """A row of a stored dataset."""
+    messages = [{"role": role, "content": content} for role, content in row.messages]
+    answer = {"role": "assistant", "content": row.reference}
+    record = {"row_id": row.row_id, "task": row.task, "document_ids": list(row.document_ids)}
+    if row.rejected is None:
+        return {**record, "messages": [*messages, answer]}
+    return {**record, "messages": messages, "chosen": row.reference, "rejected": row.rejected}
 
 
 def value(result: EvaluationResult, metric: str, model: str) -> float:

@@ -17,7 +17,7 @@ from services.training.methods.model import trainable_model
 from services.training.methods.packed_attention import learned_loss
 from services.training.methods.processes import gather_model
 from services.training.recipe import Recipe, load_recipe
-from tailor.hidden_packages import hide_packages
+from tailor.blocked_imports import hide_packages
 
 STEPS = 3
 

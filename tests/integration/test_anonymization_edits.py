@@ -22,7 +22,7 @@ from tailor.rpc.channel import open_channel
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.analyzers import load_english
 from tests.integration.test_private_prompts import NoPreview
 from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryTrueValues, MemoryVault

@@ -26,7 +26,7 @@ from services.inference.domain import ChatMessage, Draft, ServedModel, Transcrip
 from services.inference.draft_texts import DraftTextStore
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 from tests.analyzers import load_english
 from tests.unit.anonymization.fakes import MemoryVault
 from tests.unit.inference.fakes import Published

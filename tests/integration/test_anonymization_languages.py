@@ -14,7 +14,7 @@ from services.anonymization.recognise.languages.section_analyzer import SectionA
 from services.anonymization.settings import Settings
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import FailedPrecondition, InvalidArgument
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.anonymization.fakes import MemoryVault
 
 RULES = Detector("rules", DetectorKind.RULES)

@@ -41,7 +41,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.analyzers import load_english
 from tests.conftest import migrated
 from tests.integration.test_anonymization_review import TextsByRef

@@ -37,7 +37,7 @@ from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import Caller, set_caller
 from tailor.rpc.identity import Identity
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.conftest import migrated
 from tests.unit.anonymization.fakes import INGESTED, MemoryCorpus
 

@@ -15,7 +15,7 @@ from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.vault import SqlVault
 from tailor.errors import InvalidArgument
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration

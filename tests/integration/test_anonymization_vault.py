@@ -15,7 +15,7 @@ from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition, ResourceExhausted
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 from tests.conftest import migrated
 from tests.unit.anonymization.fakes import INGESTED, REF
 

@@ -20,7 +20,7 @@ from tailor.api.registry.v1 import audit_pb2
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.sql import connect
-from tailor.words import Selection
+from tailor.values import Selection
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration

@@ -354,7 +354,7 @@ def test_without_reports_it_is_withdrawn_as_undecided_at_its_end(
 
 
 def test_the_share_kept_can_decide(house: House, replicas: tuple[Replica, Replica]) -> None:
-    house.start("b", replace(OUTCOMES, outcome="kept_share", max_outcome_loss=0.3))
+    house.start("b", replace(OUTCOMES, outcome="edit_retention", max_outcome_loss=0.3))
     ask_some(house, *replicas)
     with house.begin() as tx:
         for replica in replicas:

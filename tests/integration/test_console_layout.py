@@ -137,7 +137,7 @@ def check_page(page: BrowserPage, size: tuple[int, int]) -> list[str]:
     return wrong + [error for error in page.errors if not error.startswith("network: Failed to load resource")]
 
 
-def test_no_page_is_left_out() -> None:
+def test_no_page_is_skipped() -> None:
     routes = [route for module in MODULES for route in module.router.routes if isinstance(route, APIRoute)]
     pages = [route for route in routes if "GET" in route.methods and not route.path.startswith(NO_PAGES)]
     opened = [path.partition("?")[0] for paths in PAGES.values() for path in paths]

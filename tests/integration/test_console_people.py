@@ -44,7 +44,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.conftest import migrated
 from tests.unit.console.world import World as ConsoleWorld
 from tests.unit.console.world import csrf, settings, sign_in
@@ -115,7 +115,7 @@ class World:
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(self.begin, queries, anonymize, (), check_programme=lambda *_: None),
+                    RegistryServicer(self.begin, queries, anonymize, (), check_pipeline=lambda *_: None),
                 ),
                 (people_pb2_grpc.add_PeopleServiceServicer_to_server, PeopleServicer(self.begin, queries)),
             ],

@@ -30,7 +30,7 @@ from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tailor.events.erased import Erased
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate, transaction
-from tailor.words import DatasetKind, RowPolicy
+from tailor.values import DatasetKind, RowPolicy
 from tests.conftest import migrated
 from tests.critiques import CRITIC, HELD_OUT, TRAIN, CritiqueHouse, answer_of, part, revise
 from tests.integration.test_judging import World as RegistryWorld

@@ -12,14 +12,14 @@ from services.registry.domain import ScoredAdapter
 from services.registry.handlers import facts, specialists
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.datasets import Figures, LeftOutCount, QuizFiles
+from tailor.datasets import ClosedBookFiles, Figures, SkippedCount
 from tailor.document_scores import DocumentScore, write_scores
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.buckets import REPORTS
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.values import Selection
 from tailor.wire import from_datetime, from_ref
-from tailor.words import Selection
 from tests.conftest import migrated
 from tests.datasets import built
 from tests.integration.test_registry_erasures import DOCUMENTS, NAME, SPECIALIST, World
@@ -149,10 +149,16 @@ def test_a_damaged_file_is_refused_after_the_gate_decided(world: World) -> None:
 
 
 def test_the_audit_has_the_dataset_behind_each_serving_adapter(world: World) -> None:
-    counts = {"no_words": LeftOutCount(documents=2, characters=70), "overlap": LeftOutCount(rows=9, characters=700)}
-    quiz = QuizFiles(documents=2, beyond_limit=5)
+    counts = {"no_words": SkippedCount(documents=2, characters=70), "overlap": SkippedCount(rows=9, characters=700)}
+    closed_book = ClosedBookFiles(documents=2, beyond_limit=5)
     dataset = built(
-        world.store, "cd34", NAME, ["doc_1"], left_out=counts, figures=Figures(0.9, 1.0, 0.0, 700), quiz=quiz
+        world.store,
+        "cd34",
+        NAME,
+        ["doc_1"],
+        skipped=counts,
+        figures=Figures(0.9, 1.0, 0.0, 700),
+        closed_book=closed_book,
     )
     world.receive("dataset.built.v1", dataset)
     # Training publishes a dataset of the same digest; its manifest is read once.
@@ -167,21 +173,21 @@ def test_the_audit_has_the_dataset_behind_each_serving_adapter(world: World) -> 
     facts.record_scores(world.begin, StoredDatasetDocuments(world.store), ScoredAdapter(NAME, "bb22", NOON), file)
     (item,) = world.queries.audit(NAME, Selection()).datasets
     assert (item.specialist, item.adapter_digest, item.dataset_digest) == (NAME, "bb22", "cd34")
-    assert (item.figures.coverage, item.documents, item.quiz_documents) == (0.9, 1, 2)
-    assert [(reason.reason, reason.rows) for reason in item.left_out] == [("overlap", 9), ("no_words", 0)]
+    assert (item.figures.coverage, item.documents, item.closed_book_documents) == (0.9, 1, 2)
+    assert [(reason.reason, reason.rows) for reason in item.skipped] == [("overlap", 9), ("no_words", 0)]
     assert (item.knowledge.documents, item.knowledge.asked, item.knowledge.learned) == (1, 3, 1)
     assert list(world.queries.audit("other", Selection()).datasets) == []
 
 
 def test_the_audit_has_the_newest_dataset_too_before_an_adapter_of_it_serves(world: World) -> None:
     def receive(digest: str, reason: str) -> None:
-        counts = {reason: LeftOutCount(rows=9, characters=700)}
+        counts = {reason: SkippedCount(rows=9, characters=700)}
         figures = Figures(0.9, 1.0, 0.0, 700)
-        world.receive("dataset.built.v1", built(world.store, digest, NAME, ["doc_1"], left_out=counts, figures=figures))
+        world.receive("dataset.built.v1", built(world.store, digest, NAME, ["doc_1"], skipped=counts, figures=figures))
 
     def shown() -> list[tuple[str, str, str]]:
         items = world.queries.audit("", Selection()).datasets
-        return [(item.adapter_digest, item.dataset_digest, item.left_out[0].reason) for item in items]
+        return [(item.adapter_digest, item.dataset_digest, item.skipped[0].reason) for item in items]
 
     receive("cd34", "overlap")
     assert shown() == [("", "cd34", "overlap")]

@@ -40,7 +40,7 @@ from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.buckets import DRAWN
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 from tests.integration.test_judging_flow import Flow, deliver, fields, flow, synthetic
 from tests.integration.test_synthetic_sql import World as SyntheticWorld
 from tests.integration.test_synthetic_sql import read_pairs

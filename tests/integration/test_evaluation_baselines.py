@@ -16,10 +16,10 @@ from services.evaluation.domain import Adapter, Answer, HeldOutRow, HeldOutSet
 from services.evaluation.ports import ChatEndpoint, EvaluatedModel
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
-from tailor.words import EvaluationPolicy, MetricDefinition, SamplingDefaults
+from tailor.values import EvaluationPolicy, MetricDefinition, SamplingDefaults
 from tests.databases import Databases
 from tests.integration.evaluation_house import House, MakeHouse, houses, make_serving
-from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_pair, make_row
+from tests.unit.evaluation.fakes import make_adapter, make_pair, make_row
 from tests.unit.evaluation.test_few_shot import Rows
 
 pytestmark = pytest.mark.integration
@@ -85,7 +85,7 @@ def test_the_models_stand_in_order_and_by_policy(make_house: MakeHouse) -> None:
     assert names == ["base", "few_shot", "prompt", "external:gpt", "external:other", "incumbent", "candidate"]
     # For pairs, examples also come from the dataset of documents.
     house.artifacts.add_adapter(make_adapter("ad0"))
-    house.artifacts.add_dataset("pairs1", MANIFEST)
+    house.add_pairs("pairs1")
     tuned = make_adapter("ad1", dataset_digest="pairs1", parent_digest="ad0")
     few_shot = list_models(house, tuned, make_pair(1), make_row(1))[1]
     assert isinstance(few_shot, FewShotModel) and few_shot.data.digests == ["data1", "pairs1"]
@@ -129,7 +129,7 @@ def test_figures_gains_prices_and_examples_arrive_and_a_later_candidate_asks_no_
         assert "base" in house.models.calls[asked:]
 
 
-def test_a_baseline_that_cannot_be_asked_is_left_out_with_the_reason(make_house: MakeHouse) -> None:
+def test_a_baseline_that_cannot_be_asked_is_skipped_with_the_reason(make_house: MakeHouse) -> None:
     no_quota = Endpoint(FailedPrecondition(Reason.EXTERNAL_QUOTA, "No quota left."))
     down = Endpoint(Unavailable(Reason.EXTERNAL_UNAVAILABLE, "Down."))
     house = with_baselines(

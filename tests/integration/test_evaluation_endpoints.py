@@ -26,7 +26,7 @@ from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.storage.ref import Ref
-from tailor.words import MetricDefinition, SamplingDefaults
+from tailor.values import MetricDefinition, SamplingDefaults
 from tests.models import make_tiny_base
 from tests.unit.inference.fakes import make_world
 from tests.waiting import wait_for_port

@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from services.evaluation import wire
-from services.evaluation.domain import EvaluationResult, RankedPair
+from services.evaluation.domain import EvaluationResult, HeldOutRow
 from services.evaluation.figures import list_goals
-from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, MetricDefinition
+from tailor.datasets import TRAIN
+from tailor.values import EvaluationPolicy, MetricDefinition
 from tests.databases import Databases
 from tests.integration.evaluation_house import House, MakeHouse, houses
 from tests.unit.evaluation.metrics.judges import ScriptedJudge, part
 
 pytestmark = pytest.mark.integration
 
-RANKED = Ref("s3://datasets/pairs/manifest.json", "1" * 64, 10)
 RUBRIC = MetricDefinition("marks", "judge")
 INSIGHTS = MetricDefinition("insights", "key_insights_f1")
 
@@ -39,19 +38,19 @@ def reply(question: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return dict.fromkeys(names, min(5, 1 + len(part(question, "ANSWER").split())))
 
 
-def pairs(count: int, *, agreeing: bool = True, document_ids: tuple[str, ...] = ()) -> list[RankedPair]:
-    texts = ("a much longer draft", "short") if agreeing else ("short", "a much longer draft")
-    return [RankedPair(f"row_{number}", document_ids, f"prompt {number}", *texts) for number in range(count)]
+def pairs(count: int, *, agreeing: bool = True, document_ids: tuple[str, ...] = ("doc_9",)) -> list[HeldOutRow]:
+    chosen, rejected = ("a much longer draft", "short") if agreeing else ("short", "a much longer draft")
+    row = HeldOutRow("", "draft", document_ids, (), chosen, rejected=rejected)
+    return [replace(row, row_id=f"row_{number}", messages=(("user", f"prompt {number}"),)) for number in range(count)]
 
 
 def evaluate(
-    house: House, number: int, metrics: tuple[MetricDefinition, ...], ranked: list[RankedPair], **policy: Any
+    house: House, number: int, metrics: tuple[MetricDefinition, ...], ranked: list[HeldOutRow], **policy: Any
 ) -> EvaluationResult:
     """Evaluate with a judge whose agreement is measured on a dataset of these pairs."""
     house.change_terms(metrics=metrics, evaluation=EvaluationPolicy(**policy))
     if ranked:
-        house.artifacts.add_dataset(f"pairs{number}", replace(RANKED, uri=f"{RANKED.uri}{number}"), "reports")
-    house.rows.pairs = ranked
+        house.store_rows(f"pairs{number}", ranked, "reports", TRAIN)
     return house.evaluate(f"evl_{number}", f"ad{number}")
 
 
@@ -85,7 +84,7 @@ def test_a_judge_counts_as_far_as_it_agrees_with_the_experts(make_house: MakeHou
     assert agreement_of(result, "insights")[0] == -1.0
     assert "kappa -1.00 over 20 pairs" in result.not_measured["marks"]
     # The minimum is the specialist's.
-    assert "marks" not in evaluate(house, 5, (RUBRIC,), house.rows.pairs, min_judge_agreement=-1.0).not_measured
+    assert "marks" not in evaluate(house, 5, (RUBRIC,), [], min_judge_agreement=-1.0).not_measured
 
 
 @pytest.mark.parametrize("name", ["reports", "adapter:ad1", "adapter:other"])

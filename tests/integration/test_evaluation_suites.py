@@ -15,9 +15,10 @@ from tailor.document_scores import DocumentScore, read_scores
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.sql import transaction
 from tailor.storage.buckets import REPORTS
-from tailor.words import EvaluationPolicy
+from tailor.values import EvaluationPolicy
 from tests.databases import Databases
 from tests.integration.evaluation_house import House, MakeHouse, houses
+from tests.unit.evaluation.fakes import make_row
 from tests.unit.evaluation.suites.probes import MemoryProbes
 
 pytestmark = pytest.mark.integration
@@ -83,22 +84,22 @@ def test_every_suite_runs_unless_the_specialist_names_some(make_house: MakeHouse
 
 def test_scores_of_documents_are_stored_named_in_the_event_and_deleted_with_them(make_house: MakeHouse) -> None:
     house = with_suites(make_house, "knowledge", erased=frozenset({"doc_2"}))
-    house.rows.rows = house.rows.rows[3:]
-    result = house.evaluate()
+    house.store_rows("data2", [make_row(3)])
+    result = house.evaluate(dataset_digest="data2")
     assert result.document_scores is not None
     (scores,) = read_scores(house.store.get(result.document_scores))
     assert scores == [DocumentScore("doc_0", 1, 1, 0, 0), DocumentScore("doc_1", 1, 1, 0, 0)]
     assert from_result(result).document_scores.uri == f"s3://{REPORTS}/evl_1/document_scores.jsonl"
     assert "The suites took: knowledge" in house.page(result)
     for document_id, deleted in (("doc_9", 0), ("doc_1", 1), ("doc_1", 0)):
-        assert house.forget(document_id, "data1")["report_objects"] == deleted
+        assert house.forget(document_id, "data2")["report_objects"] == deleted
     assert read_report(house)["suites"]
 
 
 def test_questions_about_an_erased_document_are_not_asked(make_house: MakeHouse) -> None:
     house = with_suites(make_house, "knowledge", erased=frozenset({"doc_1"}))
-    house.rows.rows = house.rows.rows[2:]
-    result = house.evaluate()
+    house.store_rows("data2", [make_row(2)])
+    result = house.evaluate(dataset_digest="data2")
     assert result.document_scores is not None
     (scores,) = read_scores(house.store.get(result.document_scores))
     assert [score.document_id for score in scores] == ["doc_0"]
@@ -115,7 +116,7 @@ def test_an_interrupted_evaluation_continues_and_answers_about_documents_are_not
     assert "line of sight 7" not in [answer["text"] for found in answers for answer in found if answer]
 
 
-def test_a_suite_that_cannot_be_measured_is_left_out_with_its_reason(make_house: MakeHouse) -> None:
+def test_a_suite_that_cannot_be_measured_is_skipped_with_its_reason(make_house: MakeHouse) -> None:
     failure = FailedPrecondition(Reason.INVALID_DATASET, "Build it again.")
     result = with_suites(make_house, "memorisation", "safety", failure=failure).evaluate()
     assert result.not_measured["memorisation"] == "INVALID_DATASET: Build it again."

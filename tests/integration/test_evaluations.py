@@ -16,7 +16,6 @@ from services.evaluation.domain import (
     Answer,
     EvaluationState,
     HeldOutRow,
-    HeldOutSet,
     ModelResult,
     RetryLimits,
     Score,
@@ -32,7 +31,8 @@ from tailor.events.envelope import Event
 from tailor.jobs import JobKind, JobLost, Jobs
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.ref import Ref
-from tailor.words import EvaluationPolicy, SamplingDefaults
+from tailor.values import EvaluationPolicy, SamplingDefaults
+from tailor.wire import from_ref
 from tests.databases import Databases
 from tests.integration.evaluation_house import (
     CONTEXT,
@@ -44,7 +44,7 @@ from tests.integration.evaluation_house import (
     value,
 )
 from tests.jobs import end_leases
-from tests.unit.evaluation.fakes import MANIFEST, make_adapter, make_pair, make_row, make_terms, silence
+from tests.unit.evaluation.fakes import make_adapter, make_row, make_terms, silence
 
 pytestmark = pytest.mark.integration
 
@@ -83,8 +83,9 @@ def announce(
 
 
 def announce_all(house: House) -> None:
-    manifest = common_pb2.ObjectRef(uri=MANIFEST.uri, sha256=MANIFEST.sha256, size_bytes=MANIFEST.size_bytes)
-    handle(house, "dataset.built.v1", models_pb2.DatasetBuilt(digest="data1", manifest=manifest))
+    ref = house.artifacts.dataset("data1")
+    assert ref is not None
+    handle(house, "dataset.built.v1", models_pb2.DatasetBuilt(digest="data1", manifest=from_ref(ref)))
     changed = models_pb2.SpecialistChanged(name="reports", revision=2, house_terms=["line of sight"])
     house.consumers.on_specialist(Event("specialist.changed.v1", "reports", changed.SerializeToString()))
 
@@ -247,7 +248,7 @@ def forget_rows(house: House, *numbers: int) -> None:
     house.models.generate, house.models.score = checked_generate, checked_score  # type: ignore[method-assign]
 
 
-def test_rows_that_do_not_fit_the_context_are_left_out_of_every_model_and_counted(make_house: MakeHouse) -> None:
+def test_rows_that_do_not_fit_the_context_are_skipped_in_every_model_and_counted(make_house: MakeHouse) -> None:
     house = make_house(rows=10)
     generate, score = house.models.generate, house.models.score
     forget_rows(house, 3, 7)
@@ -325,20 +326,17 @@ def test_pairs_and_documents_are_measured_together(make_house: MakeHouse) -> Non
     assert (result.held_out_rows, result.held_out_pairs) == (10, 6)
     read = wire.to_result(wire.from_result(result), result.evaluation)
     assert (read.pairs, read.held_out_pairs) == (6, 6)
-
-    def gone(manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
-        if "pairs" in manifest.uri:
-            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
-        return held_out(manifest, max_rows, max_answers)
-
-    held_out, house.rows.held_out = house.rows.held_out, gone  # type: ignore[method-assign]
+    # An erasure deleted them.
+    newest = house.artifacts.newest_ranked("reports")
+    assert newest is not None
+    house.store.delete("datasets", newest[1].uri.removeprefix("s3://datasets/"))
     assert house.evaluate("evl_4", "ad4").pairs == 0
 
 
 def test_a_run_on_pairs_only_answers_its_pairs(make_house: MakeHouse) -> None:
     house = make_house()
-    house.rows.rows = [make_pair(number) for number in range(3)]
-    figures = {figures.metric: figures for figures in house.evaluate().metrics}
+    house.add_pairs("pairs", count=3)
+    figures = {figures.metric: figures for figures in house.evaluate(dataset_digest="pairs").metrics}
     assert {"pair_margin", "win_rate", "rougeL", "log_likelihood"} <= set(figures)
     assert figures["rougeL"].models["candidate"].value == 1 and house.models.calls.count("base") == 3
 
@@ -411,13 +409,14 @@ def test_an_evaluation_that_cannot_succeed_fails_with_its_reason(make_house: Mak
     house = make_house(rows=0)
     house.queue()
     assert house.run() and house.outcome() == failed("NO_HELD_OUT_ROWS")
-    house.rows.rows = [make_row(number) for number in range(4)]
+    rows = {"dataset_digest": "data2"}
+    house.store_rows("data2", [make_row(1)])
     house.models.failures = [FailedPrecondition(Reason.WRONG_BASE, "Another base.")] * 2
-    house.queue("evl_2")
+    house.queue("evl_2", "ad2", **rows)
     assert house.run() and house.outcome("evl_2") == failed("WRONG_BASE")
     house.models.failures.clear()
     # The next stage of its run starts from an intermediate adapter, which is evaluated only on request.
-    adapter = house.queue("evl_3", "ad3", intermediate=True)
+    adapter = house.queue("evl_3", "ad3", intermediate=True, **rows)
     assert not house.run()
     house.evaluations.queue("evl_4", adapter)
     assert house.run() and house.outcome("evl_4") == SUCCEEDED
@@ -460,7 +459,7 @@ def test_an_evaluation_that_waits_for_an_event_holds_up_no_other_and_fails_in_th
     house.queue("evl_6", "ad6", specialist="never")
     while house.outcome("evl_3") != SUCCEEDED:
         assert house.run()
-    house.artifacts.add_dataset("later", Ref("s3://datasets/later", "later", 1))
+    house.store_rows("later", [make_row(1)])
     house.specialists.terms["later"] = replace(make_terms(), name="later")
     for _ in range(10):
         house.look_again()
@@ -485,7 +484,7 @@ def test_erased_documents_leave_reports_results_and_running_evaluations(make_hou
             house.store.put("reports", f"{job.key}/{name}", data)
     assert house.forget("doc_1", "data2") == {"results": 0, "report_objects": 0, "prompts": 0}
     assert house.forget("doc_1", "data1") == {"results": 6, "report_objects": 6, "prompts": 0}
-    assert {key.split("/")[0] for _, key in house.store.objects} == {"evl_2"}
+    assert {key.split("/")[0] for bucket, key in house.store.objects if bucket == "reports"} == {"evl_2"}
     outcomes = [house.outcome(f"evl_{number}")[0].value for number in (1, 2, 3)]
     assert outcomes == ["FAILED", "QUEUED", "FAILED"]
     assert house.forget("doc_1", "data1") == {"results": 0, "report_objects": 0, "prompts": 0}

@@ -27,14 +27,14 @@ from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.events.consumer import Consumer
 from tailor.events.envelope import Event
+from tailor.events.expired import reject_gap
 from tailor.events.faults import Faults
-from tailor.events.gaps import reject_gap
+from tailor.events.lag import LagMonitor
 from tailor.events.memory import MemoryProducer
 from tailor.events.producer import KafkaProducer
 from tailor.events.raw_topics import RawTopics
 from tailor.events.table import read_event
 from tailor.events.topics import load_topics
-from tailor.events.watch import LogWatch
 from tailor.settings import ServiceSettings
 from tests.conftest import Stores
 from tests.real.kinds import StoreKind
@@ -152,11 +152,11 @@ def test_a_record_that_is_too_large_is_refused_and_not_retried(settings: Service
 def test_a_broker_that_is_away_is_a_fault_until_it_answers(settings: ServiceSettings, topic: str) -> None:
     faults = Faults()
     away = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
-    watch = LogWatch(away, _name(), faults)
+    watch = LagMonitor(away, _name(), faults)
     watch.add_shared([topic])
     with running(watch.run):
         wait_until(lambda: _reasons(faults) == {"kafka": "KAFKA_UNAVAILABLE"})
-    watch = LogWatch(settings, _name(), faults)
+    watch = LagMonitor(settings, _name(), faults)
     watch.add_shared([topic])
     with running(watch.run):
         wait_until(lambda: not faults.all())
@@ -191,7 +191,7 @@ def test_the_watch_measures_how_far_a_group_is_behind(settings: ServiceSettings,
     _publish(settings, topic)
     day = replace(next(iter(load_topics().values())), name=topic, retention_hours=24, unread_retention_hours=None)
     now = time.time() + 18 * 3600
-    watch = LogWatch(settings, _name(), Faults(), now=lambda: now, topics={topic: day})
+    watch = LagMonitor(settings, _name(), Faults(), now=lambda: now, topics={topic: day})
     watch.add_shared([topic])
     with running(watch.run):
         wait_until(watch.backlogs)

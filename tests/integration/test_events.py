@@ -266,7 +266,9 @@ def test_a_killed_embedded_broker_loses_nothing_that_it_acknowledged(
     try:
         snapshot = running.wait_ready(600)
         address = snapshot.ports.address("broker")
-        settings = ServiceSettings(kafka_bootstrap_servers=address, kafka_client_module="tailor.local.forgetful")
+        settings = ServiceSettings(
+            kafka_bootstrap_servers=address, kafka_client_module="tailor.local.noida_workarounds"
+        )
         producer = KafkaProducer.from_settings(settings, "test")
         seen: set[str] = set()
         consumer = Consumer(

@@ -1,4 +1,4 @@
-"""An expert's hour at the desk: a scripted browser judges what the registry and inference offer; keys are counted, and waits are printed."""
+"""An expert's hour at the judging page: a scripted browser judges what the registry and inference offer; keys are counted, and waits are printed."""
 
 import itertools
 import statistics
@@ -16,7 +16,7 @@ from services.registry.domain import JudgementOutcome, JudgingPolicy
 from services.registry.handlers import specialists
 from services.registry.queries import Queries
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
-from tailor.words import JudgingCriterion
+from tailor.values import JudgingCriterion
 from tests.conftest import migrated
 from tests.integration.browser import BrowserPage
 from tests.integration.console_pages import open_signed_in, serve_console

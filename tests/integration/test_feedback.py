@@ -31,7 +31,7 @@ from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration

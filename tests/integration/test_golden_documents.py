@@ -31,7 +31,7 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.storage.memory import MemoryStore
-from tailor.words import Filters, Labels, RowPolicy
+from tailor.values import Filters, Labels, RowPolicy
 from tests.conftest import migrated
 from tests.unit.synthetic.fakes import OneTokenizer, inline_workers, put_document
 

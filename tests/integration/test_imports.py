@@ -24,7 +24,7 @@ from tailor.api.synthetic.v1 import imports_pb2
 from tailor.errors import Aborted, InvalidArgument, NotFound, PermissionDenied, Reason, Unavailable
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration

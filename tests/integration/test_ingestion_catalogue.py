@@ -38,7 +38,7 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 from tests.conftest import migrated
 from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryErasures, MemoryFetcher
 

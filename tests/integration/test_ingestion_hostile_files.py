@@ -25,7 +25,7 @@ from services.ingestion.domain import (
 )
 from services.ingestion.handlers import ingest
 from services.ingestion.settings import Settings
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.integration.hostile import archives, mails, pdfs, texts
 from tests.unit.ingestion.fakes import make_intake, make_receipt
 

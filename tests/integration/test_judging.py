@@ -43,7 +43,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.words import JudgingCriterion, Labels
+from tailor.values import JudgingCriterion, Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -82,7 +82,7 @@ class World:
             servicers=[
                 (
                     registry_pb2_grpc.add_RegistryServiceServicer_to_server,
-                    RegistryServicer(self.begin, Queries(engine), anonymize, (), check_programme=lambda *_: None),
+                    RegistryServicer(self.begin, Queries(engine), anonymize, (), check_pipeline=lambda *_: None),
                 ),
                 (judging_pb2_grpc.add_JudgingServiceServicer_to_server, JudgingServicer(self.begin)),
                 (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, Queries(engine))),

@@ -1,4 +1,4 @@
-"""An expert at the desk with a keyboard only: what is recorded, after how many keys, and where the focus is."""
+"""An expert at the judging page with a keyboard only: what is recorded, after how many keys, and where the focus is."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 
 from services.console.domain import GivenMark, Judgement, Role
 from tailor.errors import FailedPrecondition, Reason
-from tailor.words import DEFAULT_JUDGING_CRITERIA
+from tailor.values import DEFAULT_JUDGING_CRITERIA
 from tests.integration.accessibility import find_violations, set_color_scheme
 from tests.integration.browser import BrowserPage
 from tests.integration.console_pages import open_signed_in, serve_console
@@ -59,7 +59,7 @@ def browser(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture
 def desk(browser: BrowserPage, address: str, world: World) -> BrowserPage:
-    """The desk with a new pair."""
+    """The judging page with a new pair."""
     world.registry.judgements.clear()
     world.judging.skipped.clear()
     world.judging.drafts = (FIRST, SECOND)
@@ -300,7 +300,7 @@ def test_a_page_that_cannot_draw_says_why_and_stops(browser: BrowserPage, addres
 
 @pytest.fixture
 def four(desk: BrowserPage, address: str, world: World) -> Iterator[BrowserPage]:
-    """The desk with four drafts."""
+    """The judging page with four drafts."""
     world.judging.drafts = (FIRST, SECOND, THIRD, FOURTH)
     desk.open(f"{address}/judge?specialist={NAME}", 1366, 768)
     yield desk
@@ -351,8 +351,8 @@ def test_the_best_of_four_drafts_is_edited(four: BrowserPage, world: World) -> N
 
 
 SIZES = [(1366, 768), (390, 844)]
-# How many drafts the desk has, and the keys that open more of it.
-DESKS: list[tuple[int, tuple[str, ...]]] = [
+# How many drafts the judging page has, and the keys that open more of it.
+JUDGING_PAGES: list[tuple[int, tuple[str, ...]]] = [
     (2, ("ArrowLeft", "4", "w", "Escape", "d")),
     (4, ("1", "=", "2", "w", "Escape")),
     (0, ()),
@@ -366,7 +366,7 @@ def test_the_desk_in_use_fits_and_axe_finds_nothing(
 ) -> None:
     set_color_scheme(browser, scheme)
     wrong = []
-    for drafts, keys in DESKS:
+    for drafts, keys in JUDGING_PAGES:
         world.judging.waits, world.judging.drafts = drafts > 0, (FIRST, SECOND, THIRD, FOURTH)[:drafts]
         browser.open(f"{address}/judge?specialist={NAME}", *size)
         for key in keys:

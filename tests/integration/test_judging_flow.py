@@ -42,7 +42,7 @@ from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
-from tailor.words import DatasetKind, Labels, RowPolicy
+from tailor.values import DatasetKind, Labels, RowPolicy
 from tests.conftest import migrated
 from tests.integration.test_judging import World
 from tests.integration.test_synthetic_sql import SPECIALIST, read_pairs

@@ -19,7 +19,7 @@ from tailor.local.layout import STORES, Layout
 from tailor.local.ports import STORE_PORTS
 from tailor.local.secrets import ADMIN, ensure
 from tailor.storage.buckets import BUCKETS
-from tests.strangers import as_stranger, ask, listening_ports
+from tests.untrusted_clients import as_stranger, ask, listening_ports
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

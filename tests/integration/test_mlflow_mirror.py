@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.domain import Progress, Run, RunState
-from services.training.programme import queue_run_for_dataset
+from services.training.pipeline import queue_run_for_dataset
 from services.training.settings import Settings
 from tailor.wire import from_datetime
 from tests.evaluations import make_evaluated, make_figures

@@ -19,9 +19,9 @@ from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
 from tests.databases import Databases
+from tests.edge_case_messages import odd_messages
 from tests.integration.evaluation_house import House, houses
 from tests.integration.test_registry import World
-from tests.odd_messages import odd_messages
 
 pytestmark = pytest.mark.integration
 

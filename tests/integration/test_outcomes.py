@@ -43,8 +43,8 @@ from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.values import Labels, Selection
 from tailor.wire import from_ref
-from tailor.words import Labels, Selection
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -238,7 +238,7 @@ def test_figures_are_listed_by_generation_and_week_for_those_who_may_use_the_spe
         with pytest.raises(PermissionDenied), wire_errors("registry"):
             stub.StoreOutcome(outcomes_pb2.StoreOutcomeRequest(draft_id="drf_1", minutes=1), timeout=60)
     generation, baseline = answer.generations
-    assert (generation.generation, generation.minutes.median, generation.kept_share.median) == (2, 25, 0.5)
+    assert (generation.generation, generation.minutes.median, generation.edit_retention.median) == (2, 25, 0.5)
     assert (baseline.generation, baseline.minutes.median, baseline.minutes.HasField("low")) == (0, 90, False)
     monday = week_of(today)
     assert [(item.week.ToDatetime(UTC), item.generation) for item in answer.weeks] == [(monday, 2), (monday, 0)]

@@ -27,7 +27,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -62,7 +62,7 @@ class World:
             servicers=[
                 (
                     add,
-                    RegistryServicer(self.begin, queries, anonymize, (), check_programme=lambda *_: None),
+                    RegistryServicer(self.begin, queries, anonymize, (), check_pipeline=lambda *_: None),
                 ),
                 (panel_pb2_grpc.add_PanelServiceServicer_to_server, PanelServicer(self.begin, queries)),
             ],

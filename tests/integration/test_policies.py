@@ -23,7 +23,7 @@ from tailor.api.anonymization.v1 import policy_pb2
 from tailor.errors import InvalidArgument
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.conftest import migrated
 from tests.unit.anonymization.fakes import OneNameAnonymizer
 

@@ -30,7 +30,7 @@ from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.analyzers import load_english
 from tests.models import make_tiny_base
 from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryTrueValues, MemoryVault

@@ -25,7 +25,7 @@ from services.registry.domain import (
     FactKind,
     Gate,
     GivenJudgement,
-    Grounds,
+    Justification,
     KeyTerms,
     PrimaryMetric,
     Specialist,
@@ -35,7 +35,7 @@ from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.datasets import Figures, ImportCount, LanguageCount, LeftOutCount
+from tailor.datasets import Figures, ImportCount, LanguageCount, SkippedCount
 from tailor.errors import (
     Aborted,
     AlreadyExists,
@@ -53,8 +53,8 @@ from tailor.rpc.identity import Identity
 from tailor.sql import migrate
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tailor.values import Labels, Selection
 from tailor.wire import from_ref
-from tailor.words import Labels, Selection
 from tests.conftest import migrated
 from tests.datasets import built, store_dataset, store_ids
 from tests.evaluations import make_evaluated, make_figures
@@ -171,7 +171,7 @@ def test_training_is_asked_about_a_base_and_recipes_that_are_new_and_nothing_els
         replace(create, base="other"),
         replace(create, recipes={"dpo": "gentle"}),
     ):
-        specialists.check_programme(world.begin, specialist, lambda base, recipes: asked.append((base, [*recipes])))
+        specialists.check_pipeline(world.begin, specialist, lambda base, recipes: asked.append((base, [*recipes])))
         specialists.create_specialist(world.begin, create)
     base, recipe = SPECIALIST.base, SPECIALIST.recipe
     assert asked == [
@@ -210,7 +210,7 @@ def test_what_was_published_last_is_listed_for_deleted_specialists_too(world: Wo
         == (SPECIALIST.name, 2, 1)
     )
     assert list(world.queries.revisions(SPECIALIST.name, 10)) == []
-    deletions.delete_specialist(world.begin, SPECIALIST.name, GROUNDS)
+    deletions.delete_specialist(world.begin, SPECIALIST.name, JUSTIFICATION)
     (listed,) = world.queries.revisions("", 10)
     assert listed.revision == newest(world, "specialist.changed.v1").revision == 3
     assert listed.generation == newest(world, "specialist.serving.v1").generation == 2
@@ -407,17 +407,17 @@ def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(w
     for number in range(5):
         receive_document(world, _document(number, 1, "a", "wiki"))
     ids = [f"doc_{number:032x}" for number in range(1, 4)]
-    left_out = {"no_words": LeftOutCount(documents=2, characters=70)}
+    skipped = {"no_words": SkippedCount(documents=2, characters=70)}
     figures = Figures(coverage=0.9, grounded=1.0, characters=700)
     origin = {"imports": (ImportCount("chat", "MIT", 20, "chat.jsonl", 7),), "teacher_tokens": 90}
     languages = {"is": LanguageCount(3, 1, has_templates=False)}
-    dataset = built(world.store, "cd34", NAME, ids, left_out=left_out, figures=figures, languages=languages, **origin)
+    dataset = built(world.store, "cd34", NAME, ids, skipped=skipped, figures=figures, languages=languages, **origin)
     dataset.kind = models_pb2.DATASET_KIND_SFT
     for _ in range(2):
         world.consumers.dataset_built(Event("dataset.built.v1", NAME, dataset.SerializeToString(), {}))
     shown = world.queries.dataset(dataset.SerializeToString())
     assert (shown.dataset.documents, shown.dataset.figures.coverage) == (3, 0.9)
-    assert {reason: (count.documents, count.characters) for reason, count in shown.left_out.items()} == {
+    assert {reason: (count.documents, count.characters) for reason, count in shown.skipped.items()} == {
         "no_words": (2, 70)
     }
     (entry,) = shown.imports
@@ -637,15 +637,15 @@ def test_an_unavailable_broker_delays_the_outbox_and_loses_nothing(world: World)
     assert len(world.published("specialist.changed.v1")) == 1
 
 
-GROUNDS = Grounds("key_1", "The board wants it today.")
+JUSTIFICATION = Justification("key_1", "The board wants it today.")
 
 
 def test_a_deleted_specialist_ends_what_serves_and_can_be_created_again(world: World) -> None:
     specialists.create_specialist(world.begin, SPECIALIST)
     world.adapter("good")
     world.evaluate("good", 0.2)
-    _, deleted = deletions.delete_specialist(world.begin, NAME, GROUNDS)
-    _, again = deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    _, deleted = deletions.delete_specialist(world.begin, NAME, JUSTIFICATION)
+    _, again = deletions.delete_specialist(world.begin, NAME, JUSTIFICATION)
     assert (deleted, again) == (True, False)
     assert [message.deleted for message in world.published("specialist.changed.v1")] == [False, True]  # type: ignore[attr-defined]
     ended = world.published("specialist.serving.v1")[-1]
@@ -663,7 +663,7 @@ def test_a_deleted_specialist_ends_what_serves_and_can_be_created_again(world: W
 def test_an_evaluation_of_a_deleted_specialist_promotes_nothing(world: World) -> None:
     specialists.create_specialist(world.begin, SPECIALIST)
     world.adapter("late")
-    deletions.delete_specialist(world.begin, NAME, GROUNDS)
+    deletions.delete_specialist(world.begin, NAME, JUSTIFICATION)
     world.evaluate("late", 0.2)
     assert world.serving() == ""
     assert list(world.entry("late").reasons) == ["the specialist was deleted"]
@@ -671,7 +671,7 @@ def test_an_evaluation_of_a_deleted_specialist_promotes_nothing(world: World) ->
 
 def test_a_name_that_never_existed_cannot_be_deleted(world: World) -> None:
     with pytest.raises(NotFound):
-        deletions.delete_specialist(world.begin, "nobody", GROUNDS)
+        deletions.delete_specialist(world.begin, "nobody", JUSTIFICATION)
 
 
 def test_a_preview_of_an_update_changes_nothing(world: World) -> None:
@@ -688,7 +688,7 @@ def test_an_override_serves_a_refused_adapter_and_stays_on_record(world: World) 
     world.adapter("poor")
     world.evaluate("poor", 0.101)
     assert world.entry("poor").state == registry_pb2.ADAPTER_STATE_REFUSED
-    serving = promotions.promote(world.begin, NAME, "poor", 0, GROUNDS)
+    serving = promotions.promote(world.begin, NAME, "poor", 0, JUSTIFICATION)
     assert (serving.adapter_digest, serving.overridden) == ("poor", True)
     entry = world.entry("poor")
     assert entry.state == registry_pb2.ADAPTER_STATE_OVERRIDDEN
@@ -714,7 +714,7 @@ def test_an_override_of_an_adapter_that_passes_is_a_promotion(world: World) -> N
     world.evaluate("good", 0.2)
     promotions.roll_back(world.begin, NAME, 1)
     assert world.entry("good").state == registry_pb2.ADAPTER_STATE_REPLACED
-    assert not promotions.promote(world.begin, NAME, "good", 2, GROUNDS).overridden
+    assert not promotions.promote(world.begin, NAME, "good", 2, JUSTIFICATION).overridden
     assert world.queries.decisions("", None, 10) == []
 
 
@@ -723,7 +723,7 @@ def test_a_rollback_to_an_overridden_adapter_is_still_an_override(world: World) 
     world.adapter("poor")
     world.adapter("good")
     world.evaluate("poor", 0.101)
-    promotions.promote(world.begin, NAME, "poor", 0, GROUNDS)
+    promotions.promote(world.begin, NAME, "poor", 0, JUSTIFICATION)
     world.evaluate("good", 0.2, generation=1)
     assert world.serving() == "good"
     assert promotions.roll_back(world.begin, NAME, 2).overridden
@@ -733,7 +733,7 @@ def test_an_adapter_without_an_evaluation_cannot_be_overridden(world: World) -> 
     specialists.create_specialist(world.begin, SPECIALIST)
     world.adapter("unseen")
     with pytest.raises(FailedPrecondition, match="tailor adapter evaluate unseen"):
-        promotions.promote(world.begin, NAME, "unseen", 0, GROUNDS)
+        promotions.promote(world.begin, NAME, "unseen", 0, JUSTIFICATION)
 
 
 def test_with_approval_a_passed_adapter_waits_and_serves_when_approved(world: World) -> None:
@@ -743,19 +743,19 @@ def test_with_approval_a_passed_adapter_waits_and_serves_when_approved(world: Wo
     assert world.serving() == ""
     waiting = [entry.adapter.digest for _, entry in world.queries.waiting(NAME, 0, 10)]
     assert (waiting, world.entry("good").state) == (["good"], registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL)
-    serving = promotions.approve(world.begin, "good", GROUNDS)
+    serving = promotions.approve(world.begin, "good", JUSTIFICATION)
     assert (serving.adapter_digest, serving.generation) == ("good", 1)
     assert world.queries.waiting("", 0, 10) == []
     assert world.entry("good").operator_decision.kind == registry_pb2.OPERATOR_DECISION_KIND_APPROVAL
     with pytest.raises(FailedPrecondition):
-        promotions.approve(world.begin, "good", GROUNDS)
+        promotions.approve(world.begin, "good", JUSTIFICATION)
 
 
 def test_a_declined_adapter_waits_no_longer_not_even_after_another_evaluation(world: World) -> None:
     specialists.create_specialist(world.begin, replace(SPECIALIST, promotion=APPROVAL))
     world.adapter("good")
     world.evaluate("good", 0.2)
-    promotions.decline(world.begin, "good", GROUNDS)
+    promotions.decline(world.begin, "good", JUSTIFICATION)
     world.evaluate("good", 0.2, evaluation_id="evl_again")
     assert world.serving() == ""
     assert world.entry("good").state == registry_pb2.ADAPTER_STATE_DECLINED
@@ -768,9 +768,9 @@ def test_an_approval_of_an_adapter_measured_against_another_incumbent_is_refused
     for digest in ("first", "second"):
         world.adapter(digest)
         world.evaluate(digest, 0.2)
-    promotions.approve(world.begin, "first", GROUNDS)
+    promotions.approve(world.begin, "first", JUSTIFICATION)
     with pytest.raises(FailedPrecondition, match="tailor adapter evaluate second") as raised:
-        promotions.approve(world.begin, "second", GROUNDS)
+        promotions.approve(world.begin, "second", JUSTIFICATION)
     assert raised.value.reason == Reason.INCUMBENT_MOVED
 
 
@@ -783,7 +783,7 @@ def test_the_leaderboard_ranks_adapters_with_the_base_and_keeps_pins_at_the_top(
 
     def ranked() -> list[tuple[int, str]]:
         board = world.queries.leaderboard(created, "")
-        assert (board.metric, board.not_evaluated, board.left_out) == ("rougeL", 1, 0)
+        assert (board.metric, board.not_evaluated, board.skipped) == ("rougeL", 1, 0)
         return [(entry.rank, entry.adapter_digest or entry.model) for entry in board.entries]
 
     assert ranked() == [(1, "good"), (2, "base"), (3, "poor")]

@@ -36,8 +36,8 @@ from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
+from tailor.values import Labels
 from tailor.wire import from_datetime
-from tailor.words import Labels
 from tests.conftest import migrated
 from tests.datasets import built
 from tests.evaluations import make_evaluated, make_figures
@@ -57,7 +57,7 @@ def request_evaluation(adapter_digest: str, request_id: str) -> None:
     raise AssertionError
 
 
-def check_programme(base: str, recipes: Sequence[str]) -> None:
+def check_pipeline(base: str, recipes: Sequence[str]) -> None:
     if base != "tiny":
         raise NotFound(Reason.UNKNOWN_BASE, "There is no base 'llama-9'. Known bases: tiny.")
     if recipes != ["lora"]:
@@ -81,7 +81,7 @@ class World:
         (folder / "trust.json").write_text(json.dumps({}))
         moments = iter(range(0, 10**9, 1000))
         self.servicer = RegistryServicer(
-            self.begin, Queries(engine), anonymize, ("training",), check_programme=check_programme
+            self.begin, Queries(engine), anonymize, ("training",), check_pipeline=check_pipeline
         )
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),

@@ -24,8 +24,8 @@ from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import transaction
 from tailor.storage.memory import MemoryStore
+from tailor.values import DatasetKind
 from tailor.wire import from_ref
-from tailor.words import DatasetKind
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
@@ -126,7 +126,7 @@ class World:
             row = {"specialist": specialist, "digest": ref.sha256, "payload": event.SerializeToString()}
             connection.execute(
                 insert(tables.datasets),
-                row | {"near_duplicates": 0, "left_out": {}, "pairs": {}, "intake_seconds": 0.0},
+                row | {"near_duplicates": 0, "skipped": {}, "pairs": {}, "intake_seconds": 0.0},
             )
             build = {"specialist": specialist, "kind": kind.value, "digest": ref.sha256}
             connection.execute(insert(tables.builds), build)
@@ -214,7 +214,7 @@ def test_specialists_with_equal_rows_share_a_digest(world: World) -> None:
     with transaction(world.engine) as connection:
         row = {"specialist": "letters", "digest": dataset.digest, "payload": event.SerializeToString()}
         connection.execute(
-            insert(tables.datasets), row | {"near_duplicates": 0, "left_out": {}, "pairs": {}, "intake_seconds": 0.0}
+            insert(tables.datasets), row | {"near_duplicates": 0, "skipped": {}, "pairs": {}, "intake_seconds": 0.0}
         )
     set_caller(Caller("key", "bob", "ROLE_ENGINEER", frozenset({"letters"})))
     assert world.rows(dataset_digest=dataset.digest, page_size=1).specialist == "letters"

@@ -20,7 +20,7 @@ from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tests.datasets import store_dataset, store_quiz, store_secrets
+from tests.datasets import store_closed_book, store_dataset, store_secrets
 from tests.unit.anonymization.fakes import MemoryAuditLog, MemoryTrueValues
 
 pytestmark = pytest.mark.integration
@@ -112,7 +112,7 @@ def manifest(store: MemoryStore) -> Ref:
         for number in range(60)
     ]
     fields: dict[str, Any] = {
-        "quiz": store_quiz(store, questions, rows_per_file=25),
+        "closed_book": store_closed_book(store, questions, rows_per_file=25),
         "planted_secrets": store_secrets(store, [SECRET]),
     }
     return store_dataset(store, {TRAIN: rows}, **fields)[0]
@@ -141,9 +141,9 @@ def test_planted_secrets_are_those_of_the_dataset_and_those_of_the_operator(
 
 @pytest.mark.parametrize(("limit", "questions"), [(200, 60), (12, 12), (13, 12), (2, 3)])
 def test_whole_documents_are_asked(probes: StoredProbes, manifest: Ref, limit: int, questions: int) -> None:
-    quiz = probes.quiz(manifest, limit)
-    assert len(quiz) == questions
-    names = [question.document_id for question in quiz]
+    closed_book = probes.closed_book(manifest, limit)
+    assert len(closed_book) == questions
+    names = [question.document_id for question in closed_book]
     assert {names.count(name) for name in names} == {3}
 
 

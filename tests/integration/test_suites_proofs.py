@@ -30,8 +30,8 @@ from services.training.worker.results import save_weights
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.memory import MemoryStore
 from tests.analyzers import load_english
-from tests.asking import LocalAsker
 from tests.integration import training_house as house
+from tests.prompts import LocalAsker
 from tests.unit.anonymization.fakes import MemoryVault
 from tests.unit.training.stores import make_signer
 

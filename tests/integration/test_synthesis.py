@@ -38,7 +38,7 @@ from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import transaction
-from tailor.words import Selection
+from tailor.values import Selection
 from tests.conftest import migrated
 from tests.synthesis import (
     Reply,

@@ -18,26 +18,26 @@ from services.synthetic.adapters.conditions import count_new_items, newest_item
 from services.synthetic.adapters.dataset_finder import SqlDatasetFinder
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS
-from services.synthetic.building.quiz import quiz_draw
+from services.synthetic.building.closed_book import closed_book_draw
 from services.synthetic.building.workers import start_workers
 from services.synthetic.dataset_superseder import DatasetSuperseder
 from services.synthetic.domain import BuildPolicy, Dataset
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.near_duplicates import preparer as preparer_module
 from services.synthetic.views import RowFilter, RowPosition
-from tailor.dataset_quiz import read_quiz
-from tailor.datasets import Figures, LeftOutCount
+from tailor.closed_book import read_closed_book
+from tailor.datasets import Figures, SkippedCount
 from tailor.events.erased import Erased
-from tailor.programmes import ProgrammeStage
+from tailor.pipelines import PipelineStage
 from tailor.rounds import is_held_out
 from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Filters, RowPolicy, Selection
+from tailor.values import DatasetKind, Filters, RowPolicy, Selection
 from tests.conftest import migrated
 from tests.integration.test_synthetic_sql import SPECIALIST, World, distinct
 from tests.unit.synthetic.fakes import put_document, read_rows
-from tests.unit.synthetic.test_quiz import guide
+from tests.unit.synthetic.test_closed_book_rows import guide
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.integration
@@ -147,7 +147,7 @@ def test_no_held_out_answer_shares_thirteen_words_with_train(engine: Engine) -> 
     shared = {" ".join(gram) for gram in train & held_out}
     assert shared and all(gram in " ".join(many.lower().split()).replace(".", "") or "only" in gram for gram in shared)
     assert not any("northern gate" in gram for gram in shared)
-    assert dataset.figures.overlap == 0 and dataset.left_out["overlap"].rows > 0
+    assert dataset.figures.overlap == 0 and dataset.skipped["overlap"].rows > 0
 
 
 def test_held_out_documents_stay_held_out_and_are_capped(engine: Engine) -> None:
@@ -220,18 +220,20 @@ def test_the_parts_of_the_segment_that_grows_are_used_again(engine: Engine) -> N
     assert handlers.build_dataset(world.app, "reports", "").dataset.digest == digest
 
 
-def test_postgresql_draws_the_same_documents_for_the_quiz(engine: Engine) -> None:
+def test_postgresql_draws_the_same_documents_for_the_closed_book(engine: Engine) -> None:
     world = World(engine)
     world.fill(count=30)
     handlers.build_dataset(world.app, "reports", "")
     with world.app.corpora.open(SPECIALIST) as corpus:
         train = [member.document.document_id for key in corpus.segments() for member in corpus.members(key.number)]
-        draws = sorted(map(quiz_draw, train))
-        assert [corpus.quiz_draw(rank) for rank in range(len(train))] == draws
-        assert corpus.quiz_draw(len(train)) is None
+        draws = sorted(map(closed_book_draw, train))
+        assert [corpus.closed_book_draw(rank) for rank in range(len(train))] == draws
+        assert corpus.closed_book_draw(len(train)) is None
 
 
-def test_missed_documents_get_more_rows_and_other_segments_keep_their_rows_and_their_quiz(engine: Engine) -> None:
+def test_missed_documents_get_more_rows_and_other_segments_keep_their_rows_and_their_closed_book(
+    engine: Engine,
+) -> None:
     world = World(engine)
     fill_guides(world, 20)
     handlers.build_dataset(world.app, "reports", "")
@@ -249,19 +251,27 @@ def test_missed_documents_get_more_rows_and_other_segments_keep_their_rows_and_t
     before, after = world.manifest(first.digest), world.manifest(second.digest)
     rows = [{file.ref.key for file in manifest.split("train").files} for manifest in (before, after)]
     assert len(rows[0] - rows[1]) == 2 and second.train_rows > first.train_rows
-    assert before.quiz.rows > 0 and before.quiz == after.quiz and len(before.quiz.files) == len(train)
+    assert (
+        before.closed_book.rows > 0
+        and before.closed_book == after.closed_book
+        and len(before.closed_book.files) == len(train)
+    )
     assert handlers.build_dataset(world.app, "reports", "").created is False
 
 
 def test_an_erasure_deletes_the_questions_about_the_document(engine: Engine) -> None:
     world = World(engine)
     fill_guides(world, 20)
-    old = world.manifest(handlers.build_dataset(world.app, "reports", "").dataset.digest).quiz
-    asked = next(iter(read_quiz(world.store, old)))[0].document_id
+    old = world.manifest(handlers.build_dataset(world.app, "reports", "").dataset.digest).closed_book
+    asked = next(iter(read_closed_book(world.store, old)))[0].document_id
     DatasetEraser(world.app, SqlHoldings(engine), lambda _: 0).forget(Erased(asked, "ers_1"))
     assert not any(world.store.exists("datasets", file.ref.key) for file in old.files)
     (newest,) = SqlHoldings(engine).datasets("reports")
-    questions = [question for batch in read_quiz(world.store, world.manifest(newest.digest).quiz) for question in batch]
+    questions = [
+        question
+        for batch in read_closed_book(world.store, world.manifest(newest.digest).closed_book)
+        for question in batch
+    ]
     assert questions and asked not in {question.document_id for question in questions}
 
 
@@ -281,7 +291,7 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
         file.ref.key
         for file in (
             *manifest.sources.files,
-            *manifest.quiz.files,
+            *manifest.closed_book.files,
             *(f for s in manifest.splits.values() for f in s.files),
         )
     }
@@ -475,14 +485,14 @@ def test_the_event_of_a_large_dataset_is_small() -> None:
         digest="d" * 64,
         specialist="s" * 63,
         base="b" * 63,
-        programme=tuple(ProgrammeStage(stage, "r" * 63) for stage in ("sft", "reward", "rloo")),
+        pipeline=tuple(PipelineStage(stage, "r" * 63) for stage in ("sft", "reward", "rloo")),
         manifest=Ref(f"s3://datasets/{'d' * 64}/manifest.json", "d" * 64, 10**9),
         train_rows=2**31 - 1,
         held_out_rows=2**31 - 1,
         documents=100_000,
         near_duplicates=100_000,
         figures=Figures(0.987654321, 0.987654321, 0.0, 10**12),
-        left_out={reason: LeftOutCount(10**9, 10**9, 10**12) for reason in reasons},
+        skipped={reason: SkippedCount(10**9, 10**9, 10**12) for reason in reasons},
     )
     assert wire.from_dataset(dataset).ByteSize() < 4096
 
@@ -495,9 +505,9 @@ def test_boilerplate_is_not_taught_and_a_new_repetition_rebuilds_its_segment(eng
         extra = f"\n\n{footer}" if number < 11 else ""
         handlers.on_document(world.app, put_document(world.store, number, text=distinct(number) + extra))
     first = handlers.build_dataset(world.app, "reports", "").dataset
-    assert "boilerplate" not in first.left_out
+    assert "boilerplate" not in first.skipped
     handlers.on_document(world.app, put_document(world.store, 41, text=f"{distinct(41)}\n\n{footer}"))
     second = handlers.build_dataset(world.app, "reports", "").dataset
-    assert second.left_out["boilerplate"].characters == 12 * len(footer.replace(" ", ""))
+    assert second.skipped["boilerplate"].characters == 12 * len(footer.replace(" ", ""))
     answers = [part["content"] for row in rows_of(world, second.digest, "train") for part in row["messages"]]
     assert not any(footer in answer for answer in answers)

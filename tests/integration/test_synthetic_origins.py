@@ -15,7 +15,7 @@ from services.synthetic.rpc import SyntheticServicer
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
-from tailor.words import DatasetKind, Filters, Labels
+from tailor.values import DatasetKind, Filters, Labels
 from tests.conftest import migrated
 from tests.integration.test_synthetic_sql import CONTEXT, SPECIALIST, UNUSED, World, distinct
 from tests.unit.synthetic.fakes import put_document
@@ -50,7 +50,7 @@ class Publishing(World):
         return handlers.build_dataset(self.app, "reports", "")
 
     def not_admitted(self, dataset: Dataset) -> int:
-        counted = dataset.left_out.get("not_admitted")
+        counted = dataset.skipped.get("not_admitted")
         return counted.documents if counted else 0
 
     def waiting(self) -> list[tuple[OriginKind, str, int]]:
@@ -125,7 +125,7 @@ def test_an_installation_that_waits_for_everything_says_how_to_go_on(engine: Eng
         world.build()
 
 
-def test_golden_documents_of_a_publisher_who_teaches_are_left_out_unless_the_specialist_says_so(engine: Engine) -> None:
+def test_golden_documents_of_a_publisher_who_teaches_are_skipped_unless_the_specialist_says_so(engine: Engine) -> None:
     world = Publishing(engine)
     world.publish(40, publisher="key_7")
     world.publish(2, Kind.TEST, publisher="key_7")
@@ -133,10 +133,10 @@ def test_golden_documents_of_a_publisher_who_teaches_are_left_out_unless_the_spe
     for publisher in ("key_7", "key_8"):
         world.build()
         handlers.admit_origin(world.app, "reports", OriginKind.TESTS, publisher, "key_1")
-    left_out = world.build().dataset.left_out
-    assert left_out["same_publisher"].documents == 2 and "not_admitted" not in left_out
+    skipped = world.build().dataset.skipped
+    assert skipped["same_publisher"].documents == 2 and "not_admitted" not in skipped
     world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(same_publisher_tests=True))
-    assert "same_publisher" not in world.build().dataset.left_out
+    assert "same_publisher" not in world.build().dataset.skipped
 
 
 def test_a_preview_of_what_is_new_has_it_before_it_is_admitted_and_says_whose_it_is(engine: Engine) -> None:

@@ -24,7 +24,7 @@ from services.synthetic.bootstrap import MIGRATIONS
 from services.synthetic.browsing import RowBrowser
 from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import NearDuplicateCount
-from services.synthetic.domain import BuildPolicy, Filled, Judgement, KeptDraft, Kind, Row, Specialist
+from services.synthetic.domain import BuildPolicy, Judgement, KeptDraft, Kind, Row, Specialist, SyncCursor
 from services.synthetic.edited_rows import EditedRows
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import Synthetic
@@ -46,7 +46,7 @@ from tailor.rounds import is_held_out
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Filters, Labels, Selection, Span, SpanKind
+from tailor.values import DatasetKind, Filters, Labels, Selection, Span, SpanKind
 from tests.conftest import migrated
 from tests.unit.synthetic.fakes import OneTokenizer, inline_workers, put_document, report
 
@@ -129,7 +129,7 @@ def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
     assert handlers.tick(world.app) == []
     (message,) = world.published()
     assert message.digest == message.manifest.sha256 == first.dataset.digest
-    assert (message.base, message.programme[0].recipe, message.kind) == (
+    assert (message.base, message.pipeline[0].recipe, message.kind) == (
         "smollm2-135m-instruct",
         "lora",
         models_pb2.DATASET_KIND_SFT,
@@ -227,11 +227,11 @@ def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(engin
     drawn = {d.document_id for d in world.repository.draw_documents(risk, 9)}
     assert drawn > {f"doc_{n:032d}" for n in (51, 2)} and len(world.repository.draw_documents(risk, 2)) == 2
     world.repository.mark_tried("reports", DatasetKind.SFT, 5)
-    world.repository.set_filled("reports", Filled(7, 12))
+    world.repository.set_sync_cursor("reports", SyncCursor(7, 12))
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).tried_position == 0
-    assert world.repository.progress(risk, DatasetKind.SFT).tried_position == 5 and world.repository.filled(
+    assert world.repository.progress(risk, DatasetKind.SFT).tried_position == 5 and world.repository.sync_cursor(
         "reports"
-    ) == Filled(7, 12)
+    ) == SyncCursor(7, 12)
 
 
 def test_events_and_calls_reach_the_database(engine: Engine) -> None:
@@ -339,12 +339,12 @@ def test_stores_languages_and_counts_of_what_filters_removed(engine: Engine) -> 
         document = replace(put_document(world.store, number, text=distinct(number)), language=language)
         handlers.on_document(world.app, document)
     built = handlers.build_dataset(world.app, "reports", "first")
-    assert built.dataset.left_out["language"].documents == 1 and built.dataset.left_out["language"].characters > 100
-    assert handlers.build_dataset(world.app, "reports", "first").dataset.left_out == built.dataset.left_out
+    assert built.dataset.skipped["language"].documents == 1 and built.dataset.skipped["language"].characters > 100
+    assert handlers.build_dataset(world.app, "reports", "first").dataset.skipped == built.dataset.skipped
     handlers.on_document(world.app, replace(put_document(world.store, 99, text=distinct(99)), language="fr"))
     again = handlers.build_dataset(world.app, "reports", "second")
-    assert (again.created, again.dataset.left_out["language"].documents) == (False, 2)
-    assert handlers.build_dataset(world.app, "reports", "third").dataset.left_out == again.dataset.left_out
+    assert (again.created, again.dataset.skipped["language"].documents) == (False, 2)
+    assert handlers.build_dataset(world.app, "reports", "third").dataset.skipped == again.dataset.skipped
     assert len(world.published()) == 1
 
 
@@ -388,7 +388,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     by_kind = {event.kind: event for event in world.published()}
     assert set(by_kind) == {models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE}
     published = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
-    assert [stage.recipe for stage in published.programme] == ["lora", "dpo"]
+    assert [stage.recipe for stage in published.pipeline] == ["lora", "dpo"]
     assert (published.judgements, published.documents) == (40, 0)
     assert published.draft_adapter_digests == sorted(f"adapter{number}" for number in range(40))
     assert world.repository.answer("none") is None and built.dataset.digest == published.digest

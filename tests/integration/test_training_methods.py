@@ -18,11 +18,11 @@ from services.training.methods import reward_model as scoring
 from services.training.methods.base import Meter, Method, StageContext, Stopper
 from services.training.methods.loading import load_base
 from services.training.methods.model import load_saved
-from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes
+from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
-from services.training.worker import probes, results
+from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.loop import TrainedModel, train
 from tailor.api.events.v1 import models_pb2
@@ -135,7 +135,9 @@ def tensors(result: TrainedModel) -> dict[str, Any]:
 def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
     tokenizer = load_tokenizer(place.base)
     learned = rows.read_encoded(place.files["sft"], tokenizer)
-    return probes.measure(kind, model, [*probes.encode_probes(tokenizer), *probes.choose_shortest(learned)])
+    return reload_check.measure(
+        kind, model, [*reload_check.encode_probes(tokenizer), *reload_check.choose_shortest(learned)]
+    )
 
 
 @pytest.mark.parametrize("with_parent", [True, False], ids=["parent", "base"])
@@ -171,10 +173,10 @@ def test_dpo_learns_no_preference_for_length_if_what_a_longer_answer_has_more_do
 ) -> None:
     # The chosen answers differ from the rejected ones only by their length.
     _, counted = place.trained(preferring("dpo"), parent)
-    _, left_out = place.trained(preferring("dpo", dpo={"length_weight": 0.0}), parent)
-    assert counted[0].loss == left_out[0].loss == pytest.approx(0.6931472, abs=1e-6)
+    _, skipped = place.trained(preferring("dpo", dpo={"length_weight": 0.0}), parent)
+    assert counted[0].loss == skipped[0].loss == pytest.approx(0.6931472, abs=1e-6)
     assert counted[-1].loss < 0.65
-    assert left_out[-1].loss == pytest.approx(0.693, abs=0.02)
+    assert skipped[-1].loss == pytest.approx(0.693, abs=0.02)
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])
@@ -257,7 +259,7 @@ def test_reloaded_model_answers_like_the_trained_one(place: Place, method: str, 
     form = result.prepared.kind
     expected = asked(result.model, place, form)
     reloaded = load_saved(place.base, saved.folder, chosen, form)
-    assert asked(reloaded, place, form) == pytest.approx(expected, abs=probes.ADAPTER_TOLERANCE)
+    assert asked(reloaded, place, form) == pytest.approx(expected, abs=reload_check.ADAPTER_TOLERANCE)
     assert sorted(path.name for path in saved.folder.iterdir() if path.suffix == ".safetensors") == [
         "adapter_model.safetensors"
     ]
@@ -295,7 +297,7 @@ def test_rows_of_the_wrong_kind_are_rejected(place: Place) -> None:
     assert refused.value.reason == "WRONG_DATASET_KIND"
 
 
-def test_pairs_that_would_be_cut_are_left_out(place: Place) -> None:
+def test_pairs_that_would_be_cut_are_skipped(place: Place) -> None:
     kept, _ = pairs.read(place.files["preference"], load_tokenizer(place.base))
     short = preferring("dpo", batch={"max_length": 38, "tokens": 256})
     fitting = pairs.keep_fitting(kept, short.batch, 2048)

@@ -21,7 +21,7 @@ from services.training.methods.engine import start_engine
 from services.training.methods.engine_process import EngineOptions
 from services.training.ports import RolloutAnswer, RolloutEngine
 from services.training.recipe import Recipe
-from services.training.worker.probes import compute_figures
+from services.training.worker.reload_check import compute_figures
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests import training
@@ -30,7 +30,7 @@ from tests.training import House, KilledError, adapter, furnish, store_dataset
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-# Without a fresh process for each proof: test_training_worker has those.
+# Without a fresh process for each reload check: test_training_worker has those.
 train = partial(training.train, reload=compute_figures)
 
 THINGS = [
@@ -271,20 +271,22 @@ def test_run_beyond_its_budget_keeps_the_last_weights_within_it_even_if_it_is_ki
     assert manifest(house, adapter(second))["metrics"] == made["metrics"]
 
 
-def test_witness_scores_the_answers_and_changes_nothing(house: House, rankings: Ref, parent: Ref, judge: Ref) -> None:
-    second = adapter(train(house, "run_witness", recipe("reward", witness={"share": 0.5}, seed=11), rankings))
+def test_held_out_reward_model_scores_the_answers_and_changes_nothing(
+    house: House, rankings: Ref, parent: Ref, judge: Ref
+) -> None:
+    second = adapter(train(house, "run_held_out", recipe("reward", held_out_reward={"share": 0.5}, seed=11), rankings))
     assert manifest(house, second)["rows"] == 6
     chosen = recipe("rloo", rewards=[{"kind": "model"}])
     alone = train(house, "run_alone", chosen, rankings, parent=parent, reward=judge)
-    watched = train(house, "run_watched", chosen, rankings, parent=parent, reward=judge, witness=second)
+    watched = train(house, "run_watched", chosen, rankings, parent=parent, reward=judge, held_out_reward=second)
     assert weights(house, adapter(watched)) == weights(house, adapter(alone))
     steps = [report for report in watched.progress if report.phase == "training"]
-    assert all(report.HasField("witness_reward") and report.witness_reward != report.reward for report in steps)
-    assert all(0.0 <= report.witness_agreement <= 1.0 for report in steps)
+    assert all(report.HasField("held_out_reward") and report.held_out_reward != report.reward for report in steps)
+    assert all(0.0 <= report.held_out_agreement <= 1.0 for report in steps)
     assert all(report.answer_tokens > 0 and report.HasField("truncated_share") for report in steps)
     metrics = manifest(house, adapter(watched))["metrics"]
-    assert metrics["witness_gap"] == pytest.approx(metrics["win_rate"] - metrics["witness_win_rate"])
-    assert not [name for name in manifest(house, adapter(alone))["metrics"] if "witness" in name]
+    assert metrics["held_out_gap"] == pytest.approx(metrics["win_rate"] - metrics["held_out_win_rate"])
+    assert not [name for name in manifest(house, adapter(alone))["metrics"] if "held_out_reward" in name]
 
 
 def test_nothing_is_learned_from_answers_that_were_cut(house: House, rankings: Ref) -> None:

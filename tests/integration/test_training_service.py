@@ -111,8 +111,8 @@ class House:
             kind=kind,
             manifest=common_pb2.ObjectRef(uri=f"s3://datasets/{digest}/manifest.json", sha256=digest, size_bytes=9),
             base="tiny",
-            programme=[
-                models_pb2.ProgrammeStage(stage=stage, recipe=recipe)
+            pipeline=[
+                models_pb2.PipelineStage(stage=stage, recipe=recipe)
                 for stage, recipe in zip(("sft", "dpo"), recipes, strict=False)
             ],
         )
@@ -321,16 +321,16 @@ def test_redelivered_rankings_are_not_assigned_again(house: House, tmp_path: Pat
     assert (run.recipe, run.preference_dataset_digest) == ("polish", "p1")
 
 
-def test_datasets_of_both_kinds_make_one_run_of_the_programme_and_supersede_the_waiting_one(
+def test_datasets_of_both_kinds_make_one_run_of_the_pipeline_and_supersede_the_waiting_one(
     house: House, tmp_path: Path
 ) -> None:
     house.use_recipes(write_recipes(tmp_path))
-    programme = ("tiny", "dpo")
-    house.publish(digest="d1", recipes=programme)
+    pipeline = ("tiny", "dpo")
+    house.publish(digest="d1", recipes=pipeline)
     for _ in range(2):
-        house.publish(digest="p1", recipes=programme, minutes=1)
+        house.publish(digest="p1", recipes=pipeline, minutes=1)
     # A redelivery, in the wrong order.
-    house.publish(digest="d1", recipes=programme)
+    house.publish(digest="d1", recipes=pipeline)
     runs = {run.recipe: run for run in house.servicer.ListRuns(pb.ListRunsRequest(), call()).runs}
     assert runs.keys() == {"tiny", "tiny,dpo"}
     assert (runs["tiny"].state, runs["tiny"].reason) == (pb.RUN_STATE_CANCELLED, "SUPERSEDED")
@@ -339,7 +339,7 @@ def test_datasets_of_both_kinds_make_one_run_of_the_programme_and_supersede_the_
     with house.runs.unit() as unit:
         unit.drop_datasets(["p1"])
         assert [dataset.digest for dataset in unit.newest_datasets("reports")] == ["d1"]
-    house.publish(digest="p2", recipes=programme, minutes=2)
+    house.publish(digest="p2", recipes=pipeline, minutes=2)
     with house.runs.unit() as unit:
         assert [(dataset.digest, dataset.number) for dataset in unit.newest_datasets("reports")] == [
             ("p2", 2),
@@ -475,7 +475,7 @@ def test_cancelled_run_is_published_and_its_worker_is_asked_to_stop(house: House
 
 def test_a_base_and_recipes_that_do_not_exist_are_named_with_those_that_do(house: House) -> None:
     def check(base: str, *recipes: str) -> None:
-        house.servicer.CheckProgramme(pb.CheckProgrammeRequest(base=base, recipes=recipes), call())
+        house.servicer.CheckPipeline(pb.CheckPipelineRequest(base=base, recipes=recipes), call())
 
     check("tiny", "lora", "dpo", "rankings")
     with pytest.raises(
@@ -490,7 +490,7 @@ def test_a_base_and_recipes_that_do_not_exist_are_named_with_those_that_do(house
 
 def test_the_default_base_is_known_while_it_is_added(house: House) -> None:
     house.ports = replace(house.ports, default_base="smollm2")
-    handlers.check_programme(house.ports, "smollm2", ["lora"])
+    handlers.check_pipeline(house.ports, "smollm2", ["lora"])
 
 
 def test_bases_are_added_with_their_steps_and_listed(house: House) -> None:

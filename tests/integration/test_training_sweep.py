@@ -9,7 +9,7 @@ import pytest
 
 from services.training.bases.store import fetch_here
 from services.training.recipe import Recipe
-from services.training.worker.probes import compute_figures
+from services.training.worker.reload_check import compute_figures
 from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests import training
@@ -18,7 +18,7 @@ from tests.training import House, KilledError, Service, adapter, furnish, store_
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-# Without a fresh process for each proof: test_training_worker has those.
+# Without a fresh process for each reload check: test_training_worker has those.
 train = partial(training.train, reload=compute_figures)
 
 RATES = (1e-5, 1e-2, 1e-1)

@@ -22,7 +22,7 @@ from services.training.bases.store import StoredBases, fetch_here
 from services.training.domain import RETRIABLE_EXIT, Base, Job, Run, RunKey, RunState, Stage
 from services.training.recipe import Recipe
 from services.training.spec import from_json, to_json
-from services.training.worker.probes import Reload, compute_figures, reload_in_fresh_process
+from services.training.worker.reload_check import Reload, compute_figures, reload_in_fresh_process
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.compute_lock import ComputeLock
@@ -202,7 +202,7 @@ def test_run_completes_with_a_verified_adapter(whole: tuple[House, Started]) -> 
     assert trained["tokens"] and trained["rows"] == 24 and int(trained["memory_bytes"]) > 2**20
     assert len(manifest["probes"]) == 2
     assert {"row_id", "tokens", "prompt_length", "log_probability"} == set(manifest["probes"][0])
-    assert any(line.startswith("training rows=24 rows_left_out=0 steps=40") for line in worker.log())
+    assert any(line.startswith("training rows=24 rows_skipped=0 steps=40") for line in worker.log())
     assert not [line for line in worker.log() if any(word in line for word in WORDS)]
     config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
     assert json.loads(house.store.read(MODELS, config["key"]))["base_model_name_or_path"] == "tiny"

@@ -18,7 +18,7 @@ from services.training.methods.processes import join
 from services.training.recipe import Recipe
 from services.training.spec import from_json
 from services.training.worker.__main__ import Interrupt
-from services.training.worker.probes import compute_figures, reload_in_fresh_process
+from services.training.worker.reload_check import compute_figures, reload_in_fresh_process
 from services.training.worker.reporter import LogLines, NullReporter, Reporter
 from services.training.worker.worker import Worker
 from tailor.api.training.v1 import training_pb2 as pb

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from services.anonymization.surrogates.draws import card, iban
+from services.anonymization.surrogates.generators import card, iban
 
 LETTERS = "abcdefghij"
 

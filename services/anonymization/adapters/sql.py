@@ -35,8 +35,8 @@ from services.anonymization.domain import DocumentOutcome, FindingCount, Ingeste
 from services.anonymization.ports import AuditLog, Ledger
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
+from tailor.values import Labels, Span
 from tailor.wire import SPAN_KINDS, from_span
-from tailor.words import Labels, Span
 
 METADATA = MetaData()
 

@@ -11,7 +11,7 @@ from services.anonymization.domain import (
     PolicyDecision,
     PolicyDifference,
 )
-from tailor.words import Labels
+from tailor.values import Labels
 
 LABELS = ("source", "department", "confidentiality")
 # Policies with very many rules are compared on the labels that stored documents have.

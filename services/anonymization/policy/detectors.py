@@ -11,7 +11,7 @@ from services.anonymization.settings import Settings
 SERVICE = Path(__file__).parents[1]
 # What decides which values are found: the recognisers, the forms of dates and amounts, and the citations.
 SOURCES = (
-    "recognise/**/*.py", "recognise/**/*.toml", "recognise/*.txt", "surrogates/coarse.py", "surrogates/dates.py",
+    "recognise/**/*.py", "recognise/**/*.toml", "recognise/*.txt", "surrogates/generalisation.py", "surrogates/dates.py",
     "policy/citations.toml",
 )  # fmt: skip
 PACKAGES = ("presidio-analyzer", "spacy", "faker", "phonenumbers", "python-stdnum", "pyspellchecker")

@@ -26,7 +26,7 @@ from services.anonymization.ports import (
 from services.anonymization.settings import Settings
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
-from tailor.words import Labels
+from tailor.values import Labels
 
 log = get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""Showing what a policy does: the real anonymizer over a vault that is only read."""
+"""A preview of a policy: the anonymizer runs over a vault that is only read, and stores nothing."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from services.anonymization.review.terms import NO_TERMS
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
 from tailor.errors import Reason, ResourceExhausted
-from tailor.words import Labels
+from tailor.values import Labels
 
 
 class Preview(Previewer):

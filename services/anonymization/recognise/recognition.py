@@ -8,7 +8,7 @@ from services.anonymization.recognise.analysis import LanguageSection
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.ports import TextAnalyzer
-from tailor.words import Labels
+from tailor.values import Labels
 
 Place = tuple[int, int]
 

@@ -34,7 +34,7 @@ MOST_CHARS = 200_000
 
 
 def technicality(text: str, marks: re.Pattern[str] = MARKS) -> float:
-    """How technical a text is, from 0 (prose) to 1 (a manual, a log, a programme)."""
+    """How technical a text is, from 0 (prose) to 1 (a manual, a log, a pipeline)."""
     sample = text[:MOST_CHARS]
     words = len(WORD.findall(sample))
     if words == 0:

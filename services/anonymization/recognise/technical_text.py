@@ -16,7 +16,7 @@ from services.anonymization.recognise.technical import FIRM_MARKS, WORD, technic
 from services.anonymization.recognise.tokens import Token, tokenise
 from services.anonymization.recognise.word_votes import NAMES, WordVotes
 
-# From this score on, a finding stands in technical text as elsewhere: a title before a name, a legal form, a word of the policy.
+# From this score on, a finding occurs in technical text as elsewhere: a title before a name, a legal form, a word of the policy.
 CERTAIN = 0.8
 # A legal form, and a word of the policy.
 FORMED, LISTED = 0.9, 1.0

@@ -22,7 +22,7 @@ from services.anonymization.review.replaced_domain import (
     ReplacedString,
 )
 from services.anonymization.review.sampling import DrawnSample
-from tailor.words import Labels
+from tailor.values import Labels
 
 # The types that the policy does not keep in documents with these labels.
 TypesOf = Callable[[Labels], tuple[str, ...]]
@@ -47,7 +47,7 @@ class ReviewedDocuments(Protocol):
     ) -> None:
         """Record a version unless a newer one is known, and queue its disagreements; remove what waits of older ones. Idempotent.
 
-        `surrogates` says how often each (type, surrogate) stands in it.
+        `surrogates` says how often each (type, surrogate) occurs in it.
         """
         ...
 
@@ -125,7 +125,7 @@ class ReviewQueue(Protocol):
 
 
 class ReplacedStrings(Protocol):
-    """How often surrogates stand in the newest versions of documents. Strings are named by type and surrogate in small letters."""
+    """How often surrogates occur in the newest versions of documents. Strings are named by type and surrogate in small letters."""
 
     def count_documents(self) -> CountedDocuments: ...
 

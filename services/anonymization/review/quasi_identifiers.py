@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.anonymization.review.domain import Combination, PassageStretch, overlaps, passage_at
 from services.anonymization.review.ports import QuasiIdentifiers
-from services.anonymization.surrogates import coarse
+from services.anonymization.surrogates import generalisation
 
 WORDS_FILE = Path(__file__).with_name("quasi_identifiers.toml")
 PARAGRAPH = re.compile(r"\S(?:.|\n(?!\s*\n))*")
@@ -44,7 +44,7 @@ class ListedQuasiIdentifiers(QuasiIdentifiers):
             for kind, form in self._forms.items()
             for match in form.finditer(text)
         ]
-        plain += [PassageStretch(age.start, age.end, entity_type="AGE") for age in coarse.find(text, {"AGE"})]
+        plain += [PassageStretch(age.start, age.end, entity_type="AGE") for age in generalisation.find(text, {"AGE"})]
         plain += [
             PassageStretch(match.start(), match.end(), entity_type="LOCATION")
             for match in CAPITALISED.finditer(text)

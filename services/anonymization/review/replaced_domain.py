@@ -89,7 +89,7 @@ class OverRedactionCount:
 
 
 def count_surrogates(changes: Iterable[Sequence[Change]]) -> Mapping[tuple[str, str], int]:
-    """How often each surrogate stands in a document, by type and spelling.
+    """How often each surrogate occurs in a document, by type and spelling.
 
     Masks and coarser values stand for many values, and are not counted.
     """

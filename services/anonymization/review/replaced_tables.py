@@ -1,4 +1,4 @@
-"""Replaced strings in PostgreSQL: how often each surrogate stands in each document, and what was decided about it. No true value."""
+"""Replaced strings in PostgreSQL: how often each surrogate occurs in each document, and what was decided about it. No true value."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -104,7 +104,7 @@ def _is_string(entity_type: str, surrogate: str) -> ColumnElement[bool]:
 
 
 def _may_be_wrong() -> ColumnElement[bool]:
-    """Full names and mail addresses are what the barrier is surest of, and those of colleagues stand in documents of all departments."""
+    """Full names and mail addresses are what the barrier is surest of, and those of colleagues occur in documents of all departments."""
     return and_(not_(_is_full_name(REPLACED)), REPLACED.c.entity_type != "EMAIL_ADDRESS")
 
 

@@ -35,7 +35,7 @@ DOCUMENTS = Table(
     Column("department", String(64), nullable=False, server_default=""),
     Column("words", Integer, nullable=False, server_default="0"),
 )
-# How often each surrogate stands in the newest version, as it is spelt there.
+# How often each surrogate occurs in the newest version, as it is spelt there.
 REPLACED = Table(
     "review_replaced",
     METADATA,

@@ -51,7 +51,7 @@ WRITTEN = "(?:" + "|".join(name for names in MONTHS for name in sorted(names, ke
 MONTH = re.compile(rf"(?<!\w){WRITTEN}")
 # A day without a year.
 UNDATED = re.compile(rf"{DAY}{SUFFIX}\.?,? +(?:of +)?{WRITTEN}|(?<!\w){WRITTEN} +\d{{1,2}}(?:st|nd|rd|th)?(?![\w])")
-# A date may stand in two lines or cells.
+# A date may occur in two lines or cells.
 BREAK = re.compile(r" *[\t\n]\s*")
 # Two-digit years from 30 on are in the 1900s.
 PIVOT = 30

@@ -1,4 +1,4 @@
-"""Normal forms, which all spellings of a value share, and stand-ins spelt like the value that they replace."""
+"""Normal forms, which all spellings of a value share, and surrogates spelt like the value that they replace."""
 
 import re
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PARTS = {"PERSON": (GIVEN, FAMILY), "CLIENT": (WORD,)}
 NAME_WORDS = (GIVEN, FAMILY, WORD)
 # Numbers without a country code are tried in these regions.
 REGIONS = ("GB", "US", "DE", "FR")
-# Types whose case is not part of the value, and whose stand-ins keep the spelling they were drawn in.
+# Types whose case is not part of the value, and whose surrogates keep the spelling they were drawn in.
 AS_DRAWN = (MAIL, "USERNAME", "URL")
 ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 SHORTEST_REPEATED = 3
@@ -38,7 +38,7 @@ def true_forms(entity_type: str, surrogate: str) -> set[tuple[str, str]]:
 
 
 def repeats(entity_type: str, candidate: str, key: str) -> bool:
-    """True if a stand-in would spell out the true value, as `Joanna` does with `Ann` and `23 May 1996` with `3 May 1996`.
+    """True if a surrogate would spell out the true value, as `Joanna` does with `Ann` and `23 May 1996` with `3 May 1996`.
 
     `key` is the value's normal form. Below SHORTEST_REPEATED characters it is in too many words to matter.
     """

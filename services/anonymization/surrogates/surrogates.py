@@ -15,7 +15,6 @@ from faker import Faker
 from services.anonymization.ports import Issuer
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.tokens import Token, tokenise
-from services.anonymization.surrogates.draws import DRAWS, code
 from services.anonymization.surrogates.forms import (
     FAMILY,
     GIVEN,
@@ -28,6 +27,7 @@ from services.anonymization.surrogates.forms import (
     repeats,
     write_like,
 )
+from services.anonymization.surrogates.generators import DRAWS, code
 from services.anonymization.surrogates.people import People
 from tailor.errors import Reason, ResourceExhausted
 
@@ -52,7 +52,7 @@ def _nobody(entity_type: str, form: str) -> bool:
 
 
 class DocumentContent:
-    """The words and values of one document. None of the words may become a name, none of the values a stand-in."""
+    """The words and values of one document. None of the words may become a name, none of the values a surrogate."""
 
     def __init__(self, text: str, values: Iterable[tuple[str, str]]) -> None:
         self._text = text
@@ -67,7 +67,7 @@ class DocumentContent:
 
 
 class Surrogates:
-    """Draws stand-ins from Faker's names. The issuer stores them, so that a value has the same one for every caller.
+    """Draws surrogates from Faker's names. The issuer stores them, so that a value has the same one for every caller.
 
     `issued` holds the (type, surrogate) pairs given so far: full names and the words of names. Suppressed values are masked.
     """
@@ -118,7 +118,7 @@ class Surrogates:
     def for_document(self, text: str, values: Iterable[tuple[str, str]]) -> "Surrogates":
         """Surrogates for one document, with an empty `issued`. Reads who is suppressed now.
 
-        `values` are the (type, value) pairs found in the text. Nothing that the text contains becomes a stand-in.
+        `values` are the (type, value) pairs found in the text. Nothing that the text contains becomes a surrogate.
         """
         document = copy(self)
         document.issued = set()

@@ -26,7 +26,7 @@ MAX_WORDS = 8
 NUMBER_TYPES = (
     "PHONE_NUMBER", "IBAN", "CREDIT_CARD", "NATIONAL_ID", "ACCOUNT_NUMBER", "EMPLOYEE_CODE", "PROJECT_CODE", "VEHICLE",
 )  # fmt: skip
-# A number with fewer letters and digits could stand in a text by chance.
+# A number with fewer letters and digits could occur in a text by chance.
 SHORTEST_NUMBER = 6
 NUMBERED_WORD = re.compile(r"[^\s,;:!?]*\d[^\s,;:!?]*")
 

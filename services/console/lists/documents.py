@@ -32,7 +32,8 @@ MAX_FINDINGS = 50
 def list_documents(
     services: Services, visitor: Visitor, parameters: Parameters
 ) -> ListAnswer[registry_pb2.CatalogueDocument]:
-    """Documents by id: all, those of a specialist, or those of a dataset. A visitor of some specialists sees those of one.
+    """Documents by id: all, those of a specialist, or those of a dataset. A visitor who is limited to some specialists sees the documents
+    of one at a time.
 
     Raises NotFound for a specialist or a dataset that is not visible to the visitor.
     """

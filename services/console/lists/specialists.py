@@ -47,15 +47,15 @@ def list_specialists(
             Column("Serves", "serves", _serves),
             Column("Generation", "generation", lambda item: item.serving.decision.generation, numeric=True),
             Column("Base", "base", lambda item: item.specialist.base),
-            Column("Programme", "programme", lambda item: rules.programme(item.specialist)),
+            Column("Pipeline", "pipeline", lambda item: rules.pipeline(item.specialist)),
             Column("Next round"),
             Column("Changed (UTC)", "changed", lambda item: seconds(item.specialist.update_time), numeric=True),
             Column("Links", silent=True),
         ),
         text=lambda item: " ".join(
-            (item.specialist.name, item.specialist.description, item.specialist.base, rules.programme(item.specialist))
+            (item.specialist.name, item.specialist.description, item.specialist.base, rules.pipeline(item.specialist))
         ),
-        searched="name, description, base, programme",
+        searched="name, description, base, pipeline",
         choices=(
             ListFilter("serves", "Serves", SERVES, _serves),
             ListFilter(

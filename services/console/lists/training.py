@@ -86,11 +86,11 @@ def list_datasets(services: Services, visitor: Visitor, parameters: Parameters) 
             Column("Held out", "held-out", lambda item: item.held_out_rows, numeric=True),
             Column("Documents", "documents", lambda item: item.documents, numeric=True),
             Column("Base", "base", lambda item: item.base),
-            Column("Programme", "programme", rules.programme),
+            Column("Pipeline", "pipeline", rules.pipeline),
             Column("Built (UTC)", "built", lambda item: seconds(item.create_time), numeric=True),
         ),
-        text=lambda item: " ".join((item.digest, item.specialist, item.base, rules.programme(item))),
-        searched="digest, specialist, base, programme",
+        text=lambda item: " ".join((item.digest, item.specialist, item.base, rules.pipeline(item))),
+        searched="digest, specialist, base, pipeline",
         choices=(
             *by_specialist(services, visitor),
             ListFilter(

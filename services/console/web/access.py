@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from services.console.domain import Permission, Visitor
 from services.console.ports import OpenIdProvider, Services
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, AttemptCodec, BrowserSession, Doorkeeper, SessionCodec
+from services.console.web.sessions import COOKIE, AttemptCodec, BrowserSession, SessionAuthenticator, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import PermissionDenied, Reason, Unauthenticated
 
@@ -27,11 +27,11 @@ class Console:
     services: Services
     codec: SessionCodec
     attempts: AttemptCodec
-    doorkeeper: Doorkeeper
+    authenticator: SessionAuthenticator
     renderer: Renderer
     streams: Streams
     openid: OpenIdProvider | None
-    # Places for second drafts that are being written, because each holds a thread.
+    # ConcurrencyLimiter for second drafts that are being written, because each holds a thread.
     second_drafts: BoundedSemaphore
 
 
@@ -63,17 +63,17 @@ async def check_csrf(request: Request) -> None:
 
 def signed_in(request: Request) -> Visitor:
     """The visitor. Raises Unauthenticated without a session, or once it has ended: the visitor signed out, or may not sign in any more."""
-    visitor = console_of(request).doorkeeper.refresh(session_of(request))
+    visitor = console_of(request).authenticator.refresh(session_of(request))
     request.state.visitor = visitor
     return visitor
 
 
 def still_signed_in(request: Request) -> Callable[[], None]:
     """A check for streams. Raises Unauthenticated as `signed_in`."""
-    doorkeeper, session = console_of(request).doorkeeper, session_of(request)
+    authenticator, session = console_of(request).authenticator, session_of(request)
 
     def check() -> None:
-        doorkeeper.refresh(session)
+        authenticator.refresh(session)
 
     return check
 

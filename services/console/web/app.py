@@ -41,7 +41,7 @@ from services.console.web import openid as openid_pages
 from services.console.web.access import Console, check_csrf, console_of, session_of, signed_in
 from services.console.web.guard import Guard
 from services.console.web.render import Renderer
-from services.console.web.sessions import COOKIE, AttemptCodec, Doorkeeper, SessionCodec
+from services.console.web.sessions import COOKIE, AttemptCodec, SessionAuthenticator, SessionCodec
 from services.console.web.streams import Streams
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError, Unauthenticated
 from tailor.logging import get_logger, place
@@ -80,7 +80,7 @@ def create_app(settings: Settings, services: Services, openid: OpenIdProvider | 
         services=services,
         codec=SessionCodec(settings.session_secret),
         attempts=AttemptCodec(settings.session_secret),
-        doorkeeper=Doorkeeper(settings.password, services.people),
+        authenticator=SessionAuthenticator(settings.password, services.people),
         renderer=Renderer(),
         streams=Streams(),
         openid=openid,

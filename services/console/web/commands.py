@@ -81,7 +81,7 @@ def admit(
 def show_form(
     request: Request, console: ConsoleOf, visitor: SignedIn, dataset: Annotated[str, Query(max_length=64)]
 ) -> Response:
-    """The form of a run on a dataset, filled in as the specialist's programme would run on it."""
+    """The form of a run on a dataset, filled in as the specialist's pipeline would run on it."""
     answer = commands.suggest_run(console.services, visitor, dataset)
     return console.renderer.page(
         request, "new_run.html", terms=answer.value, plan=None, error="", fields={}, failures=answer.failures

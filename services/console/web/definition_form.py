@@ -1,4 +1,4 @@
-"""The form of a specialist's programme, gate, metrics, evaluation, sampling and promotion, as text fields."""
+"""The form of a specialist's pipeline, gate, metrics, evaluation, sampling and promotion, as text fields."""
 
 import json
 from collections.abc import Callable, Iterator

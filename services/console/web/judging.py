@@ -1,4 +1,4 @@
-"""The experts' desk: the drafts of one prompt after another, judged with the keyboard."""
+"""The judging page: the drafts of one prompt after another, judged with the keyboard."""
 
 import math
 import secrets
@@ -120,7 +120,7 @@ async def read_marks(request: Request) -> list[FormMark]:
 def show_next(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
     """The visitor's next drafts of a specialist."""
     names, chosen, failures = _choose_specialist(console, visitor, specialist)
-    pair = desk.open_desk(console.services, visitor, chosen) if chosen and visitor.key_id else None
+    pair = desk.open_judging(console.services, visitor, chosen) if chosen and visitor.key_id else None
     return console.renderer.page(
         request,
         "judge.html",
@@ -174,7 +174,7 @@ def undo(
     """Take back the visitor's last decision, and show its pair again."""
     desk.undo(console.services, visitor, specialist, decision)
     log.info("decision taken back", specialist=specialist, key_id=visitor.key_id)
-    return _show_desk(specialist)
+    return _show_judging(specialist)
 
 
 @router.post("/judge", dependencies=JUDGING)
@@ -195,7 +195,7 @@ def judge(  # noqa: PLR0917 - fields of a form
     if action == "skip":
         desk.skip_pair(console.services, visitor, specialist, draft[0])
         log.info("drafts skipped", specialist=specialist, key_id=visitor.key_id)
-        return _show_desk(specialist)
+        return _show_judging(specialist)
     visitor.require_specialist(specialist)
     given = tuple(GivenMark(draft[mark.index], mark.criterion, mark.mark) for mark in marks if mark.index < len(draft))
     if decision in ("tie", "both_bad"):
@@ -205,7 +205,7 @@ def judge(  # noqa: PLR0917 - fields of a form
     judgement = replace(judgement, seconds=seconds_since(shown))
     recorded = handlers.record_judgement(console.services, visitor, judgement, attempt)
     log.info("judged", judgement_id=recorded.judgement_id, key_id=visitor.key_id)
-    return _show_desk(specialist)
+    return _show_judging(specialist)
 
 
 def _read_places(decision: str, places: Sequence[str]) -> Sequence[int]:
@@ -264,5 +264,5 @@ def seconds_since(shown: float) -> float:
     return max(seconds, 0.0)
 
 
-def _show_desk(specialist: str) -> Response:
+def _show_judging(specialist: str) -> Response:
     return RedirectResponse(f"/judge?specialist={quote(specialist, safe='')}", status_code=303)

@@ -57,7 +57,7 @@ def sign_in(
     """Sign in with a new session."""
     address = request.client.host if request.client else ""
     try:
-        visitor, session = console.doorkeeper.admit(secret, address)
+        visitor, session = console.authenticator.admit(secret, address)
     except (Unauthenticated, PermissionDenied, ResourceExhausted) as error:
         log.warning("sign-in refused", reason=error.reason)
         return show_refusal(request, console, error, "login.html", **login_values(console, next))
@@ -80,7 +80,7 @@ def show_refusal(request: Request, console: Console, error: TailorError, templat
 @router.post("/logout")
 def sign_out(request: Request, console: ConsoleOf) -> Response:
     """End the session, its streams included, and delete its cookie."""
-    console.doorkeeper.dismiss(session_of(request))
+    console.authenticator.dismiss(session_of(request))
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
     return response

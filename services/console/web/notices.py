@@ -7,7 +7,7 @@ NOTICES = {
     "existed": "The specialist existed with this definition; nothing changed.",
     "building": "The build takes longer. It continues, and the dataset appears here when it is done.",
     "unchanged": "Nothing is new since the newest dataset, so nothing was built.",
-    "built": "The dataset is built. The specialist's programme starts on it by itself; a run above a limit of hours waits for approval.",
+    "built": "The dataset is built. The specialist's pipeline starts on it by itself; a run above a limit of hours waits for approval.",
     "admitted": "The next build may learn from it.",
     "evaluating": "The evaluation is queued.",
     "started": "The run is queued.",

@@ -53,7 +53,7 @@ def come_back(
     provider, attempt = _provider(console), console.attempts.read(request.cookies.get(ATTEMPT_COOKIE, ""))
     address = request.client.host if request.client else ""
     try:
-        with console.doorkeeper.throttle.attempt(address):
+        with console.authenticator.throttle.attempt(address):
             checked = _check(attempt, code, state)
             visitor, secret = _sign_in(console, provider, checked, code)
     except (Unauthenticated, ResourceExhausted) as error:

@@ -125,7 +125,7 @@ def accept_invitation(
     """Show the person their secret, once, with a form that signs in with it. The response is not cached."""
     address = request.client.host if request.client else ""
     try:
-        with console.doorkeeper.throttle.attempt(address):
+        with console.authenticator.throttle.attempt(address):
             accepted = _accept(console, code)
     except (Unauthenticated, ResourceExhausted) as error:
         log.warning("invitation refused", reason=error.reason)

@@ -227,7 +227,7 @@ FILTERS = (
         rules.word_of_verdict,
         rules.list_models,
         rules.list_gate,
-        rules.programme,
+        rules.pipeline,
         rules.key_state,
         rules.person_state,
         rules.list_filters,

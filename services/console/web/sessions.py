@@ -162,7 +162,7 @@ class Throttle:
 
 
 @dataclass
-class Doorkeeper:
+class SessionAuthenticator:
     """Checks passwords, keys and secrets at sign-in, and sessions while they last."""
 
     password: SecretStr | None

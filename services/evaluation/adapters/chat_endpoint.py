@@ -13,7 +13,7 @@ from services.evaluation.ports import ChatEndpoint
 from services.evaluation.settings import Settings
 from tailor.chat_completions import ChatCompletions
 from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 # Answers that are drawn are drawn the same way again, where the endpoint supports it.
 SEED = 1

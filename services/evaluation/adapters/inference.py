@@ -11,8 +11,8 @@ from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.codec import decode, encode
 from tailor.rpc.channel import wire_errors
 from tailor.storage.ref import Ref
+from tailor.values import SamplingDefaults
 from tailor.wire import from_ref
-from tailor.words import SamplingDefaults
 
 LOAD_SECONDS = 300
 # Answers may fill the context, and on a processor many are written at a time.

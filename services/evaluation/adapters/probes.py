@@ -1,4 +1,4 @@
-"""What the suites ask about a dataset: its train prompts, planted secrets and quiz, and, of anonymization, its documents' true values."""
+"""What the suites ask about a dataset: its train prompts, planted secrets, closed-book questions, and true values of its documents."""
 
 import hashlib
 import heapq
@@ -9,14 +9,14 @@ import grpc
 
 from services.evaluation.ports import DatasetProbes
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.closed_book import read_closed_book
 from tailor.dataset_ids import read_columns, read_ids
-from tailor.dataset_quiz import read_quiz
-from tailor.datasets import TRAIN, DatasetManifest, QuizQuestion
+from tailor.datasets import TRAIN, ClosedBookQuestion, DatasetManifest
 from tailor.planted_secrets import PlantedSecret, read_secrets
 from tailor.rpc.channel import wire_errors
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 COUNT_SECONDS = 1200
 IDS_PER_MESSAGE = 1_000
@@ -48,11 +48,11 @@ class StoredProbes(DatasetProbes):
         file = self._manifest(manifest).planted_secrets
         return self._planted if file is None else (*read_secrets(self._store.get(file.ref)), *self._planted)
 
-    def quiz(self, manifest: Ref, limit: int) -> list[QuizQuestion]:
-        questions = chain.from_iterable(read_quiz(self._store, self._manifest(manifest).quiz))
+    def closed_book(self, manifest: Ref, limit: int) -> list[ClosedBookQuestion]:
+        questions = chain.from_iterable(read_closed_book(self._store, self._manifest(manifest).closed_book))
         documents = (list(group) for _, group in groupby(questions, key=lambda question: question.document_id))
         ranked = heapq.nsmallest(limit, documents, key=lambda group: _rank(manifest, group[0].document_id))
-        chosen: list[QuizQuestion] = []
+        chosen: list[ClosedBookQuestion] = []
         for group in ranked:
             if chosen and len(chosen) + len(group) > limit:
                 break

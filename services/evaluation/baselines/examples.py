@@ -10,7 +10,7 @@ from services.evaluation.ports import TrainSplit
 # Changes when the choice does, so that stored results are not mistaken for those of another method.
 METHOD = "tfidf-1"
 FEATURES = 2**20
-# Held-out rows that are compared with all train rows at a time.
+# Batch size: held-out rows per product with the matrix of all train rows.
 BATCH = 32
 
 Examples = Mapping[str, tuple[HeldOutRow, ...]]

@@ -13,7 +13,7 @@ from services.evaluation.ports import ChatEndpoint, EvaluatedModel
 from tailor.errors import FailedPrecondition, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import retry
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 

@@ -12,7 +12,7 @@ from services.evaluation.baselines.prompts import with_examples
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, FEW_SHOT, Answer, HeldOutRow, Score
 from services.evaluation.ports import EvaluatedModel, Models
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 
 @dataclass

@@ -13,7 +13,7 @@ from services.evaluation.domain import BASE, TOO_LONG, HeldOutRow
 from services.evaluation.ports import Models
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
 from tailor.logging import get_logger
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 

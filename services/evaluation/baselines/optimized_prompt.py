@@ -17,7 +17,7 @@ from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, Optimiz
 from services.evaluation.ports import EvaluatedModel, Models, TrainSplit
 from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 
@@ -68,8 +68,8 @@ class OptimizedPromptModel(EvaluatedModel):
     def notes(self) -> Mapping[str, Any]:
         documents = self._prompt.document_ids if self._prompt else ()
         bare = sum(prompt.place > 0 for prompt in self._fitter.fitted.values())
-        left_out = {"rows without room for the instructions": bare} if bare else {}
-        return {"instructions": self.instructions, "document_ids": list(documents), **left_out}
+        skipped = {"rows without room for the instructions": bare} if bare else {}
+        return {"instructions": self.instructions, "document_ids": list(documents), **skipped}
 
     def prepare(self) -> None:
         """Search the instructions unless they are stored. Raises FailedPrecondition (NO_TRAIN_ROWS) without rows to try them on."""

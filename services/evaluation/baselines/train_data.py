@@ -1,4 +1,4 @@
-"""The datasets whose train rows may stand in prompts."""
+"""The datasets whose train rows may occur in prompts."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

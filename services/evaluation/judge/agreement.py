@@ -20,7 +20,7 @@ def measure_agreement(
 ) -> Agreement:
     """Cohen's kappa (Cohen 1960) between the experts' choices and the judge model's, `pairwise` or by `rubric`. Blocks.
 
-    Each pair stands in an order drawn by its id, so that a judge that always names one position agrees by chance only. By rubric, the
+    Each pair occurs in an order drawn by its id, so that a judge that always names one position agrees by chance only. By rubric, the
     answer with the higher mean mark is the better one. Pairs on which the judge gives no verdict count as a third answer.
     """
     with ThreadPoolExecutor(concurrency, thread_name_prefix="judge") as pool:

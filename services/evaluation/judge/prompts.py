@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailor.words import Criterion
+from tailor.values import Criterion
 
 Messages = tuple[tuple[str, str], ...]
 Schema = Mapping[str, Any]
@@ -113,7 +113,7 @@ def same_request(expected: Sequence[str], written: Sequence[str]) -> tuple[Messa
     """Which statements of two numbered lists say the same."""
     messages = _messages(
         "Which statements of EXPECTED and WRITTEN say the same thing in other words? Give pairs of their numbers. Statements on the same"
-        " subject that claim different things do not say the same. Each number stands in at most one pair.",
+        " subject that claim different things do not say the same. Each number occurs in at most one pair.",
         _part("EXPECTED", "\n".join(f"{number}. {text}" for number, text in enumerate(expected, 1))),
         _part("WRITTEN", "\n".join(f"{number}. {text}" for number, text in enumerate(written, 1))),
     )

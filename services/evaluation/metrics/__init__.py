@@ -13,7 +13,7 @@ from services.evaluation.measurement import Measurement
 from services.evaluation.metrics.context import MetricContext
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.metric_kinds import PARAMETERS, RemoteParameters, parse_parameters
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 
 # Kinds whose value is the judge model's opinion: they count only as far as it agrees with the experts.
 JUDGED = frozenset({"judge", "pitch"})

@@ -8,7 +8,7 @@ from typing import TypeVar
 from services.evaluation.ports import JudgeModel, MetricServices
 from tailor.errors import FailedPrecondition, Reason
 from tailor.metric_kinds import MetricParameters
-from tailor.words import Criterion
+from tailor.values import Criterion
 
 P = TypeVar("P", bound=MetricParameters)
 

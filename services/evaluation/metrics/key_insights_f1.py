@@ -137,12 +137,12 @@ class _Statements:
             not self.with_names or names_agree(ours, theirs, self.language)
         )
 
-    def likeness(self, first: int, second: int) -> float:
-        """The likeness of the words, if it is enough for a match by itself, else 0."""
+    def similarity_of(self, first: int, second: int) -> float:
+        """The similarity_of of the words, if it is enough for a match by itself, else 0."""
         ours, theirs = self.expected[first], self.written[second]
         least = ALIKE_WITH_VALUES if values_of(ours, self.language) else ALIKE
-        likeness = similarity(ours, theirs, self.language)
-        return likeness if likeness >= least and self.may_match(first, second) else 0.0
+        similarity_of = similarity(ours, theirs, self.language)
+        return similarity_of if similarity_of >= least and self.may_match(first, second) else 0.0
 
 
 def _match(statements: _Statements, say_the_same: SayTheSame) -> int:
@@ -168,18 +168,18 @@ def _match(statements: _Statements, say_the_same: SayTheSame) -> int:
 
 
 def _match_words(statements: _Statements) -> list[tuple[int, int]]:
-    """The pairs with the greatest likeness in all (Kuhn 1955)."""
+    """The pairs with the greatest similarity_of in all (Kuhn 1955)."""
     if not statements.expected or not statements.written:
         return []
-    likeness = numpy.array(
+    similarity_of = numpy.array(
         [
-            [statements.likeness(first, second) for second in range(len(statements.written))]
+            [statements.similarity_of(first, second) for second in range(len(statements.written))]
             for first in range(len(statements.expected))
         ]
     )
-    firsts, seconds = linear_sum_assignment(likeness, maximize=True)
+    firsts, seconds = linear_sum_assignment(similarity_of, maximize=True)
     pairs = zip(firsts.tolist(), seconds.tolist(), strict=True)
-    return [(first, second) for first, second in pairs if likeness[first, second] > 0]
+    return [(first, second) for first, second in pairs if similarity_of[first, second] > 0]
 
 
 def _count_once(pairs: Iterable[tuple[int, int]]) -> int:

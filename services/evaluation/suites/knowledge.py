@@ -1,4 +1,4 @@
-"""A candidate's knowledge of the dataset's documents: the dataset's quiz, asked without the documents.
+"""A candidate's knowledge of the dataset's documents: the dataset's closed-book set, asked without the documents.
 
 An answer to a question that the documents answer is learned, missed or contradicted. A question that they do not answer should be declined.
 """
@@ -14,7 +14,7 @@ from services.evaluation.measurement import mean_of
 from services.evaluation.suites.ports import SuiteAsker
 from services.evaluation.suites.refusals import declines
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
-from tailor.datasets import QuizKind, QuizQuestion
+from tailor.datasets import ClosedBookKind, ClosedBookQuestion
 from tailor.document_scores import DocumentScore
 
 LEARNED, MISSED = "knowledge.learned", "knowledge.missed"
@@ -45,9 +45,9 @@ class Mark(StrEnum):
 
 
 def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
-    """Ask the quiz. The counts by document are those of the candidate's answers to questions that the documents answer."""
-    learnable = [question for question in context.questions if question.kind is QuizKind.LEARNABLE]
-    absent = [question for question in context.questions if question.kind is QuizKind.ABSENT]
+    """Ask the closed-book set. The counts by document are those of the candidate's answers to questions that the documents answer."""
+    learnable = [question for question in context.questions if question.kind is ClosedBookKind.LEARNABLE]
+    absent = [question for question in context.questions if question.kind is ClosedBookKind.ABSENT]
     measures: dict[str, SuiteMeasure] = {}
     marks: dict[str, list[Mark]] = {}
     if learnable:
@@ -65,7 +65,7 @@ def run(ask: SuiteAsker, context: SuiteContext) -> SuiteResult:
     return SuiteResult(measures, not_measured=dict.fromkeys(sorted(missing), NO_QUESTIONS), documents=scores)
 
 
-def mark(question: QuizQuestion, answer: str) -> Mark:
+def mark(question: ClosedBookQuestion, answer: str) -> Mark:
     """Compare an answer with the reference by the figures and names that a right answer has, or else by words.
 
     An answer that has too few of them contradicts the document if it gives another figure, or another name, in their place.
@@ -81,7 +81,7 @@ def mark(question: QuizQuestion, answer: str) -> Mark:
     return Mark.CONTRADICTED if _gives_other_values(question, answer) else Mark.MISSED
 
 
-def _gives_other_values(question: QuizQuestion, answer: str) -> bool:
+def _gives_other_values(question: ClosedBookQuestion, answer: str) -> bool:
     """True if the answer has figures, where figures are asked for, or else names, that neither the question nor the reference has."""
     values = " ".join(question.values)
     known = f"{question.question} {question.reference} {values}"
@@ -100,7 +100,7 @@ def _plain(text: str) -> str:
     return re.sub(r"(?<=\d)[,\s](?=\d{3}\b)", "", words)
 
 
-def _answers(ask: SuiteAsker, model: str, questions: Sequence[QuizQuestion]) -> list[str]:
+def _answers(ask: SuiteAsker, model: str, questions: Sequence[ClosedBookQuestion]) -> list[str]:
     return ask.answer(model, [question.messages for question in questions], MAX_TOKENS)
 
 
@@ -109,7 +109,7 @@ def _share(marks: Mapping[str, Sequence[Mark]], kind: Mark, *, lower_is_better: 
     return SuiteMeasure(shares, lower_is_better)
 
 
-def _by_document(questions: Sequence[QuizQuestion], marks: Sequence[Mark]) -> list[DocumentScore]:
+def _by_document(questions: Sequence[ClosedBookQuestion], marks: Sequence[Mark]) -> list[DocumentScore]:
     by_document: dict[str, list[Mark]] = {}
     for question, mark in zip(questions, marks, strict=True):
         by_document.setdefault(question.document_id, []).append(mark)

@@ -32,7 +32,7 @@ from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import retry
 from tailor.storage.ref import Ref
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 # Suites whose questions come from this package; the others ask about documents.
 FIXED = ("forgetting", "safety")
-# Train prompts and quiz questions that are asked if the specialist sets no limit.
+# Train prompts and closed-book questions that are asked if the specialist sets no limit.
 MAX_PROMPTS, MAX_QUESTIONS = 48, 200
 CALL_ATTEMPTS = 5
 
@@ -189,7 +189,7 @@ class SuiteRunner:
         context = SuiteContext(max_items=limit, system_prompt=_system_prompt(held_out))
         manifest = self.probes.choose(manifests)
         if "knowledge" in names:
-            questions = self.probes.quiz(manifest, limit or MAX_QUESTIONS)
+            questions = self.probes.closed_book(manifest, limit or MAX_QUESTIONS)
             context = replace(context, questions=[q for q in questions if q.document_id not in self.erased])
         if "memorisation" not in names:
             return context

@@ -11,7 +11,7 @@ from typing import Any
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import Measurement
 from services.evaluation.suites.ports import Messages
-from tailor.datasets import QuizQuestion
+from tailor.datasets import ClosedBookQuestion
 from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret
 
@@ -69,7 +69,7 @@ class SuiteContext:
     answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     train_prompts: Sequence[Messages] = ()
     planted: Sequence[PlantedSecret] = ()
-    questions: Sequence[QuizQuestion] = ()
+    questions: Sequence[ClosedBookQuestion] = ()
     count_true_values: Callable[[Sequence[str], Sequence[str]], Mapping[str, int]] | None = None
 
 

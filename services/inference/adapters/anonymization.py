@@ -8,8 +8,8 @@ from services.inference.ports import Anonymization
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 from tailor.rpc.channel import wire_errors
+from tailor.values import Labels
 from tailor.wire import from_labels
-from tailor.words import Labels
 
 # Nobody waits for a stored text. A call that ends too early has done its work in vain, and on a busy machine so do all further ones.
 STORED_SECONDS = 120

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from tailor.blocked_imports import hide_packages
 from tailor.errors import Aborted, InvalidArgument, Reason, Unavailable
 from tailor.frames import bare_environment, read_frame, write_frame
-from tailor.hidden_packages import hide_packages
 from tailor.logging import describe_exit, get_logger
 
 log = get_logger(__name__)

@@ -9,7 +9,7 @@ from services.inference.ports import Anonymization, Stream
 from services.inference.private_prompts.restore import Restorer, StopTexts, add_spellings
 from services.inference.private_prompts.schema import enum_texts, refuse_values, replace_enum_texts
 from tailor.errors import InvalidArgument, Reason
-from tailor.words import Labels
+from tailor.values import Labels
 
 
 @dataclass(frozen=True)

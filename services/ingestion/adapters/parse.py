@@ -23,7 +23,7 @@ from services.ingestion.settings import Settings
 from services.ingestion.spans import MAX_SPANS
 from tailor.frames import bare_environment, read_frame, write_frame
 from tailor.logging import describe_exit, get_logger
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 
 log = get_logger(__name__)
 

@@ -31,7 +31,7 @@ from tailor.events.envelope import new_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.words import Labels, Span, SpanKind
+from tailor.values import Labels, Span, SpanKind
 
 # Outcomes of a replay's document that its owner can still change by publishing it.
 WAITING = ("", ReplayOutcome.NEEDS_OWNER, ReplayOutcome.CHANGED, ReplayOutcome.UNREACHABLE, ReplayOutcome.UNREADABLE)

@@ -8,7 +8,7 @@ from services.ingestion.domain import File, ParsedText, Rejected, RejectionReaso
 from services.ingestion.formats.budget import Budget
 from services.ingestion.formats.marks import MARK, add_marks, mark_span, strip_noncharacters
 from services.ingestion.formats.read import read
-from tailor.words import SpanKind
+from tailor.values import SpanKind
 
 # A heading, possibly after marks of spans.
 HEADING = re.compile(rf"^(?P<marks>(?:{MARK.pattern})*)(?P<level>#{{1,6}})(?= )", re.MULTILINE)

@@ -6,7 +6,7 @@ A mark consists of noncharacters, which Unicode reserves for use within a progra
 import re
 
 from services.ingestion.domain import ParsedText, clean
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 
 NONCHARACTERS = re.compile("[\ufdd0-\ufdef]")
 ENDING = "\ufdd2"

@@ -21,7 +21,7 @@ from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.budget import Budget
 from services.ingestion.formats.marks import ENDING, parse_marks, remove_marks, start_mark, strip_noncharacters
 from services.ingestion.formats.pdf_lines import PdfLine, remove_repeated
-from tailor.words import SpanKind
+from tailor.values import SpanKind
 
 # In fonts without a character map, a bullet is a character number.
 BULLET = re.compile(r"^(?:[•◦▪‣·●*–-]|\(cid:\d+\))(?:\s+(?=\S)|$)")

@@ -84,10 +84,10 @@ def _reopen(lines: list[PdfLine]) -> list[PdfLine]:
     return [replace(lines[0], gap=-1.0), *lines[1:]] if lines else []
 
 
-def _rows(lines: Page, left_out: Iterable[int] = ()) -> list[list[int]]:
+def _rows(lines: Page, skipped: Iterable[int] = ()) -> list[list[int]]:
     """The numbers of lines at the same height, from the top of the page to its bottom."""
     rows: list[list[int]] = []
-    skipped = set(left_out)
+    skipped = set(skipped)
     for number in sorted(range(len(lines)), key=lambda number: -lines[number].top):
         if number in skipped:
             continue
@@ -155,12 +155,12 @@ def _roman(text: str) -> int:
 
 def _find_contents(pages: Sequence[Page], running: Iterable[Place]) -> Iterator[Place]:
     """Rows of lists of contents with their headings, and of indexes."""
-    left_out: dict[int, set[int]] = defaultdict(set)
+    skipped: dict[int, set[int]] = defaultdict(set)
     for page, number in running:
-        left_out[page].add(number)
+        skipped[page].add(number)
     goes_on = was_index = False
     for page, lines in enumerate(pages):
-        rows = _rows(lines, left_out[page])
+        rows = _rows(lines, skipped[page])
         texts = [" ".join(lines[number].text for number in row) for row in rows]
         block = _contents_rows(texts, len(pages), goes_on)
         goes_on = bool(block) and block[-1] >= len(rows) - 2

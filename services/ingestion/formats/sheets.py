@@ -13,7 +13,7 @@ from services.ingestion.formats.archive import BROKEN
 from services.ingestion.formats.budget import Budget
 from services.ingestion.formats.marks import mark_span, parse_marks, strip_noncharacters
 from services.ingestion.formats.table import markdown_table
-from tailor.words import SpanKind
+from tailor.values import SpanKind
 
 MAX_ROWS = 1_048_576
 MIDNIGHT = datetime.time()

@@ -26,7 +26,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.codec import encode
 from tailor.sql import transaction
-from tailor.words import Selection
+from tailor.values import Selection
 
 # Adapters on top of each other, from the one that serves to the one that was trained on documents.
 MAX_PARENTS = 20
@@ -310,17 +310,17 @@ def _find_dataset(connection: Connection, specialist: str, adapter_digest: str) 
 def _describe(
     connection: Connection, specialist: str, adapter_digest: str, built: models_pb2.DatasetBuilt
 ) -> audit_pb2.AuditDataset:
-    """The dataset's figures; what it leaves out and its quiz are known once its manifest was read."""
+    """The dataset's figures; what it leaves out and its closed-book set are known once its manifest was read."""
     row = connection.execute(select(tables.datasets).where(tables.datasets.c.digest == built.digest)).one_or_none()
-    left_out = sorted(row.left_out.items(), key=lambda item: (-item[1]["characters"], item[0])) if row else ()
-    quiz = row.quiz if row else {}
+    skipped = sorted(row.skipped.items(), key=lambda item: (-item[1]["characters"], item[0])) if row else ()
+    closed_book = row.closed_book if row else {}
     return audit_pb2.AuditDataset(
         specialist=specialist,
         adapter_digest=adapter_digest,
         dataset_digest=built.digest,
         documents=built.documents,
         figures=built.figures,
-        left_out=[audit_pb2.AuditLeftOut(reason=reason, **count) for reason, count in left_out],
-        quiz_documents=quiz.get("documents", 0),
-        quiz_questions=quiz.get("questions", 0),
+        skipped=[audit_pb2.AuditSkipped(reason=reason, **count) for reason, count in skipped],
+        closed_book_documents=closed_book.get("documents", 0),
+        closed_book_questions=closed_book.get("questions", 0),
     )

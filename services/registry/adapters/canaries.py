@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, upd
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
-from services.registry.domain import KEPT_SHARE, Arm, Call, Canary, CanaryPolicy, Outcome
+from services.registry.domain import EDIT_RETENTION, Arm, Call, Canary, CanaryPolicy, Outcome
 from services.registry.rules.canary import ArmReports
 from services.registry.rules.canary_outcomes import OutcomeValue, summarize_reports
 from tailor.events.envelope import derive_id
@@ -135,7 +135,7 @@ def list_reports(connection: Connection, canary: Canary) -> ArmReports:
     measure = canary.policy.outcome
     if not measure:
         return (), ()
-    if measure == KEPT_SHARE:
+    if measure == EDIT_RETENTION:
         table, value = tables.final_texts, tables.final_texts.c.share
         known: ColumnElement[bool] = value.is_not(None)
     else:

@@ -8,8 +8,8 @@ from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grp
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.api.training.v1 import training_pb2, training_pb2_grpc
 from tailor.rpc.channel import wire_errors
+from tailor.values import Labels
 from tailor.wire import from_labels
-from tailor.words import Labels
 
 TIMEOUT_SECONDS = 30
 
@@ -27,17 +27,17 @@ class AnonymizationClient:
             return self._stub.Anonymize(request, timeout=TIMEOUT_SECONDS).text
 
 
-class ProgrammeClient:
-    """Training. Satisfies `ports.CheckProgramme`."""
+class PipelineClient:
+    """Training. Satisfies `ports.CheckPipeline`."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = training_pb2_grpc.TrainingServiceStub(channel)
 
     def __call__(self, base: str, recipes: Sequence[str]) -> None:
         """Raise NotFound or InvalidArgument if the base or a recipe does not exist."""
-        request = training_pb2.CheckProgrammeRequest(base=base, recipes=recipes)
+        request = training_pb2.CheckPipelineRequest(base=base, recipes=recipes)
         with wire_errors("training"):
-            self._stub.CheckProgramme(request, timeout=TIMEOUT_SECONDS)
+            self._stub.CheckPipeline(request, timeout=TIMEOUT_SECONDS)
 
 
 class EvaluationClient:

@@ -12,7 +12,7 @@ from services.registry.adapters.judging import forget_drawn_drafts
 from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from tailor.api.events.v1 import models_pb2
-from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest, QuizFiles
+from tailor.datasets import HELD_OUT, TRAIN, ClosedBookFiles, DatasetManifest
 from tailor.events.envelope import derive_id
 from tailor.events.erased import ERASED
 from tailor.events.outbox import Outbox
@@ -186,10 +186,10 @@ class SqlLineage:
         """Record that all documents of a dataset have been saved."""
         row = {
             "digest": dataset_digest,
-            "left_out": {reason: asdict(count) for reason, count in manifest.left_out.items()},
+            "skipped": {reason: asdict(count) for reason, count in manifest.skipped.items()},
             "train_tokens": manifest.split(TRAIN).tokens,
             "held_out_tokens": manifest.split(HELD_OUT).tokens,
-            "quiz": _count_quiz(manifest.quiz),
+            "closed_book": _count_closed_book(manifest.closed_book),
             "imports": [asdict(entry) for entry in manifest.imports],
             "languages": {tag: asdict(count) for tag, count in manifest.languages.items()},
             "teacher_tokens": manifest.teacher_tokens,
@@ -290,13 +290,13 @@ class SqlLineage:
         return [_to_taint(row) for row in self._connection.execute(query)]
 
 
-def _count_quiz(quiz: QuizFiles) -> dict[str, int]:
-    """The counts of a quiz by the names of the API; empty without one."""
+def _count_closed_book(closed_book: ClosedBookFiles) -> dict[str, int]:
+    """The counts of a closed-book set by the names of the API; empty without one."""
     counts = {
-        "documents": quiz.documents,
-        "questions": quiz.rows,
-        "beyond_limit": quiz.beyond_limit,
-        "without_questions": quiz.without_questions,
+        "documents": closed_book.documents,
+        "questions": closed_book.rows,
+        "beyond_limit": closed_book.beyond_limit,
+        "without_questions": closed_book.without_questions,
     }
     return counts if any(counts.values()) else {}
 

@@ -13,8 +13,8 @@ from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind, Judgement
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.values import DatasetKind
 from tailor.wire import to_datetime
-from tailor.words import DatasetKind
 
 DATASET_KINDS = {
     DatasetKind.SFT: models_pb2.DATASET_KIND_SFT,

@@ -21,7 +21,7 @@ MAX_FACTS = 50_000
 CostFact = models_pb2.RunProgressed | models_pb2.RunFailed | models_pb2.AdapterTrained
 
 
-class SqlUses:
+class SqlUsage:
     """What the ledger adds up. Saving something again has no effect."""
 
     def __init__(self, connection: Connection) -> None:

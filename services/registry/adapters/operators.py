@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
-from services.registry.domain import Approval, Decision, DecisionKind, Grounds, OperatorDecision, Verdict
+from services.registry.domain import Approval, Decision, DecisionKind, Justification, OperatorDecision, Verdict
 
 OVERRIDE = DecisionKind.OVERRIDE.value
 
@@ -58,8 +58,8 @@ class SqlOperatorDecisions:
             "specialist": decision.specialist,
             "adapter_digest": decision.adapter_digest,
             "generation": decision.generation,
-            "key_id": decision.grounds.key_id,
-            "reason": decision.grounds.reason,
+            "key_id": decision.justification.key_id,
+            "reason": decision.justification.reason,
             "verdict": verdict.decision.value if verdict else "",
             "verdict_reasons": list(verdict.reasons) if verdict else [],
             "create_time": decision.create_time,
@@ -144,7 +144,7 @@ def to_decision(row: Row) -> OperatorDecision:  # type: ignore[type-arg]
     return OperatorDecision(
         kind=DecisionKind(row.kind),
         specialist=row.specialist,
-        grounds=Grounds(row.key_id, row.reason),
+        justification=Justification(row.key_id, row.reason),
         create_time=row.create_time,
         adapter_digest=row.adapter_digest,
         generation=row.generation,

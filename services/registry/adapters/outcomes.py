@@ -13,7 +13,7 @@ from services.registry.outcome_domain import DeliverableText, DraftOutcome, Fina
 from tailor.api.events.v1 import documents_pb2
 from tailor.codec import decode
 from tailor.sql import transaction
-from tailor.words import Selection
+from tailor.values import Selection
 
 # The contract names this number.
 MAX_ENTRIES = 100_000

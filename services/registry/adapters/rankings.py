@@ -7,7 +7,7 @@ from sqlalchemy import ARRAY, Connection, Engine, String, any_, cast, select
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind, Judgement, Specialist
-from services.registry.rules.programmes import measure_round
+from services.registry.rules.pipelines import measure_round
 from tailor import rankings
 from tailor.api.events.v1 import drafts_pb2
 from tailor.codec import decode

@@ -1,4 +1,4 @@
-"""Scores of documents in the quiz, in PostgreSQL."""
+"""Scores of documents in the closed-book set, in PostgreSQL."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ COUNTS = ("asked", "learned", "missed", "contradicted")
 
 
 class SqlDocumentScores:
-    """The newest score of each document of a specialist in the quiz."""
+    """The newest score of each document of a specialist in the closed-book set."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

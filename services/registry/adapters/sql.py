@@ -14,7 +14,7 @@ from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
 from services.registry.adapters.feedback import SqlFeedback
 from services.registry.adapters.judging import SqlJudging, save_stored_draft
-from services.registry.adapters.ledger import SqlUses
+from services.registry.adapters.ledger import SqlUsage
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions, SqlPins
 from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.people import SqlPeople, SqlSessions
@@ -279,7 +279,7 @@ class SqlJudgements:
     def measure_round(self, specialist: Specialist, new: Sequence[tuple[str, str]]) -> RoundProgress | None:
         """Progress towards the specialist's next round with new pairs of drafts, the better one first.
 
-        None if its programme does not learn from rankings.
+        None if its pipeline does not learn from rankings.
         """
         return read_round(self._connection, specialist, new)
 
@@ -365,7 +365,7 @@ class Transaction:
         self.feedback = SqlFeedback(connection)
         self.outcomes = SqlOutcomes(connection)
         self.judging = SqlJudging(connection)
-        self.uses = SqlUses(connection)
+        self.usage = SqlUsage(connection)
 
 
 Begin = Callable[[], AbstractContextManager[Transaction]]

@@ -382,11 +382,11 @@ datasets = Table(
     "datasets",
     metadata,
     Column("digest", String(64), primary_key=True),
-    Column("left_out", JSONB, nullable=False),
+    Column("skipped", JSONB, nullable=False),
     Column("train_tokens", BigInteger, nullable=False),
     Column("held_out_tokens", BigInteger, nullable=False),
-    # Counts of its quiz; empty for a dataset without one.
-    Column("quiz", JSONB, nullable=False),
+    # Counts of its closed-book set; empty for a dataset without one.
+    Column("closed_book", JSONB, nullable=False),
     Column("imports", JSONB, nullable=False, server_default="[]"),
     Column("languages", JSONB, nullable=False, server_default="{}"),
     Column("teacher_tokens", BigInteger, nullable=False, server_default="0"),

@@ -4,13 +4,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from services.registry.adapters.sql import Begin
-from services.registry.domain import DecisionKind, Grounds, OperatorDecision, Specialist
+from services.registry.domain import DecisionKind, Justification, OperatorDecision, Specialist
 from services.registry.handlers.promotions import save_serving
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.rules.serving import end_serving
 
 
-def delete_specialist(begin: Begin, name: str, grounds: Grounds) -> tuple[Specialist, bool]:
+def delete_specialist(begin: Begin, name: str, justification: Justification) -> tuple[Specialist, bool]:
     """End a specialist and what serves it. Returns its last definition, and whether this call deleted it; idempotent.
 
     Documents, datasets, adapters and drafts stay. Raises NotFound for a name that never existed."""
@@ -28,5 +28,5 @@ def delete_specialist(begin: Begin, name: str, grounds: Grounds) -> tuple[Specia
             save_serving(tx, end_serving(current), "the specialist was deleted")
         tx.approvals.end_all(name)
         generation = current.generation + 1 if current.generation else 0
-        tx.decisions.add(OperatorDecision(DecisionKind.DELETION, name, grounds, now, generation=generation))
+        tx.decisions.add(OperatorDecision(DecisionKind.DELETION, name, justification, now, generation=generation))
         return deleted, True

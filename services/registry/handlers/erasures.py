@@ -119,7 +119,7 @@ def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: Forg
         for digest in answer.datasets:
             tx.lineage.save_documents(digest, [answer.document_id])
         tx.lineage.save_superseded(answer.datasets, answer.erasure_id)
-        tx.uses.mark_deleted(answer.datasets, datetime.now(UTC))
+        tx.usage.mark_deleted(answer.datasets, datetime.now(UTC))
         taint_adapters(tx, answer.datasets, answer.erasure_id)
         erasure = _find(tx.erasures, answer.erasure_id)
         if erasure.receipt is None and not erasure.waiting_for:

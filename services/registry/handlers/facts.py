@@ -90,7 +90,7 @@ def record_dataset(begin: Begin, datasets: StoredDatasetDocuments, fact: Fact, d
         if content is not None:
             tx.lineage.save_dataset(digest, content)
             sizes = {ref.sha256: ref.size_bytes for ref in (dataset.manifest, *(file.ref for file in content.files))}
-            tx.uses.save_files(digest, fact.specialist, sizes, dataset.create_time)
+            tx.usage.save_files(digest, fact.specialist, sizes, dataset.create_time)
         for document_id, erasure_id in tx.lineage.find_erased(digest).items():
             taint_adapters(tx, {digest}, erasure_id)
             _publish_again(tx, erasure_id, document_id)
@@ -141,7 +141,7 @@ def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
         tx.erasures.lock()
         tx.facts.save_adapter(adapter, payload)
         sizes = {adapter.digest: adapter.size_bytes}
-        tx.uses.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
+        tx.usage.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
         taints = tx.lineage.find_origin_taints(adapter)
         erasure_id = taints[0].erasure_id if taints else _find_erasure(tx, adapter.dataset_digest)
         if erasure_id:
@@ -169,7 +169,7 @@ def record_draft(begin: Begin, draft: Draft, payload: bytes, call: Call | None) 
         if any(tx.erasures.is_erased(document_id) for document_id in draft.drawn_from):
             draft = replace(draft, text=None)
         tx.facts.save_draft(draft, payload)
-        tx.uses.save_serving(draft, datetime.now(UTC))
+        tx.usage.save_serving(draft, datetime.now(UTC))
         if call is not None:
             canary = tx.canaries.find_running(call.specialist)
             if canary is not None and canary.generation == call.generation:
@@ -194,7 +194,7 @@ def taint_adapters(
         tx.lineage.save_taint(taints[-1])
         if retired:
             # Training deletes the weights of retired adapters.
-            tx.uses.mark_deleted([adapter.digest], datetime.now(UTC))
+            tx.usage.mark_deleted([adapter.digest], datetime.now(UTC))
     for name in sorted({taint.specialist for taint in taints if taint.retired}):
         _withdraw_retired(tx, name)
     return taints

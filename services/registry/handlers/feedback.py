@@ -9,7 +9,7 @@ from services.registry.handlers.outcomes import record_final_text
 from services.registry.ports import Anonymize
 from services.registry.rules.feedback import check_feedback
 from tailor.errors import NotFound, Reason
-from tailor.words import Labels, Selection
+from tailor.values import Labels, Selection
 
 
 def store_feedback(begin: Begin, anonymize: Anonymize, texts: StoredComparedTexts, feedback: Feedback) -> Feedback:

@@ -11,7 +11,7 @@ from services.registry.rules.judgement_checks import check_judgement, find_commo
 from services.registry.rules.ledger import cap_seconds
 from tailor.errors import NotFound, Reason
 from tailor.events.envelope import derive_id
-from tailor.words import Selection
+from tailor.values import Selection
 
 
 def record_judgement(
@@ -59,7 +59,7 @@ def record_judgement(
         judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
         if counted_seconds is not None:
-            tx.uses.save_judging_time(judgement_id, name, counted_seconds)
+            tx.usage.save_judging_time(judgement_id, name, counted_seconds)
         if expert_id:
             tx.judging.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
     return judgement

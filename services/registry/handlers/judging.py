@@ -19,7 +19,7 @@ from services.registry.rules.judging import (
     make_queue,
 )
 from tailor.errors import FailedPrecondition, NotFound, Reason
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 MayUse = Callable[[str], bool]
 

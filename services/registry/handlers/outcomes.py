@@ -8,7 +8,7 @@ from services.registry.adapters.sql import Begin
 from services.registry.domain import Draft, Feedback, FeedbackVerdict
 from services.registry.handlers.specialists import unknown_specialist
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
-from services.registry.rules.outcomes import check_outcome, find_specialist_of, measure_kept_share
+from services.registry.rules.outcomes import check_outcome, find_specialist_of, measure_edit_retention
 from tailor.errors import NotFound, Reason
 
 # Of a draft that was used as it is, and of one that was not used.
@@ -50,7 +50,7 @@ def record_deliverable(begin: Begin, texts: StoredComparedTexts, deliverable: De
     share = None
     if draft.text is not None:
         answer, text = texts.read_answer(draft.text), texts.read_document(deliverable.text)
-        share = measure_kept_share(answer, text) if answer is not None and text is not None else None
+        share = measure_edit_retention(answer, text) if answer is not None and text is not None else None
     with begin() as tx:
         if not tx.erasures.is_erased(deliverable.document_id):
             final = _final_text(draft, deliverable.document_id, share, deliverable.create_time)
@@ -77,7 +77,7 @@ def record_final_text(begin: Begin, texts: StoredComparedTexts, feedback: Feedba
     share = WHOLE_SHARES.get(feedback.verdict)
     if feedback.edited_text and draft.text is not None:
         answer = texts.read_answer(draft.text)
-        share = None if answer is None else measure_kept_share(answer, feedback.edited_text)
+        share = None if answer is None else measure_edit_retention(answer, feedback.edited_text)
     with begin() as tx:
         tx.outcomes.save_final_text(_final_text(draft, "", share, feedback.create_time))
 

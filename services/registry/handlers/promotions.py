@@ -16,7 +16,7 @@ from services.registry.domain import (
     Decision,
     DecisionKind,
     Evaluation,
-    Grounds,
+    Justification,
     OperatorDecision,
     Outcome,
     Serving,
@@ -106,7 +106,7 @@ def save_serving(tx: Transaction, serving: Serving, reason: str, outcome: Outcom
 
 
 def promote(
-    begin: Begin, name: str, adapter_digest: str, expected_generation: int, override: Grounds | None = None
+    begin: Begin, name: str, adapter_digest: str, expected_generation: int, override: Justification | None = None
 ) -> Serving:
     """Make an adapter serve. Raises FailedPrecondition unless its newest evaluation passes the gate, Aborted if the generation moved.
 
@@ -129,7 +129,7 @@ def promote(
         return serving
 
 
-def approve(begin: Begin, adapter_digest: str, grounds: Grounds) -> Serving:
+def approve(begin: Begin, adapter_digest: str, justification: Justification) -> Serving:
     """Serve a waiting adapter, or start its canary. Returns what serves now.
 
     Raises FailedPrecondition if it does not wait, no longer passes the gate, or was evaluated against another incumbent."""
@@ -147,11 +147,11 @@ def approve(begin: Begin, adapter_digest: str, grounds: Grounds) -> Serving:
             )
         serving = _serve(tx, specialist, adapter, current, "an operator approved an adapter")
         tx.approvals.end(adapter_digest, Approval.ENDED)
-        tx.decisions.add(_record(DecisionKind.APPROVAL, serving, adapter, grounds, verdict))
+        tx.decisions.add(_record(DecisionKind.APPROVAL, serving, adapter, justification, verdict))
         return serving
 
 
-def decline(begin: Begin, adapter_digest: str, grounds: Grounds) -> OperatorDecision:
+def decline(begin: Begin, adapter_digest: str, justification: Justification) -> OperatorDecision:
     """End an adapter's wait without a promotion. Raises FailedPrecondition if it does not wait."""
     with begin() as tx:
         specialist = _lock_specialist_of(tx, adapter_digest)
@@ -160,17 +160,17 @@ def decline(begin: Begin, adapter_digest: str, grounds: Grounds) -> OperatorDeci
         verdict = decide(specialist.gate, evaluation) if evaluation else None
         tx.approvals.end(adapter_digest, Approval.DECLINED)
         decision = OperatorDecision(
-            DecisionKind.DECLINE, specialist.name, grounds, datetime.now(UTC), adapter_digest, verdict=verdict
+            DecisionKind.DECLINE, specialist.name, justification, datetime.now(UTC), adapter_digest, verdict=verdict
         )
         tx.decisions.add(decision)
         return decision
 
 
 def _record(
-    kind: DecisionKind, serving: Serving, adapter: Adapter, grounds: Grounds, verdict: Verdict
+    kind: DecisionKind, serving: Serving, adapter: Adapter, justification: Justification, verdict: Verdict
 ) -> OperatorDecision:
     return OperatorDecision(
-        kind, serving.specialist, grounds, datetime.now(UTC), adapter.digest, serving.generation, verdict
+        kind, serving.specialist, justification, datetime.now(UTC), adapter.digest, serving.generation, verdict
     )
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from services.registry.adapters.sql import Begin, SqlSpecialists
 from services.registry.domain import Specialist
-from services.registry.ports import CheckProgramme
+from services.registry.ports import CheckPipeline
 from services.registry.rules import plans
 from services.registry.rules.changes import FieldChange, list_changes
 from services.registry.rules.checks import check_specialist
@@ -16,7 +16,7 @@ from tailor.errors import Aborted, AlreadyExists, NotFound, Reason
 UNTUNED = re.compile(r"base|few_shot|prompt|external:[a-zA-Z0-9_-]{1,63}")
 
 
-def check_programme(begin: Begin, specialist: Specialist, check: CheckProgramme) -> None:
+def check_pipeline(begin: Begin, specialist: Specialist, check: CheckPipeline) -> None:
     """Check that training has the base and the recipes, unless the specialist has them already. Blocks.
 
     Raises NotFound (UNKNOWN_BASE) and InvalidArgument (UNKNOWN_RECIPE, or for an invalid definition), Unavailable without training.
@@ -24,8 +24,8 @@ def check_programme(begin: Begin, specialist: Specialist, check: CheckProgramme)
     check_specialist(specialist)
     with begin() as tx:
         known = tx.specialists.find(specialist.name)
-    if known is None or known.deleted or (known.base, known.programme) != (specialist.base, specialist.programme):
-        check(specialist.base, [stage.recipe for stage in specialist.programme])
+    if known is None or known.deleted or (known.base, known.pipeline) != (specialist.base, specialist.pipeline):
+        check(specialist.base, [stage.recipe for stage in specialist.pipeline])
 
 
 def create_specialist(begin: Begin, specialist: Specialist) -> tuple[Specialist, bool]:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.registry.domain import KEPT_SHARE, MINUTES, SATISFACTION, CanaryPolicy, Outcome
+from services.registry.domain import EDIT_RETENTION, MINUTES, SATISFACTION, CanaryPolicy, Outcome
 
 ERROR = 0.05
 # The ends of the scale. Reports that are all the same do not prove that there is no spread: one more at each end counts in the variance.
-SCALES: Mapping[str, tuple[float, ...]] = {KEPT_SHARE: (0.0, 1.0), SATISFACTION: (1.0, 5.0), MINUTES: ()}
-NAMES = {KEPT_SHARE: "share of the draft kept", SATISFACTION: "satisfaction", MINUTES: "minutes to the deliverable"}
+SCALES: Mapping[str, tuple[float, ...]] = {EDIT_RETENTION: (0.0, 1.0), SATISFACTION: (1.0, 5.0), MINUTES: ()}
+NAMES = {EDIT_RETENTION: "share of the draft kept", SATISFACTION: "satisfaction", MINUTES: "minutes to the deliverable"}
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from services.registry.rules.measuring import (
     find_metric_violations,
     find_sampling_violations,
 )
-from services.registry.rules.power import LOG_LIKELIHOOD, PAIRED
-from services.registry.rules.programmes import find_programme_violations
+from services.registry.rules.pipelines import find_pipeline_violations
 from services.registry.rules.rows import find_row_violations
+from services.registry.rules.sample_size import LOG_LIKELIHOOD, PAIRED
 from tailor.errors import InvalidArgument, Reason
 
 PROMPT, EXTERNAL = "prompt", "external:"
@@ -47,7 +47,7 @@ def check_specialist(specialist: Specialist) -> None:
     violations |= find_filter_violations(specialist.filters) | find_row_violations(specialist.rows)
     violations |= find_sampling_violations(specialist.sampling) | find_metric_violations(specialist.metrics)
     violations |= find_evaluation_violations(specialist.evaluation)
-    violations |= find_policy_violations(specialist.canary or CanaryPolicy()) | find_programme_violations(specialist)
+    violations |= find_policy_violations(specialist.canary or CanaryPolicy()) | find_pipeline_violations(specialist)
     if violations:
         raise InvalidArgument(
             Reason.INVALID_SPECIALIST, "The specialist's definition is invalid.", field_violations=violations

@@ -2,7 +2,7 @@
 
 import re
 
-from tailor.words import Filters
+from tailor.values import Filters
 
 LANGUAGE = re.compile(r"[a-z]{2}")
 MIN_REPETITIONS = 2

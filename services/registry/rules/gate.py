@@ -13,7 +13,7 @@ from services.registry.domain import (
     PrimaryMetric,
     Verdict,
 )
-from services.registry.rules.power import LOG_LIKELIHOOD, PAIR_MARGIN, PAIRED, WIN_RATE, say_what_decides, widen
+from services.registry.rules.sample_size import LOG_LIKELIHOOD, PAIR_MARGIN, PAIRED, WIN_RATE, say_what_decides, widen
 from services.registry.rules.states import SHORT_DIGEST
 from services.registry.rules.suites import check_suites
 
@@ -53,7 +53,7 @@ def decide(gate: Gate, evaluation: Evaluation) -> Verdict:
 def find_primary(gate: Gate, evaluation: Evaluation) -> PrimaryMetric:
     """The metric that decides. By default the pair margin if the candidate learned from new rankings, else the log-likelihood.
 
-    Without new rankings nothing can be won on the pairs: what is new stands in the documents, and the pairs are guarded.
+    Without new rankings nothing can be won on the pairs: what is new occurs in the documents, and the pairs are guarded.
     """
     if gate.primary.metric:
         return gate.primary

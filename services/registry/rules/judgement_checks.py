@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from services.registry.domain import Draft, DraftMark, GivenJudgement
 from tailor.errors import InvalidArgument, Reason
-from tailor.words import JudgingCriterion
+from tailor.values import JudgingCriterion
 
 MAX_RANKED = 8
 MAX_COMMENT = 4000

@@ -11,7 +11,7 @@ from services.registry.domain import JudgingPolicy
 from services.registry.rules.measuring import NAME, NAME_RULE
 from tailor.rankings import compare_drafts
 from tailor.rounds import RoundProgress
-from tailor.words import JudgingCriterion
+from tailor.values import JudgingCriterion
 
 # Texts of drafts expire after 30 days; they must stay readable until they are judged.
 WINDOW = timedelta(days=29)

@@ -11,7 +11,7 @@ from tailor.errors import InvalidArgument, Reason
 
 SECONDS_PER_HOUR, SECONDS_PER_MINUTE, MINUTES_PER_HOUR = 3600.0, 60.0, 60.0
 BYTES_PER_GIGABYTE = 1e9
-# An open page is not work. The desk is built for 50 judgements an hour, 72 seconds each; an edit of a draft takes minutes.
+# An open page is not work. The judging page is built for 50 judgements an hour, 72 seconds each; an edit of a draft takes minutes.
 MAX_JUDGING_SECONDS = 900.0
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from tailor.metric_kinds import list_violations
-from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, SamplingDefaults
+from tailor.values import Criterion, EvaluationPolicy, MetricDefinition, SamplingDefaults
 
 NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?")
 NAME_RULE = "must have 1 to 63 characters of a-z, A-Z, 0-9, '_' and '-'"

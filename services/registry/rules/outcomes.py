@@ -58,7 +58,7 @@ def _raise_if_any(violations: dict[str, str]) -> None:
         raise InvalidArgument(Reason.INVALID_OUTCOME, "The outcome is invalid.", field_violations=violations)
 
 
-def measure_kept_share(draft: str, final: str) -> float | None:
+def measure_edit_retention(draft: str, final: str) -> float | None:
     """The share of the draft's words that the final text has in the same order, from 0 to 1; None if the draft has no words.
 
     Case, punctuation and white space do not count. Words beyond the 50,000th of a text are not compared.
@@ -102,7 +102,7 @@ class OutcomeFigures:
     adapter_digest: str
     week: datetime | None
     minutes: MedianEstimate
-    kept_share: MedianEstimate
+    edit_retention: MedianEstimate
     satisfaction: MedianEstimate
     deliverables: int
 
@@ -175,7 +175,7 @@ def _describe(group: Group, reported: Sequence[DraftOutcome], written: Sequence[
         adapter_digest=digests[0] if generation != BASELINE else "",
         week=week,
         minutes=estimate_median([item.minutes for item in reported if item.minutes]),
-        kept_share=estimate_median([item.share for item in written if item.share is not None]),
+        edit_retention=estimate_median([item.share for item in written if item.share is not None]),
         satisfaction=estimate_median([item.satisfaction for item in reported if item.satisfaction]),
         deliverables=sum(bool(item.document_id) for item in written),
     )

@@ -1,4 +1,4 @@
-"""When an operator may override the gate, and the grounds that an operator's decision needs."""
+"""When an operator may override the gate, and the justification that an operator's decision needs."""
 
 from services.registry.domain import Evaluation, Gate
 from services.registry.rules.suites import check_memorised

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from services.registry.domain import Evaluation, Interval, Specialist
 from services.registry.rules.gate import BASE, BEAT, INCUMBENT, find_beating_metric
-from services.registry.rules.power import LOG_LIKELIHOOD, NORMAL, PAIR_MARGIN, PAIRED, SCORED, count_needed_rows, widen
+from services.registry.rules.sample_size import (
+    LOG_LIKELIHOOD,
+    NORMAL,
+    PAIR_MARGIN,
+    PAIRED,
+    SCORED,
+    count_needed_rows,
+    widen,
+)
 
 # A dataset with this share of the most held-out rows was cut: rows that overlap with train are left out after the cut.
 NEAR_LIMIT = 0.9

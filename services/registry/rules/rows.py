@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from tailor.words import TASKS, OwnTask, RowPolicy
+from tailor.values import TASKS, OwnTask, RowPolicy
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 MIN_ROW_TOKENS = 64
@@ -17,10 +17,10 @@ COUNTS = (
     "max_train_tokens",
     "min_answer_tokens",
     "max_held_out_rows",
-    "max_quiz_documents",
+    "max_closed_book_documents",
     "critique_tokens_per_month",
 )
-MAX_QUIZ_QUESTIONS, MAX_EXTRA_ROWS = 20, 100
+MAX_CLOSED_BOOK_QUESTIONS, MAX_EXTRA_ROWS = 20, 100
 # Names that rows of judgements have.
 RESERVED = ("ranking", "critique")
 
@@ -46,8 +46,8 @@ def _check_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
         yield "held_out_percent", f"must be 1 to {MAX_HELD_OUT_PERCENT}, or 0 for the default"
     if not 0 <= policy.max_document_percent <= MAX_PERCENT:
         yield "max_document_percent", f"must be 1 to {MAX_PERCENT}, or 0 for no limit"
-    if not 0 <= policy.quiz_questions <= MAX_QUIZ_QUESTIONS:
-        yield "quiz_questions", f"must be 0 (no quiz) to {MAX_QUIZ_QUESTIONS}"
+    if not 0 <= policy.closed_book_questions <= MAX_CLOSED_BOOK_QUESTIONS:
+        yield "closed_book_questions", f"must be 0 (no closed-book set) to {MAX_CLOSED_BOOK_QUESTIONS}"
     if not 0 <= policy.missed_extra_rows <= MAX_EXTRA_ROWS:
         yield "missed_extra_rows", f"must be 0 (none) to {MAX_EXTRA_ROWS}"
 

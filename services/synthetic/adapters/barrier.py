@@ -16,8 +16,8 @@ from tailor.api.anonymization.v1 import (
 from tailor.errors import DeadlineExceeded, Unavailable
 from tailor.logging import get_logger
 from tailor.rpc.channel import wire_errors
+from tailor.values import Labels, Selection
 from tailor.wire import from_labels
-from tailor.words import Labels, Selection
 
 TIMEOUT_SECONDS = 30
 MEASURE_SECONDS = 300

@@ -23,7 +23,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from services.synthetic.adapters import tables
 from services.synthetic.domain import Kind, OriginKind, Specialist
-from tailor.words import DatasetKind, Selection
+from tailor.values import DatasetKind, Selection
 
 LABELS = ("source", "department", "confidentiality", "publisher")
 

@@ -58,7 +58,7 @@ from services.synthetic.corpus import (
     StoredPart,
 )
 from services.synthetic.domain import KeptDraft, Kind, Specialist
-from tailor.datasets import DatasetFile, LeftOutCount, parse_quiz
+from tailor.datasets import DatasetFile, SkippedCount, parse_closed_book
 from tailor.storage.ref import Ref
 
 PAGE = 10_000
@@ -207,10 +207,10 @@ class SqlCorpus(BuildCorpus):
     def documents(self) -> int:
         return int(self._connection.scalar(select(func.count()).where(chosen.c.reason == "")) or 0)
 
-    def left_out(self) -> dict[str, LeftOutCount]:
+    def skipped(self) -> dict[str, SkippedCount]:
         query = select(chosen.c.reason, func.count(), func.sum(chosen.c.letters)).where(chosen.c.reason != "")
         rows = self._connection.execute(query.group_by(chosen.c.reason))
-        return {reason: LeftOutCount(documents=count, characters=int(letters)) for reason, count, letters in rows}
+        return {reason: SkippedCount(documents=count, characters=int(letters)) for reason, count, letters in rows}
 
     def letters(self) -> int:
         query = select(func.coalesce(func.sum(chosen.c.letters), 0)).where(chosen.c.reason == "")
@@ -267,8 +267,8 @@ class SqlCorpus(BuildCorpus):
         is_new = and_(is_one_of(chosen.c.document_id, document_ids), ~chosen.c.missed)
         self._connection.execute(update(chosen).where(is_new).values(changed))
 
-    def quiz_draw(self, rank: int) -> int | None:
-        draw = func.left(func.md5(func.concat("quiz", chosen.c.document_id)), 8).collate("C")
+    def closed_book_draw(self, rank: int) -> int | None:
+        draw = func.left(func.md5(func.concat("closed_book", chosen.c.document_id)), 8).collate("C")
         query = select(draw).join_from(chosen, tables.assignments, self._is_assigned())
         query = query.where(chosen.c.reason == "", ~tables.assignments.c.held_out)
         threshold = self._connection.scalar(query.order_by(draw).offset(rank).limit(1))
@@ -411,8 +411,8 @@ def _digest() -> ColumnElement[str]:
 def _from_result(result: SegmentResult) -> dict[str, Any]:
     facts = {name: getattr(result, name) for name in FACTS}
     facts |= {name: _from_file(getattr(result, name)) for name in FILES}
-    facts["left_out"] = {reason: asdict(count) for reason, count in result.left_out.items()}
-    facts |= {"quiz": result.quiz.as_json(), "extra": asdict(result.extra)}
+    facts["skipped"] = {reason: asdict(count) for reason, count in result.skipped.items()}
+    facts |= {"closed_book": result.closed_book.as_json(), "extra": asdict(result.extra)}
     facts["parts"] = [[part.inputs, list(astuple(part.ref))] for part in result.parts]
     return {
         "inputs": result.inputs,
@@ -424,9 +424,9 @@ def _from_result(result: SegmentResult) -> dict[str, Any]:
 
 def _to_result(row: Any) -> SegmentResult:
     facts: dict[str, Any] = dict(row.facts)
-    facts["left_out"] = {reason: LeftOutCount(**count) for reason, count in facts["left_out"].items()}
+    facts["skipped"] = {reason: SkippedCount(**count) for reason, count in facts["skipped"].items()}
     facts |= {name: _to_file(facts[name]) for name in FILES}
-    facts |= {"quiz": parse_quiz(facts["quiz"]), "extra": ExtraCount(**facts["extra"])}
+    facts |= {"closed_book": parse_closed_book(facts["closed_book"]), "extra": ExtraCount(**facts["extra"])}
     facts |= {"answers": row.answers, "shares": row.shares}
     facts["parts"] = tuple(StoredPart(inputs, Ref(*ref)) for inputs, ref in facts["parts"])
     return SegmentResult(number=row.number, inputs=row.inputs, **facts)

@@ -11,8 +11,8 @@ from services.synthetic.ports import DatasetFinder
 from services.synthetic.views import StoredDataset
 from tailor.api.events.v1 import models_pb2
 from tailor.sql import transaction
+from tailor.values import DatasetKind
 from tailor.wire import to_ref
-from tailor.words import DatasetKind
 
 
 class SqlDatasetFinder(DatasetFinder):

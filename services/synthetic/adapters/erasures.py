@@ -19,7 +19,7 @@ from services.synthetic.domain import DRAFT, TEXT, Dataset, SupersededVersion
 from services.synthetic.ports import Holdings, SupersededVersions
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 
 class SqlHoldings(Holdings, SupersededVersions):

@@ -1,4 +1,4 @@
-"""The documents that may be seeds, and the rows that no synthesis may repeat."""
+"""Seed documents of syntheses, and the rows that a synthesis must not repeat."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from tailor.errors import NotFound
 from tailor.sql import transaction
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 PAGE = 500
 

@@ -16,7 +16,7 @@ from services.synthetic.corpus import NearDuplicateCount, Sketch, TextSketch
 from services.synthetic.domain import Document
 from services.synthetic.ports import Sketches
 from tailor.sql import transaction
-from tailor.words import Selection
+from tailor.values import Selection
 
 LOCK = "prepare"
 # An erasure waits for the batch that is being stored.

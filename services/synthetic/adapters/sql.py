@@ -39,23 +39,23 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
-    Filled,
     Judgement,
     Kind,
     LastBuild,
     PairCounts,
     PairEvidence,
     Specialist,
+    SyncCursor,
     fingerprint,
 )
 from services.synthetic.ports import Repository
 from tailor.api.events.v1 import models_pb2
-from tailor.datasets import LeftOutCount
+from tailor.datasets import SkippedCount
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Labels, Span, SpanKind
+from tailor.values import DatasetKind, Labels, Span, SpanKind
 
 FILES_PER_STATEMENT = 1000
 TOPIC = "dataset.built.v1"
@@ -116,15 +116,15 @@ class SqlRepository(SqlDrafts, Repository):
             connection.execute(statement.on_conflict_do_update(index_elements=["judgement_id"], set_=changed))
             forget_critiques(connection, [judgement.judgement_id])
 
-    def filled(self, specialist: str) -> Filled:
+    def sync_cursor(self, specialist: str) -> SyncCursor:
         builds = tables.builds.c
-        query = select(builds.filled_revision, builds.filled_cursor).where(_build(specialist, DatasetKind.SFT))
+        query = select(builds.sync_revision, builds.sync_cursor).where(_build(specialist, DatasetKind.SFT))
         with transaction(self._engine) as connection:
             row = connection.execute(query).one_or_none()
-        return Filled() if row is None else Filled(row.filled_revision, row.filled_cursor)
+        return SyncCursor() if row is None else SyncCursor(row.sync_revision, row.sync_cursor)
 
-    def set_filled(self, specialist: str, filled: Filled) -> None:
-        values = {"filled_revision": filled.revision, "filled_cursor": filled.cursor}
+    def set_sync_cursor(self, specialist: str, synced: SyncCursor) -> None:
+        values = {"sync_revision": synced.revision, "sync_cursor": synced.cursor}
         with transaction(self._engine) as connection:
             _set_build(connection, specialist, DatasetKind.SFT, **values)
 
@@ -312,7 +312,7 @@ def _list_files(connection: Connection, dataset: Dataset, files: Sequence[Stored
 def _counts(dataset: Dataset) -> dict[str, Any]:
     return {
         "near_duplicates": dataset.near_duplicates,
-        "left_out": {reason: asdict(count) for reason, count in dataset.left_out.items()},
+        "skipped": {reason: asdict(count) for reason, count in dataset.skipped.items()},
         "pairs": asdict(dataset.pairs),
         "intake_seconds": dataset.intake_seconds,
     }
@@ -338,8 +338,8 @@ def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | 
 
 def to_stored_dataset(row: Any) -> Dataset:
     message = models_pb2.DatasetBuilt.FromString(row.payload)
-    left_out = {reason: LeftOutCount(**count) for reason, count in row.left_out.items()}
-    return wire.to_dataset(message, row.near_duplicates, left_out, PairCounts(**row.pairs), row.intake_seconds)
+    skipped = {reason: SkippedCount(**count) for reason, count in row.skipped.items()}
+    return wire.to_dataset(message, row.near_duplicates, skipped, PairCounts(**row.pairs), row.intake_seconds)
 
 
 def _judgement_row(judgement: Judgement) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from services.synthetic.domain import Row, Specialist, is_text_id
 from services.synthetic.parquet import make_table
 from services.synthetic.ports import ExtraRows
 from services.synthetic.rows.document_rows import TEMPLATE
-from tailor.datasets import LeftOutCount
+from tailor.datasets import SkippedCount
 from tailor.rounds import is_held_out
 
 IMPORT = "import:"
@@ -35,7 +35,7 @@ class ExtraParts:
     train: int
     train_tokens: int
     draws: tuple[int, ...]
-    left_out: dict[str, LeftOutCount]
+    skipped: dict[str, SkippedCount]
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Extras:
             else:
                 beyond += 1
         counts = {ACROSS_SPLIT: across, HELD_OUT_LIMIT: beyond, TEMPLATE: unfit, UNREADABLE: sum(unreadable)}
-        left_out = {reason: LeftOutCount(rows=rows) for reason, rows in counts.items() if rows}
-        return ExtraParts(tuple(held_out), train, tokens, tuple(sorted(draws)), left_out)
+        skipped = {reason: SkippedCount(rows=rows) for reason, rows in counts.items() if rows}
+        return ExtraParts(tuple(held_out), train, tokens, tuple(sorted(draws)), skipped)
 
     def files(
         self,
@@ -140,7 +140,7 @@ def raw_rows(rows: Sequence[Row]) -> RawSegment:
         is_human=numpy.zeros(len(rows), numpy.bool_),
         documents=numpy.zeros(len(rows), numpy.int64),
         places=numpy.empty((0, 4), numpy.int64),
-        left_out={},
+        skipped={},
         is_extra=numpy.zeros(len(rows), numpy.bool_),
     )
 

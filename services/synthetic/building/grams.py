@@ -1,4 +1,4 @@
-"""13-grams of words: which ones of the held-out answers stand in train, and in how many documents.
+"""13-grams of words: which ones of the held-out answers occur in train, and in how many documents.
 
 A polynomial hash of 64 bits stands for each 13-gram of lower-case words.
 """
@@ -150,7 +150,7 @@ class GramCounts:
     documents: NDArray[numpy.uint64]
 
     def find(self, wanted: Hashes) -> Counts:
-        """The counts of those of the wanted 13-grams that stand in a document."""
+        """The counts of those of the wanted 13-grams that occur in a document."""
         if not len(self.hashes):
             return {}
         places = numpy.minimum(numpy.searchsorted(self.hashes, wanted), len(self.hashes) - 1)

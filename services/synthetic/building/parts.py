@@ -17,7 +17,7 @@ from services.synthetic.building.reading import MemberReader
 from services.synthetic.building.segments import RawSegment, make_segment
 from services.synthetic.corpus import UNREADABLE, Member, SegmentKey, StoredPart
 from services.synthetic.domain import fingerprint
-from tailor.datasets import LeftOutCount
+from tailor.datasets import SkippedCount
 from tailor.errors import CorruptObject, NotFound
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -26,7 +26,7 @@ from tailor.storage.ref import Ref
 # Documents of a part. A new document makes the rows of at most this number of others again.
 PART_DOCUMENTS = 16
 ARRAYS = ("answers", "draws", "tokens", "is_human", "documents", "places", "is_extra")
-FILES = ("tables", "quiz")
+FILES = ("tables", "closed_book")
 HEADER = "header"
 
 
@@ -45,15 +45,15 @@ def join_parts(parts: Sequence[RawSegment]) -> RawSegment:
     arrays["places"] = numpy.concatenate(
         [part.places + numpy.array([row, document, 0, 0]) for part, row, document in starts]
     )
-    left_out: dict[str, LeftOutCount] = {}
+    skipped: dict[str, SkippedCount] = {}
     for part in parts:
-        for reason, count in part.left_out.items():
-            left_out[reason] = left_out.get(reason, LeftOutCount()) + count
+        for reason, count in part.skipped.items():
+            skipped[reason] = skipped.get(reason, SkippedCount()) + count
     return RawSegment(
         ids=tuple(itertools.chain.from_iterable(part.ids for part in parts)),
-        left_out=left_out,
+        skipped=skipped,
         tables=tuple(itertools.chain.from_iterable(part.tables for part in parts)),
-        quiz=tuple(itertools.chain.from_iterable(part.quiz for part in parts)),
+        closed_book=tuple(itertools.chain.from_iterable(part.closed_book for part in parts)),
         **arrays,
     )
 
@@ -62,7 +62,7 @@ def write_raw(raw: RawSegment) -> bytes:
     """The rows as one file. Equal rows give equal bytes."""
     header = {
         "ids": raw.ids,
-        "left_out": {reason: asdict(count) for reason, count in raw.left_out.items()},
+        "skipped": {reason: asdict(count) for reason, count in raw.skipped.items()},
         **{name: len(getattr(raw, name)) for name in FILES},
     }
     arrays = {name: getattr(raw, name) for name in ARRAYS}
@@ -86,9 +86,9 @@ def read_raw(data: bytes) -> RawSegment:
         header = json.loads(arrays[HEADER].tobytes())
         return RawSegment(
             ids=tuple(header["ids"]),
-            left_out={reason: LeftOutCount(**count) for reason, count in header["left_out"].items()},
+            skipped={reason: SkippedCount(**count) for reason, count in header["skipped"].items()},
             tables=_read_files(arrays, "tables", header["tables"]),
-            quiz=_read_files(arrays, "quiz", header["quiz"]),
+            closed_book=_read_files(arrays, "closed_book", header["closed_book"]),
             **{name: arrays[name] for name in ARRAYS},
         )
 
@@ -144,7 +144,7 @@ class SegmentJobs:
     store: ObjectStore
     workers: Workers
     inputs: str
-    quiz_below: int
+    closed_book_below: int
 
     def start(self, key: SegmentKey, *, grows: bool = False) -> SegmentJob:
         """Start to make the rows of a segment. Blocks until the texts are read."""
@@ -164,7 +164,7 @@ class SegmentJobs:
                 # An erasure deleted it, or its bytes are damaged.
                 pass
             else:
-                if UNREADABLE not in raw.left_out:
+                if UNREADABLE not in raw.skipped:
                     return PartJob(inputs, lambda: raw)
-        task = replace(MemberReader(self.store).read(members), quiz_below=self.quiz_below)
+        task = replace(MemberReader(self.store).read(members), closed_book_below=self.closed_book_below)
         return PartJob(inputs, self.workers.submit(make_segment, task))

@@ -13,7 +13,7 @@ from services.synthetic.corpus import (
     SplitSize,
 )
 from services.synthetic.domain import Specialist
-from tailor.datasets import LeftOutCount
+from tailor.datasets import SkippedCount
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class CorpusFigures(Protocol):
         """The number of documents that give rows."""
         ...
 
-    def left_out(self) -> dict[str, LeftOutCount]:
+    def skipped(self) -> dict[str, SkippedCount]:
         """Documents by the reason why a filter removes them, and NEAR_DUPLICATES of an admitted document, which represents them."""
         ...
 
@@ -49,8 +49,8 @@ class CorpusDocuments(Protocol):
         """Mark documents as missed by the last evaluation, so that their segments change. Unknown documents are ignored."""
         ...
 
-    def quiz_draw(self, rank: int) -> int | None:
-        """The draw (`quiz_draw`) of the train document with this rank, from 0 and by draw; None if there are not as many."""
+    def closed_book_draw(self, rank: int) -> int | None:
+        """The draw (`closed_book_draw`) of the train document with this rank, from 0 and by draw; None if there are not as many."""
         ...
 
     def held_out(self) -> list[Member]:
@@ -88,7 +88,7 @@ class SplitDocuments(Protocol):
     def links(self, boilerplate_documents: int) -> Iterator[Link]:
         """Stream the clusters that join an unassigned document to others, cluster by cluster.
 
-        A passage that stands in `boilerplate_documents` documents or more joins nothing; nearly equal documents are always joined.
+        A passage that occurs in `boilerplate_documents` documents or more joins nothing; nearly equal documents are always joined.
         """
         ...
 

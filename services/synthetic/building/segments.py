@@ -9,6 +9,7 @@ from functools import cache
 import numpy
 from numpy.typing import NDArray
 
+from services.synthetic.building.closed_book import WrittenClosedBook, closed_book_draw, write_closed_book
 from services.synthetic.building.grams import (
     GRAM_WORDS,
     HASH_BYTES,
@@ -19,16 +20,15 @@ from services.synthetic.building.grams import (
     count_documents,
     gram_hasher,
 )
-from services.synthetic.building.quiz import WrittenQuiz, quiz_draw, write_quiz
 from services.synthetic.corpus import UNREADABLE, Member
 from services.synthetic.domain import (
     EXTRA,
+    ClosedBookRow,
     Conversation,
     Kind,
-    LeftOutText,
-    QuizRow,
     Row,
     RowNeeds,
+    SkippedText,
     Specialist,
     Text,
     fingerprint,
@@ -37,7 +37,7 @@ from services.synthetic.filters import boilerplate_ranges, has_words
 from services.synthetic.parquet import (
     RowTable,
     join_tables,
-    make_quiz_table,
+    make_closed_book_table,
     make_table,
     read_numbers,
     read_table,
@@ -45,7 +45,7 @@ from services.synthetic.parquet import (
 )
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
-from tailor.datasets import LeftOutCount
+from tailor.datasets import SkippedCount
 
 BOILERPLATE = "boilerplate"
 HUMAN = "human"
@@ -69,18 +69,19 @@ class Context:
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """Documents with their texts, and the drafts of deliverables, by document id. Those with a draw below `quiz_below` have a quiz."""
+    """Documents with texts, and drafts of deliverables, by document id. Those with a draw below `closed_book_below` have closed-book
+    questions."""
 
     members: tuple[Member, ...]
     texts: Mapping[str, Text]
     drafts: Mapping[str, Conversation]
-    quiz_below: int = 0
+    closed_book_below: int = 0
 
     def needs(self, member: Member, specialist: Specialist) -> RowNeeds:
         """The needs of a document besides its rows."""
         policy = specialist.rows
-        is_asked = quiz_draw(member.document.document_id) < self.quiz_below
-        return RowNeeds(policy.quiz_questions * is_asked, policy.missed_extra_rows * member.missed)
+        is_asked = closed_book_draw(member.document.document_id) < self.closed_book_below
+        return RowNeeds(policy.closed_book_questions * is_asked, policy.missed_extra_rows * member.missed)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class RawSegment:
 
     `answers` are hashes of the answers of which only one may stay in the dataset, 0 for others. `draws` order rows at random but fixed.
     `documents` are numbers of documents in `ids`. `places` has (row, document, start, end), counted in characters that are not blank.
-    `is_extra` marks the rows that missed documents got in addition. As Parquet, `tables` are the rows and `quiz` the questions of all
+    `is_extra` marks the rows that missed documents got in addition. As Parquet, `tables` are the rows and `closed_book` the questions of
+    all
     documents.
     """
 
@@ -101,9 +103,9 @@ class RawSegment:
     is_human: NDArray[numpy.bool_]
     documents: NDArray[numpy.int64]
     places: NDArray[numpy.int64]
-    left_out: Mapping[str, LeftOutCount]
+    skipped: Mapping[str, SkippedCount]
     is_extra: NDArray[numpy.bool_]
-    quiz: tuple[bytes, ...] = ()
+    closed_book: tuple[bytes, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -133,7 +135,7 @@ class WrittenRows:
     document_ids: tuple[str, ...]
     grams: bytes = b""
     shares: Counts = field(default_factory=dict)
-    quiz: WrittenQuiz = WrittenQuiz()  # noqa: RUF009 - frozen
+    closed_book: WrittenClosedBook = WrittenClosedBook()  # noqa: RUF009 - frozen
 
 
 @dataclass
@@ -149,10 +151,10 @@ class _Collector:
     is_extra: list[bool] = field(default_factory=list)
     documents: list[int] = field(default_factory=list)
     places: list[NDArray[numpy.int64]] = field(default_factory=list)
-    left_out: dict[str, LeftOutCount] = field(default_factory=dict)
-    quiz: list[QuizRow] = field(default_factory=list)
+    skipped: dict[str, SkippedCount] = field(default_factory=dict)
+    closed_book: list[ClosedBookRow] = field(default_factory=list)
 
-    def add_rows(self, rows: Sequence[Row], document: int, letters: "Letters") -> None:
+    def add_rows(self, rows: Sequence[Row], document: int, letters: "NonBlankOffsets") -> None:
         places = [
             (number, document, start, end)
             for number, row in enumerate(rows, len(self.documents))
@@ -177,11 +179,11 @@ class _Collector:
         self.is_extra += [row.lineage == EXTRA for row in rows]
         self.waiting = []
 
-    def add_left_out(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
-        self.left_out[reason] = self.left_out.get(reason, LeftOutCount()) + LeftOutCount(documents, rows, characters)
+    def add_skipped(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
+        self.skipped[reason] = self.skipped.get(reason, SkippedCount()) + SkippedCount(documents, rows, characters)
 
 
-class Letters:
+class NonBlankOffsets:
     """Counts the characters of a text that are not blank."""
 
     def __init__(self, text: str) -> None:
@@ -190,7 +192,7 @@ class Letters:
         self._before = numpy.concatenate(([0], numpy.cumsum(solid)))
 
     def count_before(self, places: NDArray[numpy.int64]) -> NDArray[numpy.int64]:
-        """Places (row, document, start, end) whose starts and ends are counted in characters that are not blank."""
+        """ConcurrencyLimiter (row, document, start, end) whose starts and ends are counted in characters that are not blank."""
         places[:, 2:] = self._before[numpy.minimum(places[:, 2:], len(self._before) - 1)]
         return places
 
@@ -221,7 +223,7 @@ def make_segment(context: Context, task: SegmentTask) -> RawSegment:
     for number, member in enumerate(task.members):
         text = task.texts.get(member.document.document_id)
         if text is None:
-            collector.add_left_out(UNREADABLE, documents=1, characters=member.letters)
+            collector.add_skipped(UNREADABLE, documents=1, characters=member.letters)
         else:
             _add_document(collector, context, task, number, text)
     return _raw(collector, tuple(member.document.document_id for member in task.members))
@@ -229,34 +231,34 @@ def make_segment(context: Context, task: SegmentTask) -> RawSegment:
 
 def _add_document(collector: _Collector, context: Context, task: SegmentTask, number: int, text: Text) -> None:
     member = task.members[number]
-    document, letters = member.document, Letters(text.text)
+    document, letters = member.document, NonBlankOffsets(text.text)
     skip = () if document.kind.is_pair else boilerplate_ranges(text.text, context.repeated)
     if skip and not has_words(text.text, skip):
-        collector.add_left_out(BOILERPLATE, documents=1, characters=letters.total)
+        collector.add_skipped(BOILERPLATE, documents=1, characters=letters.total)
         return
     if skip:
-        collector.add_left_out(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
+        collector.add_skipped(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
     needs = task.needs(member, context.specialist)
     document_rows = make_rows(document, text, context.specialist, context.counter, skip, needs=needs)
-    collector.quiz += document_rows.quiz
-    rows, left_out = list(document_rows.rows), list(document_rows.left_out)
+    collector.closed_book += document_rows.closed_book
+    rows, skipped = list(document_rows.rows), list(document_rows.skipped)
     draft = task.drafts.get(document.document_id)
     if draft is not None:
         finished = make_deliverable_rows(document, text, draft, context.specialist, context.counter)
         rows += finished.rows
         # The text is taught by other rows too, so only the refused rows count.
-        left_out += [LeftOutText(entry.reason, entry.rows, 0) for entry in finished.left_out]
+        skipped += [SkippedText(entry.reason, entry.rows, 0) for entry in finished.skipped]
     collector.add_rows(rows, number, letters)
-    _add_reasons(collector, left_out, has_rows=bool(rows))
+    _add_reasons(collector, skipped, has_rows=bool(rows))
 
 
-def _add_reasons(collector: _Collector, left_out: Sequence[LeftOutText], *, has_rows: bool) -> None:
+def _add_reasons(collector: _Collector, skipped: Sequence[SkippedText], *, has_rows: bool) -> None:
     """Count what a document leaves out. A document without rows is left out for the reason with the most characters."""
-    main = max(left_out, key=lambda entry: entry.characters).reason if left_out and not has_rows else ""
-    for entry in left_out:
-        collector.add_left_out(entry.reason, entry.rows, entry.characters)
+    main = max(skipped, key=lambda entry: entry.characters).reason if skipped and not has_rows else ""
+    for entry in skipped:
+        collector.add_skipped(entry.reason, entry.rows, entry.characters)
     if main:
-        collector.add_left_out(main, documents=1)
+        collector.add_skipped(main, documents=1)
 
 
 def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
@@ -270,18 +272,18 @@ def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
         is_human=numpy.array(collector.is_human, numpy.bool_),
         documents=numpy.array(collector.documents, numpy.int64),
         places=numpy.concatenate([NO_PLACES, *collector.places]),
-        left_out=collector.left_out,
+        skipped=collector.skipped,
         is_extra=numpy.array(collector.is_extra, numpy.bool_),
-        quiz=(make_quiz_table(collector.quiz).encode(),) if collector.quiz else (),
+        closed_book=(make_closed_book_table(collector.closed_book).encode(),) if collector.closed_book else (),
     )
 
 
 def write_segment(
-    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: GramSet, quiz_below: int
+    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: GramSet, closed_book_below: int
 ) -> WrittenRows:
-    """Write the kept rows of a segment, and the quiz of the documents that have some. Runs in a worker; deterministic."""
+    """Write the kept rows of a segment, and the closed-book set of the documents that have some. Runs in a worker; deterministic."""
     written = write_rows(context, raw.tables, kept, held_out)
-    return replace(written, quiz=write_quiz(raw.quiz, written.document_ids, quiz_below))
+    return replace(written, closed_book=write_closed_book(raw.closed_book, written.document_ids, closed_book_below))
 
 
 def write_rows(context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: GramSet | None) -> WrittenRows:

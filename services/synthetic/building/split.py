@@ -15,9 +15,9 @@ from services.synthetic.building.segments import Context, RawSegment, count_lett
 from services.synthetic.corpus import Assignment, Link, Member, SplitSize
 from services.synthetic.domain import Kind
 from services.synthetic.parquet import read_column
-from tailor.datasets import LeftOutCount
+from tailor.datasets import SkippedCount
 from tailor.rounds import split_draw
-from tailor.words import Filters, RowPolicy
+from tailor.values import Filters, RowPolicy
 
 # Documents whose rows are made in one task.
 CHUNK = 64
@@ -244,7 +244,7 @@ class HeldOut:
 
     raws: list[RawSegment] = field(default_factory=list)
     kept: list[Mask] = field(default_factory=list)
-    left_out: list[dict[str, LeftOutCount]] = field(default_factory=list)
+    skipped: list[dict[str, SkippedCount]] = field(default_factory=list)
     boilerplate_rows: int = 0
     counted_rows: int = 0
     _seen: SeenAnswers = field(default_factory=SeenAnswers)
@@ -260,7 +260,7 @@ class HeldOut:
         self.raws.append(raw)
         self.kept.append(kept)
         limited = {HELD_OUT_LIMIT: count_removed(raw, first, kept)}
-        self.left_out.append({**raw.left_out, **count_repeated(raw, first), **limited})
+        self.skipped.append({**raw.skipped, **count_repeated(raw, first), **limited})
 
     def answers(self) -> Iterator[str]:
         """The answers of all kept rows."""
@@ -279,19 +279,19 @@ class HeldOut:
             shared, common = shared_rows(raw.read(), counts, threshold)
             removed = kept & numpy.array(shared, numpy.bool_)
             self.boilerplate_rows += int((kept & numpy.array(common, numpy.bool_)).sum())
-            self.left_out[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)
+            self.skipped[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)
             self.kept[number] = kept & ~removed
 
 
-def count_repeated(raw: RawSegment, first: Mask) -> dict[str, LeftOutCount]:
+def count_repeated(raw: RawSegment, first: Mask) -> dict[str, SkippedCount]:
     """The rows that repeat the answer of another, which teaches their text. `first` marks the others."""
     rows = int((~first).sum())
     documents = set(range(len(raw.ids))) & (set(raw.documents.tolist()) - set(raw.documents[first].tolist()))
-    return {REPEATED: LeftOutCount(len(documents), rows, 0)} if rows else {}
+    return {REPEATED: SkippedCount(len(documents), rows, 0)} if rows else {}
 
 
-def count_removed(raw: RawSegment, before: Mask, after: Mask) -> LeftOutCount:
+def count_removed(raw: RawSegment, before: Mask, after: Mask) -> SkippedCount:
     """The rows that were removed, the characters that no other row teaches, and the documents without any rows left."""
     characters = count_letters(raw.places, before) - count_letters(raw.places, after)
     documents = (set(raw.documents[before].tolist()) - set(raw.documents[after].tolist())) & set(range(len(raw.ids)))
-    return LeftOutCount(len(documents), int((before & ~after).sum()), characters)
+    return SkippedCount(len(documents), int((before & ~after).sum()), characters)

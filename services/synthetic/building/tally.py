@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from services.synthetic.building.closed_book import add_closed_bookzes
 from services.synthetic.building.grams import Counts, add_counts, unpack_counts
-from services.synthetic.building.quiz import add_quizzes
 from services.synthetic.building.segments import WrittenRows
 from services.synthetic.corpus import ExtraCount, SegmentResult
 from services.synthetic.domain import Grounding
 from services.synthetic.rows.document_rows import TEMPLATE
-from tailor.datasets import LeftOutCount, QuizFiles
+from tailor.datasets import ClosedBookFiles, SkippedCount
 
 
 @dataclass
@@ -24,26 +24,26 @@ class RowTally:
     languages: Counter[str] = field(default_factory=Counter)
     documents: Counter[str] = field(default_factory=Counter)
     makers: Counter[str] = field(default_factory=Counter)
-    left_out: dict[str, LeftOutCount] = field(default_factory=dict)
+    skipped: dict[str, SkippedCount] = field(default_factory=dict)
     letters: int = 0
-    quiz: QuizFiles = field(default_factory=QuizFiles)
+    closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)
     extra: ExtraCount = field(default_factory=ExtraCount)
     shares: Counts = field(default_factory=dict)
 
     def add_unfit(self) -> None:
         """Count a row that the base's chat template cannot hold."""
-        self.add_left_out({TEMPLATE: LeftOutCount(rows=1)})
+        self.add_skipped({TEMPLATE: SkippedCount(rows=1)})
 
     def add_segment(self, segment: SegmentResult) -> None:
         """Add a segment of train."""
         self.rows["train"] += segment.train.rows if segment.train else 0
         self.tokens["train"] += segment.tokens
         self.letters += segment.letters
-        self.quiz = add_quizzes((self.quiz, segment.quiz))
+        self.closed_book = add_closed_bookzes((self.closed_book, segment.closed_book))
         documents, rows = self.extra.documents + segment.extra.documents, self.extra.rows + segment.extra.rows
         self.extra = ExtraCount(documents, rows)
         self._add(segment)
-        self.add_left_out(segment.left_out)
+        self.add_skipped(segment.skipped)
         add_counts(self.shares, unpack_counts(segment.shares))
 
     def add_file(self, split: str, rows: WrittenRows) -> None:
@@ -54,12 +54,12 @@ class RowTally:
         self._add(rows)
         add_counts(self.shares, rows.shares)
 
-    def add_left_out(self, counts: Mapping[str, LeftOutCount]) -> None:
+    def add_skipped(self, counts: Mapping[str, SkippedCount]) -> None:
         """Add what was left out; entries without any count are ignored."""
         for reason, count in counts.items():
-            total = self.left_out.get(reason, LeftOutCount()) + count
-            if total != LeftOutCount():
-                self.left_out[reason] = total
+            total = self.skipped.get(reason, SkippedCount()) + count
+            if total != SkippedCount():
+                self.skipped[reason] = total
 
     def _add(self, part: SegmentResult | WrittenRows) -> None:
         self.tasks.update(part.tasks)

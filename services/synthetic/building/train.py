@@ -39,7 +39,7 @@ from services.synthetic.corpus import UNREADABLE, ExtraCount, SegmentKey, Segmen
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from services.synthetic.parquet import write_ids
-from tailor.datasets import DatasetFile, LeftOutCount
+from tailor.datasets import DatasetFile, SkippedCount
 from tailor.errors import CorruptObject, NotFound
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
@@ -61,12 +61,13 @@ class RowChoice:
     mask: Mask
     taught: Mask
     first: Mask
-    left_out: Mapping[str, LeftOutCount] = field(default_factory=dict)
+    skipped: Mapping[str, SkippedCount] = field(default_factory=dict)
 
 
 @dataclass
 class TrainRows:
-    """Makes and stores the train rows of a build's documents, and their quiz. `inputs` is a digest of what all segments depend on."""
+    """Stores the train rows of a build's documents, and their closed-book questions. `inputs` is a digest of what all segments depend
+    on."""
 
     context: Context
     corpus: SegmentStore
@@ -74,7 +75,7 @@ class TrainRows:
     workers: Workers
     held_out: GramSet
     inputs: str
-    quiz_below: int = 0
+    closed_book_below: int = 0
     seen: SeenAnswers = field(default_factory=SeenAnswers)
 
     def build(self, max_tokens: int) -> list[SegmentResult]:
@@ -93,7 +94,7 @@ class TrainRows:
     @cached_property
     def _jobs(self) -> SegmentJobs:
         inputs = fingerprint(SEGMENT_VERSION, self.inputs)
-        return SegmentJobs(self.corpus, self.store, self.workers, inputs, self.quiz_below)
+        return SegmentJobs(self.corpus, self.store, self.workers, inputs, self.closed_book_below)
 
     def _build_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentResult]:
         """Every row: a segment is written as soon as its rows are made. New documents come to the last one."""
@@ -121,7 +122,7 @@ class TrainRows:
             results = []
             for key, step in zip(keys, steps, strict=True):
                 raw = read_raw((Path(folder) / str(key.number)).read_bytes())
-                full = replace(raw, left_out={**raw.left_out, **step.left_out})
+                full = replace(raw, skipped={**raw.skipped, **step.skipped})
                 digests = {
                     member.document.document_id: member.document.digest for member in self.corpus.members(key.number)
                 }
@@ -141,7 +142,7 @@ class TrainRows:
         sources.update((member.document.document_id, member.document.labels.source) for member in job.members)
         raw = job.result().raw
         (folder / str(job.key.number)).write_bytes(write_raw(raw))
-        return replace(raw, tables=(), quiz=())
+        return replace(raw, tables=(), closed_book=())
 
     def _choose(self, raws: Sequence[RawSegment], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
         """What the limits keep of each segment."""
@@ -177,7 +178,7 @@ class TrainRows:
 
     def _is_whole(self, segment: SegmentResult) -> bool:
         """True if every document of the segment could be read, its files exist, and those that a build reads are not damaged."""
-        if UNREADABLE in segment.left_out:
+        if UNREADABLE in segment.skipped:
             return False
         read = [file.ref for file in (segment.sources, segment.grams) if file is not None]
         try:
@@ -224,8 +225,8 @@ class TrainRows:
 
     def _submit(self, rows: SegmentRows, kept: RowChoice) -> Callable[[], SegmentResult]:
         raw = rows.raw
-        written = self.workers.submit(write_segment, raw, kept.mask.tolist(), self.held_out, self.quiz_below)
-        raw = replace(raw, tables=(), quiz=(), left_out={**raw.left_out, **count_repeated(raw, kept.first)})
+        written = self.workers.submit(write_segment, raw, kept.mask.tolist(), self.held_out, self.closed_book_below)
+        raw = replace(raw, tables=(), closed_book=(), skipped={**raw.skipped, **count_repeated(raw, kept.first)})
         rest = replace(rows, raw=raw)
         return lambda: self._store(rest, kept, written())
 
@@ -234,7 +235,9 @@ class TrainRows:
         key, raw, ids = segment.key, segment.raw, rows.document_ids
         files = self._files(rows, [segment.digests[name] for name in ids]) if ids else {}
         parts = [(part_of(inputs, data), data) for inputs, data in segment.parts.items()]
-        quiz = rows.quiz.with_file(files["quiz"][0]) if "quiz" in files else rows.quiz.counts
+        closed_book = (
+            rows.closed_book.with_file(files["closed_book"][0]) if "closed_book" in files else rows.closed_book.counts
+        )
         named = {name: file for name, (file, _) in files.items()}
         result = SegmentResult(
             number=key.number,
@@ -250,10 +253,10 @@ class TrainRows:
             grounding=dict(rows.grounding),
             languages=dict(rows.languages),
             documents=dict(rows.documents),
-            left_out=dict(raw.left_out),
+            skipped=dict(raw.skipped),
             answers=raw.answers.astype("<u8").tobytes(),
             shares=pack_counts(rows.shares),
-            quiz=quiz,
+            closed_book=closed_book,
             extra=_count_extra(raw, kept.mask),
             parts=tuple(part for part, _ in parts),
         )
@@ -270,12 +273,16 @@ class TrainRows:
         """The files of a segment with their bytes."""
         sources = write_ids({"document_id": rows.document_ids, "digest": digests})
         count = len(digests)
-        quiz = {"quiz": (file_of(rows.quiz.data, rows.quiz.counts.rows), rows.quiz.data)} if rows.quiz.data else {}
+        closed_book = (
+            {"closed_book": (file_of(rows.closed_book.data, rows.closed_book.counts.rows), rows.closed_book.data)}
+            if rows.closed_book.data
+            else {}
+        )
         return {
             "train": (file_of(rows.data, rows.rows), rows.data),
             "sources": (file_of(sources, count), sources),
             "grams": (file_of(rows.grams, count), rows.grams),
-            **quiz,
+            **closed_book,
         }
 
     def _delete(self, keys: Sequence[str]) -> None:
@@ -311,9 +318,9 @@ def _mark_taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]
     return [mask | (numpy.isin(raw.answers, answers) & (raw.answers != 0)) for raw, mask in pairs]
 
 
-def _count_dropped(raw: RawSegment, reasons: Sequence[str], steps: Sequence[Mask]) -> dict[str, LeftOutCount]:
+def _count_dropped(raw: RawSegment, reasons: Sequence[str], steps: Sequence[Mask]) -> dict[str, SkippedCount]:
     """Counts of the rows that the limits remove, one after another."""
-    counts: dict[str, LeftOutCount] = {}
+    counts: dict[str, SkippedCount] = {}
     for reason, pair in zip(reasons, itertools.pairwise(steps), strict=True):
-        counts[reason] = counts.get(reason, LeftOutCount()) + count_removed(raw, *pair)
+        counts[reason] = counts.get(reason, SkippedCount()) + count_removed(raw, *pair)
     return {reason: count for reason, count in counts.items() if count.rows}

@@ -32,7 +32,7 @@ from tailor.errors import (
     ResourceExhausted,
 )
 from tailor.logging import get_logger
-from tailor.words import Labels
+from tailor.values import Labels
 
 log = get_logger(__name__)
 

@@ -13,7 +13,7 @@ from services.synthetic.ports import Sketcher, Sketches
 from tailor.errors import Aborted, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.storage.protocol import ObjectStore
-from tailor.words import Selection
+from tailor.values import Selection
 
 log = get_logger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from services.synthetic.domain import Range
 from services.synthetic.rows.pieces import BlockKind, Line, Reading, TextPiece
-from services.synthetic.rows.places import subtract_ranges
+from services.synthetic.rows.ranges import subtract_ranges
 from services.synthetic.rows.sentences import ends_in_abbreviation
 from services.synthetic.rows.structure import HEADER, HEADING
 

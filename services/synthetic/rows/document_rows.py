@@ -6,21 +6,22 @@ from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
     EXTRA,
+    ClosedBookRow,
     Conversation,
     Document,
     DocumentRows,
     Grounding,
     Kind,
-    LeftOutText,
-    QuizRow,
     Range,
     Row,
     RowNeeds,
+    SkippedText,
     Specialist,
     Text,
 )
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.budget import CountedDraft, RowDraft, keep_fitting, make_budget
+from services.synthetic.rows.closed_book import closed_book_drafts
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.knowledge_rows import (
     ANSWER,
@@ -40,10 +41,9 @@ from services.synthetic.rows.people_rows import (
     make_example,
     make_test,
 )
-from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.prose import has_prose
-from services.synthetic.rows.quiz import quiz_drafts
+from services.synthetic.rows.ranges import count_characters, find_spans, merge_ranges, subtract_ranges
 from services.synthetic.rows.report_rows import (
     BOARD_SUMMARY,
     REPORT,
@@ -97,7 +97,8 @@ def make_rows(
 ) -> DocumentRows:
     """Make the rows of one document, and what is needed besides. Equal documents give equal rows.
 
-    The ranges to skip neither become rows nor count as left out: the caller counts them. Examples have no quiz and no further rows.
+    The ranges to skip neither become rows nor count as left out: the caller counts them. Examples have no closed-book set and no further
+    rows.
     """
     refusals = Refusals()
     if document.kind is Kind.TEST:
@@ -110,10 +111,10 @@ def make_rows(
     drafts = _structure(source, refusals)
     if not teaches_knowledge(specialist):
         needs = RowNeeds()
-    quiz = _make_quiz(source, drafts, needs.quiz_questions)
-    extra = _make_extra(source, drafts, quiz, needs.extra_rows)
+    closed_book = _make_closed_book(source, drafts, needs.closed_book_questions)
+    extra = _make_extra(source, drafts, closed_book, needs.extra_rows)
     rows = _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip, extra=extra)
-    return replace(rows, quiz=quiz)
+    return replace(rows, closed_book=closed_book)
 
 
 def _read(
@@ -125,7 +126,7 @@ def _read(
 
 
 def teaches_knowledge(specialist: Specialist) -> bool:
-    """True if its documents give `knowledge` rows; only then a quiz tells whether they were learned."""
+    """True if its documents give `knowledge` rows; only then a closed-book set tells whether they were learned."""
     return specialist.rows.knowledge and _is_wanted(specialist, KNOWLEDGE)
 
 
@@ -136,8 +137,8 @@ def _make_test_rows(document: Document, text: Text, specialist: Specialist, coun
     every = [replace(_row(document, specialist, item), key_insights=text.key_insights) for item in people_rows.fitting]
     rows = tuple(_drop_unfit(every, counter, refusals))
     reason = TEMPLATE if every else "no_room"
-    left_out = () if rows else (LeftOutText(reason, 1, count_characters(text.text, [(0, len(text.text))])),)
-    return DocumentRows(rows, left_out)
+    skipped = () if rows else (SkippedText(reason, 1, count_characters(text.text, [(0, len(text.text))])),)
+    return DocumentRows(rows, skipped)
 
 
 def make_deliverable_rows(
@@ -166,26 +167,26 @@ def _structure(source: _Source, refusals: Refusals) -> list[CountedDraft]:
 
 
 def _make_extra(
-    source: _Source, drafts: Sequence[CountedDraft], quiz: Sequence[QuizRow], count: int
+    source: _Source, drafts: Sequence[CountedDraft], closed_book: Sequence[ClosedBookRow], count: int
 ) -> list[CountedDraft]:
-    """At most `count` rows that the document does not have yet; those that answer a question of its quiz come last."""
+    """At most `count` rows that the document does not have yet; those that answer a question of its closed-book set come last."""
     if not count:
         return []
     known = {(item.draft.messages[-2][1], item.draft.answer) for item in drafts}
     drafted = {(draft.messages[-2][1], draft.answer): draft for draft in extra_drafts(source.prompts, source.chunks)}
-    references = {question.row.completion for question in quiz}
+    references = {question.row.completion for question in closed_book}
     new = sorted((key for key in drafted if key not in known), key=lambda key: key[1] in references)
     fitting = keep_fitting([drafted[key] for key in new], source.prompts.budget)
     return [item for item in fitting if item.answer_tokens >= source.specialist.rows.min_answer_tokens][:count]
 
 
-def _make_quiz(source: _Source, drafts: Sequence[CountedDraft], count: int) -> tuple[QuizRow, ...]:
+def _make_closed_book(source: _Source, drafts: Sequence[CountedDraft], count: int) -> tuple[ClosedBookRow, ...]:
     """The questions that fit the base's context."""
     prompts = source.prompts
-    questions = quiz_drafts(prompts, source.chunks, [item.draft for item in drafts], count)
+    questions = closed_book_drafts(prompts, source.chunks, [item.draft for item in drafts], count)
     counted = prompts.budget.count([question.draft for question in questions])
     return tuple(
-        QuizRow(_row(prompts.source.document, source.specialist, item), question.kind, question.values)
+        ClosedBookRow(_row(prompts.source.document, source.specialist, item), question.kind, question.values)
         for question, item in zip(questions, counted, strict=True)
         if item.tokens <= prompts.budget.limit
     )
@@ -381,14 +382,14 @@ def _row(document: Document, specialist: Specialist, item: CountedDraft) -> Row:
     )
 
 
-def _account(text: str, skip: Sequence[Range], rows: Sequence[Row], refusals: Refusals) -> tuple[LeftOutText, ...]:
+def _account(text: str, skip: Sequence[Range], rows: Sequence[Row], refusals: Refusals) -> tuple[SkippedText, ...]:
     """The text that no row teaches, each character under one reason."""
     known = [*skip, *(place for row in rows for place in row.places)]
-    left_out: list[LeftOutText] = []
+    skipped: list[SkippedText] = []
     for reason, ranges in refusals.ranges.items():
         left = subtract_ranges(ranges, known)
-        entry = LeftOutText(reason, refusals.rows.get(reason, 0), count_characters(text, left))
+        entry = SkippedText(reason, refusals.rows.get(reason, 0), count_characters(text, left))
         known = [*known, *left]
         if entry.rows or entry.characters:
-            left_out.append(entry)
-    return tuple(left_out)
+            skipped.append(entry)
+    return tuple(skipped)

@@ -122,7 +122,7 @@ def list_facts(runs: Iterable[ValueRun], known: str, answer_chars: int) -> list[
 
 
 def stands_in(text: str, known: str) -> bool:
-    """True if a text stands in another word for word: not as the end of a longer word, nor as a part of a longer number."""
+    """True if a text occurs in another word for word: not as the end of a longer word, nor as a part of a longer number."""
     place = known.find(text)
     while place >= 0:
         if not _is_inside(text, known, place) and not (text[-1].isdigit() and _goes_on(known, place + len(text))):
@@ -195,7 +195,7 @@ def _without_repeats(runs: Sequence[ValueRun], facts: Sequence[str]) -> list[tup
 
 @lru_cache(maxsize=MAX_CACHED_SENTENCES)
 def _words(sentence: str, names_stand_out: bool) -> _Words:
-    """Cached, because a sentence is read for the facts of a prompt, for its check and for the quiz."""
+    """Cached, because a sentence is read for the facts of a prompt, for its check and for the closed-book set."""
     raw = sentence.split(" ")
     read = list(map(_read_word, raw))
     places = list(itertools.accumulate((len(word) + 1 for word in raw), initial=0))
@@ -214,7 +214,7 @@ def _find_ends(words: Sequence[_Word], links: frozenset[str]) -> dict[int, int]:
 
 @lru_cache(maxsize=MAX_CACHED_WORDS)
 def _read_word(word: str) -> _Word:
-    """Cached, because most words of a text stand in it and in others before."""
+    """Cached, because most words of a text occur in it and in others before."""
     if word.isalpha():
         return _Word(word, 0, False, word[0].isupper(), False, False, False, False)
     if word[:-1].isalpha() and word[-1] in _BREAKS and len(word) > _LONGEST_ABBREVIATION:

@@ -1,4 +1,4 @@
-"""Whether a prompt supports an answer: the figures, dates, amounts, codes, citations and names of the answer stand in the prompt."""
+"""Whether a prompt supports an answer: the figures, dates, amounts, codes, citations and names of the answer occur in the prompt."""
 
 from functools import lru_cache
 

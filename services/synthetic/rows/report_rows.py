@@ -8,7 +8,7 @@ from services.synthetic.rows.pieces import join_pieces
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import Section, SourceText
 from services.synthetic.rows.tables import is_figures, list_records
-from tailor.words import OwnTask
+from tailor.values import OwnTask
 
 REPORT, SECTION, BOARD_SUMMARY = "report", "section", "board_summary"
 # Words in titles, headings and labels that name a summary.
@@ -77,7 +77,7 @@ def whole_draft(prompts: Prompts, task: str) -> RowDraft | None:
 
 
 def summary_draft(prompts: Prompts) -> RowDraft | None:
-    """A summary that stands in the document, from the rest of the document or, if that is too long, from its facts."""
+    """A summary that occurs in the document, from the rest of the document or, if that is too long, from its facts."""
     sections = prompts.source.sections
     summary = next((section for section in sections if is_summary(section.heading) and section.body), None)
     rest = [section for section in sections if section is not summary]

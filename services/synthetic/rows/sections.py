@@ -12,7 +12,7 @@ from services.synthetic.rows.pieces import BlockKind, Reading, TextPiece
 from services.synthetic.rows.structure import BOLD_LINE, HEADER, HEADING, has_words, normalize
 from services.synthetic.rows.tables import read_cells
 from services.synthetic.rows.templates import base_language
-from tailor.words import SpanKind
+from tailor.values import SpanKind
 
 # Paragraphs without headings are merged to sections of about 200 words.
 _WORDS, _MOST_WORDS, _WORDS_BEFORE_TITLE = 200, 280, 30

@@ -17,13 +17,13 @@ _CHOICE = re.compile(r"\[([^\]]*)\]")
 class Templates:
     """The wordings of one language by task or view, its labels, and subjects that business documents seldom have.
 
-    Rows have other subjects than the quiz (`quiz_absent`).
+    Rows have other subjects than the closed-book set (`closed_book_absent`).
     """
 
     wordings: Mapping[str, Sequence[str]]
     labels: Mapping[str, str]
     absent: Sequence[str]
-    quiz_absent: Sequence[str]
+    closed_book_absent: Sequence[str]
 
     def draw(self, name: str, *key: object, **values: str) -> str:
         """The wording that a hash of the key chooses, filled in."""
@@ -46,7 +46,7 @@ def load_templates(language: str) -> Templates | None:
         name: tuple(wording for line in lines for wording in expand(line))
         for name, lines in content["wordings"].items()
     }
-    return Templates(wordings, content["labels"], tuple(content["absent"]), tuple(content["quiz_absent"]))
+    return Templates(wordings, content["labels"], tuple(content["absent"]), tuple(content["closed_book_absent"]))
 
 
 def expand(line: str) -> list[str]:

@@ -33,7 +33,7 @@ class Candidate:
 def make_candidate(
     request: TeacherRequest, pair: tuple[str, str], model: str, lineage: Sequence[tuple[str, str]]
 ) -> Candidate:
-    """The row of one (request, answer) pair. For rewrites the passage is the answer, and the teacher's text stands in the prompt."""
+    """The row of one (request, answer) pair. For rewrites the passage is the answer, and the teacher's text occurs in the prompt."""
     task, (asked, written) = request.task, pair
     source = passage_text(request.passage) if request.passage else ""
     prompt, answer = (f"{asked}\n\n{source}" if task.shows_passage and source else asked), written

@@ -93,7 +93,7 @@ def make_row(
 ) -> Row:
     """The draft's chat with its revision as the answer. Without a revision, the row has no messages.
 
-    A system message of the caller's stands in the place of the specialist's. The row's seed is the prompt, so that the row is on the
+    A system message of the caller's occurs in the place of the specialist's. The row's seed is the prompt, so that the row is on the
     prompt's side of the split.
     """
     languages, chat = specialist.filters.languages, commented.draft.messages

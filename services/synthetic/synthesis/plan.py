@@ -7,7 +7,7 @@ from itertools import product
 from services.synthetic.domain import Range, fingerprint
 from services.synthetic.synthesis.domain import SynthesisSpec
 from services.synthetic.synthesis.tasks import FactSource, TeacherTask, find_tasks
-from tailor.words import Span
+from tailor.values import Span
 
 MAX_COMBINATIONS = 10_000
 FEW_SHOT = 3
@@ -32,7 +32,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class TeacherRequest:
-    """One request: a view of a task in one cell of the grid. `passage` is None for tasks whose facts stand in the request."""
+    """One request: a view of a task in one cell of the grid. `passage` is None for tasks whose facts occur in the request."""
 
     number: int
     task: TeacherTask

@@ -50,7 +50,7 @@ class ChatModel(Protocol):
 
 
 class SeedDocuments(Protocol):
-    """The documents that may be seeds."""
+    """Seed documents: a synthesis takes its passages from them."""
 
     def draw(self, specialist: Specialist, count: int, key: str) -> list[str]:
         """Ids of at most `count` selected documents that are not held out, drawn by a hash with `key`."""

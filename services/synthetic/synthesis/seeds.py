@@ -9,7 +9,7 @@ from services.synthetic.synthesis.domain import SynthesisSpec
 from services.synthetic.synthesis.plan import Seed
 from services.synthetic.synthesis.ports import SeedDocuments, SplitPassages
 from tailor.storage.protocol import ObjectStore
-from tailor.words import Span
+from tailor.values import Span
 
 # Passages of fewer words say too little to ask about.
 MIN_PASSAGE_WORDS = 20

@@ -32,7 +32,7 @@ def is_copy(text: str, source: str) -> bool:
 
 
 def quotes(text: str, source: str) -> bool:
-    """True if nearly every run of words stands in the source."""
+    """True if nearly every run of words occurs in the source."""
     part = shingles(text)
     return len(part & shingles(source)) >= COPIED * len(part)
 

@@ -21,7 +21,7 @@ class TeacherTask:
     """A request to a teacher, and how its answer becomes a row. `view` names one of several views of a passage.
 
     `shows_passage`: the row's prompt ends with the passage. `answers_with_passage`: the passage is the row's answer, and the teacher writes
-    the request. `may_be_short` exempts answers from the min length. `quotes`: the answer must stand in the passage word for word.
+    the request. `may_be_short` exempts answers from the min length. `quotes`: the answer must occur in the passage word for word.
     """
 
     name: str
@@ -92,7 +92,7 @@ NAMED = {task.name: (task,) for task in (ANSWER, BOARD_SUMMARY, REWRITE, TRANSLA
 
 
 def find_tasks(name: str) -> tuple[TeacherTask, ...]:
-    """The views of a task. Any other name is a task of the specialist's own, whose facts stand in the request."""
+    """The views of a task. Any other name is a task of the specialist's own, whose facts occur in the request."""
     own_task = TeacherTask(
         name,
         "Write a new case of the task below: as the request, a complete brief with every fact that the answer needs; as the answer, the "

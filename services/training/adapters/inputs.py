@@ -41,7 +41,7 @@ class Inputs:
     held_out: tuple[Path, ...] = ()
     parent: StoredAdapter | None = None
     reward: StoredAdapter | None = None
-    witness: StoredAdapter | None = None
+    held_out_reward: StoredAdapter | None = None
 
 
 def download_inputs(store: ObjectStore, spec: WorkerSpec, folder: Path) -> Inputs:
@@ -63,7 +63,9 @@ def download_inputs(store: ObjectStore, spec: WorkerSpec, folder: Path) -> Input
         held_out=held_out,
         parent=_download_adapter(store, spec, spec.parent, "policy", folder / "parent") if spec.parent else None,
         reward=_download_adapter(store, spec, spec.reward, "reward", folder / "reward") if spec.reward else None,
-        witness=_download_adapter(store, spec, spec.witness, "reward", folder / "witness") if spec.witness else None,
+        held_out_reward=_download_adapter(store, spec, spec.held_out_reward, "reward", folder / "held_out_reward")
+        if spec.held_out_reward
+        else None,
     )
 
 

@@ -30,8 +30,8 @@ OPTIONAL_METRICS = (
     "accuracy",
     "answer_tokens",
     "truncated_share",
-    "witness_reward",
-    "witness_agreement",
+    "held_out_reward",
+    "held_out_agreement",
 )
 MEASURED = "held_out_loss"  # after the last step
 RUN_TAG = "tailor.run_id"

@@ -19,8 +19,8 @@ from services.training.adapters.child_process import answer_parent, run_child
 from services.training.adapters.manifests import download_files
 from services.training.domain import Base
 from services.training.ports import BaseStore
+from tailor.blocked_imports import hide_packages
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
-from tailor.hidden_packages import hide_packages
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref, corrupt_object

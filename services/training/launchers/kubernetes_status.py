@@ -100,7 +100,7 @@ def _explain_pending(pod: Object, events: Sequence[Object]) -> Failure:
             return Failure(Reason.WAITS_FOR_IMAGE, _waiting_message(status))
         if status["state"]["waiting"].get("reason") in NO_CONTAINER:
             return Failure(Reason.WAITS_FOR_CONTAINER, _waiting_message(status))
-    # A volume that cannot be mounted, such as a Secret that does not exist, stands in no status.
+    # A volume that cannot be mounted, such as a Secret that does not exist, occurs in no status.
     warning = newest_event(pod, [event for event in events if event.get("reason") in NO_START])
     if warning is not None:
         return Failure(Reason.WAITS_FOR_CONTAINER, f"{warning['reason']}: {warning.get('message', '')}")

@@ -1,6 +1,6 @@
 """The interface of a training method: from a context it prepares a trainer, and says how its result is measured and proven.
 
-Everything else (inputs, checkpoints, stopping, saving, proof, reports) is the worker's, and independent of the method.
+Everything else (inputs, checkpoints, stopping, saving, reload check, reports) is the worker's, and independent of the method.
 """
 
 import time
@@ -14,8 +14,8 @@ from services.training.adapters.inputs import Inputs
 from services.training.methods.budget import Watch
 from services.training.methods.engine import StartEngine, without_engine
 from services.training.methods.loading import read_context
-from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes
+from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
@@ -125,7 +125,7 @@ class Prepared:
     - `measure` is called once, after the last step, and returns held-out figures by name.
     - `shown` maps an optional figure of a progress report, such as `reward` or `kl`, to an entry of the trainer's log.
     - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
-    - `left_out` counts the rows that are longer than the recipe or the base allows, or invalid.
+    - `skipped` counts the rows that are longer than the recipe or the base allows, or invalid.
     - `watch` checks each step against the recipe's budget; training ends at the first one that exceeds it.
     - `release` frees what only training needs, such as an engine that writes answers. Idempotent.
     - `extra_bytes` is the peak memory of what it frees, in addition to this process's.
@@ -140,7 +140,7 @@ class Prepared:
     rebuild: Callable[[], Any] | None = None
     kind: Literal["policy", "reward"] = "policy"
     shown: Mapping[str, str] = field(default_factory=dict)
-    left_out: int = 0
+    skipped: int = 0
     watch: Watch | None = None
     release: Callable[[], None] = lambda: None
     extra_bytes: Callable[[], int] = lambda: 0

@@ -25,7 +25,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(train),
-        left_out=skipped + len(every) - len(train),
+        skipped=skipped + len(every) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"held_out_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         shown={"accuracy": "rewards/accuracies"},

@@ -102,7 +102,7 @@ class EngineProcess(RolloutEngine):
 
     @classmethod
     def start(cls, options: EngineOptions) -> "EngineProcess":
-        """vLLM, which is not ready yet."""
+        """Start vLLM, and return before it is ready."""
         return cls([sys.executable, "-m", MODULE, json.dumps(asdict(options))])
 
     @property

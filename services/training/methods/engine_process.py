@@ -16,9 +16,9 @@ from typing import Any, TextIO
 
 from services.training.methods.callers_first import make_way
 from services.training.methods.memory import peak_bytes
+from tailor.blocked_imports import hide_packages
 from tailor.engine.environment import CPU_STEP_TOKENS, engine_arguments, prepare_environment
 from tailor.hardware import keep_freed_memory
-from tailor.hidden_packages import hide_packages
 from tailor.logging import describe_error
 
 # Answers to one prompt share the keys and values of its whole blocks.

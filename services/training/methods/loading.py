@@ -5,8 +5,8 @@ from typing import Any
 
 from services.training.methods.packed_attention import SEGMENTED, register_attention
 from services.training.recipe import Recipe
+from tailor.blocked_imports import hide_packages
 from tailor.errors import InvalidArgument, Reason
-from tailor.hidden_packages import hide_packages
 
 
 def hide_unused_packages(recipe: Recipe) -> None:

@@ -28,7 +28,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(train),
-        left_out=skipped + len(drawn) - len(train),
+        skipped=skipped + len(drawn) - len(train),
         learned=[pair.chosen for pair in train],
         measure=lambda: {"reward_accuracy": accuracy(trainer.model, held_out)} if held_out else {},
         kind="reward",
@@ -37,10 +37,10 @@ def prepare(context: StageContext) -> Prepared:
 
 
 def draw_pairs(every: Sequence[Pair], recipe: Recipe) -> Sequence[Pair]:
-    """The pairs that the recipe learns from: all, or for a witness those of its share of the prompts."""
-    if recipe.witness is None:
+    """The pairs that the recipe learns from: all, or for a held-out reward model those of its share of the prompts."""
+    if recipe.held_out_reward is None:
         return every
-    drawn = pairs.draw_prompts(map(pairs.prompt_digest, every), recipe.witness.share, recipe.seed)
+    drawn = pairs.draw_prompts(map(pairs.prompt_digest, every), recipe.held_out_reward.share, recipe.seed)
     return [pair for pair in every if pairs.prompt_digest(pair) in drawn]
 
 

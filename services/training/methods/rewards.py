@@ -1,4 +1,5 @@
-"""The reward of an answer: a weighted sum of rules and of the score of a reward adapter. A witness scores it too, and is only reported."""
+"""The reward of an answer: a weighted sum of rules and of the score of a reward adapter. A held-out reward model scores it too, and is
+only reported."""
 
 import itertools
 import re
@@ -13,7 +14,7 @@ from services.training.recipe_parts import RewardRule
 from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
-REWARD, WITNESS = "reward", "witness"
+REWARD, HELD_OUT_REWARD = "reward", "held_out_reward"
 
 # One term of the reward, for several answers at once: from the tokens of prompt with answer and the texts of the answers.
 RewardTerm = Callable[[Sequence[Sequence[int]], Sequence[str]], list[float]]
@@ -40,10 +41,10 @@ class Rewarder:
 
 @dataclass(frozen=True)
 class Judges:
-    """What scores answers: the rewarder that they learn from, and the witness, whose scores are only reported."""
+    """What scores answers: the rewarder that they learn from, and the held-out reward model, whose scores are only reported."""
 
     rewarder: Rewarder
-    witness: Rewarder | None = None
+    held_out_reward: Rewarder | None = None
 
 
 def make_judges(
@@ -52,7 +53,7 @@ def make_judges(
     tokenizer: Any,
     *,
     reward: StoredAdapter | None = None,
-    witness: StoredAdapter | None = None,
+    held_out_reward: StoredAdapter | None = None,
 ) -> Judges:
     """The judges of a recipe. Both reward adapters share one base in memory.
 
@@ -65,14 +66,14 @@ def make_judges(
             "A reward of kind `model` needs a reward adapter. Put a `reward` stage before this one, or train one first.",
             field_violations={"rewards.kind": "there is no reward adapter"},
         )
-    named = {REWARD: reward if learned else None, WITNESS: witness}
+    named = {REWARD: reward if learned else None, HELD_OUT_REWARD: held_out_reward}
     adapters = {name: adapter for name, adapter in named.items() if adapter is not None}
     scorer = load_scorer(base, adapters, tokenizer) if adapters else None
     terms = [
         (rule.weight, _score_by_model(scorer, REWARD) if rule.kind == "model" else _score_by_rule(rule))
         for rule in rules
     ]
-    second = Rewarder([(1.0, _score_by_model(scorer, WITNESS))], tokenizer) if witness else None
+    second = Rewarder([(1.0, _score_by_model(scorer, HELD_OUT_REWARD))], tokenizer) if held_out_reward else None
     return Judges(Rewarder(terms, tokenizer), second)
 
 

@@ -24,14 +24,14 @@ log = get_logger(__name__)
 
 REFERENCE = "ref"  # trl's name for the frozen copy of the adapter, as it was when the trainer was created
 ROLLOUTS = "rollouts"  # the folder in a worker's own with the adapter for the engine
-# Figures of a progress report, by their names in the trainer's log. Those of the witness are absent without one.
+# Figures of a progress report, by their names in the trainer's log. Those of the held-out reward model are absent without one.
 SHOWN = {
     "reward": "reward",
     "kl": KL,
     "answer_tokens": LENGTH,
     "truncated_share": TRUNCATED,
-    "witness_reward": "witness_reward",
-    "witness_agreement": "witness_agreement",
+    "held_out_reward": "held_out_reward",
+    "held_out_agreement": "held_out_agreement",
 }
 
 
@@ -40,7 +40,9 @@ def prepare(context: StageContext) -> Prepared:
     recipe, inputs = context.recipe, context.inputs
     prompts, too_long = _read_train_prompts(context)
     steps = count_steps(prompts, recipe)
-    judges = make_judges(recipe.rewards, inputs.base, context.tokenizer, reward=inputs.reward, witness=inputs.witness)
+    judges = make_judges(
+        recipe.rewards, inputs.base, context.tokenizer, reward=inputs.reward, held_out_reward=inputs.held_out_reward
+    )
     policy = answers.use_plain_attention(model.trainable_model(inputs.base, recipe, inputs.parent))
     drawn = answers.draw_passes(prompts, steps * recipe.rollout.prompts, recipe.seed)
     trainer = _build_trainer(policy, context, drawn, judges)
@@ -52,7 +54,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(prompts),
-        left_out=too_long,
+        skipped=too_long,
         measure=lambda: measure(trainer.model, context, measured, judges) if measured else {},
         shown=SHOWN,
         watch=watch_budget(recipe),
@@ -74,7 +76,8 @@ def measure(policy: Any, context: StageContext, prompts: Sequence[Prompt], judge
 
     Returns their mean rewards, how often the later answer is better (`win_rate`), the mean divergence of the later answers from the
     stage's start (`kl`, nats per token), how many times longer they are (`length_ratio`), and the share that was cut (`truncated_share`).
-    With a witness also its `witness_reward_before`, `_after` and `witness_win_rate`, and `witness_gap`, by which the win rate is higher.
+    With a held-out reward model also its `held_out_reward_before`, `_after` and `held_out_win_rate`, and `held_out_gap`, by which the win
+    rate is higher.
     """
     from trl.trainer.utils import use_adapter
 
@@ -88,11 +91,11 @@ def measure(policy: Any, context: StageContext, prompts: Sequence[Prompt], judge
         "length_ratio": sum(map(len, after)) / sum(map(len, before)),
         "truncated_share": sum(answer[-1] not in ends for answer in after) / len(after),
     }
-    if judges.witness is None:
+    if judges.held_out_reward is None:
         return figures
-    second = _compare(judges.witness, prompts, before, after)
+    second = _compare(judges.held_out_reward, prompts, before, after)
     gap = figures["win_rate"] - second["win_rate"]
-    return figures | {f"witness_{name}": value for name, value in second.items()} | {"witness_gap": gap}
+    return figures | {f"held_out_{name}": value for name, value in second.items()} | {"held_out_gap": gap}
 
 
 def _compare(
@@ -216,7 +219,7 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
 
 
 def _reward_function(judges: Judges, prompts: Sequence[Prompt], per_prompt: int) -> Callable[..., list[float]]:
-    """What trl calls with the answers of a step. Logs the witness's figures."""
+    """What trl calls with the answers of a step. Logs the held-out reward model's figures."""
     tokens_by_row = {prompt.row_id: prompt.tokens for prompt in prompts}
 
     def reward(
@@ -224,12 +227,12 @@ def _reward_function(judges: Judges, prompts: Sequence[Prompt], per_prompt: int)
     ) -> list[float]:
         asked = [tokens_by_row[name] for name in row_id]
         rewards = judges.rewarder.rewards(asked, completion_ids)
-        if judges.witness is not None:
-            second = judges.witness.rewards(asked, completion_ids)
-            log_metric("witness_reward", sum(second) / len(second))
+        if judges.held_out_reward is not None:
+            second = judges.held_out_reward.rewards(asked, completion_ids)
+            log_metric("held_out_reward", sum(second) / len(second))
             alike = agreement(rewards, second, per_prompt)
             if alike is not None:
-                log_metric("witness_agreement", alike)
+                log_metric("held_out_agreement", alike)
         return rewards
 
     return reward

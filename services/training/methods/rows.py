@@ -61,7 +61,7 @@ def pack_lengths(row_ids: Sequence[Any], lengths: Sequence[int], capacity: int, 
     order = sorted(range(len(lengths)), key=row_ids.__getitem__)
     random.Random(seed).shuffle(order)  # noqa: S311 - an order, not a secret
     bins: list[list[int]] = []
-    rooms = _Rooms()
+    rooms = _FreeSpace()
     for place in sorted(order, key=lambda place: -lengths[place]):
         number, room = rooms.take(lengths[place]) or (len(bins), capacity)
         if number == len(bins):
@@ -71,7 +71,7 @@ def pack_lengths(row_ids: Sequence[Any], lengths: Sequence[int], capacity: int, 
     return bins
 
 
-class _Rooms:
+class _FreeSpace:
     """Bins by the tokens that still fit into them."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ def prepare(context: StageContext) -> Prepared:
         trainer,
         steps,
         rows=len(encoded),
-        left_out=every.skipped + len(every) - len(encoded),
+        skipped=every.skipped + len(every) - len(encoded),
         learned=encoded,
         rebuild=build,
         measure=lambda: {"held_out_loss": held_out.loss(trainer.model, measured)} if measured else {},

@@ -62,7 +62,7 @@ class Load:
     """The work of a stage.
 
     `tokens` and `learned` are the tokens of its largest micro-batch, `trained` the tokens of all its steps, `written` those that it
-    generates itself, and `cached` the tokens in the cache while it does. `left_out` counts the rows that are too long or invalid.
+    generates itself, and `cached` the tokens in the cache while it does. `skipped` counts the rows that are too long or invalid.
     `unlimited` is `trained` without the recipe's limits on steps and tokens, or 0 if the rows are not chats.
     """
 
@@ -73,7 +73,7 @@ class Load:
     trained: int
     written: int = 0
     cached: int = 0
-    left_out: int = 0
+    skipped: int = 0
     unlimited: int = 0
 
 
@@ -171,7 +171,8 @@ def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: 
 
 
 def required_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:
-    """Bytes that the device must have: on a GPU more than the allocator's peak, on a CPU also room for the proof's second process."""
+    """Bytes that the device must have: on a GPU more than the allocator's peak, on a CPU also room for the reload check's second
+    process."""
     used = peak_memory(recipe, shape, load, gpu=gpu, engine=engine)
     if gpu:
         return round(used * FRAGMENTATION + GPU_RESERVE * (2 if engine else 1))
@@ -200,7 +201,7 @@ def working_seconds(recipe: Recipe, shape: Shape, load: Load, teraflops: float, 
 
 
 def other_seconds(shape: Shape) -> float:
-    """Seconds around the steps: starting, loading the base twice, and the proof."""
+    """Seconds around the steps: starting, loading the base twice, and the reload check."""
     return START_SECONDS + PROOF_SECONDS + 2 * 2 * shape.parameters / LOAD_BYTES_PER_SECOND
 
 

@@ -25,9 +25,9 @@ from services.training.planning.devices import Device, complete_device, training
 from services.training.planning.forecast import Load, Shape
 from services.training.planning.loads import Lengths, count, read_lengths
 from services.training.recipe import Recipe, load_recipe
+from tailor.blocked_imports import hide_packages
 from tailor.errors import InvalidArgument
 from tailor.hardware import computes_in_bf16
-from tailor.hidden_packages import hide_packages
 
 IN_F32 = ", f32 in place of bf16"
 FEW, MORE = 1, 3  # layers of the two models whose difference is the time of a layer
@@ -46,7 +46,7 @@ class StageForecast:
 
 
 @dataclass(frozen=True)
-class Ground:
+class ForecastContext:
     """A base and a device, on which forecasts stand. `in_f32` means that the device computes in f32 for lack of bf16.
 
     `teraflops` is the speed that training reaches, in TFLOP/s.
@@ -95,7 +95,7 @@ def _find_speed(base: Path, shape: Shape, device: Device) -> float:
 class Forecaster:
     """Forecasts stages on one base and device."""
 
-    ground: Ground
+    ground: ForecastContext
     # Whether vLLM writes the rollouts of a recipe here.
     uses_engine: Callable[[Recipe], bool] = lambda _: False
 
@@ -170,7 +170,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     from services.training.bases.files import load_tokenizer
 
     base, known = Path(request["base"]), request.get("known")
-    ground = Ground.from_json(known) if known else Ground.read(base, Device(**request["device"]))
+    ground = ForecastContext.from_json(known) if known else ForecastContext.read(base, Device(**request["device"]))
     shape, device, tokenizer = ground.shape, ground.device, load_tokenizer(base)
     forecaster = Forecaster(
         ground,
@@ -197,7 +197,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
 def _sum_stages(stages: Sequence[StageForecast], device: Device) -> dict[str, Any]:
     return {
         "rows": max((stage.load.rows for stage in stages), default=0),
-        "rows_left_out": sum(stage.load.left_out for stage in stages),
+        "rows_skipped": sum(stage.load.skipped for stage in stages),
         "tokens": sum(stage.load.trained for stage in stages),
         "steps": sum(stage.load.steps for stage in stages),
         "memory_bytes": max((stage.memory for stage in stages), default=0),

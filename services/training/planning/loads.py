@@ -90,7 +90,7 @@ def _blank(row: Encoded) -> Encoded:
 
 
 def _blank_pair(pair: Pair) -> Pair:
-    # A witness learns from some of the prompts.
+    # A held-out reward model learns from some of the prompts.
     return Pair(pairs.prompt_digest(pair), _blank(pair.chosen), _blank(pair.rejected))
 
 
@@ -119,7 +119,7 @@ def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
     steps = plan_steps(max(1, round(len(bins) * lengths.scale)), largest, recipe)
     return Load(
         rows=round(len(kept) * lengths.scale),
-        left_out=round((lengths.skipped + len(lengths.chats) - len(kept)) * lengths.scale),
+        skipped=round((lengths.skipped + len(lengths.chats) - len(kept)) * lengths.scale),
         steps=steps,
         tokens=largest,
         learned=round(max(learned) * largest / max(sizes)),
@@ -130,8 +130,8 @@ def _count_chats(lengths: Lengths, recipe: Recipe) -> Load:
 
 def _count_pairs(lengths: Lengths, recipe: Recipe) -> Load:
     drawn = lengths.pairs
-    if recipe.witness is not None:
-        prompts = pairs.draw_prompts((pair.row_id for pair in drawn), recipe.witness.share, recipe.seed)
+    if recipe.held_out_reward is not None:
+        prompts = pairs.draw_prompts((pair.row_id for pair in drawn), recipe.held_out_reward.share, recipe.seed)
         drawn = [pair for pair in drawn if pair.row_id in prompts]
     kept = pairs.keep_fitting(drawn, recipe.batch, lengths.context)
     size, longest = pairs.pairs_per_batch(kept, recipe.batch), max(pair.padded for pair in kept)
@@ -139,7 +139,7 @@ def _count_pairs(lengths: Lengths, recipe: Recipe) -> Load:
     mean = sum(len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in kept) / len(kept)
     return Load(
         rows=round(len(kept) * lengths.scale),
-        left_out=round((lengths.skipped + len(drawn) - len(kept)) * lengths.scale),
+        skipped=round((lengths.skipped + len(drawn) - len(kept)) * lengths.scale),
         steps=steps,
         tokens=size * longest,
         # A reward is one number per answer; for the other methods trl computes logits for every token of a pair, prompt included.
@@ -164,7 +164,7 @@ def _count_rollouts(lengths: Lengths, recipe: Recipe) -> Load:
     steps = plan_steps(passes * parts, answers * longest // parts, recipe)
     return Load(
         rows=distinct,
-        left_out=round((lengths.skipped + len(lengths.prompts) - len(prompts)) * lengths.scale),
+        skipped=round((lengths.skipped + len(lengths.prompts) - len(prompts)) * lengths.scale),
         steps=steps,
         tokens=-(-answers // parts) * longest,
         learned=-(-answers // parts) * rollout.max_new_tokens,

@@ -77,7 +77,7 @@ class StoredPlanner(Planner):
         per_token, of_documents = self._share_seconds(request, forecast, measured)
         return Plan(
             rows=forecast["rows"],
-            rows_left_out=forecast["rows_left_out"],
+            rows_skipped=forecast["rows_skipped"],
             tokens=forecast["tokens"],
             steps=forecast["steps"],
             memory_bytes=forecast["memory_bytes"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.training.methods.notes import MALFORMED
+from services.training.methods.stage_results import MALFORMED
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.logging import get_logger
 from tailor.rpc.identity import Identity

@@ -66,10 +66,10 @@ def _train(
         # Before the other callback, which stores the checkpoint that this one adds a file to.
         trainer.add_callback(budget)
     trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
-    log.info("training", rows=prepared.rows, rows_left_out=prepared.left_out, steps=prepared.steps)
+    log.info("training", rows=prepared.rows, rows_skipped=prepared.skipped, steps=prepared.steps)
     training.set()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    # Measuring and the proof need its memory.
+    # Measuring and the reload check need its memory.
     prepared.release()
     stopped_because = budget.exceeded if budget else ""
     if trainer.state.global_step < prepared.steps and not stopped_because:

@@ -74,8 +74,8 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
 
 def _describe_remarks(figures: models_pb2.AdapterTrained) -> str:
     remarks = ""
-    if figures.rows_left_out:
-        remarks += f"; {figures.rows_left_out} rows left out, longer than the recipe or the base allows, or unfit for its chat template"
+    if figures.rows_skipped:
+        remarks += f"; {figures.rows_skipped} rows left out, longer than the recipe or the base allows, or unfit for its chat template"
     if figures.stopped_because:
         remarks += f"; the weights are those of step {figures.metrics['kept_step']:.0f}: {figures.stopped_because}"
     return remarks
@@ -138,7 +138,7 @@ def store_result(
         "metrics": dict(figures.metrics),
         "stopped_because": figures.stopped_because,
         "rows": figures.rows,
-        "rows_left_out": figures.rows_left_out,
+        "rows_skipped": figures.rows_skipped,
         "probes": probes,
         "files": files,
     }

@@ -17,12 +17,12 @@ from services.training.methods.base import Meter, Method, StageContext, Stopper,
 from services.training.methods.callers_first import make_way
 from services.training.methods.loading import hide_unused_packages
 from services.training.methods.memory import peak_bytes
-from services.training.methods.notes import StageNotes
 from services.training.methods.processes import Processes, join
+from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe
 from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec
-from services.training.worker import probes, results
+from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.loop import TrainedModel, train
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
@@ -81,7 +81,7 @@ def run_worker(
             Path(folder),
             signer=signer,
             processes=processes,
-            reload=partial(probes.reload_in_fresh_process, compute_lock=settings.compute_lock),
+            reload=partial(reload_check.reload_in_fresh_process, compute_lock=settings.compute_lock),
             start_engine=start,
         )
         return worker.run(in_training, stop_requested)
@@ -102,7 +102,7 @@ class Worker:
         *,
         signer: Identity,
         processes: Processes,
-        reload: probes.Reload = probes.reload_in_fresh_process,
+        reload: reload_check.Reload = reload_check.reload_in_fresh_process,
         start_engine: engine.StartEngine = engine.without_engine,
     ) -> None:
         self._spec = spec
@@ -196,14 +196,14 @@ class Worker:
         figures = self._figures(trained)
         results.write_card(spec, recipe, figures, weights, kind=kind, licence=context.inputs.licence)
         self._report("verifying", last)
-        probe_rows = probes.encode_probes(context.tokenizer)
-        proof_rows = [*probe_rows, *probes.choose_shortest(trained.prepared.learned)]
-        expected = probes.measure(kind, trained.model, proof_rows)
-        proof = probes.verify(
-            context.inputs.base, weights, recipe, proof_rows, kind=kind, expected=expected, reload=self._reload
+        probe_rows = reload_check.encode_probes(context.tokenizer)
+        check_rows = [*probe_rows, *reload_check.choose_shortest(trained.prepared.learned)]
+        expected = reload_check.measure(kind, trained.model, check_rows)
+        check = reload_check.verify(
+            context.inputs.base, weights, recipe, check_rows, kind=kind, expected=expected, reload=self._reload
         )
-        log.info("verified", difference=proof.difference)
-        entries = probes.to_entries(kind, probe_rows, proof)
+        log.info("verified", difference=check.difference)
+        entries = reload_check.to_entries(kind, probe_rows, check)
         stored = retry_dependency(
             "object store",
             lambda: results.store_result(
@@ -217,7 +217,7 @@ class Worker:
         return models_pb2.AdapterTrained(
             steps=trained.steps,
             rows=trained.prepared.rows,
-            rows_left_out=trained.prepared.left_out,
+            rows_skipped=trained.prepared.skipped,
             tokens=self._meter.earlier_tokens + self._meter.tokens,
             first_loss=self._spec.first_loss or self._meter.first_loss,
             last_loss=self._meter.last_loss,

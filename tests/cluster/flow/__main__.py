@@ -25,7 +25,7 @@ from rich.console import Console
 
 from bench import report
 from deploy.pin_images import find_images
-from tailor.cli.story import Story
+from tailor.cli.progress import ProgressReporter
 from tailor.demo import Sample
 from tailor.local.layout import SERVICES
 from tests.cluster.flow import doors, life, overlay, page, reach
@@ -85,43 +85,45 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(node: Node, programs: Programs, stores: Stores, folder: Path) -> int:
     """Everything after the node and the stores have started. Returns the exit status."""
-    story, started = Story(Console(stderr=True)), time.monotonic()
+    progress, started = ProgressReporter(Console(stderr=True)), time.monotonic()
     documents = overlay.render(stores.settings, stores.networks)
     figures: Figures = {"objects": len(documents), "not_tried": ["TLS to stores"]}
-    with story.step("images", "build them or take them from docker, and load them into the node"):
-        images = load_images(node, find_images(documents), story.now)
+    with progress.step("images", "build them or take them from docker, and load them into the node"):
+        images = load_images(node, find_images(documents), progress.now)
         figures["images"] = {name: asdict(image) for name, image in images.items()}
         figures["node_bytes"] = disk_bytes(state() / "containerd")
     sample = life.copy_sample(folder / "sample")
     add_base(node, folder, sample.file.parent, documents)
-    figures["documents"], key = follow_page(node, stores, folder, sample, story)
-    figures |= {"promoted": True, "pods_ready": life.wait_ready(node.plane, story.now)}
+    figures["documents"], key = follow_page(node, stores, folder, sample, progress)
+    figures |= {"promoted": True, "pods_ready": life.wait_ready(node.plane, progress.now)}
     (image,) = (item for item in find_images(documents) if name_of(item) == "init")
-    with story.step("policies", "connect from every service to every other, and compare with the network policies"):
+    with progress.step("policies", "connect from every service to every other, and compare with the network policies"):
         figures["connections"] = asdict(reach.try_all(node.plane, documents, image, stores.networks))
     outside = doors.OutsideCaller(folder / "outside", key, sample.definition.name, sample.questions)
-    with story.step("doors", "open a Gateway and an Ingress, and make requests from outside"):
+    with progress.step("doors", "open a Gateway and an Ingress, and make requests from outside"):
         routes = overlay.render(stores.settings, stores.networks, doors.COMPONENTS, doors.PATCHES)
         doors.open_doors(node, programs, routes, outside.folder)
         figures["doors"] = outside.visit(stores.read("operator.key"))
     pod = CallerPod(node.plane, documents, image, sample.definition.name, life.KEY_SECRET, sample.questions)
-    figures |= strike(node, pod, outside, story)
+    figures |= strike(node, pod, outside, progress)
     operator_key, protection_key = stores.read("operator.key"), stores.read("protection.key")
     ca = stores.authority
     eviction = life.connect(node.plane, folder, ca, operator_key)
-    with story.step("eviction", "evict a worker in training"), eviction as access:
-        figures["eviction"] = life.evict_worker(access, node.plane, sample.definition.name, story.now)
-    with story.step("erasure", "erase a person"), life.connect(node.plane, folder, ca, protection_key) as access:
-        figures["erasure"] = life.erase(access, story.now)
+    with progress.step("eviction", "evict a worker in training"), eviction as access:
+        figures["eviction"] = life.evict_worker(access, node.plane, sample.definition.name, progress.now)
+    with progress.step("erasure", "erase a person"), life.connect(node.plane, folder, ca, protection_key) as access:
+        figures["erasure"] = life.erase(access, progress.now)
     figures["jobs"] = life.count_worker_jobs(node.plane)
     figures["seconds"] = round(time.monotonic() - started)
-    figures["steps"] = story.seconds
+    figures["steps"] = progress.seconds
     report.store("cluster", figures)
-    story.note(f"{figures}")
+    progress.note(f"{figures}")
     return 0 if is_clean(figures) else 1
 
 
-def follow_page(node: Node, stores: Stores, folder: Path, sample: Sample, story: Story) -> tuple[int, str]:
+def follow_page(
+    node: Node, stores: Stores, folder: Path, sample: Sample, progress: ProgressReporter
+) -> tuple[int, str]:
     """Follow the page to a served specialist, and make a Secret with a caller's key. Returns the number of anonymised documents, and the key."""
     page.write_checkout(
         folder / "checkout", sample.file.parent, overlay.kustomization(stores.settings, stores.networks)
@@ -135,33 +137,33 @@ def follow_page(node: Node, stores: Stores, folder: Path, sample: Sample, story:
             )
         )
         reader = life.Reader(shell, operator, sample.definition, len(sample.documents))
-        reader.follow(story)
+        reader.follow(progress)
         key = life.make_caller_key(operator(), sample.definition.name)
         node.plane.apply([secret(life.KEY_SECRET, {"key": key})])
     return reader.anonymized, key
 
 
-def strike(node: Node, pod: CallerPod, outside: doors.OutsideCaller, story: Story) -> Figures:
+def strike(node: Node, pod: CallerPod, outside: doors.OutsideCaller, progress: ProgressReporter) -> Figures:
     """Restart inference and kill one of its pods under calls; then kill a pod of each other service, and drain the node."""
     parts: dict[str, Figures] = {}
     blows = {"restart": life.restart, "kill": life.kill}
     for name, blow in blows.items():
-        with story.step(name, f"{name} inference while another pod, and a caller outside, call it"):
+        with progress.step(name, f"{name} inference while another pod, and a caller outside, call it"):
             with pod.run(f"caller-{name}") as inside, outside.run(name) as through_gateway:
                 seconds = blow(node.plane, "inference")
                 time.sleep(SETTLE_SECONDS)
             counted = {"from_pod": life.describe_calls(inside), "from_outside": life.describe_calls(through_gateway)}
             parts[name] = {**counted, "seconds": seconds}
-    with story.step("kill the others", "kill a pod of each other service"):
+    with progress.step("kill the others", "kill a pod of each other service"):
         killed = {}
         with pod.run("caller-others") as inside:
             for service in SERVICES:
                 if service != "inference":
-                    story.now(f"{service} is killed")
+                    progress.now(f"{service} is killed")
                     killed[service] = life.kill(node.plane, service)
         # A key that is not known yet cannot be checked while the only registry is away: these calls are reported, and not counted.
         parts["others"] = {"from_pod": life.describe_calls(inside), "seconds_until_ready": killed}
-    with story.step("drain", "drain the node, and take it into use again"):
+    with progress.step("drain", "drain the node, and take it into use again"):
         with pod.run("caller-drain") as inside:
             drained = life.drain(node.plane)
         # The registry is away for longer than the other services trust a key that they know: these are not counted, either.

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from deploy.check_images import CUDA, Image, build, docker, images
-from tailor.cli.story import Tell
+from tailor.cli.progress import Report
 from tests.cluster.node import Node
 
 ROOT = Path(__file__).parents[3]
@@ -44,12 +44,12 @@ def name_of(reference: str) -> str:
     return reference.rpartition("/")[2].partition(":")[0]
 
 
-def load_images(node: Node, references: Iterable[str], now: Tell) -> Mapping[str, LoadedImage]:
+def load_images(node: Node, references: Iterable[str], now: Report) -> Mapping[str, LoadedImage]:
     """Load every image of the manifests under its name there, and return them by their short names. Blocks for minutes per build."""
     return {image.name: _load(node, reference, image, now) for reference, image in find_builds(references).items()}
 
 
-def _load(node: Node, reference: str, image: Image, now: Tell) -> LoadedImage:
+def _load(node: Node, reference: str, image: Image, now: Report) -> LoadedImage:
     started, is_own = time.monotonic(), not _exists(image.tag)
     if is_own:
         now(f"building {image.tag}")

@@ -21,9 +21,9 @@ from tailor.api.training.v1 import training_pb2
 from tailor.cli.calls import list_adapters, pages, unary
 from tailor.cli.connections import SERVICES as WITH_RPC
 from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.progress import ProgressReporter, Report, wait_for
 from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.run_views import FAILED, describe
-from tailor.cli.story import Story, Tell, wait_for
 from tailor.events.envelope import new_id
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.flow.calls import Calls
@@ -94,7 +94,7 @@ def copy_sample(folder: Path) -> demo.Sample:
     return demo.read_sample(folder)
 
 
-def wait_ready(plane: ControlPlane, now: Tell) -> int:
+def wait_ready(plane: ControlPlane, now: Report) -> int:
     """Wait until the init Jobs have ended well and every replica is ready. Returns the number of ready pods."""
 
     def check() -> tuple[int | None, str]:
@@ -136,15 +136,15 @@ class Reader:
         }
         self._ids = {"RUN": self._find_run, "ADAPTER": self._find_promoted}
 
-    def follow(self, story: Story) -> None:
+    def follow(self, progress: ProgressReporter) -> None:
         """Run the page's commands. Blocks. Raises AssertionError if one fails, or if the gate does not promote the adapter."""
         for number, section in enumerate(sections(), start=1):
-            with story.step(f"page {number}", section.question):
+            with progress.step(f"page {number}", section.question):
                 for code in section.blocks:
-                    story.now(code.splitlines()[0])
-                    self._shell.run(self._prepare(code, story.now))
+                    progress.now(code.splitlines()[0])
+                    self._shell.run(self._prepare(code, progress.now))
 
-    def _prepare(self, code: str, now: Tell) -> str:
+    def _prepare(self, code: str, now: Report) -> str:
         for words, wait in self._waits.items():
             if words in code:
                 wait(now)
@@ -153,11 +153,11 @@ class Reader:
                 code = re.sub(rf"\b{word}\b", find(now), code)
         return code
 
-    def _wait_for_base(self, now: Tell) -> None:
+    def _wait_for_base(self, now: Report) -> None:
         with self._connect().client() as callers:
             demo.wait_for_base(self._connect(), callers, self._specialist.base, now)
 
-    def _wait_for_documents(self, now: Tell) -> None:
+    def _wait_for_documents(self, now: Report) -> None:
         request = registry_pb2.GetFlowRequest(since=self._since)
 
         def are_through() -> tuple[int | None, str]:
@@ -168,7 +168,7 @@ class Reader:
 
         self.anonymized = wait_for(are_through, now)
 
-    def _find_run(self, now: Tell) -> str:
+    def _find_run(self, now: Report) -> str:
         request = training_pb2.ListRunsRequest(specialist=self._specialist.name)
 
         def listed() -> tuple[str | None, str]:
@@ -177,19 +177,19 @@ class Reader:
 
         return wait_for(listed, now)
 
-    def _find_promoted(self, now: Tell) -> str:
+    def _find_promoted(self, now: Report) -> str:
         item = demo.evaluate(self._connect(), self._wait_for_adapter(now), now)
         assert item.decision == registry_pb2.DECISION_PASSED, "\n".join(item.reasons)
         return item.adapter.digest
 
-    def _wait_for_adapter(self, now: Tell) -> models_pb2.AdapterTrained:
+    def _wait_for_adapter(self, now: Report) -> models_pb2.AdapterTrained:
         def known() -> tuple[models_pb2.AdapterTrained | None, str]:
             items = list_adapters(self._connect().registry, self._specialist.name)
             return next((item.adapter for item in items), None), "waiting for the adapter"
 
         return wait_for(known, now)
 
-    def _wait_until_served(self, now: Tell) -> None:
+    def _wait_until_served(self, now: Report) -> None:
         connections = self._connect()
         with connections.client() as callers:
             demo.wait_until_served(connections, callers, self._wait_for_adapter(now), now)
@@ -199,7 +199,7 @@ class Reader:
         )
 
 
-def evict_worker(connections: Connections, plane: ControlPlane, specialist: str, now: Tell) -> Mapping[str, int]:
+def evict_worker(connections: Connections, plane: ControlPlane, specialist: str, now: Report) -> Mapping[str, int]:
     """Start another run of the newest dataset, evict its worker in training, and wait for its end.
 
     Returns the run's epochs, and the step from which its last worker went on.
@@ -321,7 +321,7 @@ def is_whole(plane: ControlPlane, name: str) -> bool:
     return is_complete(plane.apps.read_namespaced_deployment(name, NAMESPACE))
 
 
-def erase(officer: Connections, now: Tell) -> Mapping[str, int | bool]:
+def erase(officer: Connections, now: Report) -> Mapping[str, int | bool]:
     """Erase what names the person, as data protection does: resolve, erase, wait for the receipt. Returns the figures."""
     subject = anonymization_pb2.ResolveSubjectRequest(subject=PERSON)
     found = unary("anonymization", officer.anonymization.ResolveSubject, subject, 60)

@@ -32,7 +32,7 @@ from services.anonymization.ports import (
 )
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 
 REF = Ref("s3://quarantine/documents/doc_1/1-ab", "ab", 10)
 INGESTED = Ingested("doc_1", "sub_1", 1, "digest", 1, Labels("wiki", "risk", "internal"), REF, "md", "")

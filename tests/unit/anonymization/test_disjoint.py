@@ -1,4 +1,4 @@
-"""Stand-ins are not true values, not even of documents that arrive later."""
+"""Surrogates are not true values, not even of documents that arrive later."""
 
 import json
 import random

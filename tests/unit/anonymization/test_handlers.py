@@ -26,7 +26,7 @@ from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted, 
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased, Forgotten
 from tailor.events.memory import MemoryProducer
-from tailor.words import Labels, Span, SpanKind
+from tailor.values import Labels, Span, SpanKind
 from tests.unit.anonymization.fakes import (
     INGESTED,
     REF,
@@ -301,7 +301,7 @@ def test_the_same_outcome_gives_the_same_bytes() -> None:
     assert first == second
 
 
-def test_the_counts_of_what_ingestion_left_out_are_passed_on() -> None:
+def test_the_counts_of_what_ingestion_skipped_are_passed_on() -> None:
     _, message = to_event(Passed(replace(INGESTED, removed={"navigation": 7}), REF, 3, {}, "policy", 1))
     assert isinstance(message, documents_pb2.DocumentAnonymized) and dict(message.removed) == {"navigation": 7}
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from services.anonymization.adapters.sql import _dump, _load
 from services.anonymization.domain import Passed, Unreadable
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 from tests.unit.anonymization.fakes import INGESTED, REF
 
 PASSED = Passed(

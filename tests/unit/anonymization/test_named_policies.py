@@ -13,7 +13,7 @@ from services.anonymization.policy.policy_file import (
     policy_names,
     read_citations,
 )
-from services.anonymization.surrogates.coarse import find, generalise
+from services.anonymization.surrogates.generalisation import find, generalise
 from tailor.errors import InvalidArgument
 
 CITED = (

@@ -13,7 +13,7 @@ from services.anonymization.recognise.technical import technicality
 
 LETTER = "Dear Ms Okafor,\n\nthank you for your letter of 3 May about the delivery. We will replace the two pallets.\n\nKind regards\n"
 MANUAL = "NAME\n       tar - an archiving utility\n\nSYNOPSIS\n       tar -x [-f ARCHIVE]\n\nOPTIONS\n       -f, --file=ARCHIVE\n"
-PROGRAMME = "The wrapper calls `run_job(config_path)` with --dry-run; see src/jobs/runner.py and JOB_TIMEOUT in settings.toml.\n"
+PIPELINE = "The wrapper calls `run_job(config_path)` with --dry-run; see src/jobs/runner.py and JOB_TIMEOUT in settings.toml.\n"
 
 
 @pytest.mark.parametrize("text", ["Aa " * 9_000, "word" * 5_000, "A line.\n" * 3_000, LETTER])
@@ -43,4 +43,4 @@ def test_stretches_are_found_by_overlap(place: tuple[int, int], overlaps: bool) 
 def test_manuals_and_code_are_technical_and_letters_are_not() -> None:
     assert technicality(LETTER) == 0
     assert technicality(MANUAL) == 1
-    assert technicality(PROGRAMME) > 0.5
+    assert technicality(PIPELINE) > 0.5

@@ -8,7 +8,7 @@ import pytest
 from services.anonymization.domain import Action
 from services.anonymization.policy.policy_file import DEFAULT, load_policy, parse_policy
 from tailor.errors import InvalidArgument
-from tailor.words import Labels
+from tailor.values import Labels
 
 LABELLED = """
 [types]

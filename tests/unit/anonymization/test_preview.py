@@ -6,7 +6,7 @@ from services.anonymization.domain import NO_LABELS, Anonymized
 from services.anonymization.handlers import preview_text
 from services.anonymization.ports import Previewer
 from tailor.errors import InvalidArgument
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.anonymization.fakes import OneNameAnonymizer
 
 

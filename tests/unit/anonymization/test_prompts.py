@@ -14,7 +14,7 @@ from services.anonymization.surrogates.forms import FAMILY, GIVEN
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import InvalidArgument, ResourceExhausted
-from tailor.words import Labels
+from tailor.values import Labels
 
 LABELS = Labels("wiki", "people")
 

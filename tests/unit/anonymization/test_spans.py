@@ -3,7 +3,7 @@
 import pytest
 
 from services.anonymization.domain import Action, Change, move_spans
-from tailor.words import Span, SpanKind
+from tailor.values import Span, SpanKind
 
 TEXT = "Ngozi signs.\n\nOkafor reads, and Ngozi too."
 PAGE = TEXT.index("Okafor")

@@ -8,8 +8,8 @@ import pytest
 
 from services.anonymization.recognise.checksums import is_iban, is_luhn
 from services.anonymization.recognise.lexicon import Lexicon, fold
-from services.anonymization.surrogates.draws import DRAWS, code
 from services.anonymization.surrogates.forms import normal, repeats
+from services.anonymization.surrogates.generators import DRAWS, code
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
 from tests.unit.anonymization.fakes import MemoryVault
@@ -216,7 +216,7 @@ def test_capitals_are_kept(surrogates: Surrogates) -> None:
     )
 
 
-def test_no_word_of_the_document_becomes_a_stand_in(lexicon: Lexicon) -> None:
+def test_no_word_of_the_document_becomes_a_surrogate(lexicon: Lexicon) -> None:
     names = [f"Zora{letter} Quill{letter}" for letter in "abcdefghij"]
     drawn = [Surrogates(MemoryVault(), lexicon, KEY).person(name, "", People()) for name in names]
     text = " met ".join(drawn).upper()
@@ -249,7 +249,7 @@ def test_a_stand_in_that_spells_out_the_value_repeats_it(kind: str, value: str, 
     assert repeats(kind, candidate, normal(kind, value)) is expected
 
 
-def test_a_value_of_the_document_in_another_spelling_does_not_become_a_stand_in(lexicon: Lexicon) -> None:
+def test_a_value_of_the_document_in_another_spelling_does_not_become_a_surrogate(lexicon: Lexicon) -> None:
     value = "+44 20 7946 0112"
     drawn = Surrogates(MemoryVault(), lexicon, KEY).other("PHONE_NUMBER", value)
     surrogates = Surrogates(MemoryVault(), lexicon, KEY).for_document(

@@ -13,7 +13,7 @@ from bench.gate_trials import TrialComparison, TrialTally, draw_rows, pair_seeds
 from services.evaluation.domain import Answer, HeldOutRow, ModelResult, Score
 from services.registry.domain import Decision
 from services.synthetic.domain import Row as MadeRow
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 pytestmark = pytest.mark.release
 

@@ -31,7 +31,7 @@ from bench.preference_set import SUBJECTS
 from services.registry.rules.agreement import measure_agreement, nominal
 from services.registry.rules.checks import find_gate_violations
 from services.registry.rules.judging import find_judging_violations
-from services.registry.rules.programmes import find_programme_violations
+from services.registry.rules.pipelines import find_pipeline_violations
 from services.registry.wire import to_specialist
 from services.training.recipe import load_stages
 from tailor.api.events.v1 import models_pb2
@@ -70,7 +70,7 @@ FIGURES: dict[str, Any] = {
     "prompts": 80,
     "seconds": 60.0,
     "cores": 2,
-    "left_out": {"documents rejected": 1},
+    "skipped": {"documents rejected": 1},
     "broken": [],
 }
 
@@ -155,7 +155,7 @@ def test_a_round_makes_one_dataset_by_itself(plan: LoopPlan) -> None:
 @pytest.mark.parametrize("plan", [WHOLE, TINY])
 def test_the_registry_accepts_the_specialist(plan: LoopPlan) -> None:
     specialist = to_specialist(plan.definition)
-    assert not find_programme_violations(specialist)
+    assert not find_pipeline_violations(specialist)
     assert not find_gate_violations(specialist)
     assert not find_judging_violations(specialist.judging)
 
@@ -272,7 +272,7 @@ def test_a_bound_that_does_not_hold_is_named(path: tuple[str, ...], value: objec
     assert sentence.startswith(name)
 
 
-def test_the_page_shows_every_phase_and_what_was_left_out() -> None:
+def test_the_page_shows_every_phase_and_what_was_skipped() -> None:
     page = render(FIGURES)
     assert all(f"| {name} | passed |" in page for name in (DOCUMENTS_1, RANKINGS_1, DOCUMENTS_2, RANKINGS_2))
     assert "`rollout_ratio` not measured" in page

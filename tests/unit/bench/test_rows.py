@@ -189,7 +189,7 @@ def test_parts_follow_the_words_that_their_prompts_have() -> None:
     assert "\n" in parts[0].answer and "\n" not in parts[1].answer
 
 
-def test_parts_that_share_thirteen_words_with_a_train_document_are_left_out() -> None:
+def test_parts_that_share_thirteen_words_with_a_train_document_are_skipped() -> None:
     parts = [rows_questions.HeldOutQuestion("a", "", "", text_of(seed, 40)) for seed in (1, 2, 3)]
     train = [Paper("b", f"{text_of(9, 30)} {text_of(2, 40).upper()}"), Paper("c", text_of(8, 12))]
     assert rows_questions.without_shared(parts, train) == [parts[0], parts[2]]
@@ -238,13 +238,13 @@ def test_intervals_contain_the_measure_and_shrink_to_it_if_all_documents_are_ali
     assert rows_learning.compare(mixed, mixed)["loss"] == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 
-def test_the_page_has_both_ways_to_count_and_what_was_left_out(tmp_path: Path) -> None:
+def test_the_page_has_both_ways_to_count_and_what_was_skipped(tmp_path: Path) -> None:
     counted = {"coverage": 0.951, "grounded": 0.99, "overlap": 0.0}
     sizes = dict.fromkeys(
         ("documents", "characters", "near_duplicates", "rows", "train_tokens", "held_out_rows", "event_bytes", "intake_seconds", "seconds",
          "incremental_seconds", "intake_peak_rss_mb", "peak_rss_mb", "cpu_seconds"), 1234)  # fmt: skip
-    left_out = {"no_words": {"documents": 2, "rows": 3, "characters": 40}}
-    figures = {"generated": {**counted, **sizes, "recomputed": {**counted, "coverage": 0.942}, "left_out": left_out}}
+    skipped = {"no_words": {"documents": 2, "rows": 3, "characters": 40}}
+    figures = {"generated": {**counted, **sizes, "recomputed": {**counted, "coverage": 0.942}, "skipped": skipped}}
     page = rows_page.render(figures)
     assert "| coverage, by the manifest | 0.951 |" in page and "| coverage, recomputed | 0.942 |" in page
     assert "| cpu seconds | 1,234.0 |" in page and "| intake cpu seconds | - |" in page

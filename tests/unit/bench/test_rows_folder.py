@@ -7,7 +7,7 @@ import pytest
 
 from bench import rows_folder
 from bench.rows_folder import FolderDocument, Outcome, RejectedFile
-from services.synthetic.domain import LeftOutText
+from services.synthetic.domain import SkippedText
 from services.synthetic.ports import TokenCounter
 
 pytestmark = pytest.mark.release
@@ -31,7 +31,7 @@ class WordCounter(TokenCounter):
 
 
 def document(name: str, characters: int, untaught: int) -> FolderDocument:
-    return FolderDocument(Path(name), "txt", 3, characters, (LeftOutText("no_words", 1, untaught),), 1.0)
+    return FolderDocument(Path(name), "txt", 3, characters, (SkippedText("no_words", 1, untaught),), 1.0)
 
 
 def test_every_file_becomes_a_document_or_a_rejection(tmp_path: Path) -> None:
@@ -50,10 +50,10 @@ def test_every_file_becomes_a_document_or_a_rejection(tmp_path: Path) -> None:
     gates, digits = outcomes["copy.md"], outcomes["digits.txt"]
     assert isinstance(gates, FolderDocument) and isinstance(digits, FolderDocument)
     assert gates.rows > 0 and rows_folder.coverage([gates]) == 1.0 and gates.word_coverage >= 0.98
-    assert rows_folder.coverage([digits]) == 0.0 and [item.reason for item in digits.left_out] == ["no_words"]
+    assert rows_folder.coverage([digits]) == 0.0 and [item.reason for item in digits.skipped] == ["no_words"]
 
 
-def test_the_report_has_coverage_by_format_and_says_what_is_left_out_and_why() -> None:
+def test_the_report_has_coverage_by_format_and_says_what_is_skipped_and_why() -> None:
     outcomes: list[Outcome] = [
         document("a.txt", 300, 0),
         document("b.txt", 100, 60),
@@ -66,6 +66,6 @@ def test_the_report_has_coverage_by_format_and_says_what_is_left_out_and_why() -
     assert "1 documents under 0.90:\n\n- 0.400 b.txt (no_words 60)" in report
 
 
-def test_a_folder_without_anything_left_out_has_no_lists() -> None:
+def test_a_folder_without_anything_skipped_has_no_lists() -> None:
     complete = FolderDocument(Path("a.txt"), "txt", 3, 300, (), 1.0)
     assert rows_folder.render([complete]).count("\n\n") == 0

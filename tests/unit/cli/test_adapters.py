@@ -135,11 +135,11 @@ def test_shows_both_arms_and_the_outcome(tailor: Tailor, services: Services) -> 
 
 
 def test_an_outcome_can_decide(tailor: Tailor, services: Services) -> None:
-    options = ("--outcome", "kept_share", "--min-reports", "30", "--max-outcome-loss", "0.05")
+    options = ("--outcome", "edit_retention", "--min-reports", "30", "--max-outcome-loss", "0.05")
     assert tailor("canary", "start", "engagement-reports", ADAPTER, *options).code == 0
     (request,) = services.registry.canaries
     assert (request.policy.outcome, request.policy.min_reports, request.policy.max_outcome_loss) == (
-        "kept_share",
+        "edit_retention",
         30,
         0.05,
     )
@@ -150,7 +150,7 @@ def test_an_outcome_can_decide(tailor: Tailor, services: Services) -> None:
         incumbent=registry_pb2.CanaryArm(),
     )
     shown = tailor("canary", "show", "engagement-reports").out
-    assert "kept share: 0.71 in 31 reports, against no report" in shown and "max loss 0.05" in shown
+    assert "edit retention: 0.71 in 31 reports, against no report" in shown and "max loss 0.05" in shown
 
 
 def test_shows_what_was_measured_with_intervals_costs_and_the_verdict(tailor: Tailor, services: Services) -> None:

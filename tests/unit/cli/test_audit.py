@@ -55,12 +55,12 @@ def audit() -> audit_pb2.GetAuditResponse:
                 dataset_digest="da" * 32,
                 documents=95,
                 figures=models_pb2.DatasetFigures(coverage=0.934, grounded=0.99, characters=90_000),
-                left_out=[
-                    audit_pb2.AuditLeftOut(reason="no_words", documents=2, characters=5_000),
-                    audit_pb2.AuditLeftOut(reason="overlap", rows=12, characters=900),
+                skipped=[
+                    audit_pb2.AuditSkipped(reason="no_words", documents=2, characters=5_000),
+                    audit_pb2.AuditSkipped(reason="overlap", rows=12, characters=900),
                 ],
-                quiz_documents=80,
-                quiz_questions=250,
+                closed_book_documents=80,
+                closed_book_questions=250,
                 knowledge=audit_pb2.AuditKnowledge(documents=40, asked=120, learned=90, missed=25, contradicted=5),
             )
         ],
@@ -106,8 +106,8 @@ def test_shows_counts_lengths_personal_data_rejections_and_the_estimate(tailor: 
 
 def test_shows_the_datasets_behind_serving_adapters_and_the_newest_and_what_they_leave_out() -> None:
     response = audit()
-    left_out = [audit_pb2.AuditLeftOut(reason="max_train_tokens", rows=7, characters=70)]
-    response.datasets.add(specialist="engagement-reports", dataset_digest="fe" * 32, documents=97, left_out=left_out)
+    skipped = [audit_pb2.AuditSkipped(reason="max_train_tokens", rows=7, characters=70)]
+    response.datasets.add(specialist="engagement-reports", dataset_digest="fe" * 32, documents=97, skipped=skipped)
     tables = {table.title: table for table in sections(response)}
     dataset, newest = tables["Datasets behind serving adapters, and newest ones"].rows
     assert newest[:4] == ("engagement-reports", "-", short("fe" * 32), "97")
@@ -230,10 +230,10 @@ def test_imports_matplotlib_only_to_draw() -> None:
     )
 
 
-def test_a_build_reports_what_it_left_out(tailor: Tailor, services: Services) -> None:
-    services.synthetic.left_out = [
-        synthetic_pb2.LeftOut(reason="max_rows_per_document", rows=1200, characters=9000),
-        synthetic_pb2.LeftOut(reason="language", documents=3, characters=40_000),
+def test_a_build_reports_what_it_skipped(tailor: Tailor, services: Services) -> None:
+    services.synthetic.skipped = [
+        synthetic_pb2.Skipped(reason="max_rows_per_document", rows=1200, characters=9000),
+        synthetic_pb2.Skipped(reason="language", documents=3, characters=40_000),
     ]
 
     built = tailor("build", "engagement-reports")

@@ -10,7 +10,7 @@ from tailor.api.training.v1 import training_pb2
 from tailor.cli.definitions import read_definition
 from tailor.codec import decode
 from tailor.errors import NotFound, Reason
-from tailor.words import RowPolicy
+from tailor.values import RowPolicy
 from tests.fakes.serving import ADAPTER, DATASET, RANKINGS
 from tests.unit.cli.conftest import Services, Tailor
 
@@ -95,7 +95,7 @@ def test_documents_are_json_with_integers_and_enum_names(tailor: Tailor) -> None
     assert stopped["rejected"]["reason"] == "REJECTION_REASON_EMPTY"
 
 
-def test_a_document_is_shown_with_what_ingestion_left_out_of_its_file(tailor: Tailor) -> None:
+def test_a_document_is_shown_with_what_ingestion_skipped_of_its_file(tailor: Tailor) -> None:
     assert "left out navigation 1,204, running lines 88 characters" in tailor("document", "show", "doc_1").out
 
 

@@ -36,9 +36,9 @@ NEW_DATASET = synthetic_pb2.BuildDatasetResponse(
         digest=DATASET,
         specialist=NAME,
         base="tiny",
-        programme=[
-            models_pb2.ProgrammeStage(stage="sft", recipe="lora"),
-            models_pb2.ProgrammeStage(stage="dpo", recipe="dpo"),
+        pipeline=[
+            models_pb2.PipelineStage(stage="sft", recipe="lora"),
+            models_pb2.PipelineStage(stage="dpo", recipe="dpo"),
         ],
     ),
     created=True,
@@ -301,7 +301,7 @@ def test_ends_with_the_answers_and_five_lines_of_result(tmp_path: Path) -> None:
     assert lines[4].endswith(f"promoted; all scores with their intervals: {scores}")
 
 
-def test_the_file_of_scores_has_every_gain_with_its_interval_and_what_was_left_out(tmp_path: Path) -> None:
+def test_the_file_of_scores_has_every_gain_with_its_interval_and_what_was_skipped(tmp_path: Path) -> None:
     file = tmp_path / "demo-scores.txt"
 
     save_scores(file, figures() | {"limits": ["26 of 40 held-out rows are measured"]})

@@ -148,7 +148,7 @@ def test_shows_medians_by_generation_and_week_next_to_the_baseline(tailor: Tailo
         generation=3,
         adapter_digest=ADAPTER,
         minutes=minutes,
-        kept_share=outcomes_pb2.MedianEstimate(count=2, median=0.8),
+        edit_retention=outcomes_pb2.MedianEstimate(count=2, median=0.8),
         deliverables=7,
     )
     baseline = outcomes_pb2.OutcomeFigures(minutes=outcomes_pb2.MedianEstimate(count=1, median=90))

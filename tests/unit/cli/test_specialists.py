@@ -86,19 +86,19 @@ def test_update_keeps_to_the_revision_in_the_file(tailor: Tailor, tmp_path: Path
     assert "Current revision is 1. Reload and retry." in result.err
 
 
-def test_takes_a_programme_from_toml_and_shows_it_with_what_the_next_round_lacks(
+def test_takes_a_pipeline_from_toml_and_shows_it_with_what_the_next_round_lacks(
     tailor: Tailor, services: Services, tmp_path: Path
 ) -> None:
     file = tmp_path / "s.toml"
-    programme = 'stages = ["sft", "reward", "rloo"]\n[recipes]\nrloo = "gentle"\n'
-    file.write_text(DEFINITION.replace('recipe = "lora"\n', f'recipe = "lora"\n{programme}'))
+    pipeline = 'stages = ["sft", "reward", "rloo"]\n[recipes]\nrloo = "gentle"\n'
+    file.write_text(DEFINITION.replace('recipe = "lora"\n', f'recipe = "lora"\n{pipeline}'))
     tailor("specialist", "update", str(file))
     assert dict(services.registry.specialist.recipes) == {"rloo": "gentle"}
     services.registry.round = drafts_pb2.RoundProgress(sentence="9 ranked prompts; a round needs 42: 33 to go.")
 
     shown = tailor("specialist", "show", "engagement-reports").out
 
-    assert "programme\tsft (lora), reward, rloo (gentle)" in shown
+    assert "pipeline\tsft (lora), reward, rloo (gentle)" in shown
     assert "next round\t9 ranked prompts; a round needs 42: 33 to go." in shown
 
 

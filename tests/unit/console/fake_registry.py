@@ -101,16 +101,16 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         known = next((item for item in self._answer(self.datasets) if item.digest == request.digest), None)
         if known is None:
             raise NotFound(Reason.UNKNOWN_DATASET, "This dataset does not exist.")
-        left_out = {
-            "table_of_digits": registry_pb2.LeftOutCount(documents=2, rows=5, characters=7_300),
-            "overlap": registry_pb2.LeftOutCount(rows=9),
+        skipped = {
+            "table_of_digits": registry_pb2.SkippedCount(documents=2, rows=5, characters=7_300),
+            "overlap": registry_pb2.SkippedCount(rows=9),
         }
         response = registry_pb2.GetDatasetResponse(
             dataset=known,
             train_tokens=81_000,
             held_out_tokens=9_000,
-            left_out=left_out,
-            quiz=registry_pb2.QuizCounts(documents=80, questions=240, beyond_limit=7, without_questions=3),
+            skipped=skipped,
+            closed_book=registry_pb2.ClosedBookCounts(documents=80, questions=240, beyond_limit=7, without_questions=3),
         )
         response.imports.add(name="chat", licence="CC-BY-4.0", share_percent=20, source="chat.jsonl", rows=1_250)
         response.languages["is"].CopyFrom(registry_pb2.LanguageCount(rows=31, documents=4))

@@ -7,7 +7,7 @@ from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.codec import encode
 from tailor.errors import NotFound, Reason, Unavailable
-from tailor.words import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
+from tailor.values import DEFAULT_JUDGING_CRITERIA, JudgingCriterion
 
 FIRST, SECOND, LONELY, EDITED, THIRD, FOURTH = ("drf_" + digit * 32 for digit in "6789ab")
 ROUND = drafts_pb2.RoundProgress(

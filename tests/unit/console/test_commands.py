@@ -171,11 +171,11 @@ def test_an_engineer_admits_a_source_or_publisher_that_waits_and_nobody_else_see
 def test_the_form_of_a_run_is_filled_in_from_the_dataset_and_the_newest_rankings() -> None:
     world = World()
     stages = [
-        models_pb2.ProgrammeStage(stage="sft", recipe="lora"),
-        models_pb2.ProgrammeStage(stage="dpo", recipe="gentle"),
+        models_pb2.PipelineStage(stage="sft", recipe="lora"),
+        models_pb2.PipelineStage(stage="dpo", recipe="gentle"),
     ]
-    ranked = dataset(digest=PREFERENCES, kind=models_pb2.DATASET_KIND_PREFERENCE, programme=stages)
-    world.registry.datasets = [ranked, dataset(programme=stages)]
+    ranked = dataset(digest=PREFERENCES, kind=models_pb2.DATASET_KIND_PREFERENCE, pipeline=stages)
+    world.registry.datasets = [ranked, dataset(pipeline=stages)]
     browser = world.signed_in(Role.ENGINEER)
     assert f"/runs/new?dataset={DATASET}" in browser.get(f"/datasets/{DATASET}").text
 

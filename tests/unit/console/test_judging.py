@@ -1,4 +1,4 @@
-"""The experts' desk: what it shows, what it hides, and what is recorded."""
+"""The judging page: what it shows, what it hides, and what is recorded."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from services.console.web.judging import MAX_SECOND_DRAFTS
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import FailedPrecondition, Reason
-from tailor.words import JudgingCriterion
+from tailor.values import JudgingCriterion
 from tests.unit.console.fake_models import text
 from tests.unit.console.judging_fakes import EDITED, FIRST, FOURTH, LONELY, SECOND, THIRD
 from tests.unit.console.messages import ADAPTER, BASE, BASE_DRAFT, DRAFT, KEY, NAME

@@ -144,7 +144,7 @@ def test_every_value_from_services_is_escaped() -> None:
     world.registry.specialists = [specialist(description=HOSTILE)]
     world.registry.documents = [catalogued(format=HOSTILE, findings={HOSTILE: 1}), rejection(hint=HOSTILE)]
     world.registry.adapters = [adapter(reasons=[HOSTILE], decision=registry_pb2.DECISION_REFUSED)]
-    world.registry.datasets = [dataset(programme=[models_pb2.ProgrammeStage(stage=HOSTILE, recipe=HOSTILE)])]
+    world.registry.datasets = [dataset(pipeline=[models_pb2.PipelineStage(stage=HOSTILE, recipe=HOSTILE)])]
     message = synthetic_pb2.RowMessage(role=HOSTILE, content=HOSTILE)
     world.synthetic.pages = [
         [row(1, task=HOSTILE, document_ids=[HOSTILE], messages=[message], lineage={HOSTILE: HOSTILE})]

@@ -16,7 +16,7 @@ DOCUMENT = f"doc_{1:032x}"
 PATH = f"/datasets/{DATASET}"
 
 
-def test_shows_figures_and_what_was_left_out_by_reason() -> None:
+def test_shows_figures_and_what_was_skipped_by_reason() -> None:
     world = World()
     figures = models_pb2.DatasetFigures(coverage=0.934, grounded=0.991, characters=424_912)
     world.registry.datasets = [dataset(figures=figures)]

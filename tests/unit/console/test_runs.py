@@ -60,7 +60,7 @@ def test_an_ended_run_is_compared_with_its_report() -> None:
 
 
 def test_rows_that_are_too_long_are_shown_if_there_are_any() -> None:
-    figures = compare(run("succeeded", plan=plan(rows_left_out=4), report=report(rows_left_out=5)))
+    figures = compare(run("succeeded", plan=plan(rows_skipped=4), report=report(rows_skipped=5)))
     assert (figures["rows left out"].forecast, figures["rows left out"].used) == (4, 5)
     assert "rows left out" not in compare(run("succeeded", report=report()))
 

@@ -18,8 +18,8 @@ from services.console.web.sessions import (
     LIFETIME_SECONDS,
     MAX_OPEN_SESSIONS,
     BrowserSession,
-    Doorkeeper,
     OpenSessions,
+    SessionAuthenticator,
     SessionCodec,
     Throttle,
 )
@@ -117,20 +117,20 @@ def test_sign_out_fails_aloud_while_the_registry_does_not_answer() -> None:
 def test_revoked_key_ends_the_session() -> None:
     world, now = World(), [0.0]
     secret = world.key(Role.EXPERT)
-    doorkeeper = Doorkeeper(None, world.services.people, now=lambda: now[0])
-    visitor, session = doorkeeper.admit(secret, "10.0.0.1")
-    assert doorkeeper.refresh(session) == visitor
+    authenticator = SessionAuthenticator(None, world.services.people, now=lambda: now[0])
+    visitor, session = authenticator.admit(secret, "10.0.0.1")
+    assert authenticator.refresh(session) == visitor
     world.registry.visitors.clear()
-    assert doorkeeper.refresh(session) == visitor
+    assert authenticator.refresh(session) == visitor
     now[0] = 2.0
     with pytest.raises(Unauthenticated, match="UNKNOWN_SESSION"):
-        doorkeeper.refresh(session)
+        authenticator.refresh(session)
 
 
 def test_password_is_refused_if_none_is_set() -> None:
-    doorkeeper = Doorkeeper(None, World().services.people)
+    authenticator = SessionAuthenticator(None, World().services.people)
     with pytest.raises(Unauthenticated):
-        doorkeeper.admit("", "127.0.0.1")
+        authenticator.admit("", "127.0.0.1")
 
 
 def test_failed_attempts_expire_after_a_minute() -> None:
@@ -171,12 +171,12 @@ def test_two_hundred_simultaneous_guesses_are_six() -> None:
 
     world = World()
     world.people = Slow(world.registry)
-    doorkeeper = Doorkeeper(None, world.services.people)
+    authenticator = SessionAuthenticator(None, world.services.people)
 
     def guess(number: int) -> None:
         together.wait()
         with suppress(Unauthenticated, ResourceExhausted):
-            doorkeeper.admit(f"tlr_{number}", "10.0.0.1")
+            authenticator.admit(f"tlr_{number}", "10.0.0.1")
 
     threads = [threading.Thread(target=guess, args=(number,)) for number in range(200)]
     for thread in threads:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tailor.metric_kinds import PARAMETERS, list_violations
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = [DOCS / "evaluation" / "metrics.md", DOCS / "how-to" / "add-a-metric.md"]

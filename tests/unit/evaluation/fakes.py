@@ -9,18 +9,14 @@ from services.evaluation.domain import (
     Adapter,
     Answer,
     HeldOutRow,
-    HeldOutSet,
     LoadedCandidate,
-    RankedPair,
     Score,
     SpecialistTerms,
 )
-from services.evaluation.ports import HeldOutRows, Models
+from services.evaluation.ports import Models
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.ref import Ref
-from tailor.words import MetricDefinition, SamplingDefaults
-
-MANIFEST = Ref("s3://datasets/data1/manifest.json", "0" * 64, 10)
+from tailor.values import MetricDefinition, SamplingDefaults
 
 
 def make_adapter(digest: str = "ad1", **changes: Any) -> Adapter:
@@ -80,22 +76,6 @@ class FakeModels(Models):
     def _fail(self) -> None:
         if self.failures:
             raise self.failures.pop(0)
-
-
-class MemoryHeldOutRows(HeldOutRows):
-    def __init__(self, rows: Sequence[HeldOutRow]) -> None:
-        self.rows = list(rows)
-        self.by_manifest: dict[str, list[HeldOutRow]] = {}
-        self.pairs: list[RankedPair] = []
-
-    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
-        every = self.by_manifest.get(manifest.uri, self.rows)
-        rows, pairs = tuple(every[:max_rows]), sum(row.rejected is not None for row in every)
-        answered = frozenset(row.row_id for row in rows[: max_answers or None])
-        return HeldOutSet(rows, answered, len(every), total_pairs=pairs)
-
-    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
-        return self.pairs[:limit]
 
 
 def silence() -> Unavailable:

@@ -24,7 +24,7 @@ from services.evaluation.figures import fixed_value
 from services.evaluation.report import ReportStore
 from tailor.errors import FailedPrecondition
 from tailor.storage.memory import MemoryStore
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 from tests.datasets import store_dataset
 from tests.unit.evaluation.fakes import make_adapter, make_row, make_terms
 

@@ -12,7 +12,7 @@ from services.evaluation.baselines.costs import HourPrice, PricePerToken, Prices
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
 from services.evaluation.domain import Answer, HeldOutRow, ModelCost, ModelResult
 from tailor.errors import FailedPrecondition, Reason
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 from tests.synthesis import Reply, Script, ScriptedEndpoint, scripted
 from tests.waiting import wait_until
 
@@ -86,7 +86,7 @@ def test_what_another_attempt_does_not_change_is_said_at_once(reply: dict[str, A
 
 
 @pytest.mark.parametrize("reply", [{"status": 500}, {"status": 429, "headers": {"retry-after": "1"}}, {"seconds": 1.0}])
-def test_tries_again_and_is_left_out_if_no_attempt_succeeds(reply: dict[str, Any]) -> None:
+def test_tries_again_and_is_skipped_if_no_attempt_succeeds(reply: dict[str, Any]) -> None:
     timeout_seconds = 0.5 if "seconds" in reply else 60
     with external(always(**reply), timeout_seconds, attempts=3) as (model, server):
         with pytest.raises(FailedPrecondition) as caught:
@@ -115,7 +115,7 @@ def test_an_answer_that_was_cut_is_not_finished() -> None:
     assert (answer.text, answer.finished, answer.tokens) == ("The", False, 0)
 
 
-def test_a_model_that_the_settings_do_not_have_is_left_out_with_what_to_do() -> None:
+def test_a_model_that_the_settings_do_not_have_is_skipped_with_what_to_do() -> None:
     with pytest.raises(FailedPrecondition, match="TAILOR_EXTERNAL_MODELS"):
         UnknownModel("gpt").prepare()
 

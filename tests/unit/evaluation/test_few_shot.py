@@ -1,4 +1,4 @@
-"""The baseline `few_shot`: which examples it chooses, how they stand in the prompt, and what happens if they do not fit."""
+"""The baseline `few_shot`: which examples it chooses, how they occur in the prompt, and what happens if they do not fit."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, Scor
 from services.evaluation.ports import HouseExamples, Models, TrainSplit
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 
 MANIFEST = Ref("s3://datasets/d/manifest.json", "d", 1)
 SAMPLING = SamplingDefaults(max_tokens=9)

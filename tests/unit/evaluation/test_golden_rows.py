@@ -5,7 +5,7 @@ from typing import Any
 
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from tailor.storage.memory import MemoryStore
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 from tests.datasets import store_dataset
 
 INSIGHTS = json.dumps({"figures": ["14 of 40"]})

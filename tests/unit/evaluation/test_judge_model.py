@@ -82,7 +82,7 @@ def test_an_endpoint_without_structured_output_is_asked_without_it() -> None:
     with endpoint(reply) as (judge, requests):
         assert judge.ask(QUESTION, SCHEMA, 50) == {"better": "first"}
         assert judge.ask(QUESTION, SCHEMA, 50) == {"better": "first"}
-    # The option is tried once. The schema stands in the question all the same.
+    # The option is tried once. The schema occurs in the question all the same.
     assert ["response_format" in request for request in requests] == [True, False, False]
     assert '"enum": ["first", "second", "tie"]' in requests[-1]["messages"][-1]["content"]
 

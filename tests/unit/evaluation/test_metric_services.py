@@ -23,7 +23,7 @@ from services.evaluation.metrics import measure
 from services.evaluation.metrics.context import MetricContext
 from tailor.api.evaluation.v1 import metric_pb2, metric_pb2_grpc
 from tailor.errors import FailedPrecondition, Reason, Unavailable
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 from tests.unit.evaluation.metrics.judges import answered
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "how-to" / "metric_server.py"

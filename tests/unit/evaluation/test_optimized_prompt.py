@@ -14,7 +14,7 @@ from services.evaluation.ports import Models
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import SamplingDefaults
+from tailor.values import SamplingDefaults
 from tests.unit.evaluation.test_few_shot import Rows, SmallModels, row
 
 MANIFEST = Ref("s3://datasets/d/manifest.json", "d", 1)
@@ -130,10 +130,10 @@ def test_instructions_without_room_for_the_reference_score_0_and_a_row_then_has_
     models = SmallModels(words=8)
     task = PromptTask(models, SamplingDefaults())
     asked = row("h1", "Report now")
-    assert task.score("Many words of instructions stand in this prompt.", asked) == 0.0
+    assert task.score("Many words of instructions occur in this prompt.", asked) == 0.0
     assert task.score("Brief.", asked) > 0.0
-    model = prompted(models, MemoryStore(), seed="Many words of guidelines stand in this prompt.")
-    model.store.save(model.key.removeprefix("prompt:"), OptimizedPrompt("Many words stand in this very prompt.", ()))
+    model = prompted(models, MemoryStore(), seed="Many words of guidelines occur in this prompt.")
+    model.store.save(model.key.removeprefix("prompt:"), OptimizedPrompt("Many words occur in this very prompt.", ()))
     model.prepare()
     model.answer(asked, SamplingDefaults())
     assert models.asked == [asked.messages]

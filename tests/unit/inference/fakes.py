@@ -39,7 +39,7 @@ from services.inference.ports import AdapterLibrary, AnnounceCall, Anonymization
 from services.inference.serving_table import ServingTable
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 
 KEY = Caller("key", "team", frozenset(), "key_0000000000000001")
 EVALUATION = Caller("service", "evaluation")
@@ -254,7 +254,7 @@ class FakeAnonymizer(Anonymization):
         return self._replace(texts)
 
     def anonymize_edit(self, text_id: str, text: str, passed: Sequence[str], labels: Labels) -> str:
-        """Keeps the values that stand in the passed texts."""
+        """Keeps the values that occur in the passed texts."""
         self.edits.append((text_id, tuple(passed), labels))
         kept = {value for value in self.pairs.values() if any(value in other for other in passed)}
         return self._replace([text], kept)[0]

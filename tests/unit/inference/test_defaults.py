@@ -13,7 +13,7 @@ from services.inference.domain import ChatMessage, GenerationRequest, Sampling
 from services.inference.generation import Cancellation
 from services.inference.handlers import ReadinessGate
 from services.inference.wire import to_request
-from tailor import words
+from tailor import values
 from tailor.api.events.v1 import models_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.events.envelope import Event
@@ -22,7 +22,7 @@ from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import KEY, World, apply_serving, make_world, served
 
 PROMPT = "Write it."
-HOUSE = words.SamplingDefaults(temperature=0.75, top_p=0.5, repetition_penalty=1.25, max_tokens=7)
+HOUSE = values.SamplingDefaults(temperature=0.75, top_p=0.5, repetition_penalty=1.25, max_tokens=7)
 
 
 @pytest.fixture
@@ -83,11 +83,11 @@ def test_the_definition_brings_the_sampling_and_a_tombstone_removes_it() -> None
     consumer = SpecialistConsumer(definitions)
 
     consumer.apply(Event(SPECIALISTS, "reports", message.SerializeToString()))
-    assert definitions.sampling("reports") == words.SamplingDefaults(temperature=0.5, max_tokens=9)
+    assert definitions.sampling("reports") == values.SamplingDefaults(temperature=0.5, max_tokens=9)
     assert definitions.base("reports") == "tiny"
 
     consumer.apply(Event(SPECIALISTS, "reports", None))
-    assert definitions.sampling("reports") == words.SamplingDefaults()
+    assert definitions.sampling("reports") == values.SamplingDefaults()
     assert definitions.base("reports") is None
 
 

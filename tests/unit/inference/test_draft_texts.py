@@ -19,7 +19,7 @@ from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.memory import MemoryProducer
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.inference.fakes import FakeAnonymizer, Published, served
 from tests.waiting import wait_until
 

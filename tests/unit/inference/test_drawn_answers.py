@@ -11,7 +11,7 @@ from services.inference.handlers import regenerate_draft
 from services.inference.wire import from_draft, to_record
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.inference.fakes import World, apply_serving, make_world, served
 
 SYNTHETIC = Caller("service", "synthetic")

@@ -10,7 +10,7 @@ from services.inference.edits import edit_draft, text_id_of
 from services.inference.wire import from_draft, to_record
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.storage.ref import Ref
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.inference.fakes import World, make_world, served
 
 EXPERT = Caller("key", "expert", frozenset({"reports"}), "key_2", "ROLE_EXPERT")

@@ -10,7 +10,7 @@ from services.inference.domain import ServingReport
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.inference.fakes import make_world, served
 from tests.waiting import wait_until
 

@@ -19,7 +19,7 @@ from services.inference.private_prompts.hide import RestoredStream
 from services.inference.private_prompts.restore import Restorer
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.inference.echo import EchoEngine
 from tests.unit.inference.fakes import CONSOLE, EVALUATION, KEY, World, make_world, served
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from services.evaluation.adapters.inference import RemoteModels
-from tailor import words
+from tailor import values
 from tailor.client import TailorClient
 from tailor.rpc.channel import open_channel
 from tests.unit.inference.fakes import adapter, apply_serving, served
@@ -14,16 +14,16 @@ from tests.unit.inference.test_rpc import RunningServer, opened, running
 __all__ = ["opened", "running"]
 
 SAMPLING = (
-    words.SamplingDefaults(),
-    words.SamplingDefaults(repetition_penalty=1.05, max_tokens=9),
-    words.SamplingDefaults(temperature=0.7, top_p=0.95, repetition_penalty=1.1, max_tokens=4),
+    values.SamplingDefaults(),
+    values.SamplingDefaults(repetition_penalty=1.05, max_tokens=9),
+    values.SamplingDefaults(temperature=0.7, top_p=0.95, repetition_penalty=1.1, max_tokens=4),
 )
 
 
 @pytest.mark.parametrize("sampling", SAMPLING)
 def test_the_same_request_gives_the_same_answer_in_evaluation_and_serving(
     opened: RunningServer,
-    sampling: words.SamplingDefaults,
+    sampling: values.SamplingDefaults,
 ) -> None:
     world, address = opened.world, f"127.0.0.1:{opened.server.port}"
     apply_serving(world, served("memos", 1, "a", system_prompt="House style."))

@@ -14,7 +14,7 @@ from services.ingestion.domain import (
 )
 from services.ingestion.handlers import ingest
 from tailor.errors import Reason, Unavailable
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.ingestion.fakes import MemoryFetcher, make_intake, make_receipt
 
 DEAD, ALIVE = "https://dead.example.com/a.md", "https://alive.example.com/a.md"

@@ -25,7 +25,7 @@ from services.ingestion.wire import REJECTED, from_outcome, to_claimed_id, to_ex
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
 from tailor.events.topics import load_topics
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.ingestion.fakes import DIGEST_KEY, MemoryErasures, MemoryFetcher, make_intake
 
 SCHEMA_FILES = Path(__file__).parents[3] / "services" / "ingestion" / "schemas"

@@ -21,7 +21,7 @@ from services.ingestion.handlers import FETCH_ATTEMPTS, Intake, ingest, withdraw
 from services.ingestion.wire import from_outcome
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Reason, Unavailable
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.ingestion.fakes import MemoryErasures, MemoryFetcher, make_intake, make_receipt
 
 LABELS = Labels("wiki", "risk", "internal")
@@ -50,7 +50,7 @@ def test_stores_a_document_in_quarantine_and_publishes_it() -> None:
     assert catalogue.published == [outcome]
 
 
-def test_an_accepted_document_says_what_was_left_out_of_its_file() -> None:
+def test_an_accepted_document_says_what_was_skipped_of_its_file() -> None:
     intake, _, _ = make_intake()
     outcome = submit(intake, "1", "memo-7", File(b"<nav>Menu</nav><p>The rhythm continues.</p>", "note.html"))
     message = from_outcome(outcome)[2]

@@ -82,7 +82,7 @@ def test_a_page_keeps_its_body_and_loses_what_stands_around_it(name: str) -> Non
     assert [word for word in AROUND if word in parsed.text] == []
 
 
-def test_what_is_left_out_of_a_page_is_counted_without_blanks() -> None:
+def test_what_is_skipped_of_a_page_is_counted_without_blanks() -> None:
     assert parse(f'<nav><a href="/a">About us</a></nav>{BODY}').removed == {"navigation": len("Aboutus")}
     assert set(parse(DOCBOOK).removed) == {"navigation", "contents"}
     assert parse(BODY).removed == {}
@@ -101,7 +101,7 @@ def test_the_only_title_of_a_page_survives_its_header() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        "<header><p>All that this page says stands in its header, in two long sentences. This is the second of them.</p></header>",
+        "<header><p>All that this page says occurs in its header, in two long sentences. This is the second of them.</p></header>",
         "<div>" + "".join(f'<p><a href="{day}.html">Minutes of day {day}</a></p>' for day in range(9)) + "</div>",
         "<ul>" + "".join(f'<li><a href="{day}.html">Minutes of day {day}</a></li>' for day in range(9)) + "</ul>",
         "<table><tr><th>code</th><th>page</th></tr>"

@@ -38,7 +38,7 @@ def dotted(text: str, page: int | str) -> str:
     return f"{text} {'. ' * 30}{page}"
 
 
-def test_running_lines_and_page_numbers_are_left_out_and_counted() -> None:
+def test_running_lines_and_page_numbers_are_skipped_and_counted() -> None:
     pages = [
         [(72, 800, "Books of the firm"), *body(page), (72, 40, "Ledger 2025"), (500, 40, f"Page {page + 1} of 6")]
         for page in range(6)
@@ -57,7 +57,7 @@ def test_a_sentence_goes_on_over_a_running_line() -> None:
     assert "the day ends and the day ends and the day ends and" in parse(pages).text
 
 
-def test_roman_numbers_of_pages_are_left_out() -> None:
+def test_roman_numbers_of_pages_are_skipped() -> None:
     pages = [[*body(page), (300, 40, number)] for page, number in enumerate(("i", "ii", "iii", "iv"))]
     assert parse(pages).removed == {"running_lines": len("iiiiiiiv")}
 
@@ -77,7 +77,7 @@ def test_a_page_starts_where_its_text_does() -> None:
     assert starts[1:] == [f"{SENTENCE} {letter}a." for letter in "bcd"]
 
 
-def test_a_list_of_contents_is_left_out_with_its_heading() -> None:
+def test_a_list_of_contents_is_skipped_with_its_heading() -> None:
     contents = [(72, 750, "Contents")] + [(72, 720 - 14 * row, dotted(*entry)) for row, entry in enumerate(ENTRIES)]
     parsed = parse([contents, *(body(page) for page in range(9))])
     assert "Contents" not in parsed.text and "Chapter on" not in parsed.text and ". . ." not in parsed.text
@@ -108,7 +108,7 @@ def test_a_file_that_is_a_list_of_contents_keeps_it() -> None:
     )
 
 
-def test_an_index_is_left_out() -> None:
+def test_an_index_is_skipped() -> None:
     index = [
         (72, 720 - 14 * row, dotted(f"{chr(97 + row)}ccount", f"{3 + row % 3}, {7 + row % 2}")) for row in range(14)
     ]

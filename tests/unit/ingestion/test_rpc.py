@@ -9,11 +9,11 @@ from services.ingestion.rpc import IngestionServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
+from tailor.events.backpressure import Backpressure
 from tailor.events.faults import Faults
 from tailor.events.operations import EventParts
-from tailor.events.pressure import Backpressure
 from tailor.rpc.auth import Caller, set_caller
-from tailor.words import Labels
+from tailor.values import Labels
 from tests.unit.ingestion.fakes import make_intake
 
 CONTEXT = cast(Any, None)

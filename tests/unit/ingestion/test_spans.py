@@ -18,7 +18,7 @@ from services.ingestion.spans import MAX_HEADINGS, MAX_SPANS, find_sections, lim
 from services.ingestion.wire import from_outcome
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.words import Labels, Span, SpanKind
+from tailor.values import Labels, Span, SpanKind
 from tests.unit.ingestion.fakes import make_intake, make_receipt
 
 REPORT = "# Report\n\nIntro.\n\n## Position\n\nIt holds.\n\n### Detail\n\nMore.\n\n## Remedy\n\nAct.\n"
@@ -106,7 +106,7 @@ def test_marks_do_not_change_the_text() -> None:
     assert texts(parsed, SpanKind.PAGE) == [(1, "One"), (2, "two \u00e9\u00e9"), (3, "three")]
 
 
-def test_a_span_of_blanks_is_left_out() -> None:
+def test_a_span_of_blanks_is_skipped() -> None:
     parsed = parse_marks(f"{mark_span(SpanKind.PAGE, 1, ' ')}\n\n{start_mark(SpanKind.PAGE, 2)}words", "pdf")
     assert parsed.spans == (Span(SpanKind.PAGE, 2, 0, 5),)
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.registry.domain import KEPT_SHARE, MINUTES, SATISFACTION, Arm, CanaryPolicy, Outcome
+from services.registry.domain import EDIT_RETENTION, MINUTES, SATISFACTION, Arm, CanaryPolicy, Outcome
 from services.registry.rules.canary import decide_outcome, find_policy_violations
 from services.registry.rules.canary_outcomes import OutcomeValue, _student, compare_outcomes, summarize_reports
 
 START = datetime(2026, 5, 4, tzinfo=UTC)
-POLICY = CanaryPolicy(min_calls=20, max_seconds=600, outcome=KEPT_SHARE, min_reports=20, max_outcome_loss=0.1)
+POLICY = CanaryPolicy(min_calls=20, max_seconds=600, outcome=EDIT_RETENTION, min_reports=20, max_outcome_loss=0.1)
 CANARY, INCUMBENT = Arm(20, 0, 3, 0.2, 0.02), Arm(180, 0, 27, 0.2, 0.02)
 
 

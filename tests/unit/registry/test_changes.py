@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from services.registry.domain import CanaryPolicy, Gate, GuardMetric, PrimaryMetric, Specialist
 from services.registry.rules.changes import FieldChange, list_changes
-from tailor.words import MetricDefinition, SamplingDefaults
+from tailor.values import MetricDefinition, SamplingDefaults
 
 SPECIALIST = Specialist("reports", "tiny", "lora", gate=Gate(PrimaryMetric("rougeL", 0.05)), revision=3)
 

@@ -8,7 +8,7 @@ from services.registry import wire
 from services.registry.domain import Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.errors import InvalidArgument
-from tailor.words import Filters
+from tailor.values import Filters
 
 
 def specialist(filters: Filters) -> Specialist:

@@ -7,7 +7,7 @@ import pytest
 
 from services.registry.domain import Decision, Evaluation, Gate, GuardMetric, Interval, MetricIntervals, PrimaryMetric
 from services.registry.rules.gate import decide
-from services.registry.rules.power import count_needed_rows, say_what_decides
+from services.registry.rules.sample_size import count_needed_rows, say_what_decides
 
 GATE = Gate(
     PrimaryMetric("log_likelihood", 0.05, 0.0),

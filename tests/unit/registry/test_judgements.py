@@ -11,7 +11,7 @@ from services.registry.wire import from_judgement, to_given_judgement, to_judgem
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import InvalidArgument
-from tailor.words import DEFAULT_JUDGING_CRITERIA
+from tailor.values import DEFAULT_JUDGING_CRITERIA
 
 TIE, BOTH_BAD = JudgementOutcome.TIE, JudgementOutcome.BOTH_BAD
 MARK = DraftMark("a", "style", 3)

@@ -19,7 +19,7 @@ from services.registry.rules.judging import (
     make_queue,
     needs_another_expert,
 )
-from tailor.words import JudgingCriterion
+from tailor.values import JudgingCriterion
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 POLICY = JudgingPolicy()

@@ -9,7 +9,7 @@ from services.registry.domain import APPROVAL, Specialist
 from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument
-from tailor.words import Criterion, EvaluationPolicy, MetricDefinition, SamplingDefaults
+from tailor.values import Criterion, EvaluationPolicy, MetricDefinition, SamplingDefaults
 
 PLAIN = Specialist("reports", "smollm2", "lora")
 TONE = Criterion("tone", "Sounds like a colleague.")

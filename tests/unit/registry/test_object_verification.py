@@ -65,7 +65,7 @@ def test_each_damaged_object_is_named_once(store: MemoryStore) -> None:
         assert all(digest in uri for uri, digest in damaged)
 
 
-def test_an_object_that_is_deleted_meanwhile_is_left_out(store: MemoryStore) -> None:
+def test_an_object_that_is_deleted_meanwhile_is_skipped(store: MemoryStore) -> None:
     class Forgetful(MemoryStore):
         def list_keys(self, bucket: str, prefix: str) -> list[str]:
             return [*super().list_keys(bucket, prefix), "zz/gone"]

@@ -17,7 +17,7 @@ from services.registry.rules.outcomes import (
     check_outcome,
     estimate_median,
     find_specialist_of,
-    measure_kept_share,
+    measure_edit_retention,
     summarize_by_generation,
     summarize_by_week,
     week_of,
@@ -89,7 +89,7 @@ def test_an_outcome_counts_for_the_specialist_of_its_draft() -> None:
     ],
 )
 def test_the_share_kept_counts_the_drafts_words_in_order(draft: str, final: str, share: float | None) -> None:
-    assert measure_kept_share(draft, final) == share
+    assert measure_edit_retention(draft, final) == share
 
 
 def test_the_share_kept_is_that_of_the_textbook_algorithm() -> None:
@@ -99,13 +99,13 @@ def test_the_share_kept_is_that_of_the_textbook_algorithm() -> None:
         diagonal = 0
         for place, other in enumerate(second, start=1):
             diagonal, row[place] = row[place], diagonal + 1 if letter == other else max(row[place], row[place - 1])
-    assert measure_kept_share(" ".join(first), " ".join(second)) == row[-1] / len(first)
+    assert measure_edit_retention(" ".join(first), " ".join(second)) == row[-1] / len(first)
 
 
 def test_texts_of_the_greatest_length_are_compared_within_seconds() -> None:
     text = " ".join(str(number % 997) for number in range(2 * MAX_WORDS))
     begin = time.process_time()
-    assert measure_kept_share(text, text) == 1.0
+    assert measure_edit_retention(text, text) == 1.0
     assert time.process_time() - begin < 10
 
 
@@ -131,7 +131,7 @@ def test_fifty_scripted_outcomes_give_the_known_medians() -> None:
     assert first.minutes == MedianEstimate(15, 17.0, 13.0, 21.0)
     assert second.minutes == MedianEstimate(15, 32.0, 28.0, 36.0)
     assert (baseline.satisfaction.median, first.satisfaction.median) == (2.5, 5.0)
-    assert first.kept_share == MedianEstimate(7, 7 / 30, 1 / 30, 13 / 30)
+    assert first.edit_retention == MedianEstimate(7, 7 / 30, 1 / 30, 13 / 30)
     assert (first.deliverables, second.deliverables, baseline.deliverables) == (15, 15, 0)
     assert (first.adapter_digest, baseline.adapter_digest, first.week) == ("ad1", "", None)
 

@@ -15,7 +15,7 @@ from services.registry.domain import (
     Specialist,
 )
 from services.registry.rules.plans import plan_evaluation
-from tailor.words import EvaluationPolicy, MetricDefinition, RowPolicy
+from tailor.values import EvaluationPolicy, MetricDefinition, RowPolicy
 
 SPECIALIST = Specialist("reports", "base", "lora", gate=Gate(PrimaryMetric("log_likelihood", 0.05, 0.02)))
 

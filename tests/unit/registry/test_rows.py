@@ -8,7 +8,7 @@ from services.registry.rules.checks import check_specialist
 from tailor.api.events.v1 import models_pb2
 from tailor.codec import decode
 from tailor.errors import InvalidArgument
-from tailor.words import OwnTask, RowPolicy
+from tailor.values import OwnTask, RowPolicy
 
 RISK = OwnTask("risk-assessment", "Assess the risk of the finding.")
 
@@ -32,9 +32,9 @@ def specialist(rows: RowPolicy) -> Specialist:
         (RowPolicy(held_out_percent=51), "rows.held_out_percent"),
         (RowPolicy(held_out_percent=-1), "rows.held_out_percent"),
         (RowPolicy(max_held_out_rows=-1), "rows.max_held_out_rows"),
-        (RowPolicy(max_quiz_documents=-1), "rows.max_quiz_documents"),
-        (RowPolicy(quiz_questions=-1), "rows.quiz_questions"),
-        (RowPolicy(quiz_questions=21), "rows.quiz_questions"),
+        (RowPolicy(max_closed_book_documents=-1), "rows.max_closed_book_documents"),
+        (RowPolicy(closed_book_questions=-1), "rows.closed_book_questions"),
+        (RowPolicy(closed_book_questions=21), "rows.closed_book_questions"),
         (RowPolicy(missed_extra_rows=-1), "rows.missed_extra_rows"),
         (RowPolicy(missed_extra_rows=101), "rows.missed_extra_rows"),
         (RowPolicy(tasks=("report", "raport")), "rows.tasks[1]"),
@@ -63,7 +63,7 @@ def test_refuses_an_invalid_limit_with_its_field(rows: RowPolicy, field: str) ->
     "rows",
     [
         RowPolicy(),
-        RowPolicy(quiz_questions=0, max_quiz_documents=7, missed_extra_rows=0, max_document_percent=0),
+        RowPolicy(closed_book_questions=0, max_closed_book_documents=7, missed_extra_rows=0, max_document_percent=0),
         RowPolicy(
             max_row_tokens=64, max_rows_per_document=4, max_answer_percent=250, max_train_tokens=10**12, knowledge=False
         ),

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.synthetic.building.closed_book import closed_book_draw
 from services.synthetic.building.ports import BuildCorpus, Corpora, Workers
-from services.synthetic.building.quiz import quiz_draw
 from services.synthetic.building.segments import Context
 from services.synthetic.building.workers import InlineWorkers
 from services.synthetic.corpus import (
@@ -29,7 +29,6 @@ from services.synthetic.domain import (
     BuildResult,
     Dataset,
     Document,
-    Filled,
     Judgement,
     KeptDraft,
     Kind,
@@ -40,6 +39,7 @@ from services.synthetic.domain import (
     Row,
     RowOrigin,
     Specialist,
+    SyncCursor,
     Text,
     fingerprint,
 )
@@ -48,9 +48,9 @@ from services.synthetic.handlers import Synthetic
 from services.synthetic.near_duplicates.preparer import DocumentPreparer
 from services.synthetic.parquet import read_column, read_table
 from services.synthetic.ports import ExtraRows, Origins, Repository, Sketcher, Sketches, TokenCounter, Tokenizers
-from tailor.datasets import ImportCount, LeftOutCount
+from tailor.datasets import ImportCount, SkippedCount
 from tailor.storage.memory import MemoryStore
-from tailor.words import DatasetKind, Labels, Selection
+from tailor.values import DatasetKind, Labels, Selection
 
 SPECIALIST = Specialist("reports", 1, "smollm2-135m-instruct", "lora")
 
@@ -103,7 +103,7 @@ class MemoryRepository(Repository):
         self.segments: dict[tuple[str, int], SegmentResult] = {}
         self.answers: dict[str, BuildResult] = {}
         self.progress_calls = 0
-        self.read: dict[str, Filled] = {}
+        self.read: dict[str, SyncCursor] = {}
         self.locked: set[str] = set()
         self.position = 0
         self.seconds = 0.0
@@ -149,10 +149,10 @@ class MemoryRepository(Repository):
     def forget_drafts(self, days: int) -> None:
         self.forgotten_after.append(days)
 
-    def filled(self, specialist: str) -> Filled:
-        return self.read.get(specialist, Filled())
+    def sync_cursor(self, specialist: str) -> SyncCursor:
+        return self.read.get(specialist, SyncCursor())
 
-    def set_filled(self, specialist: str, filled: Filled) -> None:
+    def set_sync_cursor(self, specialist: str, filled: SyncCursor) -> None:
         self.read[specialist] = filled
 
     def _items(self, specialist: Specialist, kind: DatasetKind) -> list[tuple[int, float]]:
@@ -375,11 +375,11 @@ class MemoryCorpus(BuildCorpus):
     def documents(self) -> int:
         return len(self._ids(""))
 
-    def left_out(self) -> dict[str, LeftOutCount]:
-        counts: dict[str, LeftOutCount] = {}
+    def skipped(self) -> dict[str, SkippedCount]:
+        counts: dict[str, SkippedCount] = {}
         for key, reason in self._reasons().items():
-            known, letters = counts.get(reason, LeftOutCount()), self.repository.sketches[key].letters
-            counts[reason] = LeftOutCount(known.documents + 1, 0, known.characters + letters)
+            known, letters = counts.get(reason, SkippedCount()), self.repository.sketches[key].letters
+            counts[reason] = SkippedCount(known.documents + 1, 0, known.characters + letters)
         return {reason: count for reason, count in counts.items() if reason}
 
     def letters(self) -> int:
@@ -424,8 +424,8 @@ class MemoryCorpus(BuildCorpus):
     def mark_missed(self, document_ids: Sequence[str]) -> None:
         self.missed.update(document_ids)
 
-    def quiz_draw(self, rank: int) -> int | None:
-        draws = sorted(map(quiz_draw, self._on_side(is_held_out=False)))
+    def closed_book_draw(self, rank: int) -> int | None:
+        draws = sorted(map(closed_book_draw, self._on_side(is_held_out=False)))
         return draws[rank] if rank < len(draws) else None
 
     def split_size(self) -> SplitSize:

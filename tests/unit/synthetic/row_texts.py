@@ -6,7 +6,7 @@ from services.ingestion.spans import find_sections
 from services.synthetic.domain import Document, Kind, Specialist, Text
 from services.synthetic.ports import TokenCounter
 from tailor.storage.ref import Ref
-from tailor.words import Labels, OwnTask, RowPolicy, Span
+from tailor.values import Labels, OwnTask, RowPolicy, Span
 
 HEADINGS = {
     "en": ("Position", "Findings", "Assessment", "Remedy", "Costs", "Next steps"),

@@ -20,7 +20,7 @@ from tailor.datasets import DatasetFile, DatasetManifest, SplitFiles
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 SCHEMA = pyarrow.schema(
     [

@@ -25,7 +25,7 @@ from services.synthetic.building.limits import SeenAnswers
 from services.synthetic.building.segments import (
     LAST_BLANK,
     Context,
-    Letters,
+    NonBlankOffsets,
     SegmentTask,
     answer_key,
     compare_segment,
@@ -39,7 +39,7 @@ from services.synthetic.near_duplicates.minhash import hash_word
 from services.synthetic.parquet import RowTable, make_table, read_numbers, write_numbers
 from tailor.datasets import DatasetManifest, ImportCount
 from tailor.errors import Aborted
-from tailor.words import RowPolicy
+from tailor.values import RowPolicy
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 
@@ -152,7 +152,7 @@ def test_each_answer_is_first_once_over_many_segments() -> None:
 
 
 def test_characters_are_counted_once_and_without_blanks() -> None:
-    letters = Letters("ab c\n\u00a0d\U0001f600e")
+    letters = NonBlankOffsets("ab c\n\u00a0d\U0001f600e")
     assert letters.total == 6 and letters.range(3, 9) == (2, 6)
     places = numpy.array([(0, 0, 0, 10), (1, 0, 5, 20), (1, 0, 6, 8), (2, 1, 0, 5)], numpy.int64)
     assert count_letters(places, numpy.array([True, True, True])) == 25
@@ -162,7 +162,7 @@ def test_characters_are_counted_once_and_without_blanks() -> None:
 def test_every_blank_is_counted_as_one() -> None:
     signs = [chr(code) for code in range(0x11_0000) if chr(code).isspace()]
     assert ord(max(signs)) == LAST_BLANK
-    assert Letters("".join(f"a{sign}" for sign in signs)).total == len(signs)
+    assert NonBlankOffsets("".join(f"a{sign}" for sign in signs)).total == len(signs)
 
 
 def test_counts_of_grams_are_the_same_after_they_were_stored() -> None:
@@ -224,15 +224,15 @@ def test_rows_of_a_synthesis_are_on_the_side_of_their_documents() -> None:
     assert all(not sides[r["document_ids"][0]] for r in splits["train"])
     assert all(sides[r["document_ids"][0]] for r in splits["held_out"])
     assert [len(rows) for rows in splits.values()] == [60 - sum(sides.values()), sum(sides.values())]
-    assert dataset.left_out["across_split"].rows == 1 and dataset.documents == 60
+    assert dataset.skipped["across_split"].rows == 1 and dataset.documents == 60
 
 
 @pytest.mark.parametrize("maker", ["teacher:wise", "import:chat"])
-def test_rows_of_others_that_the_bases_template_cannot_hold_are_left_out_and_counted(maker: str) -> None:
+def test_rows_of_others_that_the_bases_template_cannot_hold_are_skipped_and_counted(maker: str) -> None:
     made = [row(f"{sentence(n)} unfit" if n < 3 else sentence(n), made_by=maker) for n in range(400)]
     app = with_extras(made, RowPolicy(replay_percent=90, replay=("chat",)))
     dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.left_out["template"].rows == 3
+    assert dataset.skipped["template"].rows == 3
     assert not any("unfit" in str(r) for split in ("train", "held_out") for r in app.rows(dataset.digest, split))
 
 

@@ -18,7 +18,7 @@ from services.synthetic.synthesis.domain import StoredAnswer, Synthesis, Synthes
 from services.synthetic.synthesis.prompts import revision_messages, verdict_messages
 from services.synthetic.synthesis.revisions import RevisionChecks
 from services.synthetic.synthesis.similar import HeldOutTexts
-from tailor.words import Filters, RowPolicy
+from tailor.values import Filters, RowPolicy
 from tests.synthesis import SPECIALIST, WordCounter, missing_numbers
 
 DRAFT = "Dear all, the orchard costs 12 euros and the kiln costs 40 euros."

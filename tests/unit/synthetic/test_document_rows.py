@@ -12,10 +12,10 @@ from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kin
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.knowledge_rows import Chunk
-from services.synthetic.rows.places import count_characters
+from services.synthetic.rows.ranges import count_characters
 from services.synthetic.rows.sections import read_source
 from services.synthetic.rows.templates import load_templates
-from tailor.words import OwnTask
+from tailor.values import OwnTask
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.row_texts import WordCounter, make_document, plain, specialist
 
@@ -59,7 +59,7 @@ def test_everything_is_taught_or_counted(name: str) -> None:
     text, result = row_texts.ALL[name][1], made(name)
     total = count_characters(text, [(0, len(text))])
     taught = count_characters(text, [place for row in result.rows for place in row.places])
-    assert taught + sum(entry.characters for entry in result.left_out) == total
+    assert taught + sum(entry.characters for entry in result.skipped) == total
     assert taught >= 0.98 * total
     assert all(0 <= start < end <= len(text) for row in result.rows for start, end in row.places)
 
@@ -105,14 +105,14 @@ def test_answers_of_built_in_tasks_have_at_most_a_share_of_the_texts_characters(
     for name, (_, text) in row_texts.ALL.items():
         rows = made(name, limited).rows
         assert sum(len(row.completion) for row in rows if row.places) <= 1.5 * len(text)
-    (refused,) = [entry for entry in made("mail", limited).left_out if entry.reason == "many_answers"]
+    (refused,) = [entry for entry in made("mail", limited).skipped if entry.reason == "many_answers"]
     assert refused.rows > 0 and refused.characters == 0
 
 
 def test_without_a_limit_no_answer_is_one_too_many() -> None:
     every_task = specialist(tasks=("report", "section", "board_summary", "answer", "knowledge"))
     for name in row_texts.ALL:
-        assert "many_answers" not in {entry.reason for entry in made(name, every_task).left_out}
+        assert "many_answers" not in {entry.reason for entry in made(name, every_task).skipped}
 
 
 def test_own_tasks_take_no_room_from_others() -> None:
@@ -121,7 +121,7 @@ def test_own_tasks_take_no_room_from_others() -> None:
         result = made(name, specialist(own=own, answer_percent=400))
         assert set(made(name, specialist(answer_percent=400)).rows) <= set(result.rows)
         assert {task.name for task in own} <= tasks(result.rows)
-        assert "many_answers" not in {entry.reason for entry in result.left_out}
+        assert "many_answers" not in {entry.reason for entry in result.skipped}
 
 
 def test_a_report_gives_every_task() -> None:
@@ -224,7 +224,7 @@ def test_wordings_vary() -> None:
 def test_only_the_specialists_tasks_are_made_and_the_rest_is_counted() -> None:
     result = made("report of 200 words", specialist(tasks=("answer",)))
     assert tasks(result.rows) == {"answer"}
-    assert [entry.reason for entry in result.left_out if entry.characters] == ["task"]
+    assert [entry.reason for entry in result.skipped if entry.characters] == ["task"]
     assert tasks(made("report of 200 words", specialist(tasks=("section",))).rows) == {"section"}
     assert "knowledge" not in tasks(made("report of 200 words", specialist(knowledge=False)).rows)
 
@@ -239,7 +239,7 @@ def test_a_specialists_own_task_teaches_each_section_after_its_instruction() -> 
 def test_a_number_of_rows_is_drawn_and_the_others_are_counted() -> None:
     every, few = made("report of 200 words"), made("report of 200 words", specialist(rows=5))
     assert len(few.rows) == 5 and set(few.rows) < set(every.rows)
-    (drawn,) = [entry for entry in few.left_out if entry.reason == "rows_per_document"]
+    (drawn,) = [entry for entry in few.skipped if entry.reason == "rows_per_document"]
     assert drawn.rows == len(every.rows) - 5 and drawn.characters > 0
 
 
@@ -250,19 +250,18 @@ def test_skipped_ranges_are_neither_taught_nor_counted() -> None:
     kept = text[: skipped[0]] + text[skipped[1] :]
     assert not any("## Costs" in row.completion for row in result.rows)
     taught = count_characters(text, [place for row in result.rows for place in row.places])
-    assert taught + sum(entry.characters for entry in result.left_out) == count_characters(kept, [(0, len(kept))])
+    assert taught + sum(entry.characters for entry in result.skipped) == count_characters(kept, [(0, len(kept))])
 
 
 def test_text_that_cannot_be_taught_is_counted_by_its_reason() -> None:
     digits = " ".join(str(number) for number in range(200))
     assert [
-        (e.reason, e.characters)
-        for e in make_rows(make_document(digits), plain(digits), specialist(), COUNTER).left_out
+        (e.reason, e.characters) for e in make_rows(make_document(digits), plain(digits), specialist(), COUNTER).skipped
     ] == [("no_words", len(digits.replace(" ", "")))]
-    (short,) = make_rows(make_document("Yes."), plain("Yes."), specialist(), COUNTER).left_out
+    (short,) = make_rows(make_document("Yes."), plain("Yes."), specialist(), COUNTER).skipped
     assert (short.reason, short.characters) == ("short_answer", 4)
     tiny = make_rows(make_document(row_texts.NOTE), plain(row_texts.NOTE), specialist(8), COUNTER)
-    assert tiny.rows == () and {entry.reason for entry in tiny.left_out} == {"no_room"}
+    assert tiny.rows == () and {entry.reason for entry in tiny.skipped} == {"no_room"}
 
 
 def test_a_manual_of_40_000_words_is_taught_to_the_end() -> None:
@@ -297,7 +296,7 @@ def test_a_deliverable_answers_the_chat_of_its_draft() -> None:
     draft = Conversation("draft_1", "d", chat, "Another draft.")
     result = make_deliverable_rows(make_document(text), plain(text), draft, specialist(), COUNTER)
     assert [row.messages for row in result.rows] == [(*chat, ("assistant", text))]
-    assert result.rows[0].task == "deliverable" and result.left_out == ()
+    assert result.rows[0].task == "deliverable" and result.skipped == ()
 
 
 @pytest.mark.parametrize("language", ["en", "de", "fr", "es", "cy"])
@@ -310,7 +309,7 @@ def test_a_long_deliverable_becomes_consecutive_turns(language: str) -> None:
     roles = [role for row in rows for role, _ in row.messages]
     assert roles == ["user", "assistant"] * (len(roles) // 2) and len(roles) > 2 * len(rows)
     said = "".join(answer for row in rows for answer in row.answers)
-    # Each part stands in one answer, word for word.
+    # Each part occurs in one answer, word for word.
     assert "".join(said.split()) == "".join(text.split())
     asked = [row.messages[0][1] for row in rows]
     assert asked[0] == "Draft it." and all(prompt.startswith("Draft it.\n\n") for prompt in asked[1:])
@@ -324,7 +323,7 @@ def test_a_deliverable_counts_whole_towards_the_share_of_answers() -> None:
     limited = replace(specialist(700), rows=replace(specialist(700).rows, max_answer_percent=50))
     result = make_deliverable_rows(make_document(text), plain(text), draft, limited, COUNTER)
     assert 0 < sum(len(answer) for row in result.rows for answer in row.answers) <= len(text) / 2
-    assert [entry.reason for entry in result.left_out] == ["many_answers"]
+    assert [entry.reason for entry in result.skipped] == ["many_answers"]
 
 
 def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:
@@ -346,7 +345,7 @@ def test_places_are_disjoint_and_hold_the_answer_for_random_documents() -> None:
         result = make_rows(make_document(text), plain(text), specialist(200), COUNTER)
         total = count_characters(text, [(0, len(text))])
         taught = count_characters(text, [place for row in result.rows for place in row.places])
-        assert taught + sum(entry.characters for entry in result.left_out) == total
+        assert taught + sum(entry.characters for entry in result.skipped) == total
         assert all(row.tokens <= 200 for row in result.rows)
         for row in result.rows:
             assert list(row.places) == sorted(row.places)
@@ -373,7 +372,7 @@ class BytePairCounter(WordCounter):
         return [len(encoding.ids) for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
-def test_rows_that_the_bases_template_cannot_hold_are_left_out_and_counted() -> None:
+def test_rows_that_the_bases_template_cannot_hold_are_skipped_and_counted() -> None:
     language, text = row_texts.ALL[next(iter(row_texts.ALL))]
     known = rows_of(text, language)
     first = known[0].completion.split()[0]
@@ -387,7 +386,7 @@ def test_rows_that_the_bases_template_cannot_hold_are_left_out_and_counted() -> 
     result = make_rows(make_document(text, language), plain(text), specialist(), Picky())
     unfit = [row for row in known if row.completion.startswith(first)]
     assert [row.row_id for row in result.rows] == [row.row_id for row in known if row not in unfit]
-    assert {entry.reason: entry.rows for entry in result.left_out}["template"] == len(unfit)
+    assert {entry.reason: entry.rows for entry in result.skipped}["template"] == len(unfit)
 
 
 def test_no_message_has_white_space_around_it() -> None:

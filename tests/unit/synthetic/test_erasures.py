@@ -12,7 +12,7 @@ from services.synthetic.erasures import DatasetEraser
 from services.synthetic.handlers import build_dataset, on_document, on_draft
 from services.synthetic.ports import Holdings, SupersededVersions
 from tailor.events.erased import Erased, Forgotten
-from tailor.words import DatasetKind, RowPolicy
+from tailor.values import DatasetKind, RowPolicy
 from tests.unit.synthetic.fakes import (
     SPECIALIST,
     FakeSynthetic,
@@ -153,7 +153,7 @@ def test_supersedes_a_dataset_with_rows_of_the_document_and_deletes_its_bytes() 
     assert forgotten.datasets == (old.digest,)
     keys = [key for bucket, key in app.store.objects if bucket == "datasets"]
     assert f"{old.digest}/manifest.json" not in keys and f"{new.digest}/manifest.json" in keys
-    # The manifest, train, its quiz, held-out, two of sources, and the segment's 13-grams and its parts.
+    # The manifest, train, its closed-book set, held-out, two of sources, and the segment's 13-grams and its parts.
     assert len(keys) == 7 + sum(len(segment.parts) for segment in repository.segments.values())
 
 

@@ -13,7 +13,7 @@ from services.synthetic import handlers
 from services.synthetic.domain import Range, Text
 from services.synthetic.filters import boilerplate_ranges, has_words, rejecting_filter, source_limit, text_parts
 from tailor.errors import FailedPrecondition
-from tailor.words import Filters, Labels, RowPolicy
+from tailor.values import Filters, Labels, RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document, report
 from tests.unit.synthetic.test_handlers import filled
 
@@ -43,7 +43,7 @@ def cleaned(*written: str, documents: int = 2) -> list[str]:
 def test_without_filters_the_manifest_reports_that_nothing_was_removed() -> None:
     app = filled()
     result = handlers.build_dataset(app, "reports", "")
-    assert result.dataset.left_out == {} and app.manifest(result.dataset.digest)["left_out"] == {}
+    assert result.dataset.skipped == {} and app.manifest(result.dataset.digest)["skipped"] == {}
 
 
 def test_removes_documents_in_another_or_an_unknown_language() -> None:
@@ -52,11 +52,11 @@ def test_removes_documents_in_another_or_an_unknown_language() -> None:
         language = "de" if number < 5 else "" if number < 7 else "en"
         handlers.on_document(app, replace(put_document(app.store, number), language=language))
     dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.left_out["language"].documents == 7
+    assert dataset.skipped["language"].documents == 7
     assert not {f"doc_{number:032d}" for number in range(7)} & app.documents(dataset.digest)
     content = app.manifest(dataset.digest)
-    left_out = content["left_out"]["language"]
-    assert (left_out["documents"], left_out["rows"]) == (7, 0) and left_out["characters"] > 7 * 100
+    skipped = content["skipped"]["language"]
+    assert (skipped["documents"], skipped["rows"]) == (7, 0) and skipped["characters"] > 7 * 100
     assert content["filters"]["languages"] == ["en"]
 
 
@@ -121,9 +121,9 @@ def test_no_row_has_a_footer_that_many_documents_have() -> None:
     app = make_app(**filtered(boilerplate_documents=10))
     for number in range(60):
         handlers.on_document(app, put_document(app.store, number, text=f"{report(f'topic{number}')}\n\n{FOOTER}"))
-    left_out = handlers.build_dataset(app, "reports", "").dataset.left_out
-    assert left_out["boilerplate"].documents == 0
-    assert left_out["boilerplate"].characters == 60 * len(FOOTER.replace(" ", ""))
+    skipped = handlers.build_dataset(app, "reports", "").dataset.skipped
+    assert skipped["boilerplate"].documents == 0
+    assert skipped["boilerplate"].characters == 60 * len(FOOTER.replace(" ", ""))
     digest = app.repository.published[-1]
     rows = [*app.rows(digest, "train"), *app.rows(digest, "held_out")]
     assert rows and not any(FOOTER in part["content"] for row in rows for part in row["messages"])
@@ -134,7 +134,7 @@ def test_a_document_of_boilerplate_only_is_counted() -> None:
     for number in range(60):
         text = f"{report(f'topic{number}')}\n\n{FOOTER}" if number else f"Some lonely thing{number}\n\n{FOOTER}"
         handlers.on_document(app, put_document(app.store, number, text=FOOTER if number == 0 else text))
-    assert handlers.build_dataset(app, "reports", "").dataset.left_out["boilerplate"].documents == 1
+    assert handlers.build_dataset(app, "reports", "").dataset.skipped["boilerplate"].documents == 1
 
 
 @pytest.mark.parametrize("percent", [34, 40, 50, 75, 100])
@@ -159,7 +159,7 @@ def test_a_flood_of_one_source_is_capped_in_the_dataset_and_counted() -> None:
         source = "flood" if number < 60 else "wiki" if number < 80 else "share"
         handlers.on_document(app, put_document(app.store, number, labels=Labels(source, "risk", "internal")))
     dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.left_out["source"].documents == 30
+    assert dataset.skipped["source"].documents == 30
     flood = {f"doc_{number:032d}" for number in range(60)}
     train = app.rows(dataset.digest, "train")
     assert 0 < sum(row["document_ids"][0] in flood for row in train) <= len(train) / 2
@@ -174,7 +174,7 @@ def test_a_source_with_too_many_rows_loses_some_and_they_are_counted() -> None:
     flood = {f"doc_{number:032d}" for number in range(50)}
     train = app.rows(dataset.digest, "train")
     assert sum(row["document_ids"][0] in flood for row in train) <= len(train) / 2
-    assert dataset.left_out["max_source_percent"].rows > 100 and dataset.left_out["max_source_percent"].characters > 0
+    assert dataset.skipped["max_source_percent"].rows > 100 and dataset.skipped["max_source_percent"].characters > 0
     assert dataset.figures.coverage < 0.6
 
 
@@ -197,14 +197,14 @@ def test_a_large_document_loses_rows_until_it_has_its_share_and_they_are_counted
     dataset = handlers.build_dataset(app, "reports", "").dataset
     tokens = by_document(app.rows(dataset.digest, "train"))
     assert 0.7 * percent <= 100 * max(tokens.values()) / tokens.total() <= percent
-    assert dataset.left_out["max_document_percent"].rows > 10
+    assert dataset.skipped["max_document_percent"].rows > 10
 
 
 @pytest.mark.parametrize(("documents", "policy"), [(15, RowPolicy()), (30, RowPolicy(max_document_percent=0))])
 def test_few_documents_or_a_policy_without_the_limit_keep_every_row(documents: int, policy: RowPolicy) -> None:
     app = make_app()
     put_large(app, documents, large=3, policy=policy)
-    assert "max_document_percent" not in handlers.build_dataset(app, "reports", "").dataset.left_out
+    assert "max_document_percent" not in handlers.build_dataset(app, "reports", "").dataset.skipped
 
 
 def test_a_budget_of_tokens_keeps_rows_of_people_and_counts_the_rest() -> None:
@@ -224,8 +224,8 @@ def test_a_budget_of_tokens_keeps_rows_of_people_and_counts_the_rest() -> None:
     people = {row["document_ids"][0] for row in train if row["made_by"] == "human"}
     held_out = {row["document_ids"][0] for row in app.rows(dataset.digest, "held_out")}
     assert people | held_out >= {f"doc_{number:032d}" for number in (0, 20, 40)}
-    left_out = dataset.left_out["max_train_tokens"]
-    assert left_out.rows > 50 and left_out.documents > 10 and left_out.characters > 1000
+    skipped = dataset.skipped["max_train_tokens"]
+    assert skipped.rows > 50 and skipped.documents > 10 and skipped.characters > 1000
 
 
 def test_a_changed_filter_makes_another_dataset() -> None:
@@ -243,5 +243,5 @@ def test_removing_more_does_not_make_a_new_dataset() -> None:
     handlers.on_document(app, put_document(app.store, 900, text=report("storms") * 20))
     second = handlers.build_dataset(app, "reports", "")
     assert (second.created, second.dataset.digest) == (False, first.digest)
-    assert second.dataset.left_out["length"].documents == 1
-    assert json.loads(app.store.get(second.dataset.manifest))["left_out"] == {}
+    assert second.dataset.skipped["length"].documents == 1
+    assert json.loads(app.store.get(second.dataset.manifest))["skipped"] == {}

@@ -8,7 +8,7 @@ import pytest
 
 from services.synthetic import handlers
 from services.synthetic.domain import Document, Kind
-from tailor.words import Filters, RowPolicy
+from tailor.values import Filters, RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
 
 INSIGHTS = {"figures": ["14 of 40 accounts"], "owners": []}

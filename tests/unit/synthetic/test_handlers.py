@@ -18,7 +18,7 @@ from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tailor.events.envelope import Event
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, Labels, Selection
+from tailor.values import DatasetKind, Labels, Selection
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 
 

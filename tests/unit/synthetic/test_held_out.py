@@ -8,7 +8,7 @@ import pytest
 from services.synthetic import handlers
 from services.synthetic.domain import Dataset
 from tailor.rounds import is_held_out, split_draw
-from tailor.words import RowPolicy
+from tailor.values import RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, ListedRows, make_app, put_document
 from tests.unit.synthetic.test_building import row, sentence
 
@@ -58,7 +58,7 @@ def test_a_component_with_more_rows_than_there_is_room_for_trains() -> None:
     dataset = build(app)
     assert 18 <= dataset.held_out_rows <= 20
     assert ids(chain) <= documents(app, dataset, "train")
-    assert "max_held_out_rows" not in dataset.left_out
+    assert "max_held_out_rows" not in dataset.skipped
 
 
 def test_the_rows_of_the_only_component_beyond_the_limit_are_counted_and_in_neither_split() -> None:
@@ -68,11 +68,11 @@ def test_the_rows_of_the_only_component_beyond_the_limit_are_counted_and_in_neit
     others = [number for number in range(60) if number not in DRAWN]
     put_single(app, others)
     dataset = build(app)
-    left_out = dataset.left_out["max_held_out_rows"]
+    skipped = dataset.skipped["max_held_out_rows"]
     assert dataset.held_out_rows == 20
     assert documents(app, dataset, "train") == ids(others)
-    assert left_out.rows > 30 and left_out.characters > 0
-    assert left_out.documents == len(ids(chain) - documents(app, dataset, "held_out"))
+    assert skipped.rows > 30 and skipped.characters > 0
+    assert skipped.documents == len(ids(chain) - documents(app, dataset, "held_out"))
     assert dataset.figures.coverage < 1
 
 
@@ -118,7 +118,7 @@ def test_documents_that_join_full_components_are_neither_trained_on_nor_move_wha
     assert ids([DRAWN[0]]) <= documents(app, before, "held_out")
     assert set(rows[0]) <= set(rows[1]) and after.held_out_rows == 20
     assert not ids(range(2000, 2020)) & documents(app, after, "train")
-    assert after.left_out["max_held_out_rows"].rows > 10
+    assert after.skipped["max_held_out_rows"].rows > 10
 
 
 @pytest.mark.parametrize("rows", [1, 100])
@@ -133,4 +133,4 @@ def test_rows_of_syntheses_have_a_tenth_of_the_limit_if_there_are_as_many(rows: 
     assert len(held_out) <= 40 and taught == (1 if rows == 1 else 40 - (len(held_out) - taught))
     assert taught >= min(rows, 4)
     if rows == 100:
-        assert dataset.left_out["max_held_out_rows"].rows >= 100 - taught
+        assert dataset.skipped["max_held_out_rows"].rows >= 100 - taught

@@ -39,7 +39,7 @@ from tailor.errors import (
 )
 from tailor.storage.buckets import DATASETS
 from tailor.storage.memory import MemoryStore
-from tailor.words import Labels, RowPolicy
+from tailor.values import Labels, RowPolicy
 from tests.unit.synthetic.fakes import make_app, put_document
 
 SPEC = ImportSpec("chat", "CC-BY-4.0", 100, "chats.jsonl")
@@ -394,7 +394,7 @@ def test_a_build_that_reads_a_replaced_file_is_retried() -> None:
         list(extra_rows(world).rows(replaying("chat")))
 
 
-def test_an_import_whose_file_is_damaged_is_left_out_and_counted_and_stops_no_build() -> None:
+def test_an_import_whose_file_is_damaged_is_skipped_and_counted_and_stops_no_build() -> None:
     world = World()
     world.run([chat(number) for number in range(20)])
     world.run([chat(number) for number in range(20, 50)], spec=replace(SPEC, name="more"))
@@ -407,6 +407,6 @@ def test_an_import_whose_file_is_damaged_is_left_out_and_counted_and_stops_no_bu
         handlers.on_document(app, put_document(app.store, number))
     with capture_logs() as logs:
         dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.left_out[UNREADABLE].rows == 30
+    assert dataset.skipped[UNREADABLE].rows == 30
     named = {(line["name"], line["reason"]) for line in logs if line["event"] == "import left out"}
     assert named == {("more", "CORRUPT_OBJECT")}

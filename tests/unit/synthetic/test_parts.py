@@ -60,22 +60,27 @@ def test_rows_that_are_made_in_parts_are_those_that_are_made_at_once() -> None:
     numbers = range(len(TEXTS))
     whole = make_raw(numbers)
     parts = join_parts([make_raw(numbers[:3]), make_raw(numbers[3:4]), make_raw(numbers[4:])])
-    assert parts.ids == whole.ids and parts.left_out == whole.left_out
-    assert list(parts.left_out) == list(whole.left_out)
+    assert parts.ids == whole.ids and parts.skipped == whole.skipped
+    assert list(parts.skipped) == list(whole.skipped)
     for name in ARRAYS:
         assert numpy.array_equal(getattr(parts, name), getattr(whole, name)), name
     answers = ["No document has these words: the harbour bell rang twice before any of the ferries left the quay."]
     held_out = make_gram_set(answers)
     kept = [number % 3 > 0 for number in range(whole.rows)]
     first, second = (write_segment(context(), raw, kept, held_out, ALL_DRAWS) for raw in (whole, parts))
-    assert first == second and first.quiz.counts.rows > 0
+    assert first == second and first.closed_book.counts.rows > 0
 
 
 def test_a_stored_part_is_what_was_made() -> None:
     raw = make_raw(range(4))
     data = write_raw(raw)
     again = read_raw(data)
-    assert (again.ids, again.left_out, again.tables, again.quiz) == (raw.ids, raw.left_out, raw.tables, raw.quiz)
+    assert (again.ids, again.skipped, again.tables, again.closed_book) == (
+        raw.ids,
+        raw.skipped,
+        raw.tables,
+        raw.closed_book,
+    )
     for name in ARRAYS:
         assert numpy.array_equal(getattr(again, name), getattr(raw, name)), name
     assert write_raw(again) == data == write_raw(make_raw(range(4)))
@@ -174,7 +179,7 @@ def damage(app: FakeSynthetic, bucket: str, key: str) -> bytes:
 
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["when it comes", "after it was prepared"])
-def test_a_damaged_text_is_named_and_left_out_until_it_is_restored(is_known: bool) -> None:
+def test_a_damaged_text_is_named_and_skipped_until_it_is_restored(is_known: bool) -> None:
     app = filled(PART_DOCUMENTS + 30)
     if is_known:
         app.preparer.prepare(SPECIALIST.selection)
@@ -183,14 +188,14 @@ def test_a_damaged_text_is_named_and_left_out_until_it_is_restored(is_known: boo
     whole = damage(app, CORPUS, text)
     with capture_logs() as logs:
         dataset = handlers.build_dataset(app, "reports", "").dataset
-    assert dataset.left_out[UNREADABLE].documents == 1 and dataset.train_rows
+    assert dataset.skipped[UNREADABLE].documents == 1 and dataset.train_rows
     named = [line for line in logs if line["event"] == "document left out"]
     assert {(line["document_id"], line["uri"], line["reason"]) for line in named} == {
         (document_id, f"s3://corpus/{text}", "CORRUPT_OBJECT")
     }
     app.store.objects[CORPUS, text] = whole
     rebuilt = handlers.build_dataset(app, "reports", "").dataset
-    assert UNREADABLE not in rebuilt.left_out
+    assert UNREADABLE not in rebuilt.skipped
     assert rebuilt.documents == dataset.documents + 1
     assert build(app) == rebuilt.digest
 

@@ -6,8 +6,8 @@ import pytest
 
 from services.synthetic.domain import Passage
 from services.synthetic.rows.passages import passages, short_passages
-from services.synthetic.rows.places import count_characters
-from tailor.words import Span, SpanKind
+from services.synthetic.rows.ranges import count_characters
+from tailor.values import Span, SpanKind
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.row_texts import make_document, plain
 

@@ -1,7 +1,7 @@
 """Ranges of a document's text."""
 
-from services.synthetic.rows.places import count_characters, find_spans, merge_ranges, subtract_ranges
-from tailor.words import Span, SpanKind
+from services.synthetic.rows.ranges import count_characters, find_spans, merge_ranges, subtract_ranges
+from tailor.values import Span, SpanKind
 
 PAGES = (Span(SpanKind.PAGE, 1, 0, 50), Span(SpanKind.PAGE, 2, 50, 100))
 SECTIONS = (

@@ -20,9 +20,9 @@ from services.synthetic.rows.preference_rows import PairLimits
 from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.events.erased import Erased
-from tailor.programmes import list_recipes
+from tailor.pipelines import list_recipes
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind, RowPolicy
+from tailor.values import DatasetKind, RowPolicy
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, MemoryRepository, make_app, put_document
 from tests.unit.synthetic.test_erasures import MemoryHoldings
 
@@ -61,7 +61,7 @@ def test_rankings_make_a_preference_dataset_due_but_none_of_documents() -> None:
     app, repository = world()
     (result,) = handlers.tick(app)
     dataset = result.dataset
-    assert (dataset.kind, list_recipes(dataset.programme), dataset.pairs.pairs) == (PREFERENCE, "lora,dpo", 40)
+    assert (dataset.kind, list_recipes(dataset.pipeline), dataset.pairs.pairs) == (PREFERENCE, "lora,dpo", 40)
     assert dataset.draft_adapters == ("a",)
     assert dataset.train_rows + dataset.held_out_rows == 40 and dataset.held_out_rows > 0
     assert (dataset.judgements, dataset.documents) == (40, 0)

@@ -16,7 +16,7 @@ from services.synthetic.domain import (
 from services.synthetic.rows.preference_rows import Evidence, PairLimits, Pairs, make_pairs
 from tailor.rounds import is_held_out
 from tailor.storage.ref import Ref
-from tailor.words import Filters, Labels
+from tailor.values import Filters, Labels
 from tests.unit.synthetic.fakes import WordCounter
 
 SPECIALIST = Specialist("reports", 1, "base", "lora", system_prompt="House style.")
@@ -146,7 +146,7 @@ def test_drops_long_pairs_and_limits_pairs_per_judgement() -> None:
     assert len(first.train) == 1 and first == make([ranking(1, "a", "b", "c")], [C, B, A], specialist=capped)
 
 
-def test_pairs_that_the_bases_template_cannot_hold_are_left_out_and_counted() -> None:
+def test_pairs_that_the_bases_template_cannot_hold_are_skipped_and_counted() -> None:
     class Picky(WordCounter):
         """The counter of a base whose template cannot hold one answer."""
 

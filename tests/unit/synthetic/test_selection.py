@@ -4,7 +4,7 @@ from services.synthetic.building.split import group_components
 from services.synthetic.corpus import Link
 from services.synthetic.domain import BuildPolicy, BuildProgress, describe_wait, is_due
 from tailor.rounds import is_held_out
-from tailor.words import Labels, Selection
+from tailor.values import Labels, Selection
 
 
 def test_documents_that_share_a_passage_are_one_component_through_others_too() -> None:

@@ -27,7 +27,7 @@ def split(text: str, language: str) -> list[str]:
         (
             "de",
             [
-                "Programme,z.B. Word, und Geräte/z.B. Drucker, am 10. Juni.",
+                "Pipeline,z.B. Word, und Geräte/z.B. Drucker, am 10. Juni.",
                 "Das ist der letzte Satz.",
                 "Danach kommt der dritte.",
             ],

@@ -28,7 +28,7 @@ from services.synthetic.synthesis.plan import Seed, SynthesisPlan
 from services.synthetic.synthesis.prompts import teacher_messages
 from services.synthetic.synthesis.similar import HeldOutTexts, SimilarTexts, is_copy
 from tailor.errors import InvalidArgument
-from tailor.words import OwnTask, RowPolicy
+from tailor.values import OwnTask, RowPolicy
 from tests.synthesis import WordCounter, distinct, missing_numbers, passage, rows_json
 
 SPECIALIST = Specialist("reports", 1, "tiny", "lora", use_teacher=True)

@@ -48,7 +48,7 @@ def test_a_file_of_figures_is_taught_whole_and_named_by_its_header() -> None:
     )
     text = parse_csv(File(data.encode(), "figures.csv"), Budget()).text
     result = teach(text)
-    assert covered(text, result.rows) >= 0.98 and {entry.reason for entry in result.left_out} <= {"short_answer"}
+    assert covered(text, result.rows) >= 0.98 and {entry.reason for entry in result.skipped} <= {"short_answer"}
     assert any("“year, quarter, revenue, cost …”" in row.prompt for row in result.rows)
 
 
@@ -64,4 +64,4 @@ def test_a_table_without_a_header_or_cells_asks_nothing() -> None:
     headless = "\n".join(["| 3 | 5 | 8 |", "| --- | --- | --- |", figures])
     assert "answer" not in {row.task for row in teach(headless).rows}
     empty = "|  |  |\n| --- | --- |\n" + "|  |  |\n" * 20
-    assert teach(empty).rows == () and {entry.reason for entry in teach(empty).left_out} == {"no_words"}
+    assert teach(empty).rows == () and {entry.reason for entry in teach(empty).skipped} == {"no_words"}

@@ -20,7 +20,7 @@ TASKS = {
     "where": {"topic"},
     "refusal": set(),
 }
-QUIZ = ("quiz", "quiz_gap")
+CLOSED_BOOK = ("closed_book", "closed_book_gap")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -41,21 +41,23 @@ def test_labels_and_absent_subjects_are_there(language: str) -> None:
     templates = load_templates(language)
     assert templates is not None and len(set(templates.absent)) == 20
     assert set(templates.labels) == {"facts", "outline", "so_far", "passage"}
-    assert set(templates.wordings) == {*TASKS, "where_answer", *QUIZ, "quiz_refusal"}
+    assert set(templates.wordings) == {*TASKS, "where_answer", *CLOSED_BOOK, "closed_book_refusal"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_quiz_has_wordings_and_subjects_that_no_row_has(language: str) -> None:
+def test_the_closed_book_has_wordings_and_subjects_that_no_row_has(language: str) -> None:
     templates = load_templates(language)
     assert templates is not None
     of_rows = {wording for name in TASKS for wording in templates.wordings[name]}
-    for name in QUIZ:
+    for name in CLOSED_BOOK:
         wordings = set(templates.wordings[name])
         assert len(wordings) >= 8 and wordings.isdisjoint(of_rows)
         for wording in wordings:
             fields = set(re.findall(r"\{(\w+)\}", wording))
             assert fields == {"title", "topic"} and not re.search(r"[\[\]|]|\s\s|\A\s|\s\Z", wording)
-    assert len(set(templates.quiz_absent)) == 10 and not set(templates.quiz_absent) & set(templates.absent)
+    assert len(set(templates.closed_book_absent)) == 10 and not set(templates.closed_book_absent) & set(
+        templates.absent
+    )
 
 
 def test_each_file_is_a_language_of_the_tests() -> None:

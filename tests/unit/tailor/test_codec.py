@@ -9,7 +9,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.codec import decode, encode, update
 from tailor.errors import InvalidArgument
-from tailor.words import EvaluationPolicy, Filters, RowPolicy, SamplingDefaults, Selection, Span, SpanKind
+from tailor.values import EvaluationPolicy, Filters, RowPolicy, SamplingDefaults, Selection, Span, SpanKind
 
 
 class State(Enum):

@@ -31,8 +31,8 @@ from tailor.events.consumer import (
     Rebalances,
 )
 from tailor.events.envelope import Event, decode
+from tailor.events.expired import Gap, reject_gap
 from tailor.events.faults import Faults
-from tailor.events.gaps import Gap, reject_gap
 from tailor.events.memory import MemoryProducer
 from tailor.settings import KafkaSettings
 

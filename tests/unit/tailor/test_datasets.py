@@ -8,20 +8,20 @@ import pytest
 from tailor.datasets import (
     HELD_OUT,
     TRAIN,
+    ClosedBookFiles,
+    ClosedBookKind,
     DatasetFile,
     DatasetManifest,
     Figures,
     IdFiles,
     ImportCount,
     LanguageCount,
-    LeftOutCount,
-    QuizFiles,
-    QuizKind,
+    SkippedCount,
     SplitFiles,
 )
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.ref import Ref
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 
 
 def file(name: str, rows: int) -> DatasetFile:
@@ -38,7 +38,7 @@ MANIFEST = DatasetManifest(
     sources=IdFiles(4, (file("d", 4),)),
     judgements=IdFiles(2, (file("e", 2),)),
     figures=Figures(coverage=0.93, grounded=0.99, overlap=0.0, characters=424_912),
-    left_out={"no_words": LeftOutCount(documents=2, characters=1400), "overlap": LeftOutCount(rows=3)},
+    skipped={"no_words": SkippedCount(documents=2, characters=1400), "overlap": SkippedCount(rows=3)},
     teacher_tokens=40,
 )
 
@@ -69,12 +69,12 @@ def test_a_dataset_of_documents_names_its_imports_and_languages_and_no_judgement
     assert DatasetManifest.parse(json.dumps(value).encode()) == manifest
 
 
-def test_a_dataset_of_documents_has_its_quiz_and_a_dataset_without_one_has_no_questions() -> None:
-    kinds = {QuizKind.LEARNABLE.value: 3, QuizKind.ABSENT.value: 1}
-    quiz = QuizFiles(2, 4, beyond_limit=7, without_questions=1, kinds=kinds, files=(file("q", 4),))
-    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits={}, quiz=quiz)
+def test_a_dataset_of_documents_has_its_closed_book_and_a_dataset_without_one_has_no_questions() -> None:
+    kinds = {ClosedBookKind.LEARNABLE.value: 3, ClosedBookKind.ABSENT.value: 1}
+    closed_book = ClosedBookFiles(2, 4, beyond_limit=7, without_questions=1, kinds=kinds, files=(file("q", 4),))
+    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits={}, closed_book=closed_book)
     assert DatasetManifest.parse(json.dumps(manifest.as_json()).encode()) == manifest
-    assert DatasetManifest.parse(stored()).quiz == QuizFiles()
+    assert DatasetManifest.parse(stored()).closed_book == ClosedBookFiles()
 
 
 def test_a_split_that_does_not_exist_has_no_rows() -> None:
@@ -90,9 +90,9 @@ def test_a_split_that_does_not_exist_has_no_rows() -> None:
         {"splits": {"train": {"rows": 2, "tokens": 0, "files": []}}},
         {"sources": {"documents": 1, "files": [{"key": "../models/x", "sha256": "a", "size_bytes": 1, "rows": 1}]}},
         {"sources": [{"document_id": "doc_1", "digest": "a"}]},
-        {"left_out": {"overlap": 3}},
-        {"quiz": {"documents": 1, "rows": 2, "files": []}},
-        {"quiz": {"kinds": {"hard": 2}}},
+        {"skipped": {"overlap": 3}},
+        {"closed_book": {"documents": 1, "rows": 2, "files": []}},
+        {"closed_book": {"kinds": {"hard": 2}}},
         {"imports": [{"name": "chat", "rows": 3}]},
         {"languages": {"is": 3}},
         {"figures": {"coverage": "most"}},

@@ -21,7 +21,7 @@ from tailor.events.envelope import Event, decode
 from tailor.events.erased import ERASED, ErasedDocuments, Forgotten, forgetting
 from tailor.events.memory import MemoryProducer
 from tailor.events.topics import load_topics
-from tests.odd_messages import odd_messages
+from tests.edge_case_messages import odd_messages
 from tests.unit.anonymization.test_handlers import World as AnonymizationWorld
 from tests.unit.inference.fakes import make_world
 from tests.unit.ingestion.fakes import MemoryErasures, make_intake

@@ -99,7 +99,7 @@ def test_every_services_store_signs_with_the_keys_of_its_role(
     assert isinstance(settings, ServiceSettings)
     assert S3Store.from_settings(settings).read("models", "any") == b"object"
     (address, form) = Cloud.asked[0]
-    # A token in a URL would stand in the logs of proxies.
+    # A token in a URL would occur in the logs of proxies.
     assert address == "/"
     assert form["WebIdentityToken"] == "first-token" and form["RoleArn"] == "arn:aws:iam::1:role/tailor"
     assert form["Action"] == "AssumeRoleWithWebIdentity" and form["RoleSessionName"] == "tailor"

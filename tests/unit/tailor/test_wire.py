@@ -8,7 +8,7 @@ from tailor import wire
 from tailor.api.common.v1 import common_pb2
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
-from tailor.words import Labels, Span, SpanKind
+from tailor.values import Labels, Span, SpanKind
 
 
 def test_values_survive_both_ways() -> None:

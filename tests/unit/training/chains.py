@@ -1,4 +1,4 @@
-"""Recipes with stages for tests: `chain` is sft, reward and rloo, `watched` the same with a witness; `polish` is sft and dpo."""
+"""Recipes with stages for tests: `chain` is sft, reward and rloo, `watched` the same with a held-out reward model; `polish` is sft and dpo."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ SINGLE = {
     "full": "sft",
     "dpo": "dpo",
     "reward": "reward",
-    "witness": "reward",
+    "held_out_reward": "reward",
     "rloo": "rloo",
     "ruled": "grpo",
     "narrow": "dpo",
@@ -16,7 +16,7 @@ SINGLE = {
 CHAINS = {
     "narrowing": ("tiny", "narrow"),
     "chain": ("tiny", "reward", "rloo"),
-    "watched": ("tiny", "reward", "witness", "rloo"),
+    "watched": ("tiny", "reward", "held_out_reward", "rloo"),
     "polish": ("tiny", "dpo"),
     "heavy": ("full", "dpo"),
     "backwards": ("tiny", "rloo", "reward"),
@@ -24,7 +24,7 @@ CHAINS = {
 TABLES = {
     "rloo": '[[rewards]]\nkind = "model"\n',
     "ruled": '[[rewards]]\nkind = "length"\nwords = 9\n',
-    "witness": "[witness]\nshare = 0.5\n",
+    "held_out_reward": "[held_out_reward]\nshare = 0.5\n",
 }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.training import programme
+from services.training import pipeline
 from services.training.domain import Job
 from tests.unit.training.fakes import House, built
 
@@ -11,6 +11,6 @@ from tests.unit.training.fakes import House, built
 def job() -> Job:
     """The first job that the supervisor starts for a new dataset."""
     house = House()
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     return house.launcher.started[0]

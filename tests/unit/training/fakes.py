@@ -25,6 +25,7 @@ from services.training.domain import (
 )
 from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
+from services.training.pipeline import BuiltDataset
 from services.training.plans import Plan, Rates
 from services.training.ports import (
     AdapterStore,
@@ -39,14 +40,13 @@ from services.training.ports import (
     RunUpdate,
     WatchCursor,
 )
-from services.training.programme import BuiltDataset
 from services.training.queue import Limits
 from services.training.recipe import FOLDER, AdapterRecipe
 from services.training.supervisor import Preparer, Supervisor
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import NotFound, Reason, TailorError, Unavailable
 from tailor.events.envelope import Event
-from tailor.programmes import ProgrammeStage
+from tailor.pipelines import PipelineStage
 from tailor.storage.ref import Ref
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -397,17 +397,17 @@ def wanted(**changes: Any) -> RunRequest:
 
 
 def built(recipe: str = "tiny", **changes: Any) -> BuiltDataset:
-    """A dataset of documents; `recipe` is that of the only stage of the programme."""
-    programme = (ProgrammeStage("sft", recipe),)
-    return replace(BuiltDataset("d1", "reports", "sft", MANIFEST, "tiny", programme, START), **changes)
+    """A dataset of documents; `recipe` is that of the only stage of the pipeline."""
+    pipeline = (PipelineStage("sft", recipe),)
+    return replace(BuiltDataset("d1", "reports", "sft", MANIFEST, "tiny", pipeline, START), **changes)
 
 
 def built_as(digest: str, *stages: str, minutes: int = 0) -> BuiltDataset:
-    """A dataset, of preferences if its digest begins with `p`, with a programme of stages whose recipes have their names; sft has `tiny`."""
-    programme = tuple(ProgrammeStage(stage, "tiny" if stage == "sft" else stage) for stage in stages)
+    """A dataset, of preferences if its digest begins with `p`, with a pipeline of stages whose recipes have their names; sft has `tiny`."""
+    pipeline = tuple(PipelineStage(stage, "tiny" if stage == "sft" else stage) for stage in stages)
     kind = "preference" if digest.startswith("p") else "sft"
     moment = START + timedelta(minutes=minutes)
-    return built(digest=digest, kind=kind, manifest=dataset_ref(digest), programme=programme, create_time=moment)
+    return built(digest=digest, kind=kind, manifest=dataset_ref(digest), pipeline=pipeline, create_time=moment)
 
 
 def progress(step: int = 1, **changes: Any) -> Progress:

@@ -23,7 +23,7 @@ FIGURES = AdapterTrained(
     seconds=1800.0,
     memory_bytes=2**30,
     metrics={"held_out_loss": 3.06},
-    rows_left_out=3,
+    rows_skipped=3,
 )
 
 
@@ -37,8 +37,8 @@ def test_card_describes_the_adapter_and_its_metrics(tmp_path: Path) -> None:
     for part in ("tiny", "b" * 64, "licence apache-2.0", "d" * 64, "p" * 64, "lora: sft", "held_out_loss 3.06"):
         assert part in text
     assert "| cost | 1800 s, 350 tokens/s, peak 1024 MiB |" in text
-    left_out = "3 rows left out, longer than the recipe or the base allows, or unfit for its chat template"
-    assert f"192 rows, 27000 tokens; {left_out} |" in text
+    skipped = "3 rows left out, longer than the recipe or the base allows, or unfit for its chat template"
+    assert f"192 rows, 27000 tokens; {skipped} |" in text
 
 
 def test_card_says_why_a_run_stopped_early(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.training import programme, wire
+from services.training import pipeline, wire
 from services.training.domain import Progress, Run, RunState
 from services.training.plans import Price
 from tailor.api.events.v1 import models_pb2
@@ -13,7 +13,7 @@ from tests.unit.training.fakes import PLAN, START, House, built, trained
 
 
 def planned_run(house: House, hourly: float) -> Run:
-    run = programme.queue_run_for_dataset(house.ports, built())
+    run = pipeline.queue_run_for_dataset(house.ports, built())
     assert run is not None
     plan = replace(PLAN, price=Price("EUR", compute=hourly * PLAN.seconds / 3600))
     return replace(run, plan=plan, worked_seconds=1800.0, heard_since=START, heard_last=START + timedelta(seconds=1800))

@@ -10,7 +10,7 @@ from services.training.consumers import Consumers
 from services.training.domain import DATASET_ERASED, RunState
 from services.training.erasures import Eraser
 from services.training.handlers import create_run
-from services.training.programme import queue_run_for_dataset
+from services.training.pipeline import queue_run_for_dataset
 from services.training.recipe import load_recipe
 from services.training.reporting import report_trained
 from tailor.api.events.v1 import models_pb2
@@ -76,7 +76,7 @@ def test_dataset_with_an_erased_document_is_not_trained_on() -> None:
         specialist="reports",
         kind=models_pb2.DATASET_KIND_SFT,
         base="tiny",
-        programme=[models_pb2.ProgrammeStage(stage="sft", recipe="tiny")],
+        pipeline=[models_pb2.PipelineStage(stage="sft", recipe="tiny")],
     )
     built.manifest.CopyFrom(from_ref(MANIFEST))
     event = Event("dataset.built.v1", "reports", built.SerializeToString())

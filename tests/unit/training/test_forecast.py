@@ -77,7 +77,7 @@ def test_a_step_takes_more_of_a_cpus_heap_and_dpo_keeps_the_references_logits() 
 def test_device_needs_more_memory_than_a_step() -> None:
     on_gpu = forecast.peak_memory(recipe(), SHAPE, LOAD, gpu=True)
     assert forecast.required_memory(recipe(), SHAPE, LOAD, gpu=True) > 1.1 * on_gpu
-    # On a CPU the proof loads the base a second time, which takes more memory than a small step.
+    # On a CPU the reload check loads the base a second time, which takes more memory than a small step.
     two = 2 * (forecast.CPU_FIXED + 2_000_000)
     assert forecast.required_memory(recipe(), SHAPE, LOAD, gpu=False) >= two
 

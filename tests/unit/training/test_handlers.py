@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training import handlers, programme, reporting
+from services.training import handlers, pipeline, reporting
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import DATASET_ERASED, Failure, LogLine, Run, RunState
 from services.training.ports import WatchCursor
@@ -26,7 +26,7 @@ def house() -> House:
 
 
 def queue_run(house: House) -> Run:
-    run = programme.queue_run_for_dataset(house.ports, built())
+    run = pipeline.queue_run_for_dataset(house.ports, built())
     assert run is not None
     return run
 
@@ -49,14 +49,14 @@ def test_same_dataset_makes_one_run(house: House) -> None:
 
 
 def test_changed_recipe_makes_another_run(house: House) -> None:
-    programme.queue_run_for_dataset(house.ports, built())
-    programme.queue_run_for_dataset(house.ports, built(recipe="lora"))
+    pipeline.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built(recipe="lora"))
     assert len(house.runs.runs) == 2
 
 
 def test_unusable_recipe_makes_a_failed_run_with_the_reason(house: House) -> None:
-    programme.queue_run_for_dataset(house.ports, built(recipe="magic"))
-    programme.queue_run_for_dataset(house.ports, built(recipe="magic"))
+    pipeline.queue_run_for_dataset(house.ports, built(recipe="magic"))
+    pipeline.queue_run_for_dataset(house.ports, built(recipe="magic"))
     assert house.only_run().state is RunState.FAILED
     assert house.only_run().reason == "UNKNOWN_RECIPE"
     assert house.runs.published == [("run.failed.v1", "UNKNOWN_RECIPE")]
@@ -65,7 +65,7 @@ def test_unusable_recipe_makes_a_failed_run_with_the_reason(house: House) -> Non
 def test_broken_recipe_file_fails_the_run_with_its_field(tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text('method = "sft"\n')
     house = House(tmp_path)
-    programme.queue_run_for_dataset(house.ports, built(recipe="odd"))
+    pipeline.queue_run_for_dataset(house.ports, built(recipe="odd"))
     assert "adapter" in house.only_run().message
 
 
@@ -177,7 +177,7 @@ def test_cancelled_or_failed_run_resumes_where_it_stopped(house: House) -> None:
     run_id = start_run(house)
     reporting.report_progress(house.runs, run_id, 1, progress(4), house.now())
     handlers.cancel_run(house.runs, run_id, house.now())
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     assert house.only_run().state is RunState.CANCELLED
     again = handlers.create_run(house.ports, wanted())
     assert (again.run_id, again.state, again.reason, again.end_time) == (run_id, RunState.QUEUED, "", None)
@@ -213,7 +213,7 @@ def test_resumed_run_must_fit(house: House) -> None:
 
 def test_pages_hold_every_run_once(house: House) -> None:
     for number in range(5):
-        programme.queue_run_for_dataset(house.ports, built(specialist=f"s{number}"))
+        pipeline.queue_run_for_dataset(house.ports, built(specialist=f"s{number}"))
         house.now.forward(1)
     seen, token = [], ""
     while True:
@@ -236,7 +236,7 @@ def test_base_names_are_slugs(house: House) -> None:
 
 
 def test_the_runs_of_a_deleted_specialist_are_cancelled_and_no_others(house: House) -> None:
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     run = house.only_run()
     handlers.cancel_runs_of(house.runs, "another", house.now(), house.now())
     handlers.cancel_runs_of(house.runs, run.key.specialist, run.create_time - timedelta(seconds=1), house.now())

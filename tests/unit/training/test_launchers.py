@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from services.training import programme
+from services.training import pipeline
 from services.training.domain import RETRIABLE_EXIT, Job
 from services.training.launchers.subprocess import SubprocessLauncher, worker_environment
 from services.training.settings import Settings
@@ -56,7 +56,7 @@ def test_restarted_launcher_finds_a_live_worker_and_can_stop_it(job: Job, tmp_pa
 
 def test_preempted_worker_costs_no_attempt_even_if_the_service_was_restarted(tmp_path: Path) -> None:
     house = House()
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     first, second = launcher_of(tmp_path, STARTING), launcher_of(tmp_path, "")
     PreparingSupervisor(house.ports, first, ONE).tick()
     run = house.only_run()

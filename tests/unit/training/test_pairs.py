@@ -1,4 +1,4 @@
-"""Which pairs a witness learns from, in training and in its plan."""
+"""Which pairs a held-out reward model learns from, in training and in its plan."""
 
 from services.training.methods.pairs import Pair, draw_prompts, prompt_digest
 from services.training.methods.reward import draw_pairs
@@ -15,7 +15,7 @@ def pair(prompt: int, number: int) -> Pair:
 
 
 def recipe(share: float) -> Recipe:
-    return Recipe.model_validate(load_recipe("witness").model_dump() | {"witness": {"share": share}})
+    return Recipe.model_validate(load_recipe("held_out_reward").model_dump() | {"held_out_reward": {"share": share}})
 
 
 def test_draws_its_share_of_the_prompts_by_seed() -> None:

@@ -80,11 +80,11 @@ def test_digest_depends_on_the_settings_and_not_on_their_spelling() -> None:
         (GOOD + "[dpo]\nbeta = 0.2", "dpo", "leave it out"),
         (GOOD + "[rollout]\nprompts = 2", "rollout", "leave it out"),
         (GOOD + "[budget]\nmax_kl = 1", "budget", "leave it out"),
-        (GOOD + "[witness]\nshare = 0.5", "witness", "leave it out"),
+        (GOOD + "[held_out_reward]\nshare = 0.5", "held_out_reward", "leave it out"),
         (ROLLOUTS + "[budget]\nmax_kl = -1", "budget.max_kl", "greater than or equal to 0"),
         (ROLLOUTS + "[budget]\nmax_length_ratio = 0.5", "budget", "above 1"),
         (ROLLOUTS + "[budget]\nmax_kl = 1\n[rollout]\nbeta = 0", "budget", "rollout.beta"),
-        (GOOD.replace("sft", "reward") + "[witness]\nshare = 0", "witness.share", "greater than 0"),
+        (GOOD.replace("sft", "reward") + "[held_out_reward]\nshare = 0", "held_out_reward.share", "greater than 0"),
         (
             GOOD.replace('"lora"', '"none"\nuse_dora = true').replace("method", 'precision = "f32"\nmethod'),
             "adapter",

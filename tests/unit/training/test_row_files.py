@@ -82,7 +82,7 @@ def test_one_bad_row_never_stops_a_dataset_and_is_counted() -> None:
 
 
 @pytest.mark.parametrize(("bad", "stops"), [(3, False), (4, True)])
-def test_bad_rows_are_left_out_up_to_a_hundredth(bad: int, stops: bool) -> None:
+def test_bad_rows_are_skipped_up_to_a_hundredth(bad: int, stops: bool) -> None:
     rows: list[dict[str, Any]] = [
         {**ROW, "row_id": f"r{number}", "document_ids": [f"doc_{number}"]} for number in range(300)
     ]

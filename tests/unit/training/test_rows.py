@@ -74,7 +74,7 @@ def test_template_that_rewrites_earlier_answers_is_rejected() -> None:
         encode("r1", CHAT, Forgetful())
 
 
-def test_long_row_is_left_out_whole() -> None:
+def test_long_row_is_skipped_whole() -> None:
     long = encode("r1", CHAT, WordTokenizer())
     short = encode("r2", ROW, WordTokenizer())
     assert (len(long.tokens), len(short.tokens)) == (16, 8)
@@ -106,7 +106,7 @@ def test_row_that_the_template_rejects_is_named_with_its_roles() -> None:
             call()
 
 
-def test_pair_of_equal_answers_is_left_out() -> None:
+def test_pair_of_equal_answers_is_skipped() -> None:
     pair = {"row_id": "p1", "messages": ROW[:1], "chosen": "ccc d", "rejected": "e"}
     same = {**pair, "row_id": "p2", "rejected": "ccc d"}
     assert [kept.row_id for kept in to_pairs([pair, same], WordTokenizer())[0]] == ["p1"]

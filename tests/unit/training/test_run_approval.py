@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from services.training import handlers, programme, wire
+from services.training import handlers, pipeline, wire
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import Run, RunState
 from services.training.plans import HourLimits, Plan, limit_hours
@@ -34,7 +34,7 @@ def house_with(plan: Plan = LONG) -> House:
 
 
 def queue(house: House, digest: str = "d1") -> Run:
-    programme.queue_run_for_dataset(house.ports, built_as(digest, "sft", minutes=int(digest[1])))
+    pipeline.queue_run_for_dataset(house.ports, built_as(digest, "sft", minutes=int(digest[1])))
     house.supervisor.tick()
     return next(run for run in house.runs.runs.values() if run.key.dataset_digest == digest)
 
@@ -179,7 +179,7 @@ def test_new_rankings_make_a_new_forecast_of_a_waiting_run() -> None:
     run = handlers.create_run(house.ports, wanted(recipe="lora,dpo"))
     assert run.state is RunState.AWAITING_APPROVAL
     house.planner.answer = PLAN
-    programme.queue_run_for_dataset(house.ports, built_as("p1", "sft"))
+    pipeline.queue_run_for_dataset(house.ports, built_as("p1", "sft"))
     house.supervisor.tick()
     assert house.runs.runs[run.run_id].state is RunState.RUNNING
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training import handlers, programme, reporting
+from services.training import handlers, pipeline, reporting
 from services.training.domain import Run, RunState
 from services.training.plans import Plan
 from services.training.ports import Planner, PlanRequest
@@ -55,7 +55,7 @@ def test_run_that_does_not_fit_is_rejected_with_the_nearest_recipe() -> None:
 def test_datasets_run_that_does_not_fit_fails_once_and_starts_no_worker() -> None:
     house = House()
     house.planner.answer = TOO_BIG
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     for _ in range(3):
         house.supervisor.tick()
     run = house.only_run()
@@ -69,7 +69,7 @@ def test_datasets_run_that_does_not_fit_fails_once_and_starts_no_worker() -> Non
 def test_run_waits_while_it_cannot_be_planned_and_fails_if_it_never_can() -> None:
     house = House()
     house.planner.error = Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The store is away.")
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "OBJECT_STORE_UNAVAILABLE")
     house.supervisor.tick()
@@ -103,7 +103,7 @@ class CancellingPlanner(Planner):
 
 def test_run_cancelled_during_planning_stays_cancelled() -> None:
     house = House()
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     Preparer(replace(house.ports, planner=CancellingPlanner(house))).tick()
     house.supervisor.tick()
     assert house.only_run().state is RunState.CANCELLED
@@ -135,7 +135,7 @@ def run_to_its_end(house: House) -> Run:
             house.supervisor.tick()
             house.now.forward(30)
             house.supervisor.tick()
-    made = replace(trained(), rows=6, tokens=500, memory_bytes=800, rows_left_out=2)
+    made = replace(trained(), rows=6, tokens=500, memory_bytes=800, rows_skipped=2)
     reporting.report_trained(house.runs, run_id, 2, made, rates=RATES, now=house.now())
     return house.only_run()
 
@@ -144,7 +144,7 @@ def test_report_has_the_errors_of_the_plan() -> None:
     report = run_to_its_end(House()).report
     assert report is not None
     assert (report.rows, report.tokens, report.steps, report.memory_bytes) == (6, 500, 8, 800)
-    assert report.rows_left_out == encode(training_pb2.RunReport, report).rows_left_out == 2
+    assert report.rows_skipped == encode(training_pb2.RunReport, report).rows_skipped == 2
     assert report.tokens_error == pytest.approx(400 / 500 - 1)
     assert report.memory_error == pytest.approx(1000 / 800 - 1)
 

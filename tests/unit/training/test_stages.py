@@ -7,7 +7,7 @@ import pytest
 
 from services.training import handlers, reporting
 from services.training.domain import REWARD, RunState
-from services.training.programme import queue_run_for_dataset
+from services.training.pipeline import queue_run_for_dataset
 from services.training.spec import from_json, to_json
 from services.training.transitions import MAX_ATTEMPTS
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
@@ -56,20 +56,20 @@ def test_chain_runs_stage_by_stage_and_ends_with_the_last(house: House) -> None:
     ]
 
 
-def test_witness_scores_beside_the_reward_adapter_and_never_instead_of_it(house: House) -> None:
+def test_held_out_reward_model_scores_beside_the_reward_adapter_and_never_instead_of_it(house: House) -> None:
     handlers.create_run(house.ports, wanted(recipe="watched", preference_dataset_digest="p1"))
     house.supervisor.tick()
     for digest in ("a1", "r1", "w1"):
         finish(house, digest)
     spec = from_json(to_json(house.launcher.started[-1]))
     assert (spec.recipe, spec.parent and spec.parent.sha256) == ("rloo", "a1")
-    assert (spec.reward and spec.reward.sha256, spec.witness and spec.witness.sha256) == ("r1", "w1")
+    assert (spec.reward and spec.reward.sha256, spec.held_out_reward and spec.held_out_reward.sha256) == ("r1", "w1")
     assert house.runs.newest_adapter("reports", "tiny", REWARD) == "r1"
 
 
-def test_witness_alone_is_no_reward_adapter(house: House) -> None:
+def test_held_out_reward_model_alone_is_no_reward_adapter(house: House) -> None:
     with pytest.raises(FailedPrecondition) as refused:
-        handlers.create_run(house.ports, wanted(dataset_digest="p1", recipe="witness,rloo"))
+        handlers.create_run(house.ports, wanted(dataset_digest="p1", recipe="held_out_reward,rloo"))
     assert refused.value.reason == "NO_REWARD_ADAPTER"
 
 

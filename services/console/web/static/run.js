@@ -5,7 +5,7 @@ const REFRESH_MS = 5000;
 const MAX_LINES = 500;
 const ENDED = ["succeeded", "failed", "cancelled"];
 const SECTIONS = ["run-state", "run-facts", "run-message", "run-stages", "run-plan", "run-times", "run-actions"];
-const SMOOTH = ["loss", "reward", "accuracy", "witness_reward", "witness_agreement", "answer_tokens", "truncated_share"];
+const SMOOTH = ["loss", "reward", "accuracy", "held_out_reward", "held_out_agreement", "answer_tokens", "truncated_share"];
 const FROM_ZERO = ["learning_rate", "tokens_per_second", "memory_bytes", "answer_tokens", "truncated_share"];
 const GIB = 2 ** 30;
 
@@ -24,7 +24,7 @@ function tilesOf(run, report, stages) {
     phase: ended ? run.state : run.progress.phase, stage: stages > 1 ? `${report.stage + 1} of ${stages}` : null,
     step: `${report.step} / ${report.total_steps}`, loss: fixed(report.loss), held_out_loss: fixed(report.held_out_loss),
     reward: fixed(report.reward), kl: fixed(report.kl), accuracy: fixed(report.accuracy),
-    witness_reward: fixed(report.witness_reward), witness_agreement: fixed(report.witness_agreement),
+    held_out_reward: fixed(report.held_out_reward), held_out_agreement: fixed(report.held_out_agreement),
     answer_tokens: report.answer_tokens === null ? null : report.answer_tokens.toFixed(0), truncated_share: fixed(report.truncated_share),
     learning_rate: report.learning_rate.toExponential(1), gradient_norm: write(report.gradient_norm),
     tokens_per_second: report.tokens_per_second.toFixed(0), memory_bytes: report.memory_bytes ? `${(report.memory_bytes / GIB).toFixed(2)} GiB` : null,

@@ -29,7 +29,7 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     ACTION_UNSPECIFIED: _Action.ValueType  # 0
     """Not set."""
     ACTION_SURROGATE: _Action.ValueType  # 1
-    """Replace by a believable stand-in, the same everywhere."""
+    """Replace by a believable surrogate, the same everywhere."""
     ACTION_MASK: _Action.ValueType  # 2
     """Replace by the name of the type in brackets."""
     ACTION_GENERALISE: _Action.ValueType  # 3
@@ -41,7 +41,7 @@ class Action(_Action, metaclass=_ActionEnumTypeWrapper):
 ACTION_UNSPECIFIED: Action.ValueType  # 0
 """Not set."""
 ACTION_SURROGATE: Action.ValueType  # 1
-"""Replace by a believable stand-in, the same everywhere."""
+"""Replace by a believable surrogate, the same everywhere."""
 ACTION_MASK: Action.ValueType  # 2
 """Replace by the name of the type in brackets."""
 ACTION_GENERALISE: Action.ValueType  # 3

@@ -253,7 +253,7 @@ class GetReplacedResponse(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     PLACES_FIELD_NUMBER: _builtins.int
     value: _builtins.str
-    """The string as it stands in the documents: a true value."""
+    """The string as it occurs in the documents: a true value."""
     @_builtins.property
     def counts(self) -> Global___ReplacedString:
         """Its counts and what was decided."""

@@ -225,7 +225,7 @@ Global___DraftMark: _TypeAlias = DraftMark  # noqa: Y015
 
 @_typing.final
 class RoundProgress(_message.Message):
-    """RoundProgress says how many ranked prompts the next round of a specialist's programme lacks. A prompt counts if experts ranked two different
+    """RoundProgress says how many ranked prompts the next round of a specialist's pipeline lacks. A prompt counts if experts ranked two different
     stored drafts of it, and did not tie.
     """
 
@@ -317,7 +317,7 @@ class JudgementRecorded(_message.Message):
 
     @_builtins.property
     def round(self) -> Global___RoundProgress:
-        """What the next round lacks with this judgement; absent if the specialist's programme does not learn from rankings."""
+        """What the next round lacks with this judgement; absent if the specialist's pipeline does not learn from rankings."""
 
     @_builtins.property
     def equal_drafts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -162,7 +162,7 @@ class DatasetFigures(_message.Message):
     grounded: _builtins.float
     """Share of the answers, of the tasks to which it applies, whose figures and names their prompts support."""
     overlap: _builtins.float
-    """Share of the held-out answers that also stand in the train rows."""
+    """Share of the held-out answers that also occur in the train rows."""
     characters: _builtins.int
     """Characters of the admitted documents."""
     over_redaction: _builtins.float
@@ -188,15 +188,15 @@ class DatasetFigures(_message.Message):
 Global___DatasetFigures: _TypeAlias = DatasetFigures  # noqa: Y015
 
 @_typing.final
-class ProgrammeStage(_message.Message):
-    """ProgrammeStage is one stage of a specialist's programme."""
+class PipelineStage(_message.Message):
+    """PipelineStage is one stage of a specialist's pipeline."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STAGE_FIELD_NUMBER: _builtins.int
     RECIPE_FIELD_NUMBER: _builtins.int
     stage: _builtins.str
-    """Method: `sft`, `dpo`, `reward`, `witness` (a second reward model), `rloo` or `grpo`."""
+    """Method: `sft`, `dpo`, `reward`, `held_out_reward` (a second reward model), `rloo` or `grpo`."""
     recipe: _builtins.str
     """Name of its recipe."""
     def __init__(
@@ -211,7 +211,7 @@ class ProgrammeStage(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ProgrammeStage: _TypeAlias = ProgrammeStage  # noqa: Y015
+Global___PipelineStage: _TypeAlias = PipelineStage  # noqa: Y015
 
 @_typing.final
 class DatasetBuilt(_message.Message):
@@ -230,7 +230,7 @@ class DatasetBuilt(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     JUDGEMENTS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
-    PROGRAMME_FIELD_NUMBER: _builtins.int
+    PIPELINE_FIELD_NUMBER: _builtins.int
     DRAFT_ADAPTER_DIGESTS_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """SHA-256 of the manifest: the dataset's name."""
@@ -261,8 +261,8 @@ class DatasetBuilt(_message.Message):
         """Its measures; absent for datasets of judgements."""
 
     @_builtins.property
-    def programme(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProgrammeStage]:
-        """Programme of the specialist, which is run on this dataset and the newest one of the other kind."""
+    def pipeline(self) -> _containers.RepeatedCompositeFieldContainer[Global___PipelineStage]:
+        """Pipeline of the specialist, which is run on this dataset and the newest one of the other kind."""
 
     @_builtins.property
     def draft_adapter_digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -282,12 +282,12 @@ class DatasetBuilt(_message.Message):
         documents: _builtins.int = ...,
         judgements: _builtins.int = ...,
         figures: Global___DatasetFigures | None = ...,
-        programme: _abc.Iterable[Global___ProgrammeStage] | None = ...,
+        pipeline: _abc.Iterable[Global___PipelineStage] | None = ...,
         draft_adapter_digests: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "figures", b"figures", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "documents", b"documents", "draft_adapter_digests", b"draft_adapter_digests", "figures", b"figures", "held_out_rows", b"held_out_rows", "judgements", b"judgements", "kind", b"kind", "manifest", b"manifest", "programme", b"programme", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "digest", b"digest", "documents", b"documents", "draft_adapter_digests", b"draft_adapter_digests", "figures", b"figures", "held_out_rows", b"held_out_rows", "judgements", b"judgements", "kind", b"kind", "manifest", b"manifest", "pipeline", b"pipeline", "specialist", b"specialist", "train_rows", b"train_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -355,8 +355,8 @@ class RunProgressed(_message.Message):
     HELD_OUT_LOSS_FIELD_NUMBER: _builtins.int
     ANSWER_TOKENS_FIELD_NUMBER: _builtins.int
     TRUNCATED_SHARE_FIELD_NUMBER: _builtins.int
-    WITNESS_REWARD_FIELD_NUMBER: _builtins.int
-    WITNESS_AGREEMENT_FIELD_NUMBER: _builtins.int
+    HELD_OUT_REWARD_FIELD_NUMBER: _builtins.int
+    HELD_OUT_AGREEMENT_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
@@ -400,9 +400,9 @@ class RunProgressed(_message.Message):
     """Mean tokens of this step's answers; absent for methods that write none."""
     truncated_share: _builtins.float
     """Share of this step's answers that were cut off, 0 to 1; absent for methods that write none."""
-    witness_reward: _builtins.float
+    held_out_reward: _builtins.float
     """Mean score of this step's answers by the second reward model, from which nothing is learned; absent without one."""
-    witness_agreement: _builtins.float
+    held_out_agreement: _builtins.float
     """Share of pairs of this step's answers to one prompt that both reward models order alike, 0 to 1; absent without a second one."""
     base: _builtins.str
     """Base of the run."""
@@ -439,48 +439,48 @@ class RunProgressed(_message.Message):
         held_out_loss: _builtins.float | None = ...,
         answer_tokens: _builtins.float | None = ...,
         truncated_share: _builtins.float | None = ...,
-        witness_reward: _builtins.float | None = ...,
-        witness_agreement: _builtins.float | None = ...,
+        held_out_reward: _builtins.float | None = ...,
+        held_out_agreement: _builtins.float | None = ...,
         cost: Global___RunCost | None = ...,
         base: _builtins.str = ...,
         method: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "held_out_loss", b"held_out_loss", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_agreement", b"_held_out_agreement", "_held_out_loss", b"_held_out_loss", "_held_out_reward", b"_held_out_reward", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "held_out_agreement", b"held_out_agreement", "held_out_loss", b"held_out_loss", "held_out_reward", b"held_out_reward", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_loss", b"_held_out_loss", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_witness_agreement", b"_witness_agreement", "_witness_reward", b"_witness_reward", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "base", b"base", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_loss", b"held_out_loss", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "method", b"method", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "witness_agreement", b"witness_agreement", "witness_reward", b"witness_reward"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_agreement", b"_held_out_agreement", "_held_out_loss", b"_held_out_loss", "_held_out_reward", b"_held_out_reward", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "base", b"base", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_agreement", b"held_out_agreement", "held_out_loss", b"held_out_loss", "held_out_reward", b"held_out_reward", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "method", b"method", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
     _WhichOneofReturnType__answer_tokens: _TypeAlias = _typing.Literal["answer_tokens"]  # noqa: Y015
     _WhichOneofArgType__answer_tokens: _TypeAlias = _typing.Literal["_answer_tokens", b"_answer_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__held_out_agreement: _TypeAlias = _typing.Literal["held_out_agreement"]  # noqa: Y015
+    _WhichOneofArgType__held_out_agreement: _TypeAlias = _typing.Literal["_held_out_agreement", b"_held_out_agreement"]  # noqa: Y015
     _WhichOneofReturnType__held_out_loss: _TypeAlias = _typing.Literal["held_out_loss"]  # noqa: Y015
     _WhichOneofArgType__held_out_loss: _TypeAlias = _typing.Literal["_held_out_loss", b"_held_out_loss"]  # noqa: Y015
+    _WhichOneofReturnType__held_out_reward: _TypeAlias = _typing.Literal["held_out_reward"]  # noqa: Y015
+    _WhichOneofArgType__held_out_reward: _TypeAlias = _typing.Literal["_held_out_reward", b"_held_out_reward"]  # noqa: Y015
     _WhichOneofReturnType__kl: _TypeAlias = _typing.Literal["kl"]  # noqa: Y015
     _WhichOneofArgType__kl: _TypeAlias = _typing.Literal["_kl", b"_kl"]  # noqa: Y015
     _WhichOneofReturnType__reward: _TypeAlias = _typing.Literal["reward"]  # noqa: Y015
     _WhichOneofArgType__reward: _TypeAlias = _typing.Literal["_reward", b"_reward"]  # noqa: Y015
     _WhichOneofReturnType__truncated_share: _TypeAlias = _typing.Literal["truncated_share"]  # noqa: Y015
     _WhichOneofArgType__truncated_share: _TypeAlias = _typing.Literal["_truncated_share", b"_truncated_share"]  # noqa: Y015
-    _WhichOneofReturnType__witness_agreement: _TypeAlias = _typing.Literal["witness_agreement"]  # noqa: Y015
-    _WhichOneofArgType__witness_agreement: _TypeAlias = _typing.Literal["_witness_agreement", b"_witness_agreement"]  # noqa: Y015
-    _WhichOneofReturnType__witness_reward: _TypeAlias = _typing.Literal["witness_reward"]  # noqa: Y015
-    _WhichOneofArgType__witness_reward: _TypeAlias = _typing.Literal["_witness_reward", b"_witness_reward"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__answer_tokens) -> _WhichOneofReturnType__answer_tokens | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_agreement) -> _WhichOneofReturnType__held_out_agreement | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_loss) -> _WhichOneofReturnType__held_out_loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__held_out_reward) -> _WhichOneofReturnType__held_out_reward | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kl) -> _WhichOneofReturnType__kl | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward) -> _WhichOneofReturnType__reward | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__truncated_share) -> _WhichOneofReturnType__truncated_share | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__witness_agreement) -> _WhichOneofReturnType__witness_agreement | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__witness_reward) -> _WhichOneofReturnType__witness_reward | None: ...
 
 Global___RunProgressed: _TypeAlias = RunProgressed  # noqa: Y015
 
@@ -576,7 +576,7 @@ class AdapterTrained(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     STAGE_FIELD_NUMBER: _builtins.int
-    ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    ROWS_SKIPPED_FIELD_NUMBER: _builtins.int
     SFT_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     PREFERENCE_DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     REWARD_ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
@@ -620,7 +620,7 @@ class AdapterTrained(_message.Message):
     """Peak memory: of the GPU if one was used, otherwise of the process."""
     stage: _builtins.int
     """Stage of the run that trained it, from 0."""
-    rows_left_out: _builtins.int
+    rows_skipped: _builtins.int
     """Rows of the dataset that it was not trained on, because they are longer than the recipe or the base allows."""
     sft_dataset_digest: _builtins.str
     """Dataset of documents that its run learned from, in this stage or an earlier one; empty if there is none."""
@@ -629,7 +629,7 @@ class AdapterTrained(_message.Message):
     reward_adapter_digest: _builtins.str
     """Reward adapter that scored its answers; empty if there is none."""
     round: _builtins.int
-    """Round of the programme: number of the specialist's datasets of judgements so far. 0 if it learned from none, or for other runs."""
+    """Round of the pipeline: number of the specialist's datasets of judgements so far. 0 if it learned from none, or for other runs."""
     intermediate: _builtins.bool
     """True if the next stage of its run starts from it, so that it is not a candidate."""
     base_adapter_digest: _builtins.str
@@ -677,7 +677,7 @@ class AdapterTrained(_message.Message):
         tokens: _builtins.int = ...,
         memory_bytes: _builtins.int = ...,
         stage: _builtins.int = ...,
-        rows_left_out: _builtins.int = ...,
+        rows_skipped: _builtins.int = ...,
         sft_dataset_digest: _builtins.str = ...,
         preference_dataset_digest: _builtins.str = ...,
         reward_adapter_digest: _builtins.str = ...,
@@ -690,7 +690,7 @@ class AdapterTrained(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "cost", b"cost", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "size_bytes", b"size_bytes", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "base_adapter_digest", b"base_adapter_digest", "base_digest", b"base_digest", "cost", b"cost", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "digest", b"digest", "first_loss", b"first_loss", "intermediate", b"intermediate", "kind", b"kind", "last_loss", b"last_loss", "manifest", b"manifest", "memory_bytes", b"memory_bytes", "metrics", b"metrics", "parent_digest", b"parent_digest", "preference_dataset_digest", b"preference_dataset_digest", "reward_adapter_digest", b"reward_adapter_digest", "round", b"round", "rows", b"rows", "rows_skipped", b"rows_skipped", "run_id", b"run_id", "seconds", b"seconds", "sft_dataset_digest", b"sft_dataset_digest", "size_bytes", b"size_bytes", "specialist", b"specialist", "stage", b"stage", "steps", b"steps", "stopped_because", b"stopped_because", "tokens", b"tokens", "tokens_per_second", b"tokens_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1394,8 +1394,8 @@ class RowPolicy(_message.Message):
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
     REPLAY_FIELD_NUMBER: _builtins.int
     REPLAY_PERCENT_FIELD_NUMBER: _builtins.int
-    QUIZ_QUESTIONS_FIELD_NUMBER: _builtins.int
-    MAX_QUIZ_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CLOSED_BOOK_QUESTIONS_FIELD_NUMBER: _builtins.int
+    MAX_CLOSED_BOOK_DOCUMENTS_FIELD_NUMBER: _builtins.int
     MISSED_EXTRA_ROWS_FIELD_NUMBER: _builtins.int
     MAX_DOCUMENT_PERCENT_FIELD_NUMBER: _builtins.int
     MAX_ANSWER_PERCENT_FIELD_NUMBER: _builtins.int
@@ -1418,12 +1418,12 @@ class RowPolicy(_message.Message):
     """False for no `knowledge` rows; true if absent."""
     replay_percent: _builtins.int
     """Share of the train rows that is drawn from `replay`, in percent, 1 to 90; 0 without `replay`."""
-    quiz_questions: _builtins.int
-    """Maximum quiz questions that each document of the train split answers; 3 if absent, 0 for no quiz."""
-    max_quiz_documents: _builtins.int
-    """Maximum documents with quiz questions, chosen by a fixed hash; 10,000 if 0."""
+    closed_book_questions: _builtins.int
+    """Maximum closed-book questions that each document of the train split answers; 3 if absent, 0 for no closed-book set."""
+    max_closed_book_documents: _builtins.int
+    """Maximum documents with closed-book questions, chosen by a fixed hash; 10,000 if 0."""
     missed_extra_rows: _builtins.int
-    """Maximum `knowledge` rows that a document gets in addition after the last evaluation missed or contradicted one of its quiz questions;
+    """Maximum `knowledge` rows that a document gets in addition after the last evaluation missed or contradicted one of its closed-book questions;
     8 if absent, 0 for none.
     """
     max_document_percent: _builtins.int
@@ -1464,33 +1464,33 @@ class RowPolicy(_message.Message):
         knowledge: _builtins.bool | None = ...,
         replay: _abc.Iterable[_builtins.str] | None = ...,
         replay_percent: _builtins.int = ...,
-        quiz_questions: _builtins.int | None = ...,
-        max_quiz_documents: _builtins.int = ...,
+        closed_book_questions: _builtins.int | None = ...,
+        max_closed_book_documents: _builtins.int = ...,
         missed_extra_rows: _builtins.int | None = ...,
         max_document_percent: _builtins.int | None = ...,
         max_answer_percent: _builtins.int = ...,
         critique_tokens_per_month: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "knowledge", b"knowledge", "max_document_percent", b"max_document_percent", "missed_extra_rows", b"missed_extra_rows", "quiz_questions", b"quiz_questions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "closed_book_questions", b"closed_book_questions", "knowledge", b"knowledge", "max_document_percent", b"max_document_percent", "missed_extra_rows", b"missed_extra_rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "_quiz_questions", b"_quiz_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_document_percent", b"max_document_percent", "max_held_out_rows", b"max_held_out_rows", "max_quiz_documents", b"max_quiz_documents", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "quiz_questions", b"quiz_questions", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "closed_book_questions", b"closed_book_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_closed_book_documents", b"max_closed_book_documents", "max_document_percent", b"max_document_percent", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__closed_book_questions: _TypeAlias = _typing.Literal["closed_book_questions"]  # noqa: Y015
+    _WhichOneofArgType__closed_book_questions: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions"]  # noqa: Y015
     _WhichOneofReturnType__knowledge: _TypeAlias = _typing.Literal["knowledge"]  # noqa: Y015
     _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
     _WhichOneofReturnType__max_document_percent: _TypeAlias = _typing.Literal["max_document_percent"]  # noqa: Y015
     _WhichOneofArgType__max_document_percent: _TypeAlias = _typing.Literal["_max_document_percent", b"_max_document_percent"]  # noqa: Y015
     _WhichOneofReturnType__missed_extra_rows: _TypeAlias = _typing.Literal["missed_extra_rows"]  # noqa: Y015
     _WhichOneofArgType__missed_extra_rows: _TypeAlias = _typing.Literal["_missed_extra_rows", b"_missed_extra_rows"]  # noqa: Y015
-    _WhichOneofReturnType__quiz_questions: _TypeAlias = _typing.Literal["quiz_questions"]  # noqa: Y015
-    _WhichOneofArgType__quiz_questions: _TypeAlias = _typing.Literal["_quiz_questions", b"_quiz_questions"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_book_questions) -> _WhichOneofReturnType__closed_book_questions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__knowledge) -> _WhichOneofReturnType__knowledge | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_document_percent) -> _WhichOneofReturnType__max_document_percent | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__missed_extra_rows) -> _WhichOneofReturnType__missed_extra_rows | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__quiz_questions) -> _WhichOneofReturnType__quiz_questions | None: ...
 
 Global___RowPolicy: _TypeAlias = RowPolicy  # noqa: Y015
 
@@ -1693,7 +1693,7 @@ class CanaryPolicy(_message.Message):
     max_latency_ratio: _builtins.float
     """Maximum ratio of its median seconds to the incumbent's, to the first token and for each further token; at least 1; 1.5 if 0."""
     outcome: _builtins.str
-    """Outcome of its drafts that decides too: `kept_share`, `satisfaction` or `minutes`; none if empty."""
+    """Outcome of its drafts that decides too: `edit_retention`, `satisfaction` or `minutes`; none if empty."""
     min_reports: _builtins.int
     """Minimum reports of the outcome in each arm, at least 10; 20 if 0."""
     max_outcome_loss: _builtins.float
@@ -1853,7 +1853,7 @@ class SpecialistChanged(_message.Message):
 
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Stages of its programme: `sft` (if empty); `sft`, `dpo`; or `sft`, `reward`, `witness` or none, and `rloo` or `grpo`."""
+        """Stages of its pipeline: `sft` (if empty); `sft`, `dpo`; or `sft`, `reward`, `held_out_reward` or none, and `rloo` or `grpo`."""
 
     @_builtins.property
     def recipes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:

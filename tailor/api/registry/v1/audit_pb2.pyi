@@ -168,9 +168,9 @@ class AuditDataset(_message.Message):
     DATASET_DIGEST_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
-    LEFT_OUT_FIELD_NUMBER: _builtins.int
-    QUIZ_DOCUMENTS_FIELD_NUMBER: _builtins.int
-    QUIZ_QUESTIONS_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
+    CLOSED_BOOK_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CLOSED_BOOK_QUESTIONS_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """The specialist."""
@@ -180,16 +180,16 @@ class AuditDataset(_message.Message):
     """The dataset. The serving adapter, or the adapter below it, was trained on it."""
     documents: _builtins.int
     """Documents in it."""
-    quiz_documents: _builtins.int
-    """Documents that its quiz asks about."""
-    quiz_questions: _builtins.int
-    """Questions of its quiz."""
+    closed_book_documents: _builtins.int
+    """Documents that its closed-book set asks about."""
+    closed_book_questions: _builtins.int
+    """Questions of its closed-book set."""
     @_builtins.property
     def figures(self) -> _models_pb2.DatasetFigures:
         """Coverage, grounded, overlap and characters."""
 
     @_builtins.property
-    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditLeftOut]:
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditSkipped]:
         """What was left out, most characters first."""
 
     @_builtins.property
@@ -204,22 +204,22 @@ class AuditDataset(_message.Message):
         dataset_digest: _builtins.str = ...,
         documents: _builtins.int = ...,
         figures: _models_pb2.DatasetFigures | None = ...,
-        left_out: _abc.Iterable[Global___AuditLeftOut] | None = ...,
-        quiz_documents: _builtins.int = ...,
-        quiz_questions: _builtins.int = ...,
+        skipped: _abc.Iterable[Global___AuditSkipped] | None = ...,
+        closed_book_documents: _builtins.int = ...,
+        closed_book_questions: _builtins.int = ...,
         knowledge: Global___AuditKnowledge | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "knowledge", b"knowledge"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "dataset_digest", b"dataset_digest", "documents", b"documents", "figures", b"figures", "knowledge", b"knowledge", "left_out", b"left_out", "quiz_documents", b"quiz_documents", "quiz_questions", b"quiz_questions", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "closed_book_documents", b"closed_book_documents", "closed_book_questions", b"closed_book_questions", "dataset_digest", b"dataset_digest", "documents", b"documents", "figures", b"figures", "knowledge", b"knowledge", "skipped", b"skipped", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditDataset: _TypeAlias = AuditDataset  # noqa: Y015
 
 @_typing.final
-class AuditLeftOut(_message.Message):
-    """AuditLeftOut counts what one reason left out of a dataset."""
+class AuditSkipped(_message.Message):
+    """AuditSkipped counts what one reason left out of a dataset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -249,11 +249,11 @@ class AuditLeftOut(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AuditLeftOut: _TypeAlias = AuditLeftOut  # noqa: Y015
+Global___AuditSkipped: _TypeAlias = AuditSkipped  # noqa: Y015
 
 @_typing.final
 class AuditKnowledge(_message.Message):
-    """AuditKnowledge sums the newest scores of a specialist's documents in the quiz; all 0 before an evaluation asked."""
+    """AuditKnowledge sums the newest scores of a specialist's documents in the closed-book set; all 0 before an evaluation asked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -64,7 +64,7 @@ class JudgingProgress(_message.Message):
     """Prompts with too few drafts so far."""
     @_builtins.property
     def round(self) -> _drafts_pb2.RoundProgress:
-        """Progress of all experts towards the next round; absent if the specialist's programme does not learn from rankings."""
+        """Progress of all experts towards the next round; absent if the specialist's pipeline does not learn from rankings."""
 
     def __init__(
         self,

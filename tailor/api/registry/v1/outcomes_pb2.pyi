@@ -192,7 +192,7 @@ class OutcomeFigures(_message.Message):
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     WEEK_FIELD_NUMBER: _builtins.int
     MINUTES_FIELD_NUMBER: _builtins.int
-    KEPT_SHARE_FIELD_NUMBER: _builtins.int
+    EDIT_RETENTION_FIELD_NUMBER: _builtins.int
     SATISFACTION_FIELD_NUMBER: _builtins.int
     DELIVERABLES_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
@@ -210,7 +210,7 @@ class OutcomeFigures(_message.Message):
         """Minutes from the draft to the deliverable."""
 
     @_builtins.property
-    def kept_share(self) -> Global___MedianEstimate:
+    def edit_retention(self) -> Global___MedianEstimate:
         """Share of the draft's words that were kept, 0 to 1."""
 
     @_builtins.property
@@ -224,13 +224,13 @@ class OutcomeFigures(_message.Message):
         adapter_digest: _builtins.str = ...,
         week: _timestamp_pb2.Timestamp | None = ...,
         minutes: Global___MedianEstimate | None = ...,
-        kept_share: Global___MedianEstimate | None = ...,
+        edit_retention: Global___MedianEstimate | None = ...,
         satisfaction: Global___MedianEstimate | None = ...,
         deliverables: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kept_share", b"kept_share", "minutes", b"minutes", "satisfaction", b"satisfaction", "week", b"week"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["edit_retention", b"edit_retention", "minutes", b"minutes", "satisfaction", b"satisfaction", "week", b"week"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "deliverables", b"deliverables", "generation", b"generation", "kept_share", b"kept_share", "minutes", b"minutes", "satisfaction", b"satisfaction", "week", b"week"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "deliverables", b"deliverables", "edit_retention", b"edit_retention", "generation", b"generation", "minutes", b"minutes", "satisfaction", b"satisfaction", "week", b"week"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

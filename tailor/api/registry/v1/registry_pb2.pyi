@@ -516,7 +516,7 @@ class GetSpecialistResponse(_message.Message):
 
     @_builtins.property
     def round(self) -> _drafts_pb2.RoundProgress:
-        """What the next round of its programme lacks; absent if the programme does not learn from rankings."""
+        """What the next round of its pipeline lacks; absent if the pipeline does not learn from rankings."""
 
     def __init__(
         self,
@@ -935,8 +935,8 @@ class GetDatasetRequest(_message.Message):
 Global___GetDatasetRequest: _TypeAlias = GetDatasetRequest  # noqa: Y015
 
 @_typing.final
-class LeftOutCount(_message.Message):
-    """LeftOutCount is what one reason left out of a dataset."""
+class SkippedCount(_message.Message):
+    """SkippedCount is what one reason left out of a dataset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -962,7 +962,7 @@ class LeftOutCount(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LeftOutCount: _TypeAlias = LeftOutCount  # noqa: Y015
+Global___SkippedCount: _TypeAlias = SkippedCount  # noqa: Y015
 
 @_typing.final
 class ImportCount(_message.Message):
@@ -1039,19 +1039,19 @@ class GetDatasetResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class LeftOutEntry(_message.Message):
+    class SkippedEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
         VALUE_FIELD_NUMBER: _builtins.int
         key: _builtins.str
         @_builtins.property
-        def value(self) -> Global___LeftOutCount: ...
+        def value(self) -> Global___SkippedCount: ...
         def __init__(
             self,
             *,
             key: _builtins.str = ...,
-            value: Global___LeftOutCount | None = ...,
+            value: Global___SkippedCount | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1081,10 +1081,10 @@ class GetDatasetResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     DATASET_FIELD_NUMBER: _builtins.int
-    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
     TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
-    QUIZ_FIELD_NUMBER: _builtins.int
+    CLOSED_BOOK_FIELD_NUMBER: _builtins.int
     IMPORTS_FIELD_NUMBER: _builtins.int
     LANGUAGES_FIELD_NUMBER: _builtins.int
     TEACHER_TOKENS_FIELD_NUMBER: _builtins.int
@@ -1099,12 +1099,12 @@ class GetDatasetResponse(_message.Message):
         """The dataset."""
 
     @_builtins.property
-    def left_out(self) -> _containers.MessageMap[_builtins.str, Global___LeftOutCount]:
+    def skipped(self) -> _containers.MessageMap[_builtins.str, Global___SkippedCount]:
         """What was left out, by reason, such as `no_words`."""
 
     @_builtins.property
-    def quiz(self) -> Global___QuizCounts:
-        """Its quiz; absent if the manifest was not read, or names none."""
+    def closed_book(self) -> Global___ClosedBookCounts:
+        """Its closed-book set; absent if the manifest was not read, or names none."""
 
     @_builtins.property
     def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCount]:
@@ -1118,25 +1118,25 @@ class GetDatasetResponse(_message.Message):
         self,
         *,
         dataset: _models_pb2.DatasetBuilt | None = ...,
-        left_out: _abc.Mapping[_builtins.str, Global___LeftOutCount] | None = ...,
+        skipped: _abc.Mapping[_builtins.str, Global___SkippedCount] | None = ...,
         train_tokens: _builtins.int = ...,
         held_out_tokens: _builtins.int = ...,
-        quiz: Global___QuizCounts | None = ...,
+        closed_book: Global___ClosedBookCounts | None = ...,
         imports: _abc.Iterable[Global___ImportCount] | None = ...,
         languages: _abc.Mapping[_builtins.str, Global___LanguageCount] | None = ...,
         teacher_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "quiz", b"quiz"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_book", b"closed_book", "dataset", b"dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "imports", b"imports", "languages", b"languages", "left_out", b"left_out", "quiz", b"quiz", "teacher_tokens", b"teacher_tokens", "train_tokens", b"train_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_book", b"closed_book", "dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "imports", b"imports", "languages", b"languages", "skipped", b"skipped", "teacher_tokens", b"teacher_tokens", "train_tokens", b"train_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDatasetResponse: _TypeAlias = GetDatasetResponse  # noqa: Y015
 
 @_typing.final
-class QuizCounts(_message.Message):
-    """QuizCounts counts a dataset's quiz: questions about train documents that no row has."""
+class ClosedBookCounts(_message.Message):
+    """ClosedBookCounts counts a dataset's closed_book: questions about train documents that no row has."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1166,7 +1166,7 @@ class QuizCounts(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___QuizCounts: _TypeAlias = QuizCounts  # noqa: Y015
+Global___ClosedBookCounts: _TypeAlias = ClosedBookCounts  # noqa: Y015
 
 @_typing.final
 class ListDocumentScoresRequest(_message.Message):
@@ -1232,7 +1232,7 @@ Global___ListDocumentScoresResponse: _TypeAlias = ListDocumentScoresResponse  # 
 
 @_typing.final
 class DocumentScore(_message.Message):
-    """DocumentScore is how well an adapter knew one document in the quiz. `learned`, `missed` and `contradicted` add up to `asked`."""
+    """DocumentScore is how well an adapter knew one document in the closed-book set. `learned`, `missed` and `contradicted` add up to `asked`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2094,14 +2094,14 @@ class GetLeaderboardResponse(_message.Message):
     LOWER_IS_BETTER_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     NOT_EVALUATED_FIELD_NUMBER: _builtins.int
-    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """Metric that ranks."""
     lower_is_better: _builtins.bool
     """True if a smaller value is better."""
     not_evaluated: _builtins.int
     """Adapters that are left out because they have no evaluation."""
-    left_out: _builtins.int
+    skipped: _builtins.int
     """Adapters that are left out because the specialist has more than the newest 200."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaderboardEntry]:
@@ -2114,11 +2114,11 @@ class GetLeaderboardResponse(_message.Message):
         lower_is_better: _builtins.bool = ...,
         entries: _abc.Iterable[Global___LeaderboardEntry] | None = ...,
         not_evaluated: _builtins.int = ...,
-        left_out: _builtins.int = ...,
+        skipped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "left_out", b"left_out", "lower_is_better", b"lower_is_better", "metric", b"metric", "not_evaluated", b"not_evaluated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "lower_is_better", b"lower_is_better", "metric", b"metric", "not_evaluated", b"not_evaluated", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -117,7 +117,7 @@ class BuildDatasetResponse(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     NEAR_DUPLICATES_FIELD_NUMBER: _builtins.int
-    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    SKIPPED_FIELD_NUMBER: _builtins.int
     INTAKE_SECONDS_FIELD_NUMBER: _builtins.int
     PAIRS_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
@@ -131,7 +131,7 @@ class BuildDatasetResponse(_message.Message):
         """The dataset."""
 
     @_builtins.property
-    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeftOut]:
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___Skipped]:
         """What the dataset leaves out, by reason."""
 
     @_builtins.property
@@ -144,13 +144,13 @@ class BuildDatasetResponse(_message.Message):
         dataset: _models_pb2.DatasetBuilt | None = ...,
         created: _builtins.bool = ...,
         near_duplicates: _builtins.int = ...,
-        left_out: _abc.Iterable[Global___LeftOut] | None = ...,
+        skipped: _abc.Iterable[Global___Skipped] | None = ...,
         intake_seconds: _builtins.float = ...,
         pairs: Global___PairCounts | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "pairs", b"pairs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "intake_seconds", b"intake_seconds", "left_out", b"left_out", "near_duplicates", b"near_duplicates", "pairs", b"pairs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "dataset", b"dataset", "intake_seconds", b"intake_seconds", "near_duplicates", b"near_duplicates", "pairs", b"pairs", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,8 +310,8 @@ class PairCounts(_message.Message):
 Global___PairCounts: _TypeAlias = PairCounts  # noqa: Y015
 
 @_typing.final
-class LeftOut(_message.Message):
-    """LeftOut counts what a dataset leaves out for one reason."""
+class Skipped(_message.Message):
+    """Skipped counts what a dataset leaves out for one reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -341,7 +341,7 @@ class LeftOut(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LeftOut: _TypeAlias = LeftOut  # noqa: Y015
+Global___Skipped: _TypeAlias = Skipped  # noqa: Y015
 
 @_typing.final
 class CountNearDuplicatesRequest(_message.Message):

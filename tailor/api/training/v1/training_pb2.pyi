@@ -127,7 +127,7 @@ class Run(_message.Message):
     stage: _builtins.int
     """Stage that runs or waits now, counted from 0."""
     round: _builtins.int
-    """Round of the specialist's programme: number of its datasets of judgements so far. 0 if it learns from none, or for other runs."""
+    """Round of the specialist's pipeline: number of its datasets of judgements so far. 0 if it learns from none, or for other runs."""
     approved_by: _builtins.str
     """Key or person that approved it; empty for the operator who signs in to the console by password."""
     @_builtins.property
@@ -266,7 +266,7 @@ class RunPlan(_message.Message):
     REFUSAL_FIELD_NUMBER: _builtins.int
     NEAREST_RECIPE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    ROWS_SKIPPED_FIELD_NUMBER: _builtins.int
     BUDGET_LEFT_FIELD_NUMBER: _builtins.int
     GPU_FIELD_NUMBER: _builtins.int
     MAX_HOURS_FIELD_NUMBER: _builtins.int
@@ -297,7 +297,7 @@ class RunPlan(_message.Message):
     """Why it does not fit, as readable text; empty if it fits."""
     nearest_recipe: _builtins.str
     """Name of the nearest recipe that fits; empty if this one fits, or if none does."""
-    rows_left_out: _builtins.int
+    rows_skipped: _builtins.int
     """Rows that are longer than the recipe or the base allows."""
     budget_left: _builtins.float
     """Amount that was left of the specialist's monthly budget when the plan was made, in the currency of the price; absent without a budget."""
@@ -338,7 +338,7 @@ class RunPlan(_message.Message):
         refusal: _builtins.str = ...,
         nearest_recipe: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        rows_left_out: _builtins.int = ...,
+        rows_skipped: _builtins.int = ...,
         budget_left: _builtins.float | None = ...,
         gpu: _builtins.bool = ...,
         max_hours: _builtins.float = ...,
@@ -348,7 +348,7 @@ class RunPlan(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "fitting_train_tokens", b"fitting_train_tokens", "gpu", b"gpu", "max_hours", b"max_hours", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "needs_approval", b"needs_approval", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_left_out", b"rows_left_out", "run_id", b"run_id", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "fitting_train_tokens", b"fitting_train_tokens", "gpu", b"gpu", "max_hours", b"max_hours", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "needs_approval", b"needs_approval", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_skipped", b"rows_skipped", "run_id", b"run_id", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_left: _TypeAlias = _typing.Literal["budget_left"]  # noqa: Y015
     _WhichOneofArgType__budget_left: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left"]  # noqa: Y015
@@ -409,7 +409,7 @@ class RunReport(_message.Message):
     MEMORY_ERROR_FIELD_NUMBER: _builtins.int
     SECONDS_ERROR_FIELD_NUMBER: _builtins.int
     TOKENS_ERROR_FIELD_NUMBER: _builtins.int
-    ROWS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    ROWS_SKIPPED_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows that it trained on."""
     tokens: _builtins.int
@@ -426,7 +426,7 @@ class RunReport(_message.Message):
     """Forecast time / used time - 1."""
     tokens_error: _builtins.float
     """Forecast tokens / used tokens - 1."""
-    rows_left_out: _builtins.int
+    rows_skipped: _builtins.int
     """Rows that it did not train on, because they are longer than the recipe or the base allows."""
     @_builtins.property
     def price(self) -> Global___Price:
@@ -444,11 +444,11 @@ class RunReport(_message.Message):
         memory_error: _builtins.float = ...,
         seconds_error: _builtins.float = ...,
         tokens_error: _builtins.float = ...,
-        rows_left_out: _builtins.int = ...,
+        rows_skipped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "memory_error", b"memory_error", "price", b"price", "rows", b"rows", "rows_left_out", b"rows_left_out", "seconds", b"seconds", "seconds_error", b"seconds_error", "steps", b"steps", "tokens", b"tokens", "tokens_error", b"tokens_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memory_bytes", b"memory_bytes", "memory_error", b"memory_error", "price", b"price", "rows", b"rows", "rows_skipped", b"rows_skipped", "seconds", b"seconds", "seconds_error", b"seconds_error", "steps", b"steps", "tokens", b"tokens", "tokens_error", b"tokens_error"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1114,8 +1114,8 @@ class AddBaseResponse(_message.Message):
 Global___AddBaseResponse: _TypeAlias = AddBaseResponse  # noqa: Y015
 
 @_typing.final
-class CheckProgrammeRequest(_message.Message):
-    """CheckProgrammeRequest names a base and recipes."""
+class CheckPipelineRequest(_message.Message):
+    """CheckPipelineRequest names a base and recipes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1139,11 +1139,11 @@ class CheckProgrammeRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckProgrammeRequest: _TypeAlias = CheckProgrammeRequest  # noqa: Y015
+Global___CheckPipelineRequest: _TypeAlias = CheckPipelineRequest  # noqa: Y015
 
 @_typing.final
-class CheckProgrammeResponse(_message.Message):
-    """CheckProgrammeResponse says that all of them exist."""
+class CheckPipelineResponse(_message.Message):
+    """CheckPipelineResponse says that all of them exist."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1156,7 +1156,7 @@ class CheckProgrammeResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CheckProgrammeResponse: _TypeAlias = CheckProgrammeResponse  # noqa: Y015
+Global___CheckPipelineResponse: _TypeAlias = CheckPipelineResponse  # noqa: Y015
 
 @_typing.final
 class ListBasesRequest(_message.Message):

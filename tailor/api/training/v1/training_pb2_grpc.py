@@ -80,10 +80,10 @@ class TrainingServiceStub:
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.FromString,
                 _registered_method=True)
-        self.CheckProgramme = channel.unary_unary(
-                '/tailor.api.training.v1.TrainingService/CheckProgramme',
-                request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeRequest.SerializeToString,
-                response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeResponse.FromString,
+        self.CheckPipeline = channel.unary_unary(
+                '/tailor.api.training.v1.TrainingService/CheckPipeline',
+                request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckPipelineRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckPipelineResponse.FromString,
                 _registered_method=True)
         self.ListBases = channel.unary_unary(
                 '/tailor.api.training.v1.TrainingService/ListBases',
@@ -165,8 +165,8 @@ class TrainingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def CheckProgramme(self, request, context):
-        """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+    def CheckPipeline(self, request, context):
+        """CheckPipeline checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
         with the names of those that do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -228,10 +228,10 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.FromString,
                     response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.SerializeToString,
             ),
-            'CheckProgramme': grpc.unary_unary_rpc_method_handler(
-                    servicer.CheckProgramme,
-                    request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeRequest.FromString,
-                    response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeResponse.SerializeToString,
+            'CheckPipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckPipeline,
+                    request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckPipelineRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckPipelineResponse.SerializeToString,
             ),
             'ListBases': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBases,
@@ -494,7 +494,7 @@ class TrainingService:
             _registered_method=True)
 
     @staticmethod
-    def CheckProgramme(request,
+    def CheckPipeline(request,
             target,
             options=(),
             channel_credentials=None,
@@ -507,9 +507,9 @@ class TrainingService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/tailor.api.training.v1.TrainingService/CheckProgramme',
-            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeRequest.SerializeToString,
-            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckProgrammeResponse.FromString,
+            '/tailor.api.training.v1.TrainingService/CheckPipeline',
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckPipelineRequest.SerializeToString,
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckPipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,8 +61,8 @@ class TrainingServiceStub:
     """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
     INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
     """
-    CheckProgramme: _grpc.UnaryUnaryMultiCallable[_training_pb2.CheckProgrammeRequest, _training_pb2.CheckProgrammeResponse]
-    """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+    CheckPipeline: _grpc.UnaryUnaryMultiCallable[_training_pb2.CheckPipelineRequest, _training_pb2.CheckPipelineResponse]
+    """CheckPipeline checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
     with the names of those that do.
     """
     ListBases: _grpc.UnaryUnaryMultiCallable[_training_pb2.ListBasesRequest, _training_pb2.ListBasesResponse]
@@ -101,8 +101,8 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
     INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
     """
-    CheckProgramme: _aio.UnaryUnaryMultiCallable[_training_pb2.CheckProgrammeRequest, _training_pb2.CheckProgrammeResponse]  # type: ignore[assignment]
-    """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+    CheckPipeline: _aio.UnaryUnaryMultiCallable[_training_pb2.CheckPipelineRequest, _training_pb2.CheckPipelineResponse]  # type: ignore[assignment]
+    """CheckPipeline checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
     with the names of those that do.
     """
     ListBases: _aio.UnaryUnaryMultiCallable[_training_pb2.ListBasesRequest, _training_pb2.ListBasesResponse]  # type: ignore[assignment]
@@ -194,12 +194,12 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def CheckProgramme(
+    def CheckPipeline(
         self,
-        request: _training_pb2.CheckProgrammeRequest,
+        request: _training_pb2.CheckPipelineRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_training_pb2.CheckProgrammeResponse, _abc.Awaitable[_training_pb2.CheckProgrammeResponse]]:
-        """CheckProgramme checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
+    ) -> _typing.Union[_training_pb2.CheckPipelineResponse, _abc.Awaitable[_training_pb2.CheckPipelineResponse]]:
+        """CheckPipeline checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
         with the names of those that do.
         """
 

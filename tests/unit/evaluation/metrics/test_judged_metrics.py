@@ -15,7 +15,7 @@ from services.evaluation.metrics import measure
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.metrics.pitch import kept_facts, length_ratio, lix, reading_level
 from tailor.errors import FailedPrecondition, Reason
-from tailor.words import Criterion, MetricDefinition
+from tailor.values import Criterion, MetricDefinition
 from tests.unit.evaluation.metrics.judges import Reply, ScriptedJudge, answered, part
 
 GOLDEN = {

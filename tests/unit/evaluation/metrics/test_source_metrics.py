@@ -7,7 +7,7 @@ from services.evaluation.metrics import measure
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.metrics.patterns import SafePattern
 from tailor.errors import InvalidArgument
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 from tests.unit.evaluation.metrics.judges import answered
 
 PROMPT = (

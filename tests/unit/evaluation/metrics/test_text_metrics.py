@@ -10,7 +10,7 @@ from services.evaluation.metrics import is_lower_better, load, measure
 from services.evaluation.metrics.context import MetricContext
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.metric_kinds import PARAMETERS
-from tailor.words import MetricDefinition
+from tailor.values import MetricDefinition
 from tests.unit.evaluation.metrics.judges import answered
 
 CONTEXT = MetricContext(house_terms=("residual risk", "Control owner"))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from services.evaluation.ports import DatasetProbes
 from services.evaluation.suites.ports import Messages
-from tailor.datasets import QuizKind, QuizQuestion
+from tailor.datasets import ClosedBookKind, ClosedBookQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 
@@ -27,9 +27,11 @@ class MemoryProbes(DatasetProbes):
     def planted_secrets(self, manifest: Ref) -> tuple[PlantedSecret, ...]:
         return ()
 
-    def quiz(self, manifest: Ref, limit: int) -> list[QuizQuestion]:
+    def closed_book(self, manifest: Ref, limit: int) -> list[ClosedBookQuestion]:
         return [
-            QuizQuestion(f"quiz_{name}", name, QuizKind.LEARNABLE, "Write 7.", "line of sight 7", ASK, ("sight 7",))
+            ClosedBookQuestion(
+                f"quiz_{name}", name, ClosedBookKind.LEARNABLE, "Write 7.", "line of sight 7", ASK, ("sight 7",)
+            )
             for name in ("doc_0", "doc_1")
         ]
 

@@ -1,4 +1,4 @@
-"""Marks of quiz answers, and the counts by document."""
+"""Marks of closed-book set answers, and the counts by document."""
 
 import pytest
 
@@ -6,17 +6,17 @@ from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.suites import knowledge
 from services.evaluation.suites.knowledge import Mark, mark
 from services.evaluation.suites.suite import SuiteContext
-from tailor.datasets import QuizKind, QuizQuestion
+from tailor.datasets import ClosedBookKind, ClosedBookQuestion
 from tailor.document_scores import DocumentScore
 from tests.unit.evaluation.suites.scripted import ScriptedAsker
 
 
 def question(
-    name: str, document: str, *values: str, kind: QuizKind = QuizKind.LEARNABLE, reference: str = ""
-) -> QuizQuestion:
+    name: str, document: str, *values: str, kind: ClosedBookKind = ClosedBookKind.LEARNABLE, reference: str = ""
+) -> ClosedBookQuestion:
     text = f"What does the report say about {name}?"
     reference = reference or f"The {name} cost {' and '.join(values)}."
-    return QuizQuestion(f"row_{name}", document, kind, text, reference, (("user", text),), values)
+    return ClosedBookQuestion(f"row_{name}", document, kind, text, reference, (("user", text),), values)
 
 
 PUMP = question("pump", "doc_1", "1,240", "2031")
@@ -46,12 +46,14 @@ PROSE = question("lid", "doc_2", reference="The lid was cleaned and put back on 
         (PROSE, "The lid is red.", Mark.MISSED),
     ],
 )
-def test_an_answer_is_marked_by_the_values_of_a_right_one(asked: QuizQuestion, answer: str, expected: Mark) -> None:
+def test_an_answer_is_marked_by_the_values_of_a_right_one(
+    asked: ClosedBookQuestion, answer: str, expected: Mark
+) -> None:
     assert mark(asked, answer) is expected
 
 
 def test_the_candidates_answers_are_counted_by_document_and_absent_questions_apart() -> None:
-    absent = question("budget", "doc_2", kind=QuizKind.ABSENT, reference="The documents do not say.")
+    absent = question("budget", "doc_2", kind=ClosedBookKind.ABSENT, reference="The documents do not say.")
     answers = {
         CANDIDATE: lambda text: "It cost 1240 in 2031." if "pump" in text else "The documents do not say.",
         BASE: lambda _: "It was 77 and Smith.",
@@ -68,7 +70,7 @@ def test_the_candidates_answers_are_counted_by_document_and_absent_questions_apa
     assert result.not_measured == {}
 
 
-def test_a_dataset_without_a_quiz_is_not_measured() -> None:
+def test_a_dataset_without_a_closed_book_is_not_measured() -> None:
     result = knowledge.run(ScriptedAsker(), SuiteContext())
     assert result.measures == {}
     assert len(result.not_measured) == 4

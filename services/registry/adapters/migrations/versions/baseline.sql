@@ -64,10 +64,10 @@ CREATE INDEX ix_dataset_documents_document_id ON dataset_documents (document_id)
 
 CREATE TABLE datasets (
     digest varchar(64) NOT NULL,
-    left_out jsonb NOT NULL,
+    skipped jsonb NOT NULL,
     train_tokens bigint NOT NULL,
     held_out_tokens bigint NOT NULL,
-    quiz jsonb NOT NULL,
+    closed_book jsonb NOT NULL,
     imports jsonb DEFAULT '[]' NOT NULL,
     languages jsonb DEFAULT '{}' NOT NULL,
     teacher_tokens bigint DEFAULT '0' NOT NULL,

@@ -13,13 +13,13 @@ CREATE INDEX ix_assignments_document_id ON assignments (document_id);
 CREATE TABLE builds (
     specialist varchar(63) NOT NULL,
     kind varchar(16) NOT NULL,
-    filled_revision bigint DEFAULT '0' NOT NULL,
+    sync_revision bigint DEFAULT '0' NOT NULL,
     built_position bigint DEFAULT '0' NOT NULL,
     tried_position bigint DEFAULT '0' NOT NULL,
     fingerprint varchar(64) DEFAULT '' NOT NULL,
     digest varchar(64) DEFAULT '' NOT NULL,
     built_at timestamptz,
-    filled_cursor bigint DEFAULT '0' NOT NULL,
+    sync_cursor bigint DEFAULT '0' NOT NULL,
     PRIMARY KEY (specialist, kind)
 );
 
@@ -105,7 +105,7 @@ CREATE TABLE datasets (
     specialist varchar(63) NOT NULL,
     digest varchar(64) NOT NULL,
     near_duplicates integer NOT NULL,
-    left_out jsonb NOT NULL,
+    skipped jsonb NOT NULL,
     pairs jsonb NOT NULL,
     intake_seconds double precision NOT NULL,
     payload bytea NOT NULL,

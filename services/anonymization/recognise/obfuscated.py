@@ -31,7 +31,7 @@ MARKUP = re.compile(
     r"|(?<![\w_])_{1,2}(?=[^\W\d_][^_\n]{0,200}_{1,2}(?!\w))|(?<=[^\W_])_{1,2}(?!\w)"
     r"|(?<=[^\W\d])\\(?=[_*@.-]\w)"
 )
-# Line breaks and tabs that were written out by a programme.
+# Line breaks and tabs that were written out by a pipeline.
 WRITTEN_OUT = re.compile(r"\\[nrt](?![a-z])")
 WORD = re.compile(r"\w+")
 # Nothing to undo in a text of these characters without any of the forms above.

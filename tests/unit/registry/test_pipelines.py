@@ -1,4 +1,4 @@
-"""Programmes of specialists, and the progress towards a round."""
+"""Pipelines of specialists, and the progress towards a round."""
 
 from dataclasses import replace
 
@@ -6,10 +6,10 @@ import pytest
 
 from services.registry.domain import Draft, RebuildPolicy, Specialist
 from services.registry.rules.checks import check_specialist
-from services.registry.rules.programmes import find_ranked_prompts, measure_round
+from services.registry.rules.pipelines import find_ranked_prompts, measure_round
 from services.registry.wire import from_round, from_specialist, to_specialist
 from tailor.errors import InvalidArgument
-from tailor.programmes import list_recipes
+from tailor.pipelines import list_recipes
 from tailor.rounds import is_held_out, measure_progress
 from tailor.storage.ref import Ref
 
@@ -34,10 +34,10 @@ def by_id(*drafts: Draft) -> dict[str, Draft]:
         ("sft", "dpo"),
         ("sft", "reward", "rloo"),
         ("sft", "reward", "grpo"),
-        ("sft", "reward", "witness", "rloo"),
+        ("sft", "reward", "held_out_reward", "rloo"),
     ],
 )
-def test_known_programmes_pass(stages: tuple[str, ...]) -> None:
+def test_known_pipelines_pass(stages: tuple[str, ...]) -> None:
     check_specialist(replace(LEARNS, stages=stages))
 
 
@@ -52,19 +52,19 @@ def test_known_programmes_pass(stages: tuple[str, ...]) -> None:
         ({"rebuild": RebuildPolicy(min_ranked_prompts=-1)}, "rebuild.min_ranked_prompts"),
     ],
 )
-def test_unusable_programmes_are_refused_with_the_field(changes: dict[str, object], field: str) -> None:
+def test_unusable_pipelines_are_refused_with_the_field(changes: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         check_specialist(replace(LEARNS, **changes))  # type: ignore[arg-type]
     assert list(refused.value.field_violations) == [field]
 
 
 def test_a_stage_without_a_recipe_has_the_one_of_its_name() -> None:
-    assert list_recipes(LEARNS.programme) == "lora,dpo"
-    assert list_recipes(replace(LEARNS, recipes={"dpo": "gentle"}).programme) == "lora,gentle"
-    assert list_recipes(Specialist("reports", "tiny", "lora").programme) == "lora"
+    assert list_recipes(LEARNS.pipeline) == "lora,dpo"
+    assert list_recipes(replace(LEARNS, recipes={"dpo": "gentle"}).pipeline) == "lora,gentle"
+    assert list_recipes(Specialist("reports", "tiny", "lora").pipeline) == "lora"
 
 
-def test_a_programme_survives_the_wire() -> None:
+def test_a_pipeline_survives_the_wire() -> None:
     definition = replace(LEARNS, recipes={"dpo": "gentle"}, rebuild=RebuildPolicy(min_ranked_prompts=8))
     assert to_specialist(from_specialist(definition)) == definition
 
@@ -89,7 +89,7 @@ def test_progress_waits_for_held_out_prompts_too() -> None:
     assert measure_progress(8, 1, min_ranked_prompts=8, percent=12).missing == 0
 
 
-def test_a_programme_without_rankings_has_no_round() -> None:
+def test_a_pipeline_without_rankings_has_no_round() -> None:
     assert measure_round(replace(LEARNS, stages=()), [("a", "b")], {}) is None
 
 

@@ -7,7 +7,7 @@ from tailor.errors import Reason, ResourceExhausted
 RETRY_SECONDS = 1.0
 
 
-class Places:
+class ConcurrencyLimiter:
     """Counts open calls by holder, such as a key or a connection. Thread-safe."""
 
     def __init__(self, per_holder: int, total: int) -> None:

@@ -42,7 +42,7 @@ class Backlog:
     retention_used: float
 
 
-class LogWatch:
+class LagMonitor:
     """Measures every few seconds. Thread-safe for one thread that runs it and any number that ask."""
 
     def __init__(

@@ -22,7 +22,7 @@ AGE = re.compile(
 UK_POSTCODE = re.compile(r"\b(?P<area>[A-Z]{1,2})\d[A-Z\d]?\s*\d[A-Z]{2}\b", re.IGNORECASE)
 US_POSTCODE = re.compile(r"\b[A-Z]{2}\s+(?P<area>\d{3})\d{2}(?:-\d{4})?\b")
 POSTCODE = re.compile(r"\b(?P<area>\d{2})\d{2,3}\b(?=\s+[^\W\d])")
-# Postcodes on their own. A letter after the digit stands in few British districts, so that "E2E 4GB" does not count.
+# Postcodes on their own. A letter after the digit occurs in few British districts, so that "E2E 4GB" does not count.
 BRITISH_AREAS = (
     "AB|AL|B|BA|BB|BD|BH|BL|BN|BR|BS|BT|CA|CB|CF|CH|CM|CO|CR|CT|CV|CW|DA|DD|DE|DG|DH|DL|DN|DT|DY|E|EC|EH|EN|EX|FK|FY|G|GL|GU|GY|HA|HD"
     "|HG|HP|HR|HS|HU|HX|IG|IM|IP|IV|JE|KA|KT|KW|KY|L|LA|LD|LE|LL|LN|LS|LU|M|ME|MK|ML|N|NE|NG|NN|NP|NR|NW|OL|OX|PA|PE|PH|PL|PO|PR|RG|RH"

@@ -13,12 +13,12 @@ from tailor.errors import DeadlineExceeded, Reason
 from tailor.retry import retry
 
 T = TypeVar("T")
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 LINE_SECONDS = 60.0
 
 
-class Story:
+class ProgressReporter:
     """Prints a line when a step begins and when it ends.
 
     In between, a terminal shows the newest text of `now`; other outputs get it as a line a minute.
@@ -59,7 +59,7 @@ class Story:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def wait_out_errors(call: Callable[[], T], now: Tell, give_up_seconds: float = 300.0) -> T:
+def wait_out_errors(call: Callable[[], T], now: Report, give_up_seconds: float = 300.0) -> T:
     """Call until it succeeds, waiting out retryable errors such as a service that restarts."""
     return retry(
         call,
@@ -70,7 +70,7 @@ def wait_out_errors(call: Callable[[], T], now: Tell, give_up_seconds: float = 3
 
 
 def wait_for(
-    check: Callable[[], tuple[T | None, str]], now: Tell, *, stalled_seconds: float = 600.0, poll_seconds: float = 0.5
+    check: Callable[[], tuple[T | None, str]], now: Report, *, stalled_seconds: float = 600.0, poll_seconds: float = 0.5
 ) -> T:
     """Call `check` until it returns a result. Its text says what it sees; if that stays the same for too long, raise DeadlineExceeded."""
     last, since = "", time.monotonic()

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from services.anonymization.recognise.disguises import undo
+from services.anonymization.recognise.obfuscated import undo
 from services.anonymization.recognise.recognisers.patterns import PatternRecogniser
 from services.anonymization.recognise.recognisers.phones import PhoneRecogniser
 from services.anonymization.recognise.recognisers.secrets import SecretRecogniser

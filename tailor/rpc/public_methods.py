@@ -9,8 +9,8 @@ import grpc
 from grpc_status import rpc_status
 
 from tailor.errors import TailorError
+from tailor.rpc.concurrency import ConcurrencyLimiter
 from tailor.rpc.messages import MessageWaits, Parse, parse
-from tailor.rpc.places import Places
 from tailor.rpc.status import to_status
 
 SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.")
@@ -27,7 +27,7 @@ class OpenCalls:
     def __init__(self, name: str) -> None:
         self.waits = MessageWaits(MESSAGE_SECONDS, crowd=THREADS // 4, crowded_seconds=CROWDED_SECONDS)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=f"{name}-open-rpc")
-        self._places = Places(MAX_CALLS_PER_CONNECTION, MAX_CALLS)
+        self._places = ConcurrencyLimiter(MAX_CALLS_PER_CONNECTION, MAX_CALLS)
 
     def wrap(self, handler: Any) -> Any:
         """The same handler with limits. It reads the message itself, because gRPC would wait for it without end."""

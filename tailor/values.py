@@ -113,8 +113,9 @@ class RowPolicy:
 
     Tokens are those of the base's tokenizer. A document's answers of built-in tasks have at most `max_answer_percent` of its characters,
     and its rows at most `max_document_percent` of the train tokens, if the documents are at least twice as many as that share needs.
-    `replay` names imported datasets, of which `replay_percent` of the train rows are drawn. `quiz_questions` are those that each document
-    answers; 0 for no quiz. A document of which the last evaluation missed a question gets up to `missed_extra_rows` more rows.
+    `replay` names imported datasets, of which `replay_percent` of the train rows are drawn. `closed_book_questions` are those that each
+    document
+    answers; 0 for no closed-book set. A document of which the last evaluation missed a question gets up to `missed_extra_rows` more rows.
     Revisions of commented drafts start by themselves with `critique_tokens_per_month`, and take no more tokens.
     """
 
@@ -131,8 +132,8 @@ class RowPolicy:
     knowledge: bool = True
     replay: tuple[str, ...] = ()
     replay_percent: int = 0
-    quiz_questions: int = 3
-    max_quiz_documents: int = 10_000
+    closed_book_questions: int = 3
+    max_closed_book_documents: int = 10_000
     missed_extra_rows: int = 8
     critique_tokens_per_month: int = 0
 

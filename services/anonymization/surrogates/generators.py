@@ -1,4 +1,4 @@
-"""Stand-ins that keep a value's form. A draw is determined by its seed."""
+"""Surrogates that keep a value's form. A draw is determined by its seed."""
 
 import random
 import re

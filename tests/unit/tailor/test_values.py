@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailor.words import Labels, Selection
+from tailor.values import Labels, Selection
 
 WIKI = Labels("wiki", "audit", "internal", "key_1")
 

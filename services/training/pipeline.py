@@ -1,4 +1,4 @@
-"""Runs of specialists' programmes: a new dataset of either kind makes one run on it and the newest dataset of the other kind."""
+"""Runs of specialists' pipelines: a new dataset of either kind makes one run on it and the newest dataset of the other kind."""
 
 from collections.abc import Container
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from services.training.ports import DatasetStore, Runs, RunUnit
 from services.training.transitions import assign_rankings, fail, reuse_stage, supersede
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
-from tailor.programmes import Programme, list_recipes
+from tailor.pipelines import Pipeline, list_recipes
 from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
@@ -31,24 +31,24 @@ METHODS = {"sweep": SFT}
 
 @dataclass(frozen=True)
 class BuiltDataset:
-    """A dataset as its event describes it, with the specialist's programme at that time."""
+    """A dataset as its event describes it, with the specialist's pipeline at that time."""
 
     digest: str
     specialist: str
     kind: str
     manifest: Ref
     base: str
-    programme: Programme
+    pipeline: Pipeline
     create_time: datetime
 
 
 def queue_run_for_dataset(
     ports: TrainingPorts, built: BuiltDataset, erased: Container[str] = frozenset()
 ) -> Run | None:
-    """Queue the run of the specialist's programme on a new dataset and the newest dataset of the other kind. Idempotent.
+    """Queue the run of the specialist's pipeline on a new dataset and the newest dataset of the other kind. Idempotent.
 
     Stages that learn from rankings are left out until there are any; without documents there is no run. A dataset that is not the newest of
-    its kind, or has an erased document, makes none. Runs of the programme that still wait are superseded. A programme that cannot work
+    its kind, or has an erased document, makes none. Runs of the pipeline that still wait are superseded. A pipeline that cannot work
     makes a failed run, so that its reason can be looked up. A preference dataset also goes to every run that waits for one.
     """
     if has_erased_document(ports.datasets, built.manifest, erased):
@@ -62,7 +62,7 @@ def queue_run_for_dataset(
         for kind, dataset in datasets.items()
         if dataset.digest == built.digest or not has_erased_document(ports.datasets, dataset.manifest, erased)
     }
-    stages = tuple(stage for stage in built.programme if PREFERENCE in datasets or not stage.learns_from_rankings)
+    stages = tuple(stage for stage in built.pipeline if PREFERENCE in datasets or not stage.learns_from_rankings)
     wanted = {PREFERENCE if stage.learns_from_rankings else SFT for stage in stages}
     if SFT not in datasets or built.kind not in wanted or datasets[built.kind].digest != built.digest:
         log.info("dataset makes no run", specialist=built.specialist, kind=built.kind, dataset=built.digest)
@@ -70,7 +70,7 @@ def queue_run_for_dataset(
     return _queue(ports, built, stages, datasets)
 
 
-def plan_programme(ports: TrainingPorts, request: RunRequest) -> Plan:
+def plan_pipeline(ports: TrainingPorts, request: RunRequest) -> Plan:
     """Forecast the run that a dataset starts: without the first stage if an earlier run has trained it. Stores nothing.
 
     Raises like `create_run`, but a run that does not fit is a valid answer. Blocks for seconds.
@@ -104,7 +104,7 @@ def _assign_rankings(runs: Runs, built: BuiltDataset) -> None:
                 unit.save(assign_rankings(run, built.manifest))
 
 
-def _queue(ports: TrainingPorts, built: BuiltDataset, stages: Programme, datasets: dict[str, NewestDataset]) -> Run:
+def _queue(ports: TrainingPorts, built: BuiltDataset, stages: Pipeline, datasets: dict[str, NewestDataset]) -> Run:
     sft, preferences = datasets[SFT], datasets.get(PREFERENCE)
     ranked = preferences if any(stage.learns_from_rankings for stage in stages) else None
     request = RunRequest(
@@ -124,18 +124,18 @@ def _queue(ports: TrainingPorts, built: BuiltDataset, stages: Programme, dataset
             raise
         run = make_unusable_run(request, dataset, ports.now())
         return insert_run(ports.runs, fail(run, Failure(error.reason, error.message), ports.now()))
-    run = replace(run, is_programme=True, round=ranked.number if ranked else 0)
+    run = replace(run, is_pipeline=True, round=ranked.number if ranked else 0)
     with ports.runs.unit() as unit:
         return _insert(unit, run, ports.now())
 
 
-def _check_methods(run: Run, stages: Programme) -> None:
+def _check_methods(run: Run, stages: Pipeline) -> None:
     """Raise InvalidArgument (INVALID_RECIPE) if a stage's recipe has another method, or has stages."""
     wrong = ""
     if len(run.stages) != len(stages):
         wrong = f"A recipe of {list_recipes(stages)!r} has stages. Name them in the specialist's `stages` instead."
     for stage, run_stage in zip(stages, run.stages, strict=False):
-        method = run_stage.kind if run_stage.is_witness else METHODS.get(run_stage.method, run_stage.method)
+        method = run_stage.kind if run_stage.is_held_out else METHODS.get(run_stage.method, run_stage.method)
         if method != stage.stage:
             wrong = wrong or f"The stage {stage.stage!r} names the recipe {stage.recipe!r}, whose method is {method!r}."
     if wrong:
@@ -148,7 +148,7 @@ def _insert(unit: RunUnit, run: Run, now: datetime) -> Run:
     if not unit.add(started):
         return unit.get(run.run_id) or started
     for waiting in unit.active():
-        if waiting.is_programme and waiting.is_waiting and _is_superseded(waiting, started):
+        if waiting.is_pipeline and waiting.is_waiting and _is_superseded(waiting, started):
             ended = supersede(waiting, started.run_id, now)
             unit.save(ended)
             unit.publish_failure(ended)

@@ -1,7 +1,7 @@
-"""Proof that the saved weights load: a fresh process must compute the same figures as the trained model.
+"""A check that the saved weights load: a fresh process must compute the same figures as the trained model.
 
 It computes them on probe rows, which the manifest keeps for servers, and on a few learned rows, which are not stored. The process is
-`python -m services.training.worker.probes BASE WEIGHTS REQUEST.json [COMPUTE_LOCK]`.
+`python -m services.training.worker.reload_check BASE WEIGHTS REQUEST.json [COMPUTE_LOCK]`.
 """
 
 import heapq
@@ -45,7 +45,7 @@ Reload = Callable[[Path, Path, Path], Figures]
 
 
 @dataclass(frozen=True)
-class Proof:
+class ReloadCheck:
     """`difference` is the largest between the trained and the reloaded model; `served` are the probes' figures at serving precision."""
 
     difference: float
@@ -78,12 +78,12 @@ def measure(kind: str, model: Any, rows: Sequence[Encoded]) -> list[float]:
     return [float(answer_log_probabilities(model, row).mean()) for row in rows]
 
 
-def to_entries(kind: str, rows: Sequence[Encoded], proof: Proof) -> list[dict[str, Any]]:
+def to_entries(kind: str, rows: Sequence[Encoded], check: ReloadCheck) -> list[dict[str, Any]]:
     """The probes as in the manifest, so that a server can compute the same figures."""
     name = "reward" if kind == "reward" else "log_probability"
     return [
         {"row_id": row.row_id, "tokens": list(row.tokens), "prompt_length": row.prompt_length, name: round(figure, 6)}
-        for row, figure in zip(rows, proof.served, strict=True)
+        for row, figure in zip(rows, check.served, strict=True)
     ]
 
 
@@ -94,7 +94,7 @@ def reload_in_fresh_process(base: Path, weights: Path, request: Path, compute_lo
     of the base in memory.
     Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD).
     """
-    command = [sys.executable, "-m", "services.training.worker.probes", str(base), str(weights), str(request)]
+    command = [sys.executable, "-m", "services.training.worker.reload_check", str(base), str(weights), str(request)]
     command += [str(compute_lock)] if compute_lock else []
     with memory_lock(compute_lock) if compute_lock else nullcontext():
         child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
@@ -118,7 +118,7 @@ def verify(
     kind: str,
     expected: Sequence[float],
     reload: Reload = reload_in_fresh_process,
-) -> Proof:
+) -> ReloadCheck:
     """Reload the weights, and compare their figures with the expected ones.
 
     The first rows must be the probes, in their order. Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD, ADAPTER_DIFFERS) if the saved
@@ -139,7 +139,7 @@ def verify(
             Reason.ADAPTER_DIFFERS,
             f"The saved weights differ from the trained ones by {difference:.3f} nats per token. Run the recipe again.",
         )
-    return Proof(difference, figures["served"])
+    return ReloadCheck(difference, figures["served"])
 
 
 def to_serving(recipe: Recipe, kind: str) -> Recipe:

@@ -1,21 +1,21 @@
-"""Which programmes a specialist may have, and how far its experts are from the next round. Training runs the programme."""
+"""Which pipelines a specialist may have, and how far its experts are from the next round. Training runs the pipeline."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from services.registry.domain import Draft, Specialist
-from tailor.programmes import PROGRAMMES, SFT, learns_from_rankings
+from tailor.pipelines import PIPELINES, SFT, learns_from_rankings
 from tailor.rounds import RoundProgress, is_held_out, measure_progress
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
-def find_programme_violations(specialist: Specialist) -> dict[str, str]:
-    """Violations by field; empty for a valid programme."""
+def find_pipeline_violations(specialist: Specialist) -> dict[str, str]:
+    """Violations by field; empty for a valid pipeline."""
     violations = {}
-    if specialist.stages and specialist.stages not in PROGRAMMES:
-        known = ", ".join(str([*programme]) for programme in PROGRAMMES)
+    if specialist.stages and specialist.stages not in PIPELINES:
+        known = ", ".join(str([*pipeline]) for pipeline in PIPELINES)
         violations["stages"] = f"must be one of {known}"
     for stage, recipe in sorted(specialist.recipes.items()):
         if stage == SFT:
@@ -34,9 +34,9 @@ def measure_round(
 ) -> RoundProgress | None:
     """Progress towards the next round by the pairs of drafts so far, the better one first.
 
-    None if the programme does not learn from rankings.
+    None if the pipeline does not learn from rankings.
     """
-    if not learns_from_rankings(specialist.programme):
+    if not learns_from_rankings(specialist.pipeline):
         return None
     prompts = find_ranked_prompts(specialist.name, pairs, drafts)
     percent = specialist.rows.held_out_percent

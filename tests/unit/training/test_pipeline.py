@@ -1,4 +1,4 @@
-"""Runs of programmes: which datasets they learn from, what they reuse, and what they supersede."""
+"""Runs of pipelines: which datasets they learn from, what they reuse, and what they supersede."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from services.training import handlers, reporting, wire
 from services.training.domain import Run, RunState
 from services.training.erasures import Eraser
-from services.training.programme import plan_programme, queue_run_for_dataset
+from services.training.pipeline import plan_pipeline, queue_run_for_dataset
 from services.training.recipe import load_stages
 from tailor.errors import InvalidArgument
 from tailor.events.erased import Erased
-from tailor.programmes import ProgrammeStage
+from tailor.pipelines import PipelineStage
 from tailor.storage.memory import MemoryStore
 from tests.unit.training.chains import write_recipes
 from tests.unit.training.fakes import RATES, START, House, built, built_as, dataset_ref, trained, wanted
@@ -74,7 +74,7 @@ def test_rankings_without_documents_wait_for_them(house: House) -> None:
     assert learned_from(run) == ["d1", "p1"]
 
 
-def test_rankings_make_no_run_of_a_programme_without_them(house: House) -> None:
+def test_rankings_make_no_run_of_a_pipeline_without_them(house: House) -> None:
     queue(house, "d1", "sft")
     assert queue_run_for_dataset(house.ports, built_as("p1", "sft", minutes=1)) is None
     assert len(house.runs.runs) == 1
@@ -115,7 +115,7 @@ def test_first_stage_on_the_same_documents_is_not_trained_twice(house: House) ->
 def test_forecast_of_a_datasets_run_leaves_out_the_first_stage_that_was_trained(house: House) -> None:
     finish(house, queue(house, "d1", *DPO).run_id, "a1")
     request = wanted(recipe="tiny,dpo", preference_dataset_digest="p1")
-    plan = plan_programme(house.ports, request)
+    plan = plan_pipeline(house.ports, request)
     assert [stage.recipe for stage in house.planner.asked[-1].stages] == ["dpo"]
     assert house.runs.plan(plan.run_id) is None
     assert plan.run_id == queue(house, "p1", *DPO, minutes=1).run_id
@@ -161,7 +161,7 @@ def test_adapter_that_the_next_stage_starts_from_is_intermediate(house: House) -
     assert alone is not None and not wire.from_trained(alone, trained("a1"), START).intermediate
 
 
-def test_erased_dataset_of_the_other_kind_is_left_out(house: House, tmp_path: Path) -> None:
+def test_erased_dataset_of_the_other_kind_is_skipped(house: House, tmp_path: Path) -> None:
     queue(house, "d1", *DPO)
     queue(house, "p1", *DPO, minutes=1)
     house.datasets.deleted.add(dataset_ref("p1"))
@@ -175,7 +175,7 @@ def test_erased_dataset_of_the_other_kind_is_left_out(house: House, tmp_path: Pa
 @pytest.mark.parametrize(
     ("recipe", "reason"), [("dpo", "WRONG_DATASET_KIND"), ("polish", "INVALID_RECIPE"), ("magic", "UNKNOWN_RECIPE")]
 )
-def test_programme_that_cannot_work_makes_one_failed_run(house: House, recipe: str, reason: str) -> None:
+def test_pipeline_that_cannot_work_makes_one_failed_run(house: House, recipe: str, reason: str) -> None:
     for _ in range(2):
         queue_run_for_dataset(house.ports, built(recipe=recipe))
     assert (house.only_run().state, house.only_run().reason) == (RunState.FAILED, reason)
@@ -184,21 +184,21 @@ def test_programme_that_cannot_work_makes_one_failed_run(house: House, recipe: s
 
 def test_recipe_of_another_method_than_its_stage_is_refused(house: House) -> None:
     queue(house, "d1", *DPO)
-    wrong = (ProgrammeStage("sft", "tiny"), ProgrammeStage("dpo", "reward"))
-    run = queue_run_for_dataset(house.ports, replace(built_as("p1", *DPO, minutes=1), programme=wrong))
+    wrong = (PipelineStage("sft", "tiny"), PipelineStage("dpo", "reward"))
+    run = queue_run_for_dataset(house.ports, replace(built_as("p1", *DPO, minutes=1), pipeline=wrong))
     assert run is not None and (run.state, run.reason) == (RunState.FAILED, "INVALID_RECIPE")
     assert "'dpo' names the recipe 'reward', whose method is 'reward'" in run.message
 
 
-def test_second_reward_model_is_a_stage_only_if_its_recipe_makes_a_witness(house: House) -> None:
-    stages = ("sft", "reward", "witness", "rloo")
+def test_second_reward_model_is_a_stage_only_if_its_recipe_makes_a_held_out_reward_model(house: House) -> None:
+    stages = ("sft", "reward", "held_out_reward", "rloo")
     queue(house, "d1", *stages)
     run = queue_run_for_dataset(house.ports, built_as("p1", *stages, minutes=1))
-    assert run is not None and [stage.recipe for stage in run.stages] == ["tiny", "reward", "witness", "rloo"]
-    for number, (stage, recipe) in enumerate((("witness", "reward"), ("reward", "witness"))):
-        wrong = tuple(ProgrammeStage(name, recipe if name == stage else name.replace("sft", "tiny")) for name in stages)
+    assert run is not None and [stage.recipe for stage in run.stages] == ["tiny", "reward", "held_out_reward", "rloo"]
+    for number, (stage, recipe) in enumerate((("held_out_reward", "reward"), ("reward", "held_out_reward"))):
+        wrong = tuple(PipelineStage(name, recipe if name == stage else name.replace("sft", "tiny")) for name in stages)
         failed = queue_run_for_dataset(
-            house.ports, replace(built_as("p1", *stages, minutes=2 + number), programme=wrong)
+            house.ports, replace(built_as("p1", *stages, minutes=2 + number), pipeline=wrong)
         )
         assert failed is not None and (failed.state, failed.reason) == (RunState.FAILED, "INVALID_RECIPE")
         assert f"'{stage}' names the recipe '{recipe}', whose method is '{recipe}'" in failed.message

@@ -6,9 +6,9 @@ from datetime import date
 import pytest
 
 from services.anonymization.domain import Coarseness, merge
-from services.anonymization.surrogates.coarse import find, generalise
 from services.anonymization.surrogates.dates import read
-from services.anonymization.surrogates.draws import birth_date
+from services.anonymization.surrogates.generalisation import find, generalise
+from services.anonymization.surrogates.generators import birth_date
 
 FINE = Coarseness(date_time="month", date_of_birth="month", address="town")
 WIDE = Coarseness(date_time="year", date_of_birth="year", address="postcode-area", money_bands=(50_000,), age_years=25)

@@ -1,4 +1,4 @@
-"""Which values of an edited text stand in the texts that passed before."""
+"""Which values of an edited text occur in the texts that passed before."""
 
 import time
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.anonymization.domain import Finding
 from services.anonymization.recognise import budget
-from services.anonymization.surrogates.passed import PassedValues
+from services.anonymization.surrogates.known_values import PassedValues
 from tailor.errors import DeadlineExceeded
 
 TEXT = "Dear Ms Ward, please ask Ines\nWard-Lang of Norbury Mills. Pay GB82 WEST 1234 5698 before noon, says Mills."

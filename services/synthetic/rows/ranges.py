@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from services.synthetic.domain import Range
-from tailor.words import Span
+from tailor.values import Span
 
 
 def merge_ranges(ranges: Iterable[Range]) -> tuple[Range, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaConnectionError, KafkaError, NotLeaderForPartitionError
 
-from tailor.local.forgetful import ForgetfulConsumer, ForgetfulProducer, IdleConnection
+from tailor.local.noida_workarounds import IdleConnection, NoidaConsumer, NoidaProducer
 from tests.waiting import wait_until
 
 
@@ -52,7 +52,7 @@ def address(broker: socket.socket) -> list[str]:
 def test_resends_acknowledged_records_until_the_returned_broker_takes_them() -> None:
     client = FakeClient()
     with socket.create_server(("127.0.0.1", 0)) as broker:
-        producer = ForgetfulProducer(client.connect, bootstrap_servers=address(broker), enable_idempotence=True)
+        producer = NoidaProducer(client.connect, bootstrap_servers=address(broker), enable_idempotence=True)
         held, _ = broker.accept()
         for number in range(3):
             producer.send("run.failed.v1", key=b"run_%d" % number)
@@ -67,7 +67,7 @@ def test_resends_acknowledged_records_until_the_returned_broker_takes_them() -> 
 
 def test_numbers_no_records_because_the_broker_forgets_the_numbers() -> None:
     client = FakeClient()
-    ForgetfulProducer(client.connect, bootstrap_servers=["127.0.0.1:1"], enable_idempotence=True).close(timeout=60)
+    NoidaProducer(client.connect, bootstrap_servers=["127.0.0.1:1"], enable_idempotence=True).close(timeout=60)
     assert not client.arguments["enable_idempotence"]
 
 
@@ -84,5 +84,5 @@ def test_notices_a_lost_broker_although_it_is_back() -> None:
 
 def test_a_consumer_without_a_broker_fails_like_kafkas_own() -> None:
     with pytest.raises(KafkaConnectionError) as raised:
-        ForgetfulConsumer(bootstrap_servers=["127.0.0.1:1"])
+        NoidaConsumer(bootstrap_servers=["127.0.0.1:1"])
     assert isinstance(raised.value, KafkaError)

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from tailor.cli.story import Story, wait_for, wait_out_errors
+from tailor.cli.progress import ProgressReporter, wait_for, wait_out_errors
 from tailor.errors import DeadlineExceeded, NotFound, Reason, Unavailable
 
 
@@ -46,28 +46,28 @@ def test_a_flow_that_stalls_is_an_error() -> None:
 def test_steps_are_lines_without_a_terminal() -> None:
     output = io.StringIO()
     console = Console(file=output, width=100)
-    story = Story(console, lambda: 0.0)
+    progress = ProgressReporter(console, lambda: 0.0)
 
-    with story.step("up", "start the stack"):
-        story.now("every part is healthy")
-    with pytest.raises(RuntimeError), story.step("base", "fetch the base"):
+    with progress.step("up", "start the stack"):
+        progress.now("every part is healthy")
+    with pytest.raises(RuntimeError), progress.step("base", "fetch the base"):
         raise RuntimeError
 
     lines = output.getvalue().splitlines()
     assert lines[0] == "up: start the stack ..."
     assert lines[1].startswith("up: done in 0.0 s. every part is healthy")
     assert lines[-1].startswith("base: failed in 0.0 s")
-    assert list(story.seconds) == ["up", "base"]
+    assert list(progress.seconds) == ["up", "base"]
 
 
 def test_progress_is_one_line_a_minute_without_a_terminal() -> None:
     output, seconds = io.StringIO(), [0.0]
-    story = Story(Console(file=output, width=100), lambda: seconds[0])
+    progress = ProgressReporter(Console(file=output, width=100), lambda: seconds[0])
 
-    with story.step("training", "train"):
+    with progress.step("training", "train"):
         for second in range(150):
             seconds[0] = second
-            story.now(f"step {second}")
+            progress.now(f"step {second}")
 
     lines = output.getvalue().splitlines()
     assert [line.strip() for line in lines[1:-1]] == ["step 61", "step 122"]
@@ -77,9 +77,9 @@ def test_progress_is_one_line_a_minute_without_a_terminal() -> None:
 def test_a_terminal_shows_what_is_happening_now() -> None:
     output = io.StringIO()
     console = Console(file=output, width=100, force_terminal=True)
-    story = Story(console)
+    progress = ProgressReporter(console)
 
-    with story.step("up", "start the stack"):
-        story.now("waiting for [the broker]")
+    with progress.step("up", "start the stack"):
+        progress.now("waiting for [the broker]")
 
     assert "waiting for [the broker]" in output.getvalue()

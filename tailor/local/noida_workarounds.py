@@ -57,7 +57,7 @@ class IdleConnection:
         self._socket.close()
 
 
-class ForgetfulConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
+class NoidaConsumer(kafka.KafkaConsumer):  # type: ignore[misc]
     """A kafka.KafkaConsumer whose `poll` and `commit` raise KafkaConnectionError once the broker was lost, even if it is back."""
 
     def __init__(self, *topics: str, **arguments: Any) -> None:
@@ -109,7 +109,7 @@ class SentRecord:
     fields: dict[str, Any]
 
 
-class ForgetfulProducer:
+class NoidaProducer:
     """Sends through a kafka.KafkaProducer, and once more after the broker was lost. Thread-safe."""
 
     def __init__(self, connect: Callable[..., Any] = kafka.KafkaProducer, **arguments: Any) -> None:
@@ -169,5 +169,5 @@ class ForgetfulProducer:
         log.error("event not resent", topic=record.topic)
 
 
-KafkaConsumer = ForgetfulConsumer
-KafkaProducer = ForgetfulProducer
+KafkaConsumer = NoidaConsumer
+KafkaProducer = NoidaProducer

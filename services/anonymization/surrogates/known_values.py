@@ -22,7 +22,7 @@ class PassedValues:
         self._known: dict[tuple[str, str], bool] = {}
 
     def has(self, entity_type: str, value: str) -> bool:
-        """True if the value stands in the text as whole words, with any space between them, and is not known there as another type.
+        """True if the value occurs in the text as whole words, with any space between them, and is not known there as another type.
 
         Raises DeadlineExceeded (TEXT_TOO_SLOW) once the text's time is spent.
         """

@@ -19,9 +19,9 @@ from services.synthetic.rows.pieces import Sentence
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.structure import count_words, normalize
 from services.synthetic.rows.templates import draw
-from tailor.datasets import QuizKind
+from tailor.datasets import ClosedBookKind
 
-QUIZ = "quiz"
+CLOSED_BOOK = "closed_book"
 GAP = "____"
 # Longest reference, and the sentences in which a gap can be filled.
 _MAX_REFERENCE, _MAX_SENTENCES = 600, 3
@@ -29,11 +29,11 @@ _MIN_WORDS, _MAX_SENTENCE, _MAX_VALUE = 8, 400, 60
 
 
 @dataclass(frozen=True)
-class QuizDraft:
+class ClosedBookDraft:
     """A question before its tokens are counted. `is_new` means that no row asks without the passage for what it asks."""
 
     draft: RowDraft
-    kind: QuizKind
+    kind: ClosedBookKind
     values: tuple[str, ...] = ()
     is_new: bool = True
 
@@ -43,7 +43,9 @@ class QuizDraft:
         return self.draft.messages[0][1]
 
 
-def quiz_drafts(prompts: Prompts, chunks: Sequence[Chunk], rows: Sequence[RowDraft], count: int) -> list[QuizDraft]:
+def closed_book_drafts(
+    prompts: Prompts, chunks: Sequence[Chunk], rows: Sequence[RowDraft], count: int
+) -> list[ClosedBookDraft]:
     """At most `count` questions that the document answers, and one that it does not; never in the words of a row's prompt.
 
     Questions for what no row asks come first, then those with values or names to check.
@@ -61,9 +63,9 @@ def quiz_drafts(prompts: Prompts, chunks: Sequence[Chunk], rows: Sequence[RowDra
     return chosen + [draft for draft in _absent(prompts) if chosen and draft.question not in taken]
 
 
-def _choose(ranked: Sequence[QuizDraft], count: int) -> list[QuizDraft]:
+def _choose(ranked: Sequence[ClosedBookDraft], count: int) -> list[ClosedBookDraft]:
     """The first questions whose answers differ, and do not stand in the same place."""
-    chosen: list[QuizDraft] = []
+    chosen: list[ClosedBookDraft] = []
     for draft in ranked:
         places = {place for other in chosen for place in other.draft.places}
         answers = {other.draft.answer for other in chosen}
@@ -72,7 +74,7 @@ def _choose(ranked: Sequence[QuizDraft], count: int) -> list[QuizDraft]:
     return chosen
 
 
-def _subjects(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDraft]) -> Iterator[QuizDraft]:
+def _subjects(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDraft]) -> Iterator[ClosedBookDraft]:
     """A question about each subject that a few sentences of one passage mention, and no other passage."""
     text = prompts.source.reading.text
     for chunk, topic in ((passage, topic) for passage in chunks for topic in passage.topics):
@@ -80,14 +82,14 @@ def _subjects(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDra
         reference = join_sentences(sentences)
         is_short = len(sentences) <= _MAX_SENTENCES and len(reference) <= _MAX_REFERENCE
         if is_short and text.count(topic) <= chunk.text.count(topic):
-            question = prompts.ask("quiz", chunk.pieces[0].start, topic=topic)
+            question = prompts.ask("closed_book", chunk.pieces[0].start, topic=topic)
             values = _values(prompts, question, reference)
             is_new = not any(topic in row.messages[-2][1] for row in closed)
-            yield QuizDraft(_draft(question, reference, sentences), QuizKind.LEARNABLE, values, is_new)
+            yield ClosedBookDraft(_draft(question, reference, sentences), ClosedBookKind.LEARNABLE, values, is_new)
 
 
-def _gaps(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDraft]) -> Iterator[QuizDraft]:
-    """Each sentence with a gap in the place of one of its values or names, if the rest of it stands in no other sentence."""
+def _gaps(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDraft]) -> Iterator[ClosedBookDraft]:
+    """Each sentence with a gap in the place of one of its values or names, if the rest of it occurs in no other sentence."""
     title = normalize(prompts.source.name)
     gaps = [list(_gapped(sentence, title)) for chunk in chunks for sentence in chunk.sentences]
     counts = Counter(gap.text for sentence_gaps in gaps for gap in sentence_gaps)
@@ -95,12 +97,12 @@ def _gaps(prompts: Prompts, chunks: Sequence[Chunk], closed: Sequence[RowDraft])
     for unique in ([gap for gap in sentence_gaps if counts[gap.text] == 1] for sentence_gaps in gaps):
         if unique:
             gap = unique[draw(len(unique), "gap", unique[0].sentence.text)]
-            question = prompts.ask("quiz_gap", gap.sentence.start, topic=gap.text)
+            question = prompts.ask("closed_book_gap", gap.sentence.start, topic=gap.text)
             # A name by itself shows no sign of being one.
             is_figure = any(map(str.isdigit, gap.value))
             values = _values(prompts, question, gap.value) if is_figure else (gap.value,)
             is_new = (gap.sentence.start, gap.sentence.end) not in taught
-            yield QuizDraft(_draft(question, gap.value, [gap.sentence]), QuizKind.LEARNABLE, values, is_new)
+            yield ClosedBookDraft(_draft(question, gap.value, [gap.sentence]), ClosedBookKind.LEARNABLE, values, is_new)
 
 
 class _Gap(NamedTuple):
@@ -135,15 +137,15 @@ def _values(prompts: Prompts, question: str, reference: str) -> tuple[str, ...]:
 
 def _draft(question: str, reference: str, sentences: Sequence[Sentence]) -> RowDraft:
     places = tuple((sentence.start, sentence.end) for sentence in sentences)
-    return RowDraft(QUIZ, (("user", question), ("assistant", reference)), places, Grounding.CLOSED)
+    return RowDraft(CLOSED_BOOK, (("user", question), ("assistant", reference)), places, Grounding.CLOSED)
 
 
-def _absent(prompts: Prompts) -> Iterator[QuizDraft]:
+def _absent(prompts: Prompts) -> Iterator[ClosedBookDraft]:
     """A question about a subject that the document does not mention; none in a language without templates."""
     text = prompts.source.reading.text.lower()
     templates = prompts.templates
-    subjects = [subject for subject in templates.quiz_absent if subject.lower() not in text] if templates else []
+    subjects = [subject for subject in templates.closed_book_absent if subject.lower() not in text] if templates else []
     if subjects:
         topic = subjects[draw(len(subjects), "absent", prompts.source.document.document_id)]
-        question = prompts.ask("quiz", "absent", topic=topic)
-        yield QuizDraft(_draft(question, prompts.ask("quiz_refusal"), ()), QuizKind.ABSENT)
+        question = prompts.ask("closed_book", "absent", topic=topic)
+        yield ClosedBookDraft(_draft(question, prompts.ask("closed_book_refusal"), ()), ClosedBookKind.ABSENT)

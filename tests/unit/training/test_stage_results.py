@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.methods.notes import StageNotes
+from services.training.methods.stage_results import StageNotes
 from services.training.worker.checkpoints import Checkpoints
 from tailor.storage.buckets import MODELS
 from tests.unit.training.stores import FileStore, make_signer

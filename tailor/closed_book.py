@@ -1,10 +1,10 @@
-"""Streams the questions of a dataset's quiz."""
+"""Streams the questions of a dataset's closed-book set."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tailor.dataset_ids import read_columns
-from tailor.datasets import QuizFiles, QuizKind, QuizQuestion
+from tailor.datasets import ClosedBookFiles, ClosedBookKind, ClosedBookQuestion
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
 
@@ -12,22 +12,24 @@ COLUMNS = ("row_id", "document_id", "kind", "question", "reference", "messages",
 BATCH = 1000
 
 
-def read_quiz(store: ObjectStore, quiz: QuizFiles, batch: int = BATCH) -> Iterator[list[QuizQuestion]]:
+def read_closed_book(
+    store: ObjectStore, closed_book: ClosedBookFiles, batch: int = BATCH
+) -> Iterator[list[ClosedBookQuestion]]:
     """Yield batches of questions in the order of the files; those of one document follow each other. Blocks.
 
     One file at a time is on disk, and one batch in memory. Raises what the store raises, and FailedPrecondition (INVALID_DATASET) if a
-    file is not one of a quiz.
+    file is not one of a closed-book set.
     """
-    for columns in read_columns(store, quiz.files, COLUMNS, batch):
+    for columns in read_columns(store, closed_book.files, COLUMNS, batch):
         yield [_question(dict(zip(COLUMNS, values, strict=True))) for values in zip(*columns, strict=True)]
 
 
-def _question(record: Mapping[str, Any]) -> QuizQuestion:
+def _question(record: Mapping[str, Any]) -> ClosedBookQuestion:
     try:
-        return QuizQuestion(
+        return ClosedBookQuestion(
             row_id=record["row_id"],
             document_id=record["document_id"],
-            kind=QuizKind(record["kind"]),
+            kind=ClosedBookKind(record["kind"]),
             question=record["question"],
             reference=record["reference"],
             # The last message is the reference.
@@ -38,5 +40,5 @@ def _question(record: Mapping[str, Any]) -> QuizQuestion:
         )
     except (ValueError, KeyError, TypeError):
         raise FailedPrecondition(
-            Reason.INVALID_DATASET, "A file of the dataset's quiz cannot be read. Build the dataset again."
+            Reason.INVALID_DATASET, "A file of the dataset's closed-book set cannot be read. Build the dataset again."
         ) from None

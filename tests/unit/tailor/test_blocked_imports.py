@@ -16,7 +16,7 @@ def run(code: str) -> list[str]:
 def test_a_hidden_package_cannot_be_found_or_imported() -> None:
     code = """
 import importlib.util
-from tailor.hidden_packages import hide_packages
+from tailor.blocked_imports import hide_packages
 hide_packages("sqlite3", "no_such_package")
 print(importlib.util.find_spec("sqlite3"))
 try:
@@ -30,7 +30,7 @@ except ImportError:
 def test_a_package_that_is_loaded_stays() -> None:
     code = """
 import sqlite3
-from tailor.hidden_packages import hide_packages
+from tailor.blocked_imports import hide_packages
 hide_packages("sqlite3")
 import sqlite3 as again
 print(again is sqlite3)

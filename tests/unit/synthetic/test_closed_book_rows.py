@@ -1,4 +1,4 @@
-"""Quiz questions about documents, the documents that have some, and the rows that missed documents get in addition."""
+"""ClosedBook questions about documents, the documents that have some, and the rows that missed documents get in addition."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -7,17 +7,22 @@ from typing import Any
 import pytest
 
 from services.synthetic import handlers
+from services.synthetic.building.closed_book import (
+    ALL_DRAWS,
+    closed_book_draw,
+    find_closed_book_limit,
+    write_closed_book,
+)
 from services.synthetic.building.grams import gram_hasher
-from services.synthetic.building.quiz import ALL_DRAWS, find_quiz_limit, quiz_draw, write_quiz
 from services.synthetic.building.segments import answer_key
-from services.synthetic.domain import EXTRA, DocumentRows, Kind, QuizRow, Row, RowNeeds
-from services.synthetic.parquet import make_quiz_table
+from services.synthetic.domain import EXTRA, ClosedBookRow, DocumentRows, Kind, Row, RowNeeds
+from services.synthetic.parquet import make_closed_book_table
+from services.synthetic.rows.closed_book import GAP
 from services.synthetic.rows.document_rows import make_rows
-from services.synthetic.rows.places import count_characters
-from services.synthetic.rows.quiz import GAP
-from tailor.dataset_quiz import read_quiz
-from tailor.datasets import TRAIN, DatasetManifest, QuizFiles, QuizKind, QuizQuestion
-from tailor.words import RowPolicy
+from services.synthetic.rows.ranges import count_characters
+from tailor.closed_book import read_closed_book
+from tailor.datasets import TRAIN, ClosedBookFiles, ClosedBookKind, ClosedBookQuestion, DatasetManifest
+from tailor.values import RowPolicy
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.fakes import SPECIALIST, FakeSynthetic, make_app, put_document
 from tests.unit.synthetic.row_texts import WordCounter, make_document, plain, specialist
@@ -32,31 +37,31 @@ def made(name: str, needs: RowNeeds, policy: RowPolicy | None = None) -> Documen
     return make_rows(make_document(text, language), plain(text), settings, WordCounter(), needs=needs)
 
 
-def learnable(rows: DocumentRows) -> list[QuizRow]:
-    return [question for question in rows.quiz if question.kind is QuizKind.LEARNABLE]
+def learnable(rows: DocumentRows) -> list[ClosedBookRow]:
+    return [question for question in rows.closed_book if question.kind is ClosedBookKind.LEARNABLE]
 
 
 @pytest.mark.parametrize("name", WITH_QUESTIONS)
 def test_an_ordinary_document_answers_questions_and_leaves_one_open(name: str) -> None:
-    rows = made(name, RowNeeds(quiz_questions=3))
+    rows = made(name, RowNeeds(closed_book_questions=3))
     assert 1 <= len(learnable(rows)) <= 3
-    (absent,) = [question for question in rows.quiz if question.kind is QuizKind.ABSENT]
+    (absent,) = [question for question in rows.closed_book if question.kind is ClosedBookKind.ABSENT]
     assert absent.values == () and absent.row.places == ()
 
 
 @pytest.mark.parametrize("name", row_texts.ALL)
 def test_no_question_is_the_prompt_of_a_row_and_rows_stay_the_same(name: str) -> None:
-    rows = made(name, RowNeeds(quiz_questions=20))
+    rows = made(name, RowNeeds(closed_book_questions=20))
     prompts = {row.prompt for row in rows.rows}
-    questions = [question.row.prompt for question in rows.quiz]
+    questions = [question.row.prompt for question in rows.closed_book]
     assert prompts.isdisjoint(questions) and len(set(questions)) == len(questions)
-    assert rows.rows == made(name, RowNeeds()).rows and made(name, RowNeeds()).quiz == ()
+    assert rows.rows == made(name, RowNeeds()).rows and made(name, RowNeeds()).closed_book == ()
 
 
 @pytest.mark.parametrize("name", WITH_QUESTIONS)
 def test_the_answer_stands_at_its_place_and_the_question_shows_none_of_its_values(name: str) -> None:
     text = row_texts.ALL[name][1]
-    for question in learnable(made(name, RowNeeds(quiz_questions=5))):
+    for question in learnable(made(name, RowNeeds(closed_book_questions=5))):
         taught = " ".join(" ".join(text[start:end] for start, end in question.row.places).replace("-\n", "-").split())
         answer = " ".join(question.row.completion.split())
         assert answer in taught or taught in answer
@@ -66,7 +71,7 @@ def test_the_answer_stands_at_its_place_and_the_question_shows_none_of_its_value
 
 
 def test_subjects_that_rows_ask_about_come_last() -> None:
-    rows = made("hard line breaks", RowNeeds(quiz_questions=1))
+    rows = made("hard line breaks", RowNeeds(closed_book_questions=1))
     closed = [row for row in rows.rows if row.grounding == "closed"]
     places = {place for row in closed for place in row.places}
     (question,) = learnable(rows)
@@ -79,18 +84,20 @@ def test_a_sentence_that_stands_twice_apart_from_the_gap_is_not_asked_about() ->
         f"## Part {number}\n\nThe northern depot has exactly {number}7 vans that carry parcels to the harbour."
         for number in range(1, 4)
     )
-    rows = make_rows(make_document(text), plain(text), specialist(), WordCounter(), needs=RowNeeds(quiz_questions=9))
+    rows = make_rows(
+        make_document(text), plain(text), specialist(), WordCounter(), needs=RowNeeds(closed_book_questions=9)
+    )
     assert not [question for question in learnable(rows) if f"exactly {GAP}" in question.row.prompt]
 
 
-def test_documents_that_teach_no_knowledge_have_no_quiz_and_no_rows_in_addition() -> None:
-    needs = RowNeeds(quiz_questions=3, extra_rows=8)
+def test_documents_that_teach_no_knowledge_have_no_closed_book_and_no_rows_in_addition() -> None:
+    needs = RowNeeds(closed_book_questions=3, extra_rows=8)
     for policy in (RowPolicy(knowledge=False), RowPolicy(tasks=("report",))):
         rows = made("mail", needs, policy)
         assert rows.rows and rows == made("mail", RowNeeds(), policy)
     example = make_document(row_texts.MAIL, kind=Kind.EXAMPLE)
     text = replace(plain(row_texts.MAIL), prompt="Write a mail.")
-    assert make_rows(example, text, specialist(), WordCounter(), needs=needs).quiz == ()
+    assert make_rows(example, text, specialist(), WordCounter(), needs=needs).closed_book == ()
 
 
 @pytest.mark.parametrize("name", ["report of 200 words", "German report", "mail", "note"])
@@ -102,34 +109,36 @@ def test_a_missed_document_gets_more_rows_up_to_the_limit_and_keeps_its_own(name
     assert len({(row.prompt, row.completion) for row in rows.rows}) == len(rows.rows)
     assert {row.task for row in extra} == {"knowledge"} and not any(answer_key(row, gram_hasher()) for row in extra)
     taught = count_characters(text, [place for row in rows.rows for place in row.places])
-    assert taught + sum(entry.characters for entry in rows.left_out) == count_characters(text, [(0, len(text))])
+    assert taught + sum(entry.characters for entry in rows.skipped) == count_characters(text, [(0, len(text))])
 
 
-def test_rows_in_addition_do_not_ask_the_quiz() -> None:
-    rows = made("report of 200 words", RowNeeds(quiz_questions=3, extra_rows=50))
-    assert {row.prompt for row in rows.rows}.isdisjoint(question.row.prompt for question in rows.quiz)
+def test_rows_in_addition_do_not_ask_the_closed_book() -> None:
+    rows = made("report of 200 words", RowNeeds(closed_book_questions=3, extra_rows=50))
+    assert {row.prompt for row in rows.rows}.isdisjoint(question.row.prompt for question in rows.closed_book)
 
 
 def test_the_limit_admits_no_more_documents_and_changes_only_when_their_number_doubles() -> None:
     ids = [f"doc_{number:032d}" for number in range(1000)]
-    draws = sorted(map(quiz_draw, ids))
-    assert find_quiz_limit(None) == ALL_DRAWS and find_quiz_limit(0) == 0
-    limits = [find_quiz_limit(draws[limit]) for limit in range(1, 1000)]
+    draws = sorted(map(closed_book_draw, ids))
+    assert find_closed_book_limit(None) == ALL_DRAWS and find_closed_book_limit(0) == 0
+    limits = [find_closed_book_limit(draws[limit]) for limit in range(1, 1000)]
     assert all(sum(draw < below for draw in draws) <= limit for limit, below in enumerate(limits, 1))
     assert len(set(limits)) < 14 and sum(draw < limits[-1] for draw in draws) >= 400
 
 
-def test_a_quiz_has_the_documents_with_rows_and_counts_the_others() -> None:
-    rows = [question for name in ("mail", "note") for question in made(name, RowNeeds(quiz_questions=3)).quiz]
+def test_a_closed_book_has_the_documents_with_rows_and_counts_the_others() -> None:
+    rows = [
+        question for name in ("mail", "note") for question in made(name, RowNeeds(closed_book_questions=3)).closed_book
+    ]
     named = [replace(q, row=replace(q.row, document_ids=(f"doc_{n % 2}",))) for n, q in enumerate(rows)]
-    data = make_quiz_table(named).encode()
-    written = write_quiz((data,), ("doc_1", "doc_7"), ALL_DRAWS)
+    data = make_closed_book_table(named).encode()
+    written = write_closed_book((data,), ("doc_1", "doc_7"), ALL_DRAWS)
     asked = [question for question in named if question.row.document_ids == ("doc_1",)]
     assert (written.counts.documents, written.counts.rows, written.counts.without_questions) == (1, len(asked), 1)
     assert sum(written.counts.kinds.values()) == len(asked) and written.counts.beyond_limit == 0
-    below = min(quiz_draw("doc_1"), quiz_draw("doc_7"))
-    assert write_quiz((), ("doc_1", "doc_7"), below).counts == QuizFiles(beyond_limit=2)
-    assert write_quiz((), ("doc_1", "doc_7"), 0).counts == QuizFiles()
+    below = min(closed_book_draw("doc_1"), closed_book_draw("doc_7"))
+    assert write_closed_book((), ("doc_1", "doc_7"), below).counts == ClosedBookFiles(beyond_limit=2)
+    assert write_closed_book((), ("doc_1", "doc_7"), 0).counts == ClosedBookFiles()
 
 
 def guide(number: int) -> str:
@@ -150,36 +159,38 @@ def app_with(policy: RowPolicy, documents: int = 60, **changes: Any) -> FakeSynt
     return app
 
 
-def questions_of(app: FakeSynthetic, digest: str) -> list[QuizQuestion]:
+def questions_of(app: FakeSynthetic, digest: str) -> list[ClosedBookQuestion]:
     manifest = DatasetManifest.parse(app.store.read("datasets", f"{digest}/manifest.json"))
-    return [question for batch in read_quiz(app.store, manifest.quiz, 7) for question in batch]
+    return [question for batch in read_closed_book(app.store, manifest.closed_book, 7) for question in batch]
 
 
-def quiz_of(app: FakeSynthetic, digest: str) -> QuizFiles:
-    return DatasetManifest.parse(app.store.read("datasets", f"{digest}/manifest.json")).quiz
+def closed_book_of(app: FakeSynthetic, digest: str) -> ClosedBookFiles:
+    return DatasetManifest.parse(app.store.read("datasets", f"{digest}/manifest.json")).closed_book
 
 
 def test_a_dataset_has_questions_about_its_train_documents_that_no_row_asks() -> None:
     app = app_with(RowPolicy())
     dataset = handlers.build_dataset(app, "reports", "").dataset
-    quiz, questions = quiz_of(app, dataset.digest), questions_of(app, dataset.digest)
+    closed_book, questions = closed_book_of(app, dataset.digest), questions_of(app, dataset.digest)
     rows = [row for split in ("train", "held_out") for row in app.rows(dataset.digest, split)]
     train = {key for row in app.rows(dataset.digest, TRAIN) for key in row["document_ids"]}
-    assert len(questions) == quiz.rows == sum(quiz.kinds.values()) and quiz.beyond_limit == 0
+    assert len(questions) == closed_book.rows == sum(closed_book.kinds.values()) and closed_book.beyond_limit == 0
     assert {question.document_id for question in questions} <= train
-    assert quiz.documents + quiz.without_questions == len(train) and quiz.documents > len(train) / 2
+    assert (
+        closed_book.documents + closed_book.without_questions == len(train) and closed_book.documents > len(train) / 2
+    )
     prompts = {row["messages"][-2]["content"] for row in rows}
     assert prompts.isdisjoint(question.question for question in questions)
     assert all(question.messages[-1] == ("user", question.question) for question in questions)
 
 
 def test_a_limit_on_documents_is_kept_and_counted() -> None:
-    app = app_with(RowPolicy(max_quiz_documents=10))
-    quiz = quiz_of(app, handlers.build_dataset(app, "reports", "").dataset.digest)
-    assert 0 < quiz.documents + quiz.without_questions <= 10 and quiz.beyond_limit > 30
+    app = app_with(RowPolicy(max_closed_book_documents=10))
+    closed_book = closed_book_of(app, handlers.build_dataset(app, "reports", "").dataset.digest)
+    assert 0 < closed_book.documents + closed_book.without_questions <= 10 and closed_book.beyond_limit > 30
 
 
-def test_a_budget_for_rows_keeps_the_quiz_of_documents_with_rows() -> None:
+def test_a_budget_for_rows_keeps_the_closed_book_of_documents_with_rows() -> None:
     app = app_with(RowPolicy(max_train_tokens=3000))
     digest = handlers.build_dataset(app, "reports", "").dataset.digest
     train = {key for row in app.rows(digest, TRAIN) for key in row["document_ids"]}
@@ -187,23 +198,26 @@ def test_a_budget_for_rows_keeps_the_quiz_of_documents_with_rows() -> None:
     assert asked and asked <= train < {f"doc_{number:032d}" for number in range(60)}
 
 
-@pytest.mark.parametrize("policy", [RowPolicy(knowledge=False), RowPolicy(quiz_questions=0)])
-def test_a_specialist_can_have_no_quiz(policy: RowPolicy) -> None:
+@pytest.mark.parametrize("policy", [RowPolicy(knowledge=False), RowPolicy(closed_book_questions=0)])
+def test_a_specialist_can_have_no_closed_book(policy: RowPolicy) -> None:
     app = app_with(policy)
-    assert quiz_of(app, handlers.build_dataset(app, "reports", "").dataset.digest) == QuizFiles()
+    assert closed_book_of(app, handlers.build_dataset(app, "reports", "").dataset.digest) == ClosedBookFiles()
 
 
-def test_an_unchanged_segment_keeps_its_quiz_and_a_new_limit_makes_another_dataset() -> None:
+def test_an_unchanged_segment_keeps_its_closed_book_and_a_new_limit_makes_another_dataset() -> None:
     app = app_with(RowPolicy(), documents=300)
     first = handlers.build_dataset(app, "reports", "").dataset
     for number in range(300, 306):
         handlers.on_document(app, put_document(app.store, number))
     second = handlers.build_dataset(app, "reports", "").dataset
-    before, after = quiz_of(app, first.digest).files, quiz_of(app, second.digest).files
+    before, after = closed_book_of(app, first.digest).files, closed_book_of(app, second.digest).files
     assert len(before) == len(after) == 2 and before[0] == after[0] and before[1] != after[1]
-    app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(quiz_questions=1))
+    app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(closed_book_questions=1))
     third = handlers.build_dataset(app, "reports", "").dataset
-    assert third.digest != second.digest and quiz_of(app, third.digest).rows < quiz_of(app, second.digest).rows
+    assert (
+        third.digest != second.digest
+        and closed_book_of(app, third.digest).rows < closed_book_of(app, second.digest).rows
+    )
 
 
 def listing(pages: Sequence[Sequence[str]]) -> Any:
