@@ -7,7 +7,7 @@ with `HeldJob.check`: they fail once another one holds the job.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -76,20 +76,11 @@ def jobs_table(metadata: MetaData) -> Table:
     )
 
 
-def add_job(
-    connection: Connection,
-    table: Table,
-    kind: str,
-    key: str = "",
-    *,
-    seconds: float = 0.0,
-    payload: Mapping[str, Any] | None = None,
-) -> None:
-    """Have a job run in a number of seconds, or earlier if it is due earlier. One that runs now is run again afterwards."""
-    due = NOW + timedelta(seconds=seconds)
-    statement = insert(table).values(kind=kind, key=key, due=due, payload=dict(payload or {}))
-    sooner = {"due": func.least(table.c.due, statement.excluded.due)}
-    connection.execute(statement.on_conflict_do_update(index_elements=["kind", "key"], set_=sooner))
+def add_job(connection: Connection, table: Table, kind: str, key: str = "", **payload: Any) -> None:
+    """Have a job run once the transaction commits. One that runs now is run again afterwards; one that exists keeps its payload."""
+    statement = insert(table).values(kind=kind, key=key, due=NOW, payload=payload)
+    due = {"due": func.least(table.c.due, NOW)}
+    connection.execute(statement.on_conflict_do_update(index_elements=["kind", "key"], set_=due))
 
 
 def drop_job(connection: Connection, table: Table, kind: str, key: str = "") -> None:
@@ -109,7 +100,7 @@ class HeldJob:
     """
 
     table: Table
-    kind: str
+    kind: "JobKind"
     key: str
     epoch: int
     attempts: int = 1
@@ -127,7 +118,7 @@ class HeldJob:
     def is_held(self) -> ColumnElement[bool]:
         """The condition that this holder is the newest one."""
         columns = self.table.c
-        return and_(columns.kind == self.kind, columns.key == self.key, columns.epoch == self.epoch)
+        return and_(columns.kind == self.kind.name, columns.key == self.key, columns.epoch == self.epoch)
 
 
 # Runs a job. Returns the seconds until it is due again, or None if it is done. A TailorError runs it again later, with growing pauses, and
@@ -145,47 +136,40 @@ class JobKind:
     every: float | None = None
 
 
+@dataclass
 class Jobs:
     """Runs the jobs of a service. Several replicas may; each job is held by one of them."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        table: Table,
-        kinds: Sequence[JobKind],
-        *,
-        faults: Faults | None = None,
-        lease_seconds: float = LEASE_SECONDS,
-        tick_seconds: float = TICK_SECONDS,
-    ) -> None:
-        self._engine = engine
-        self._table = table
-        self._kinds = {kind.name: kind for kind in kinds}
-        self._faults = faults or Faults()
-        self._lease = timedelta(seconds=lease_seconds)
-        self._tick_seconds = tick_seconds
-        self._wake = threading.Event()
-        self._lock = threading.Lock()
-        self._running: dict[int, HeldJob] = {}
-        self._crash: BaseException | None = None
+    engine: Engine
+    table: Table
+    kinds: Sequence[JobKind]
+    faults: Faults = field(default_factory=Faults)
+    lease_seconds: float = LEASE_SECONDS
+    tick_seconds: float = TICK_SECONDS
+    _wake: threading.Event = field(default_factory=threading.Event, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _running: dict[int, HeldJob] = field(default_factory=dict, init=False)
+    _crash: BaseException | None = field(default=None, init=False)
 
     def run(self, stop: threading.Event) -> None:
         """Run what is due until `stop` is set, then ask the running handlers to end and wait for them. Blocks."""
-        pool = ThreadPoolExecutor(sum(kind.limit for kind in self._kinds.values()), thread_name_prefix="job")
+        pool = ThreadPoolExecutor(sum(kind.limit for kind in self.kinds), thread_name_prefix="job")
+
+        def step() -> None:
+            self.renew()
+            for job in self.claim():
+                pool.submit(self._work_or_crash, job)
+            self._show_failures()
+            self.faults.clear("jobs")
+
+        def report(error: TailorError, _: int) -> None:
+            self.faults.report("jobs", error)
+
         try:
-            retry(self.arm, stop=stop, on_wait=lambda error, _: self._faults.report("jobs", error))
+            retry(self.arm, stop=stop, on_wait=report)
             while not stop.is_set() and self._crash is None:
-                try:
-                    self.renew()
-                    for job in self.claim():
-                        pool.submit(self._work_or_crash, job)
-                    self._show_failures()
-                    self._faults.clear("jobs")
-                except TailorError as error:
-                    if not error.retryable:
-                        raise
-                    self._faults.report("jobs", error)
-                self._wake.wait(self._tick_seconds)
+                retry(step, stop=stop, on_wait=report)
+                self._wake.wait(self.tick_seconds)
                 self._wake.clear()
         finally:
             for job in self._held():
@@ -196,43 +180,45 @@ class Jobs:
 
     def arm(self) -> None:
         """Have the jobs that repeat run at once: a new process may have other settings."""
-        with transaction(self._engine) as connection:
-            for kind in self._kinds.values():
+        with transaction(self.engine) as connection:
+            for kind in self.kinds:
                 if kind.every is not None:
-                    add_job(connection, self._table, kind.name)
+                    add_job(connection, self.table, kind.name)
 
     def claim(self) -> list[HeldJob]:
         """Take the jobs that are due, the longest waiting ones first, as far as their kinds' limits allow."""
-        busy = Counter(job.kind for job in self._held())
-        free = [kind.name for kind in self._kinds.values() for _ in range(kind.limit - busy[kind.name])]
-        with transaction(self._engine) as connection:
+        busy = Counter(job.kind.name for job in self._held())
+        free = [kind for kind in self.kinds for _ in range(kind.limit - busy[kind.name])]
+        with transaction(self.engine) as connection:
             jobs = [job for kind in free if (job := self._claim_one(connection, kind)) is not None]
         with self._lock:
             self._running |= {job.epoch: job for job in jobs}
         return jobs
 
-    def _claim_one(self, connection: Connection, kind: str) -> HeldJob | None:
-        table, columns = self._table, self._table.c
+    def _claim_one(self, connection: Connection, kind: JobKind) -> HeldJob | None:
+        table, columns = self.table, self.table.c
         is_due = or_(and_(columns.lease_expires.is_(None), columns.due <= NOW), columns.lease_expires <= NOW)
         longest_waiting = func.least(columns.due, columns.lease_expires)
-        query = select(columns.key).where(columns.kind == kind, is_due).order_by(longest_waiting).limit(1)
+        query = select(columns.key).where(columns.kind == kind.name, is_due).order_by(longest_waiting).limit(1)
         key = connection.scalar(query.with_for_update(skip_locked=True))
         if key is None:
             return None
-        values = {"epoch": func.nextval(EPOCHS), "lease_expires": NOW + self._lease, "due": NEVER}
-        values |= {"attempts": columns.attempts + 1}
-        claim = update(table).where(columns.kind == kind, columns.key == key).values(values)
+        claim = update(table).where(columns.kind == kind.name, columns.key == key)
+        lease = {"epoch": func.nextval(EPOCHS), "lease_expires": self._lease_end(), "attempts": columns.attempts + 1}
+        claim = claim.values({"due": NEVER} | lease)
         row = connection.execute(claim.returning(columns.epoch, columns.attempts, columns.payload)).one()
         return HeldJob(table, kind, key, *row)
 
+    def _lease_end(self) -> ColumnElement[Any]:
+        return NOW + timedelta(seconds=self.lease_seconds)
+
     def work(self, job: HeldJob) -> None:
         """Run a job that was claimed, and record how it ended. Blocks."""
-        kind = self._kinds[job.kind]
         try:
-            again = kind.handle(job)
-            self._finish(job, kind.every if again is None else again)
+            again = job.kind.handle(job)
+            self._finish(job, job.kind.every if again is None else again)
         except Stopped:
-            log.info("job stopped", kind=job.kind, key=job.key)
+            log.info("job stopped", kind=job.kind.name, key=job.key)
             self._let_go(job, 0.0, attempts=job.attempts - 1)
         except TailorError as error:
             self._record_failure(job, error)
@@ -246,12 +232,12 @@ class Jobs:
         held = {job.epoch: job for job in self._held()}
         if not held:
             return
-        columns = self._table.c
-        statement = update(self._table).where(columns.epoch.in_(held)).values(lease_expires=NOW + self._lease)
-        with transaction(self._engine) as connection:
-            renewed = set(connection.scalars(statement.returning(columns.epoch)))
-        for epoch in held.keys() - renewed:
-            held[epoch].stop.set()
+        epoch = self.table.c.epoch
+        statement = update(self.table).where(epoch.in_(held)).values(lease_expires=self._lease_end())
+        with transaction(self.engine) as connection:
+            renewed = set(connection.scalars(statement.returning(epoch)))
+        for lost in held.keys() - renewed:
+            held[lost].stop.set()
 
     def _held(self) -> list[HeldJob]:
         with self._lock:
@@ -266,18 +252,18 @@ class Jobs:
     def _finish(self, job: HeldJob, again: float | None) -> None:
         if again is not None:
             self._let_go(job, again)
-        elif not self._store(delete(self._table).where(job.is_held, self._table.c.due == NEVER)):
+        elif not self._store(delete(self.table).where(job.is_held, self.table.c.due == NEVER)):
             # It was added again meanwhile, or another one has it.
             self._let_go(job, MAX_BACKOFF_SECONDS)
 
     def _let_go(self, job: HeldJob, seconds: float, attempts: int = 0, reason: str = "", message: str = "") -> None:
         """Have the job run again in a number of seconds, or when it was added meanwhile."""
-        due = func.least(self._table.c.due, NOW + timedelta(seconds=seconds))
+        due = func.least(self.table.c.due, NOW + timedelta(seconds=seconds))
         values = {"attempts": attempts, "reason": reason, "message": message, "payload": job.payload}
-        self._store(update(self._table).where(job.is_held).values(due=due, lease_expires=None, **values))
+        self._store(update(self.table).where(job.is_held).values(due=due, lease_expires=None, **values))
 
     def _record_failure(self, job: HeldJob, error: TailorError) -> None:
-        log.warning("job failed", kind=job.kind, key=job.key, reason=error.reason, attempt=job.attempts)
+        log.warning("job failed", kind=job.kind.name, key=job.key, reason=error.reason, attempt=job.attempts)
         pause = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(job.attempts - 1, 16))
         asked = min(error.retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS)
         self._let_go(job, max(pause, asked), job.attempts, str(error.reason), error.message)
@@ -285,7 +271,7 @@ class Jobs:
     def _store(self, statement: Delete | Update) -> int:
         """The number of changed rows. If the database does not answer, the job runs again once its lease ends."""
         try:
-            with transaction(self._engine) as connection:
+            with transaction(self.engine) as connection:
                 return connection.execute(statement).rowcount
         except Unavailable as error:
             log.warning("end of a job not recorded", reason=error.reason)
@@ -293,13 +279,12 @@ class Jobs:
 
     def _show_failures(self) -> None:
         """Show one failed job of each kind as a notice, whichever replica ran it."""
-        columns = self._table.c
+        columns = self.table.c
         query = select(columns.kind, columns.reason, columns.message).where(columns.reason != "")
-        with transaction(self._engine) as connection:
+        with transaction(self.engine) as connection:
             failed = {row.kind: row for row in connection.execute(query.order_by(columns.kind, columns.key))}
-        for name in self._kinds:
-            if name in failed:
-                row = failed[name]
-                self._faults.notice(f"job {name}", Unavailable(row.reason, row.message))
+        for kind in self.kinds:
+            if row := failed.get(kind.name):
+                self.faults.notice(f"job {kind.name}", Unavailable(row.reason, row.message))
             else:
-                self._faults.clear(f"job {name}")
+                self.faults.clear(f"job {kind.name}")

@@ -19,9 +19,8 @@ from services.evaluation.ports import (
     EvaluatedModel,
     HouseExamples,
     Models,
-    ModelSource,
 )
-from services.evaluation.served_models import ServedModels
+from services.evaluation.served_models import list_served_models
 from tailor.errors import Reason, Unavailable
 from tailor.values import SamplingDefaults
 
@@ -36,7 +35,7 @@ class PromptSearch:
 
 
 @dataclass(frozen=True)
-class BaselineModels(ModelSource):
+class BaselineModels:
     """The served models, and after the base those that the specialist's policy names: few_shot, prompt, external ones."""
 
     models: Models
@@ -50,7 +49,8 @@ class BaselineModels(ModelSource):
     def list_models(
         self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
     ) -> Sequence[EvaluatedModel]:
-        base, *others = ServedModels(self.models).list_models(adapter, terms, incumbent, held_out)
+        """A `ports.ListModels`."""
+        base, *others = list_served_models(self.models, adapter, incumbent)
         return [base, *self._baselines(adapter, terms, held_out), *others]
 
     def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOutSet) -> list[EvaluatedModel]:

@@ -65,7 +65,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         evaluations=SqlEvaluations(engine, outbox),
         results=results,
         models=models,
-        source=source,
+        list_models=source.list_models,
         prices=settings.prices,
         rows=rows,
         reports=ReportStore(store),

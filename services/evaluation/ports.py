@@ -1,6 +1,6 @@
 """The Protocols of what evaluation needs from outside: adapters implement them, tests fake them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -72,14 +72,8 @@ class EvaluatedModel(Protocol):
         ...
 
 
-class ModelSource(Protocol):
-    """The models of an evaluation."""
-
-    def list_models(
-        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
-    ) -> Sequence[EvaluatedModel]:
-        """The base first, the candidate last; the incumbent if an adapter serves."""
-        ...
+# The models of an evaluation: the base first, the candidate last; the incumbent if an adapter serves.
+ListModels = Callable[[Adapter, SpecialistTerms, Serving | None, HeldOutSet], Sequence[EvaluatedModel]]
 
 
 class JudgeModel(Protocol):

@@ -27,9 +27,9 @@ from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
 from services.evaluation.ports import (
     EvaluatedModel,
+    ListModels,
     MetricServices,
     Models,
-    ModelSource,
 )
 from services.evaluation.report import ReportStore
 from services.evaluation.suites.runner import SuiteRunner
@@ -52,7 +52,7 @@ class EvaluationWorker:
     evaluations: SqlEvaluations
     results: SqlModelResults
     models: Models
-    source: ModelSource
+    list_models: ListModels
     rows: StoredHeldOutRows
     reports: ReportStore
     specialists: Specialists
@@ -129,7 +129,7 @@ class EvaluationWorker:
             )
         held_out = self._held_out(adapter, terms)
         incumbent = self.specialists.serving.get(adapter.specialist)
-        models = self.source.list_models(adapter, terms, incumbent, held_out)
+        models = self.list_models(adapter, terms, incumbent, held_out)
         suite_results = self._runner(job, terms, held_out).run_all(models)
         data = self._measure(
             ReportData(evaluation, terms, incumbent, suite_results.held_out, suite_results.results), suite_results

@@ -36,7 +36,7 @@ from services.evaluation.judging import JudgeBench
 from services.evaluation.ports import JudgeModel
 from services.evaluation.report import ReportStore
 from services.evaluation.rpc import EvaluationServicer
-from services.evaluation.served_models import ServedModels
+from services.evaluation.served_models import list_served_models
 from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.worker import EvaluationWorker
 from tailor.datasets import HELD_OUT
@@ -91,7 +91,7 @@ class House:
             "evaluations": self.evaluations,
             "results": self.results,
             "models": self.models,
-            "source": ServedModels(self.models),
+            "list_models": self.list_served,
             "rows": self.rows,
             "judging": JudgeBench(self.artifacts, self.rows, SqlAgreements(engine), judge, erased),
             "definitions": SqlDefinitions(engine),
@@ -106,6 +106,9 @@ class House:
         self.consumers = Consumers(self.artifacts, self.evaluations, self.specialists)
         self.servicer = EvaluationServicer(self.artifacts, self.evaluations, self.reports)
         self.employ(EvaluationWorker(**(values | changes)))
+
+    def list_served(self, adapter: Adapter, terms: object, incumbent: Serving | None, _: object) -> Any:
+        return list_served_models(self.models, adapter, incumbent)
 
     def employ(self, worker: EvaluationWorker) -> None:
         """Have another worker run the jobs."""

@@ -69,13 +69,14 @@ def with_baselines(
         limits=ExternalLimits(attempts=1),
     )
     prices = Prices({"external:gpt": PricePerToken(2.0, 10.0, "EUR")}, HourPrice(3.6, "USD"))
-    house.employ(replace(house.worker, source=source, prices=prices))
+    house.employ(replace(house.worker, list_models=source.list_models, prices=prices))
     return house
 
 
 def list_models(house: House, adapter: Adapter, *rows: HeldOutRow) -> Sequence[EvaluatedModel]:
     terms, held_out = house.specialists.terms["reports"], HeldOutSet(rows, frozenset(), len(rows))
-    return house.worker.source.list_models(adapter, terms, make_serving(), held_out)
+    models: Sequence[EvaluatedModel] = house.worker.list_models(adapter, terms, make_serving(), held_out)
+    return models
 
 
 def test_the_models_stand_in_order_and_by_policy(make_house: MakeHouse) -> None:

@@ -22,7 +22,7 @@ from services.evaluation.domain import (
     Serving,
     SpecialistTerms,
 )
-from services.evaluation.served_models import BaseModel, ServedModels
+from services.evaluation.served_models import BaseModel
 from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
@@ -289,12 +289,11 @@ class Refusing(Stranger):
 def test_another_model_may_lack_log_probabilities_or_refuse(make_house: MakeHouse) -> None:
     house, strangers = make_house(), [Refusing, Stranger]
 
-    class Source(ServedModels):
-        def list_models(self, *arguments: Any) -> Any:
-            base, *others = super().list_models(*arguments)
-            return [base, strangers.pop()(house.models, "other"), *others]
+    def with_stranger(*arguments: Any) -> Any:
+        base, *others = house.list_served(*arguments)
+        return [base, strangers.pop()(house.models, "other"), *others]
 
-    house.employ(replace(house.worker, source=Source(house.models)))
+    house.employ(replace(house.worker, list_models=with_stranger))
     figures = {figures.metric: figures for figures in house.evaluate().metrics}
     assert "external:present" not in figures["log_likelihood"].models
     assert figures["rougeL"].gains["external:present"].value == 1

@@ -74,8 +74,8 @@ class SqlCanaries:
             .values(outcome=outcome.value, reason=reason, end_time=datetime.now(UTC), arms=arms)
         )
         if deferred := self._connection.scalar(ended.returning(table.c.waiting)):
-            payload = {"request_id": derive_id("req", "canary", specialist, canary.generation)}
-            add_job(self._connection, tables.jobs, DEFERRED, deferred, payload=payload)
+            request_id = derive_id("req", "canary", specialist, canary.generation)
+            add_job(self._connection, tables.jobs, DEFERRED, deferred, request_id=request_id)
         self._forget_calls(specialist)
 
     def defer(self, specialist: str, adapter_digest: str) -> None:
