@@ -34,6 +34,7 @@ from tailor.events.raw_topics import RawTopics
 from tailor.events.table import TableReader, read_event
 from tailor.events.topics import load_topics
 from tailor.heartbeats import Heartbeats
+from tailor.jobs import JobKind, Jobs
 from tailor.logging import configure, get_logger, place
 from tailor.retry import Stopped, retry
 from tailor.rpc.auth import Authenticator
@@ -184,6 +185,10 @@ class Runtime:
         self.events.outbox = outbox
         self.spawn("outbox", outbox.run)
         return outbox
+
+    def jobs(self, engine: Engine, table: Table, kinds: Sequence[JobKind]) -> None:
+        """Run the service's jobs in a thread and its pool."""
+        self.spawn("jobs", Jobs(engine, table, kinds, faults=self.faults).run)
 
     def consume(
         self,

@@ -1,4 +1,4 @@
-"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and the worker."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and jobs."""
 
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,14 @@ from services.evaluation.adapters.metric_services import open_metric_services
 from services.evaluation.adapters.probes import StoredProbes
 from services.evaluation.adapters.rows import StoredHeldOutRows, StoredTrainRows
 from services.evaluation.adapters.sql import (
+    EVALUATION,
     SqlAgreements,
     SqlArtifacts,
     SqlDefinitions,
     SqlEvaluations,
     SqlModelResults,
 )
-from services.evaluation.baselines.choose import BaselineModels, PromptSearch
+from services.evaluation.baseline_models import BaselineModels, PromptSearch
 from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import Parameters, RetryLimits, Specialists
@@ -30,6 +31,7 @@ from services.evaluation.suites.runner import SuiteRunner
 from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
+from tailor.jobs import JobKind
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
@@ -63,7 +65,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         evaluations=SqlEvaluations(engine, outbox),
         results=results,
         models=models,
-        source=source,
+        list_models=source.list_models,
         prices=settings.prices,
         rows=rows,
         reports=ReportStore(store),
@@ -85,5 +87,5 @@ def build(runtime: Runtime, settings: Settings) -> None:
     forget_reports = partial(forget, evaluations, results, reports, prompts)
     erase = forgetting(runtime.name, forget_reports, producer, supersede=forget_reports)
     runtime.consume(settings, {**consumers.topics(), ERASED: erase}, producer)
-    runtime.spawn("worker", worker.run)
+    runtime.jobs(engine, tables.jobs, [JobKind(EVALUATION, worker.run)])
     runtime.ready()

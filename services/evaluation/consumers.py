@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from services.evaluation import handlers, wire
+from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations
 from services.evaluation.domain import Specialists
-from services.evaluation.ports import Artifacts, Evaluations
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode, derive_id
 from tailor.wire import to_ref
@@ -18,7 +18,7 @@ SERVING = "specialist.serving.v1"
 class Consumers:
     """Translates events for the handlers."""
 
-    def __init__(self, artifacts: Artifacts, evaluations: Evaluations, specialists: Specialists) -> None:
+    def __init__(self, artifacts: SqlArtifacts, evaluations: SqlEvaluations, specialists: Specialists) -> None:
         self._artifacts = artifacts
         self._evaluations = evaluations
         self._specialists = specialists

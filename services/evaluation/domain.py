@@ -42,6 +42,11 @@ class EvaluationState(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
 
+    @property
+    def is_open(self) -> bool:
+        """True until it has ended."""
+        return self in (EvaluationState.QUEUED, EvaluationState.RUNNING)
+
 
 @dataclass(frozen=True)
 class Adapter:
@@ -385,7 +390,6 @@ class Evaluation:
     evaluation_id: str
     adapter: Adapter
     state: EvaluationState = EvaluationState.QUEUED
-    attempts: int = 0
     rows_done: int = 0
     rows_total: int = 0
     reason: str = ""

@@ -1,15 +1,17 @@
-"""What evaluation does on each event and command, up to queueing an evaluation. `worker.py` works off the queue."""
+"""What evaluation does on each event and command, up to queueing an evaluation. `worker.py` runs it."""
 
+from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations, SqlModelResults
 from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.domain import Adapter, Evaluation
-from services.evaluation.ports import Artifacts, Evaluations, ModelResults
 from services.evaluation.report import ReportStore
 from tailor.errors import AlreadyExists, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased, Forgotten
 from tailor.storage.ref import Ref
 
 
-def queue_evaluation(artifacts: Artifacts, evaluations: Evaluations, adapter: Adapter, evaluation_id: str) -> None:
+def queue_evaluation(
+    artifacts: SqlArtifacts, evaluations: SqlEvaluations, adapter: Adapter, evaluation_id: str
+) -> None:
     """Store a trained adapter and queue its evaluation, unless the next stage of its run starts from it. Idempotent."""
     artifacts.add_adapter(adapter)
     if not adapter.intermediate:
@@ -17,7 +19,7 @@ def queue_evaluation(artifacts: Artifacts, evaluations: Evaluations, adapter: Ad
 
 
 def evaluate_again(
-    artifacts: Artifacts, evaluations: Evaluations, adapter_digest: str, evaluation_id: str
+    artifacts: SqlArtifacts, evaluations: SqlEvaluations, adapter_digest: str, evaluation_id: str
 ) -> Evaluation:
     """Queue another evaluation of an adapter. Idempotent for the same evaluation id.
 
@@ -29,7 +31,7 @@ def evaluate_again(
     return evaluation
 
 
-def find_adapter(artifacts: Artifacts, adapter_digest: str) -> Adapter:
+def find_adapter(artifacts: SqlArtifacts, adapter_digest: str) -> Adapter:
     """Raises NotFound for an adapter that no event announced."""
     adapter = artifacts.adapter(adapter_digest)
     if adapter is None:
@@ -37,7 +39,7 @@ def find_adapter(artifacts: Artifacts, adapter_digest: str) -> Adapter:
     return adapter
 
 
-def find_evaluation(evaluations: Evaluations, evaluation_id: str, adapter_digest: str) -> Evaluation:
+def find_evaluation(evaluations: SqlEvaluations, evaluation_id: str, adapter_digest: str) -> Evaluation:
     """The evaluation with this id, or without an id the newest one of the adapter.
 
     Raises NotFound if there is none, and InvalidArgument without an id and a digest.
@@ -50,7 +52,7 @@ def find_evaluation(evaluations: Evaluations, evaluation_id: str, adapter_digest
     return evaluation
 
 
-def find_report(evaluations: Evaluations, adapter_digest: str) -> Ref:
+def find_report(evaluations: SqlEvaluations, adapter_digest: str) -> Ref:
     """The report of the adapter's newest evaluation. Raises NotFound if that has not succeeded."""
     evaluation = evaluations.newest(adapter_digest)
     result = evaluations.result(evaluation.evaluation_id) if evaluation else None
@@ -68,7 +70,7 @@ def unknown_evaluation() -> NotFound:
 
 
 def forget(
-    evaluations: Evaluations, results: ModelResults, reports: ReportStore, prompts: PromptStore, erased: Erased
+    evaluations: SqlEvaluations, results: SqlModelResults, reports: ReportStore, prompts: PromptStore, erased: Erased
 ) -> Forgotten:
     """Delete the reports that quote an erased document, the answers behind them, and prompts that were optimised on it.
 
@@ -78,7 +80,7 @@ def forget(
     for evaluation_id in evaluations.trained_on(erased.datasets):
         objects += reports.delete_scores(evaluation_id, erased.document_id)
         if reports.quotes(evaluation_id, erased.document_id):
-            evaluations.fail(evaluation_id, Reason.ROWS_ERASED)
+            evaluations.withdraw(evaluation_id, Reason.ROWS_ERASED)
             deleted += results.delete(evaluation_id)
             objects += reports.delete(evaluation_id)
     counts = {"results": deleted, "report_objects": objects, "prompts": prompts.delete(erased.document_id)}

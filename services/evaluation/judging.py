@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
+from services.evaluation.adapters.rows import StoredHeldOutRows
+from services.evaluation.adapters.sql import SqlAgreements, SqlArtifacts
 from services.evaluation.domain import CANDIDATE, Adapter, Agreement, MetricFigures, SpecialistTerms
 from services.evaluation.figures import MeasuredFigures, fixed_value
 from services.evaluation.judge.agreement import MAX_PAIRS, measure_agreement
 from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Rules
 from services.evaluation.metrics import ASKS_JUDGE, JUDGED
-from services.evaluation.ports import Agreements, Artifacts, HeldOutRows, JudgeModel
+from services.evaluation.ports import JudgeModel
 from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.metric_kinds import JudgeParameters, parse_parameters
@@ -56,9 +58,9 @@ class Judging:
 class JudgeBench:
     """Prepares the judge model for evaluations. `erased` holds the ids of erased documents."""
 
-    artifacts: Artifacts
-    rows: HeldOutRows
-    agreements: Agreements
+    artifacts: SqlArtifacts
+    rows: StoredHeldOutRows
+    agreements: SqlAgreements
     judge: JudgeModel | None = None
     erased: Container[str] = frozenset()
     concurrency: int = 4

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from services.evaluation.adapters.sql import SqlEvaluations, SqlModelResults
 from services.evaluation.domain import (
     BASE,
     CANDIDATE,
@@ -18,8 +19,9 @@ from services.evaluation.domain import (
     Score,
     result_key,
 )
-from services.evaluation.ports import EvaluatedModel, Evaluations, ModelResults
+from services.evaluation.ports import EvaluatedModel
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import retry
 from tailor.values import SamplingDefaults
@@ -54,9 +56,9 @@ class ModelRunner:
 
     def __init__(
         self,
-        evaluations: Evaluations,
-        results: ModelResults,
-        evaluation_id: str,
+        evaluations: SqlEvaluations,
+        results: SqlModelResults,
+        job: HeldJob,
         held_out: HeldOutSet,
         sampling: SamplingDefaults,
         *,
@@ -65,7 +67,7 @@ class ModelRunner:
     ) -> None:
         self._evaluations = evaluations
         self._results = results
-        self._evaluation_id = evaluation_id
+        self._job = job
         self._held_out = held_out
         self._sampling = sampling
         self._concurrency = concurrency
@@ -78,7 +80,7 @@ class ModelRunner:
         Raises FailedPrecondition (HELD_OUT_ROWS_TOO_LONG) if too few rows fit.
         """
         rows = len(self._held_out.rows)
-        self._evaluations.start(self._evaluation_id, len(models) * rows)
+        self._evaluations.start(self._job, len(models) * rows)
         results: dict[str, ModelResult] = {}
         skipped: dict[str, str] = {}
         for number, model in enumerate(models, 1):
@@ -95,7 +97,7 @@ class ModelRunner:
     def _result(self, model: EvaluatedModel) -> ModelResult:
         """Only the candidate is asked again in every evaluation."""
         key = result_key(self._held_out, self._sampling)
-        result = self._results.find(model.key, key, self._evaluation_id)
+        result = self._results.find(model.key, key, self._job.key)
         if result is None and model.name != CANDIDATE:
             result = self._results.find(model.key, key)
             if result is not None and None in result.scores and not model.name.startswith(EXTERNAL):
@@ -103,7 +105,7 @@ class ModelRunner:
                 result = None
         if result is None:
             result = self._ask(model)
-            self._results.add(self._evaluation_id, model.key, key, result)
+            self._results.add(self._job, model.key, key, result)
         return result
 
     def _ask(self, model: EvaluatedModel) -> ModelResult:
@@ -142,7 +144,7 @@ class ModelRunner:
     def _count(self, rows: int) -> None:
         if rows:
             self._done += rows
-            self._evaluations.count(self._evaluation_id, self._done)
+            self._evaluations.count(self._job, self._done)
 
 
 def _if_it_fits(request: Callable[[], T]) -> T | None:

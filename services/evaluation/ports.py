@@ -1,7 +1,4 @@
-"""The Protocols of what evaluation needs from outside: adapters implement them, tests fake them.
-
-Methods of the database raise Unavailable while it does not answer.
-"""
+"""The Protocols of what evaluation needs from outside: adapters implement them, tests fake them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,17 +6,11 @@ from typing import Any, Protocol
 
 from services.evaluation.domain import (
     Adapter,
-    Agreement,
     Answer,
     AnsweredRow,
-    Definition,
-    Evaluation,
-    EvaluationResult,
     HeldOutRow,
     HeldOutSet,
     LoadedCandidate,
-    ModelResult,
-    RankedPair,
     Score,
     Serving,
     SpecialistTerms,
@@ -28,92 +19,6 @@ from tailor.datasets import ClosedBookQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults
-
-
-class Artifacts(Protocol):
-    """Datasets and adapters that events announced."""
-
-    def add_dataset(self, digest: str, manifest: Ref, ranked_for: str = "") -> None:
-        """Store the location of a dataset's manifest; `ranked_for` is the specialist whose drafts it ranks. Idempotent."""
-        ...
-
-    def dataset(self, digest: str) -> Ref | None:
-        """The manifest of a dataset."""
-        ...
-
-    def newest_ranked(self, specialist: str) -> tuple[str, Ref] | None:
-        """Digest and manifest of the newest dataset of a specialist's ranked drafts."""
-        ...
-
-    def add_adapter(self, adapter: Adapter) -> None:
-        """Store an adapter. Idempotent."""
-        ...
-
-    def adapter(self, digest: str) -> Adapter | None: ...
-
-
-class Evaluations(Protocol):
-    """Evaluations and their results."""
-
-    def queue(self, evaluation_id: str, adapter: Adapter) -> Evaluation:
-        """Queue an evaluation unless it exists. Returns its current state."""
-        ...
-
-    def find(self, evaluation_id: str) -> Evaluation | None: ...
-
-    def newest(self, adapter_digest: str) -> Evaluation | None:
-        """The newest evaluation of an adapter."""
-        ...
-
-    def trained_on(self, datasets: Sequence[str]) -> list[str]:
-        """The ids, in order, of evaluations of adapters that learned from any of the datasets, or may have been measured on its pairs."""
-        ...
-
-    def result(self, evaluation_id: str) -> EvaluationResult | None:
-        """The result of an evaluation that succeeded."""
-        ...
-
-    def claim(self, is_due: Callable[[Evaluation], bool]) -> AbstractContextManager[Evaluation | None]:
-        """Hold the oldest evaluation that is queued or was interrupted and is due, and count the attempt. None if there is none.
-
-        Nobody else gets the evaluation until the context ends; a killed process holds nothing.
-        """
-        ...
-
-    def start(self, evaluation_id: str, rows_total: int) -> None:
-        """Record that the evaluation is running."""
-        ...
-
-    def count(self, evaluation_id: str, rows_done: int) -> None:
-        """Record progress."""
-        ...
-
-    def fail(self, evaluation_id: str, reason: str) -> None:
-        """Record that the evaluation failed. Has no effect if it has already ended."""
-        ...
-
-    def finish(self, result: EvaluationResult) -> None:
-        """Store the result and publish it, in one transaction. Has no effect if the evaluation has already ended."""
-        ...
-
-
-class ModelResults(Protocol):
-    """Answers and scores of models, which survive an interruption and serve later evaluations on the same rows.
-
-    `model` is an `EvaluatedModel.key`, `key` a `result_key`.
-    """
-
-    def add(self, evaluation_id: str, model: str, key: str, result: ModelResult) -> None:
-        """Store the result of a model. Idempotent."""
-        ...
-
-    def find(self, model: str, key: str, evaluation_id: str = "") -> ModelResult | None:
-        """The newest result of a model: of any evaluation, or only of this one."""
-        ...
-
-    def delete(self, evaluation_id: str) -> int:
-        """Delete the results of an evaluation. Returns their number."""
-        ...
 
 
 class Models(Protocol):
@@ -167,14 +72,8 @@ class EvaluatedModel(Protocol):
         ...
 
 
-class ModelSource(Protocol):
-    """The models of an evaluation."""
-
-    def list_models(
-        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
-    ) -> Sequence[EvaluatedModel]:
-        """The base first, the candidate last; the incumbent if an adapter serves."""
-        ...
+# The models of an evaluation: the base first, the candidate last; the incumbent if an adapter serves.
+ListModels = Callable[[Adapter, SpecialistTerms, Serving | None, HeldOutSet], Sequence[EvaluatedModel]]
 
 
 class JudgeModel(Protocol):
@@ -209,47 +108,6 @@ class MetricServices(Protocol):
         """A value and its weight for each row; None if the metric does not apply to it. Blocks.
 
         Raises FailedPrecondition (UNKNOWN_METRIC_SERVICE, METRIC_SERVICE_FAILED), and Unavailable while the service does not answer.
-        """
-        ...
-
-
-class HeldOutRows(Protocol):
-    """The held-out rows of stored datasets."""
-
-    def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
-        """At most `max_rows` held-out rows, evenly from all tasks and documents and always the same ones.
-
-        Of them `max_answers` are answered, all if 0.
-
-        Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
-        """
-        ...
-
-    def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
-        """At most `limit` pairs of a dataset of ranked drafts that people ordered, of both splits, always the same ones.
-
-        Blocks and raises as `held_out`.
-        """
-        ...
-
-
-class Agreements(Protocol):
-    """How far judge models agree with experts. A key stands for the model, the pairs and all that it judges by."""
-
-    def find(self, key: str) -> Agreement | None: ...
-
-    def add(self, key: str, agreement: Agreement) -> None:
-        """Idempotent."""
-        ...
-
-
-class DefinitionStore(Protocol):
-    """What was measured since when."""
-
-    def freeze(self, terms: SpecialistTerms) -> list[Definition]:
-        """Record a specialist's metrics and gate, with their revision and the time, unless they are the ones that were measured last.
-
-        Returns all records of the specialist, oldest first. Idempotent.
         """
         ...
 

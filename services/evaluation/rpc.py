@@ -5,9 +5,9 @@ import contextlib
 import grpc
 
 from services.evaluation import handlers, wire
+from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations
 from services.evaluation.comparison import ReportedModel, compare
 from services.evaluation.domain import CANDIDATE, Evaluation, EvaluationState
-from services.evaluation.ports import Artifacts, Evaluations
 from services.evaluation.report import ReportStore
 from tailor.api.evaluation.v1 import evaluation_pb2, evaluation_pb2_grpc
 from tailor.codec import encode
@@ -24,7 +24,7 @@ DEFAULT_ROWS, MAX_ROWS = 10, 50
 class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     """Translates calls for the handlers. To callers of other specialists, adapters and evaluations do not exist."""
 
-    def __init__(self, artifacts: Artifacts, evaluations: Evaluations, reports: ReportStore) -> None:
+    def __init__(self, artifacts: SqlArtifacts, evaluations: SqlEvaluations, reports: ReportStore) -> None:
         self._artifacts = artifacts
         self._evaluations = evaluations
         self._reports = reports

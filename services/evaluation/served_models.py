@@ -1,6 +1,5 @@
 """The models of an evaluation that inference answers for: the base, the adapter that serves, and the candidate."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.evaluation.domain import (
@@ -10,12 +9,10 @@ from services.evaluation.domain import (
     Adapter,
     Answer,
     HeldOutRow,
-    HeldOutSet,
     Score,
     Serving,
-    SpecialistTerms,
 )
-from services.evaluation.ports import EvaluatedModel, Models, ModelSource
+from services.evaluation.ports import EvaluatedModel, Models
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults
 
@@ -72,17 +69,9 @@ class AdapterModel(EvaluatedModel):
         return self.models.score(self.key, row.messages, completion)
 
 
-@dataclass(frozen=True)
-class ServedModels(ModelSource):
+def list_served_models(models: Models, adapter: Adapter, incumbent: Serving | None) -> list[EvaluatedModel]:
     """Base, incumbent and candidate."""
-
-    models: Models
-
-    def list_models(
-        self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
-    ) -> Sequence[EvaluatedModel]:
-        candidate = AdapterModel(self.models, CANDIDATE, adapter.digest, adapter.manifest)
-        served: list[EvaluatedModel] = []
-        if incumbent is not None and incumbent.adapter_digest and incumbent.manifest is not None:
-            served.append(AdapterModel(self.models, INCUMBENT, incumbent.adapter_digest, incumbent.manifest))
-        return [BaseModel(self.models, adapter.base), *served, candidate]
+    served: list[EvaluatedModel] = [BaseModel(models, adapter.base)]
+    if incumbent is not None and incumbent.adapter_digest and incumbent.manifest is not None:
+        served.append(AdapterModel(models, INCUMBENT, incumbent.adapter_digest, incumbent.manifest))
+    return [*served, AdapterModel(models, CANDIDATE, adapter.digest, adapter.manifest)]

@@ -1,10 +1,10 @@
-"""Works off the queue of evaluations: every model on the same held-out rows, every metric with its interval."""
+"""Runs the jobs of evaluations: every model on the same held-out rows, every metric with its interval."""
 
-import threading
-import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.evaluation.adapters.rows import StoredHeldOutRows
+from services.evaluation.adapters.sql import SqlArtifacts, SqlDefinitions, SqlEvaluations, SqlModelResults
 from services.evaluation.baselines.costs import Prices
 from services.evaluation.domain import (
     PARITY,
@@ -26,39 +26,38 @@ from services.evaluation.judging import JudgeBench
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
 from services.evaluation.ports import (
-    Artifacts,
-    DefinitionStore,
     EvaluatedModel,
-    Evaluations,
-    HeldOutRows,
+    ListModels,
     MetricServices,
-    ModelResults,
     Models,
-    ModelSource,
 )
 from services.evaluation.report import ReportStore
 from services.evaluation.suites.runner import SuiteRunner
 from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
-from tailor.retry import Stopped, retry
+from tailor.retry import retry
 
 log = get_logger(__name__)
+
+# How often an evaluation looks for the event that it waits for.
+WAIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class EvaluationWorker:
-    """Evaluates queued adapters one at a time. `erased` holds the ids of erased documents."""
+    """Evaluates adapters. `erased` holds the ids of erased documents."""
 
-    artifacts: Artifacts
-    evaluations: Evaluations
-    results: ModelResults
+    artifacts: SqlArtifacts
+    evaluations: SqlEvaluations
+    results: SqlModelResults
     models: Models
-    source: ModelSource
-    rows: HeldOutRows
+    list_models: ListModels
+    rows: StoredHeldOutRows
     reports: ReportStore
     specialists: Specialists
     judging: JudgeBench
-    definitions: DefinitionStore
+    definitions: SqlDefinitions
     services: MetricServices | None = None
     prices: Prices = field(default_factory=Prices)
     suites: SuiteRunner | None = None
@@ -66,55 +65,55 @@ class EvaluationWorker:
     limits: RetryLimits = field(default_factory=RetryLimits)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] | None = None
-    # When each evaluation was first found to wait for an event, as `time.monotonic`.
-    _waiting: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
-    def run(self, stop: threading.Event, idle_seconds: float = 1.0) -> None:
-        """Evaluate until `stop` is set. Blocks. Resumes the evaluations of killed processes."""
+    def run(self, job: HeldJob) -> float | None:
+        """Run the job of an evaluation (a `jobs.Handle`): until it succeeds or fails, or a second later if it waits for an event.
+
+        Retries while a dependency does not answer. An evaluation that cannot succeed fails with its reason.
+        """
+        evaluation = self.evaluations.find(job.key)
+        if evaluation is None or not evaluation.state.is_open:
+            return None
+        waited = job.payload.get("waited", 0.0)
+        missing = self._missing_event(evaluation.adapter)
+        if missing is not None and waited < self.limits.give_up_seconds:
+            if not waited:
+                log.warning("evaluation waits", evaluation_id=job.key, reason=missing)
+            job.payload["waited"] = waited + WAIT_SECONDS
+            return WAIT_SECONDS
+        try:
+            self._evaluate_or_retry(job, evaluation)
+        except TailorError as error:
+            log.error("evaluation failed", evaluation_id=job.key, reason=error.reason)
+            self.evaluations.fail(job, error.reason)
+        return None
+
+    def _evaluate_or_retry(self, job: HeldJob, evaluation: Evaluation) -> None:
+        if job.attempts > self.limits.max_starts:
+            raise FailedPrecondition(Reason.STARTED_TOO_OFTEN, "The evaluation was started too often.")
 
         def log_wait(error: TailorError, attempt: int) -> None:
-            log.warning("worker waits", reason=error.reason, attempt=attempt)
+            log.warning("evaluation waits", evaluation_id=job.key, reason=error.reason)
 
-        try:
-            while not stop.is_set():
-                if not retry(lambda: self.evaluate_next(stop), stop=stop, on_wait=log_wait):
-                    stop.wait(idle_seconds)
-        except Stopped:
-            return
+        retry(
+            lambda: self.evaluate(job, evaluation),
+            stop=job.stop,
+            give_up_seconds=self.limits.give_up_seconds,
+            initial_seconds=1.0,
+            max_seconds=15.0,
+            on_wait=log_wait,
+            sleep=self.sleep,
+        )
 
-    def evaluate_next(self, stop: threading.Event) -> bool:
-        """Evaluate the next adapter in the queue. Returns False if there is none, or all wait for an event.
+    def _missing_event(self, adapter: Adapter) -> Reason | None:
+        """Why the adapter cannot be evaluated before another event arrives."""
+        terms = self.specialists.terms.get(adapter.specialist)
+        if terms is None:
+            return Reason.UNKNOWN_SPECIALIST
+        is_known = terms.deleted or self.artifacts.dataset(adapter.dataset_digest) is not None
+        return None if is_known else Reason.UNKNOWN_DATASET
 
-        Retries while a dependency does not answer. An evaluation that cannot succeed fails with its reason. One that `stop` interrupts
-        stays open for the next start.
-        """
-        with self.evaluations.claim(self._is_due) as evaluation:
-            if evaluation is None:
-                return False
-
-            def log_wait(error: TailorError, attempt: int) -> None:
-                log.warning("evaluation waits", evaluation_id=evaluation.evaluation_id, reason=error.reason)
-
-            try:
-                if evaluation.attempts > self.limits.max_starts:
-                    raise FailedPrecondition(Reason.STARTED_TOO_OFTEN, "The evaluation was started too often.")
-                retry(
-                    lambda: self.evaluate(evaluation),
-                    stop=stop,
-                    give_up_seconds=self.limits.give_up_seconds,
-                    initial_seconds=1.0,
-                    max_seconds=15.0,
-                    on_wait=log_wait,
-                    sleep=self.sleep,
-                )
-            except Stopped:
-                log.info("evaluation interrupted", evaluation_id=evaluation.evaluation_id)
-            except TailorError as error:
-                log.error("evaluation failed", evaluation_id=evaluation.evaluation_id, reason=error.reason)
-                self.evaluations.fail(evaluation.evaluation_id, error.reason)
-        return True
-
-    def evaluate(self, evaluation: Evaluation) -> EvaluationResult:
+    def evaluate(self, job: HeldJob, evaluation: Evaluation) -> EvaluationResult:
         """Evaluate every model on the same rows, store the report and publish the result.
 
         Continues from stored results. Raises Unavailable if a dependency does not answer, and FailedPrecondition if the evaluation
@@ -130,39 +129,23 @@ class EvaluationWorker:
             )
         held_out = self._held_out(adapter, terms)
         incumbent = self.specialists.serving.get(adapter.specialist)
-        models = self.source.list_models(adapter, terms, incumbent, held_out)
-        suite_results = self._runner(evaluation, terms, held_out).run_all(models)
+        models = self.list_models(adapter, terms, incumbent, held_out)
+        suite_results = self._runner(job, terms, held_out).run_all(models)
         data = self._measure(
             ReportData(evaluation, terms, incumbent, suite_results.held_out, suite_results.results), suite_results
         )
-        data = self._run_suites(data, models)
+        data = self._run_suites(job, data, models)
         self._check_not_erased(held_out)
         result = self._store(data)
-        self.evaluations.finish(result)
+        self.evaluations.finish(job, result)
         log.info("evaluated", evaluation_id=evaluation.evaluation_id, adapter=adapter.digest, rows=result.rows)
         return result
 
-    def _is_due(self, evaluation: Evaluation) -> bool:
-        """True unless the evaluation waits for an event. After `give_up_seconds` it is due all the same, and fails."""
-        adapter, evaluation_id = evaluation.adapter, evaluation.evaluation_id
-        terms = self.specialists.terms.get(adapter.specialist)
-        if terms is None:
-            missing = Reason.UNKNOWN_SPECIALIST
-        elif not terms.deleted and self.artifacts.dataset(adapter.dataset_digest) is None:
-            missing = Reason.UNKNOWN_DATASET
-        else:
-            self._waiting.pop(evaluation_id, None)
-            return True
-        if evaluation_id not in self._waiting:
-            log.warning("evaluation waits", evaluation_id=evaluation_id, reason=missing)
-        since = self._waiting.setdefault(evaluation_id, time.monotonic())
-        return time.monotonic() >= since + self.limits.give_up_seconds
-
-    def _runner(self, evaluation: Evaluation, terms: SpecialistTerms, held_out: HeldOutSet) -> ModelRunner:
+    def _runner(self, job: HeldJob, terms: SpecialistTerms, held_out: HeldOutSet) -> ModelRunner:
         return ModelRunner(
             self.evaluations,
             self.results,
-            evaluation.evaluation_id,
+            job,
             held_out,
             terms.sampling,
             concurrency=self.parameters.concurrency,
@@ -197,13 +180,16 @@ class EvaluationWorker:
     def _cost(self, model: str, result: ModelResult) -> ModelCost:
         return self.prices.add_to(measure_cost(model, result), result, self.parameters.concurrency)
 
-    def _run_suites(self, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:
+    def _run_suites(self, job: HeldJob, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:
         """Measure the suites on the dataset of the documents that the adapter, or an earlier stage, learned from."""
         if self.suites is None:
             return data
         adapter = data.evaluation.adapter
-        known = (self.artifacts.dataset(ancestor.dataset_digest) for ancestor in (adapter, *self._ancestors(adapter)))
-        measured = self.suites.run(data, models, [manifest for manifest in known if manifest is not None])
+        known = (
+            self.artifacts.dataset(ancestor.dataset_digest)
+            for ancestor in (adapter, *self.artifacts.ancestors(adapter))
+        )
+        measured = self.suites.run(job, data, models, [manifest for manifest in known if manifest is not None])
         return replace(
             data,
             suites=(*data.suites, *measured.figures),
@@ -239,7 +225,10 @@ class EvaluationWorker:
         if held_out is None:
             raise FailedPrecondition(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced.")
         if held_out.has_pairs:
-            known = (adapter.sft_dataset_digest, *(ancestor.dataset_digest for ancestor in self._ancestors(adapter)))
+            known = (
+                adapter.sft_dataset_digest,
+                *(ancestor.dataset_digest for ancestor in self.artifacts.ancestors(adapter)),
+            )
             earlier = (self._read_rows(digest, terms) for digest in known)
             documents = next((rows for rows in earlier if rows and rows.rows and not rows.has_pairs), None)
             held_out = held_out.add_documents(documents) if documents else held_out
@@ -266,19 +255,10 @@ class EvaluationWorker:
 
     def _preferences(self, adapter: Adapter) -> str:
         """The preference dataset that the adapter, or one below it, learned from; empty if there is none."""
-        chain = (adapter, *self._ancestors(adapter))
+        chain = (adapter, *self.artifacts.ancestors(adapter))
         return next(
             (ancestor.preference_dataset_digest for ancestor in chain if ancestor.preference_dataset_digest), ""
         )
-
-    def _ancestors(self, adapter: Adapter) -> Iterator[Adapter]:
-        """The adapters that training started from, as far as they are known."""
-        seen = {adapter.digest}
-        parent = self.artifacts.adapter(adapter.parent_digest)
-        while parent is not None and parent.digest not in seen:
-            yield parent
-            seen.add(parent.digest)
-            parent = self.artifacts.adapter(parent.parent_digest)
 
     def _check_not_erased(self, held_out: HeldOutSet) -> None:
         """Raise FailedPrecondition for rows of an erased document. The dataset that supersedes theirs is evaluated instead."""

@@ -10,9 +10,9 @@ from services.ingestion.adapters.fetch import SchemeFetcher
 from services.ingestion.adapters.parse import ParserPool
 from services.ingestion.adapters.quarantine import EncryptedQuarantine, KeptQuarantine
 from services.ingestion.adapters.references import ReferenceCipher
-from services.ingestion.adapters.replays import SqlReplays
+from services.ingestion.adapters.replays import REPLAY, SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
-from services.ingestion.adapters.tables import OUTBOX
+from services.ingestion.adapters.tables import JOBS, OUTBOX
 from services.ingestion.consumers import make_handlers
 from services.ingestion.handlers import Intake
 from services.ingestion.replay_rpc import ReplayServicer
@@ -26,11 +26,13 @@ from tailor.api.ingestion.v1.replay_pb2_grpc import add_ReplayServiceServicer_to
 from tailor.events.backpressure import Backpressure
 from tailor.events.erased import ERASED, forgetting
 from tailor.events.expired import reject_gap
+from tailor.jobs import JobKind
 from tailor.keys import decode_key
 from tailor.runtime import Runtime, Servicers
 from tailor.storage.s3 import S3Store
 
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
+SWEEP_SECONDS = 3_600.0
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
@@ -66,8 +68,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_ReplayServiceServicer_to_server, ReplayServicer(replays, barrier)),
     ]
     runtime.rpc(settings, servicers)
-    runtime.spawn("kept texts", quarantine.run)
-    runtime.spawn("replay", ReplayRunner(intake, replays, quarantine, settings.replay_documents_per_minute).run)
+    runner = ReplayRunner(intake, replays, quarantine, settings.replay_documents_per_minute)
+    kinds = [JobKind(REPLAY, runner.run), JobKind("kept texts", quarantine.run, every=SWEEP_SECONDS)]
+    runtime.jobs(engine, JOBS, kinds)
     expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_INGESTION, tuple(KINDS))
     runtime.consume(settings, {**make_handlers(intake, erasures), **forget}, producer, expired)
     runtime.ready()

@@ -3,9 +3,7 @@
 A process that is killed loses nothing and sends nothing twice: a version, its event and the outcome are stored in one transaction.
 """
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.ingestion.adapters.quarantine import KeptQuarantine
@@ -14,66 +12,40 @@ from services.ingestion.domain import ParsedText, Rejected, RejectionReason, tex
 from services.ingestion.handlers import Intake, fetch_again
 from services.ingestion.replay_domain import SENT, ReplayDocument, ReplayOutcome
 from tailor.errors import TailorError
-from tailor.logging import get_logger
-
-log = get_logger(__name__)
-
-IDLE_SECONDS = 2.0
-RETRY_SECONDS = 5.0
-# Documents that a replica sends before another one may go on.
-BATCH = 50
+from tailor.jobs import HeldJob
+from tailor.retry import Stopped
 
 
 @dataclass(frozen=True)
 class ReplayRunner:
-    """Works on the running replay. `per_minute` documents are sent at most."""
+    """Runs replays. `per_minute` documents are sent at most."""
 
     intake: Intake
     replays: SqlReplays
     kept: KeptQuarantine
     per_minute: int
-    clock: Callable[[], float] = time.monotonic
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set. Blocks; a lost database or store is waited for."""
-        while not stop.is_set():
-            try:
-                worked = self.work(stop)
-            except TailorError as error:
-                if not error.retryable:
-                    raise
-                log.warning("replay waits", reason=error.reason)
-                stop.wait(RETRY_SECONDS)
-            else:
-                if not worked:
-                    stop.wait(IDLE_SECONDS)
-
-    def work(self, stop: threading.Event) -> bool:
-        """Send a batch; False if there is nothing to do or another replica does it."""
-        with self.replays.exclusive() as is_mine:
-            if not is_mine:
-                return False
-            for _ in range(BATCH):
-                document = None if stop.is_set() else self.replays.next_document()
-                if document is None:
-                    return False
-                started = self.clock()
-                if replay_document(self.intake, self.replays, self.kept, document) in SENT:
-                    stop.wait(max(0.0, 60.0 / self.per_minute - (self.clock() - started)))
-        return True
+    def run(self, job: HeldJob) -> None:
+        """Send the documents of the job's replay (a `jobs.Handle`). Blocks."""
+        while (document := self.replays.next_document(job)) is not None:
+            if job.stop.is_set():
+                raise Stopped
+            started = time.monotonic()
+            if replay_document(job, self.intake, self.replays, self.kept, document) in SENT:
+                job.stop.wait(max(0.0, 60.0 / self.per_minute - (time.monotonic() - started)))
 
 
 def replay_document(
-    intake: Intake, replays: SqlReplays, kept: KeptQuarantine, document: ReplayDocument
+    job: HeldJob, intake: Intake, replays: SqlReplays, kept: KeptQuarantine, document: ReplayDocument
 ) -> ReplayOutcome:
     """Send one document through the barrier again, or record why only its owner can. Blocks while it is fetched."""
     parsed, outcome = _read(intake, kept, document)
     if parsed is None:
-        replays.record(document, outcome)
+        replays.record(job, document, outcome)
         return outcome
     text = parsed
     return replays.send(
-        document, text, outcome, lambda document_id, sequence: intake.quarantine.write(document_id, sequence, text)
+        job, document, text, outcome, lambda document_id, sequence: intake.quarantine.write(document_id, sequence, text)
     )
 
 

@@ -1,18 +1,21 @@
 """Builds the service: the one place that chooses its real adapters and connects them to handlers, topics and gRPC."""
 
+from functools import partial
 from pathlib import Path
 
 from services.registry import wire
+from services.registry.adapters.canaries import CANARY, DEFERRED
 from services.registry.adapters.clients import AnonymizationClient, EvaluationClient, PipelineClient
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import Begin, transactions
+from services.registry.adapters.tables import jobs
 from services.registry.adapters.tables import outbox as outbox_rows
 from services.registry.consumers import Consumers
 from services.registry.domain import ErasureReceipt
 from services.registry.feedback_rpc import FeedbackServicer
 from services.registry.handlers import keys
-from services.registry.handlers.canaries import CanaryWatcher
+from services.registry.handlers.canaries import decide_canary, evaluate_deferred
 from services.registry.judging_rpc import JudgingServicer
 from services.registry.lineage_rpc import LineageServicer
 from services.registry.object_rpc import ObjectServicer
@@ -35,6 +38,7 @@ from tailor.api.registry.v1.registry_pb2_grpc import add_RegistryServiceServicer
 from tailor.api.registry.v1.reports_pb2_grpc import add_ReportServiceServicer_to_server
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
+from tailor.jobs import JobKind
 from tailor.rpc.auth import Authenticator, Caller, VerifyKey
 from tailor.rpc.identity import Identity, Trust
 from tailor.rpc.keys import to_caller
@@ -77,7 +81,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_JudgingServiceServicer_to_server, JudgingServicer(begin)),
     ]
     runtime.rpc(settings, servicers, authenticator)
-    runtime.spawn("canaries", CanaryWatcher(begin, request_evaluation).run)
+    kinds = [
+        JobKind(CANARY, partial(decide_canary, begin)),
+        JobKind(DEFERRED, partial(evaluate_deferred, request_evaluation)),
+    ]
+    runtime.jobs(engine, jobs, kinds)
     sign = signer(Identity.load(NAME, settings.identity_key_file))
     consumers = Consumers(begin, StoredDatasetDocuments(store), texts, request_evaluation, sign, awaits=awaits)
     runtime.consume(settings, consumers.topics(), producer)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
@@ -14,6 +15,8 @@ from services.inference.consumers import ServingConsumer
 from services.inference.domain import AnswerPiece, Caller, ChatMessage, GenerationRequest, Sampling
 from services.inference.generation import Cancellation
 from services.inference.wire import from_draft
+from services.registry.adapters import tables
+from services.registry.adapters.canaries import CANARY, DEFERRED
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
@@ -22,7 +25,6 @@ from services.registry.bootstrap import signer
 from services.registry.consumers import Consumers
 from services.registry.domain import RETIRE, CanaryPolicy, Gate, PrimaryMetric, Serving, Specialist
 from services.registry.handlers import canaries, specialists
-from services.registry.handlers.canaries import CanaryWatcher
 from services.registry.queries import Queries
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -30,10 +32,12 @@ from tailor.errors import Reason, TailorError, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
+from tailor.jobs import JobKind, Jobs
 from tailor.rpc.identity import Identity
 from tailor.storage.memory import MemoryStore
 from tests.datasets import built
 from tests.evaluations import make_evaluated, make_figures
+from tests.jobs import make_due, run_due
 from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world
 
 NAME = "reports"
@@ -125,7 +129,13 @@ class House:
             self.evaluation,
             signer(Identity("registry", Ed25519PrivateKey.generate())),
         ).topics()
-        self.watcher = CanaryWatcher(self.begin, self.evaluation)
+        self.later = 0.0
+        kinds = [
+            JobKind(CANARY, partial(canaries.decide_canary, self.begin, now=self._now)),
+            JobKind(DEFERRED, partial(canaries.evaluate_deferred, self.evaluation)),
+        ]
+        self.jobs = Jobs(engine, tables.jobs, kinds)
+        self.engine = engine
         specialists.create_specialist(self.begin, replace(SPECIALIST, canary=policy))
 
     def train(self, digest: str, *, rouge: float = 0.2, dataset: str = "") -> None:
@@ -163,7 +173,14 @@ class House:
         return canary
 
     def check(self, *, later: float = 0) -> None:
-        self.watcher.check(datetime.now(UTC) + timedelta(seconds=later))
+        """Decide the canaries a number of seconds later, then request the deferred evaluations."""
+        self.later = later
+        for _ in range(2):
+            make_due(self.engine, tables.jobs)
+            run_due(self.jobs)
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.later)
 
     def decisions(self) -> list[Event]:
         while self.outbox.relay():

@@ -6,17 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.evaluation.adapters import tables as evaluation_tables
-from services.evaluation.adapters.sql import SqlEvaluations, SqlModelResults
-from services.evaluation.bootstrap import MIGRATIONS as EVALUATION
 from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.bootstrap import MIGRATIONS as INGESTION
 from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.adapters.erasures import SqlHoldings
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
 from tailor.events.erased import Erased
-from tailor.events.memory import MemoryProducer
-from tailor.events.outbox import Outbox
 from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tests.databases import fill
@@ -92,24 +87,3 @@ def test_synthetic_deletes_a_document_with_its_sketch_and_its_sides(database: Da
     assert holdings.forget_document("doc_1") == (0, [])
     datasets = SqlDatasets(engine)
     assert (datasets.datasets(""), datasets.specialists(), datasets.newest_digests("reports")) == ([], [], {})
-
-
-def test_evaluation_deletes_results_and_fails_unfinished_evaluations(database: Database) -> None:
-    engine = database(EVALUATION)
-    run(
-        engine,
-        "INSERT INTO adapters VALUES ('a1', 'reports', 'd1', 'tiny', 's3://m/x', 'ab', 1), "
-        "('a2', 'reports', 'd2', 'tiny', 's3://m/x', 'ab', 1)",
-        "INSERT INTO evaluations (evaluation_id, adapter_digest, state) VALUES ('evl_1', 'a1', 'SUCCEEDED'), "
-        "('evl_2', 'a1', 'QUEUED'), ('evl_3', 'a2', 'QUEUED')",
-        "INSERT INTO results (evaluation_id, model, key, answers, scores, rejected_scores, notes) "
-        "VALUES ('evl_1', 'base', 'k', '[]', '[]', '[]', '{}')",
-    )
-    outbox = Outbox(engine, evaluation_tables.outbox, MemoryProducer("evaluation"))
-    evaluations, results = SqlEvaluations(engine, outbox), SqlModelResults(engine)
-    assert evaluations.trained_on(["d1"]) == ["evl_1", "evl_2"]
-    assert (results.delete("evl_1"), results.delete("evl_1")) == (1, 0)
-    for evaluation_id in ("evl_1", "evl_2"):
-        evaluations.fail(evaluation_id, "ROWS_ERASED")
-    states = rows(engine, "SELECT evaluation_id, state, reason FROM evaluations ORDER BY 1")
-    assert states == [("evl_1", "SUCCEEDED", ""), ("evl_2", "FAILED", "ROWS_ERASED"), ("evl_3", "QUEUED", "")]

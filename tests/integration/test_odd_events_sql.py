@@ -21,7 +21,9 @@ from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
+from tests.databases import Databases
 from tests.edge_case_messages import odd_messages
+from tests.integration.evaluation_house import House, houses
 from tests.integration.test_registry import World
 from tests.synthetic import World as SyntheticWorld
 
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.integration
 EXAMPLES = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 TOPICS = {
     service: sorted(topic.name for topic in load_topics().values() if service in topic.consumers)
-    for service in ("registry", "synthetic")
+    for service in ("registry", "synthetic", "evaluation")
 }
 
 
@@ -38,6 +40,12 @@ TOPICS = {
 def world(database_url: str) -> Iterator[World]:
     with migrated(database_url, MIGRATIONS) as engine:
         yield World(engine)
+
+
+@pytest.fixture
+def house(databases: Databases) -> Iterator[House]:
+    with houses(databases) as make:
+        yield make()
 
 
 @pytest.mark.parametrize("topic", TOPICS["registry"])
@@ -64,6 +72,18 @@ def test_no_event_crashes_synthetic(synthetic: SyntheticConsumers, topic: str, d
     message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
     try:
         handlers = synthetic.topics() | {SPECIALISTS: synthetic.specialist}
+        handlers[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+@pytest.mark.parametrize("topic", sorted({*TOPICS["evaluation"]} - {ERASED}))
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_evaluation(house: House, topic: str, data: Any) -> None:
+    message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
+    handlers = {**house.consumers.topics(), **house.consumers.tables()}
+    try:
         handlers[topic](Event(topic, "key", message.SerializeToString()))
     except TailorError:
         return

@@ -12,11 +12,11 @@ from services.ingestion.adapters.barrier import CurrentBarrier
 from services.ingestion.adapters.erasures import DocumentEraser
 from services.ingestion.adapters.quarantine import DAY_SECONDS, EncryptedQuarantine, KeptQuarantine
 from services.ingestion.adapters.references import ReferenceCipher
-from services.ingestion.adapters.replays import SqlReplays
+from services.ingestion.adapters.replays import REPLAY, SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
-from services.ingestion.adapters.tables import OUTBOX
+from services.ingestion.adapters.tables import JOBS, OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
-from services.ingestion.domain import Acceptance, File, Outcome, Rejection, RejectionReason
+from services.ingestion.domain import Acceptance, File, Outcome, ParsedText, Rejection, RejectionReason
 from services.ingestion.handlers import Intake, ingest
 from services.ingestion.replay_domain import Replay, ReplayOutcome, ReplayState
 from services.ingestion.replay_rpc import ReplayServicer
@@ -30,9 +30,11 @@ from tailor.events.envelope import Event
 from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
+from tailor.jobs import HeldJob, JobKind, JobLost, Jobs
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
+from tests.jobs import end_leases, run_due
 from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryFetcher
 
 pytestmark = pytest.mark.integration
@@ -61,6 +63,7 @@ class House:
         self.quarantine = KeptQuarantine(inner, self.store, KEY, keep_days, lambda: self.now)
         self.intake = Intake(DirectParser(), self.quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, self.fetcher)
         self.replays = SqlReplays(engine, catalogue, references, DIGEST_KEY)
+        self.jobs = self.make_jobs()
         self.offset = 0
         if is_known:
             self.apply_policy(1)
@@ -81,9 +84,17 @@ class House:
     def start(self, name: str = "rpl_1", *, all_documents: bool = False) -> Replay:
         return self.replays.start(name, self.barrier(), "key_1", all_documents=all_documents)
 
-    def run(self, name: str = "rpl_1") -> Replay:
+    def make_jobs(self) -> Jobs:
+        """The jobs of a replica."""
         runner = ReplayRunner(self.intake, self.replays, self.quarantine, per_minute=100_000)
-        while runner.work(threading.Event()):
+        return Jobs(self.engine, JOBS, [JobKind(REPLAY, runner.run)])
+
+    def claim(self) -> HeldJob:
+        (job,) = self.jobs.claim()
+        return job
+
+    def run(self, name: str = "rpl_1") -> Replay:
+        while run_due(self.jobs):
             continue
         replay = self.replays.find(name)
         assert replay is not None
@@ -232,21 +243,39 @@ def test_a_replay_that_is_killed_goes_on_and_sends_nothing_twice(engine: Engine)
         house.publish(f"memo-{number}", f"Text {number}.")
     house.apply_policy(2)
     house.start()
-    document = house.replays.next_document()
+    job = house.claim()
+    document = house.replays.next_document(job)
     assert document is not None
     with pytest.raises(Unavailable):
-        _send_and_die(house, document)
+        _send_and_die(house, job, document)
+    assert house.jobs.claim() == []
+    end_leases(engine, JOBS)
+    other = house.make_jobs()
+    (taken,) = other.claim()
+    # The process was only paused: it wakes up, and sends nothing.
+    with pytest.raises(JobLost):
+        house.replays.send(job, document, ParsedText("Text.", "text"), ReplayOutcome.KEPT, _never)
+    with pytest.raises(JobLost):
+        house.replays.record(job, document, ReplayOutcome.CHANGED)
+    house.jobs.work(job)
+    assert {entry[2] for entry in house.replays.documents("rpl_1", "", 0, 9)} == {""}
+    taken.stop.set()
+    other.work(taken)
     assert house.run().outcomes == {"KEPT": 4}
     assert sorted(event.version.sequence for event in house.events()) == [1, 1, 1, 1, 2, 2, 2, 2]
 
 
-def _send_and_die(house: House, document: Any) -> None:
+def _never(document_id: str, sequence: int) -> Any:
+    raise AssertionError("Nothing is stored.")
+
+
+def _send_and_die(house: House, job: HeldJob, document: Any) -> None:
     def die(document_id: str, sequence: int) -> Any:
         raise Unavailable(Reason.OBJECT_STORE_UNAVAILABLE, "The process ends here.")
 
     text = house.quarantine.read_kept(document.document_id, document.acceptance.sequence, document.acceptance)
     assert text is not None
-    house.replays.send(document, text, ReplayOutcome.KEPT, die)
+    house.replays.send(job, document, text, ReplayOutcome.KEPT, die)
 
 
 def test_a_document_that_changes_or_is_erased_meanwhile_is_not_sent(engine: Engine) -> None:
@@ -254,15 +283,17 @@ def test_a_document_that_changes_or_is_erased_meanwhile_is_not_sent(engine: Engi
     outcomes = [house.publish(f"memo-{number}", f"Text {number}.") for number in range(2)]
     house.apply_policy(2)
     house.start()
-    first = house.replays.next_document()
+    job = house.claim()
+    first = house.replays.next_document(job)
     assert first is not None
     house.publish("memo-0", "Newer text.")
-    replay_document(house.intake, house.replays, house.quarantine, first)
+    replay_document(job, house.intake, house.replays, house.quarantine, first)
     assert [entry[1] for entry in house.replays.documents("rpl_1", "CURRENT", 0, 9)] == [first.document_id]
-    second = house.replays.next_document()
+    second = house.replays.next_document(job)
     assert second is not None and second.document_id == outcomes[1].document_id
     DocumentEraser(engine, house.store).forget(Erased(second.document_id, "ers_1"))
-    replay_document(house.intake, house.replays, house.quarantine, second)
+    replay_document(job, house.intake, house.replays, house.quarantine, second)
+    house.jobs.work(job)
     assert house.run().outcomes == {"CURRENT": 1, "ERASED": 1}
     assert house.kept() and not house.store.list_keys("quarantine", f"kept/{second.document_id}/")
 

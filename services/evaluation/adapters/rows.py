@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from services.evaluation.domain import HeldOutRow, HeldOutSet, RankedPair, spread_rows
-from services.evaluation.ports import HeldOutRows, HouseExamples, TrainSplit
+from services.evaluation.ports import HouseExamples, TrainSplit
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
@@ -22,13 +22,19 @@ BATCH_ROWS = 256
 CRITIQUE = "critique"
 
 
-class StoredHeldOutRows(HeldOutRows):
+class StoredHeldOutRows:
     """Reads the held-out split, file by file: first the ids, tasks and documents of all rows, then the chosen rows."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def held_out(self, manifest: Ref, max_rows: int, max_answers: int) -> HeldOutSet:
+        """At most `max_rows` held-out rows, evenly from all tasks and documents and always the same ones.
+
+        Of them `max_answers` are answered, all if 0.
+
+        Blocks. Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
+        """
         files = DatasetManifest.parse(self._store.get(manifest)).split(HELD_OUT).files
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, reading_rows(manifest):
             paths = download(self._store, files, Path(folder))
@@ -47,6 +53,10 @@ class StoredHeldOutRows(HeldOutRows):
         return HeldOutSet(tuple(rows), frozenset(answered), total, total_pairs=total_pairs)
 
     def ranked_pairs(self, manifest: Ref, limit: int) -> list[RankedPair]:
+        """At most `limit` pairs of a dataset of ranked drafts that people ordered, of both splits, always the same ones.
+
+        Blocks and raises as `held_out`.
+        """
         content = DatasetManifest.parse(self._store.get(manifest))
         files = [file for split in (TRAIN, HELD_OUT) for file in content.split(split).files]
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder, reading_rows(manifest):

@@ -4,6 +4,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, LargeBinary
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tailor.events.outbox import outbox_table
+from tailor.jobs import jobs_table
 
 metadata = MetaData()
 
@@ -58,7 +59,6 @@ evaluations = Table(
     Column("evaluation_id", String(64), primary_key=True),
     Column("adapter_digest", String(64), nullable=False, index=True),
     Column("state", String(16), nullable=False),
-    Column("attempts", Integer, nullable=False, server_default="0"),
     Column("rows_done", Integer, nullable=False, server_default="0"),
     Column("rows_total", Integer, nullable=False, server_default="0"),
     Column("reason", String(128), nullable=False, server_default=""),
@@ -80,3 +80,4 @@ results = Table(
 )
 
 outbox = outbox_table(metadata)
+jobs = jobs_table(metadata)

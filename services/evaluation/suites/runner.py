@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, field, replace
 from typing import Any, TypeVar
 
 from services.evaluation import suites
+from services.evaluation.adapters.sql import SqlModelResults
 from services.evaluation.domain import (
     BASE,
     CANDIDATE,
@@ -21,12 +22,13 @@ from services.evaluation.domain import (
     ReportData,
     Score,
 )
-from services.evaluation.ports import DatasetProbes, EvaluatedModel, ModelResults
+from services.evaluation.ports import DatasetProbes, EvaluatedModel
 from services.evaluation.statistics import estimate, estimate_gain
 from services.evaluation.suites.ports import Messages, SuiteAsker
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.document_scores import DocumentScore
 from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import retry
 from tailor.storage.ref import Ref
@@ -98,14 +100,14 @@ class StoredAsker(SuiteAsker):
         asker: SuiteAsker,
         models: Mapping[str, EvaluatedModel],
         sampling: SamplingDefaults,
-        results: ModelResults,
-        evaluation_id: str,
+        results: SqlModelResults,
+        job: HeldJob,
     ) -> None:
         self._asker = asker
         self._models = models
         self._sampling = sampling
         self._results = results
-        self._evaluation_id = evaluation_id
+        self._job = job
 
     def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
         key = _key("answer", max_tokens, astuple(self._sampling), prompts)
@@ -125,10 +127,10 @@ class StoredAsker(SuiteAsker):
 
     def _stored(self, model: str, key: str, ask: Callable[[], ModelResult]) -> ModelResult:
         name = self._models[model].key
-        result = self._results.find(name, key, self._evaluation_id if model == CANDIDATE else "")
+        result = self._results.find(name, key, self._job.key if model == CANDIDATE else "")
         if result is None:
             result = ask()
-            self._results.add(self._evaluation_id, name, key, result)
+            self._results.add(self._job, name, key, result)
         return result
 
 
@@ -157,17 +159,19 @@ class SuiteRunner:
     """Runs suites one after another. Blocks; raises Unavailable while a dependency does not answer."""
 
     probes: DatasetProbes
-    results: ModelResults
+    results: SqlModelResults
     concurrency: int = 8
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] | None = None
 
-    def run(self, data: ReportData, models: Sequence[EvaluatedModel], manifests: Sequence[Ref]) -> SuiteFigures:
+    def run(
+        self, job: HeldJob, data: ReportData, models: Sequence[EvaluatedModel], manifests: Sequence[Ref]
+    ) -> SuiteFigures:
         """Run the suites that the specialist names, or all. `manifests` are of the adapter's dataset and of those of earlier stages."""
-        terms, evaluation_id = data.terms, data.evaluation.evaluation_id
+        terms = data.terms
         asked = {model.name: model for model in models if model.name in (BASE, CANDIDATE)}
         plain = ModelAsker(asked, terms.sampling, concurrency=self.concurrency, sleep=self.sleep)
-        stored = StoredAsker(plain, asked, terms.sampling, self.results, evaluation_id)
+        stored = StoredAsker(plain, asked, terms.sampling, self.results, job)
         names = [name for name in suites.NAMES if not terms.evaluation.suites or name in terms.evaluation.suites]
         context = self._context(names, data, manifests)
         total = SuiteFigures()
@@ -175,7 +179,7 @@ class SuiteRunner:
             started = time.monotonic()
             result, reason = _run(name, stored if name in FIXED else plain, context)
             seconds = time.monotonic() - started
-            log.info("suite measured", evaluation_id=evaluation_id, suite=name, seconds=round(seconds, 1))
+            log.info("suite measured", evaluation_id=job.key, suite=name, seconds=round(seconds, 1))
             total = _add(total, name, result, reason, seconds)
         return total
 

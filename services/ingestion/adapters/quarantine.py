@@ -11,7 +11,6 @@ Anonymization reads it (`services/anonymization/adapters/objects.py`). Change bo
 import hashlib
 import hmac
 import os
-import threading
 import time
 from collections.abc import Callable
 
@@ -20,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.ingestion.domain import Acceptance, ParsedText, decode_text, encode_text
 from services.ingestion.ports import QuarantineWriter
-from tailor.errors import TailorError
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.storage.buckets import QUARANTINE
 from tailor.storage.protocol import ObjectStore
@@ -30,7 +29,6 @@ log = get_logger(__name__)
 
 NONCE_BYTES = 12
 DAY_SECONDS = 86_400
-SWEEP_SECONDS = 3_600.0
 
 
 class EncryptedQuarantine(QuarantineWriter):
@@ -101,15 +99,10 @@ class KeptQuarantine(QuarantineWriter):
             self._store.delete(QUARANTINE, key)
         return len(keys)
 
-    def run(self, stop: threading.Event) -> None:
-        """Sweep now and every hour until `stop` is set. A lost store is waited for."""
-        while not stop.is_set():
-            try:
-                if count := self.sweep():
-                    log.info("kept texts deleted", texts=count)
-            except TailorError as error:
-                log.warning("kept texts not swept", reason=error.reason)
-            stop.wait(SWEEP_SECONDS)
+    def run(self, job: HeldJob) -> None:
+        """Sweep (a `jobs.Handle`)."""
+        if count := self.sweep():
+            log.info("kept texts deleted", texts=count)
 
     def _today(self) -> int:
         return int(self._clock()) // DAY_SECONDS

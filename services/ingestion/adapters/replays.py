@@ -1,25 +1,27 @@
 """Replays in PostgreSQL."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Engine, Row, and_, func, literal, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.sql import SqlCatalogue, load_outcome
-from services.ingestion.adapters.tables import DOCUMENTS, REPLAY_DOCUMENTS, REPLAYS, SUBMISSIONS
+from services.ingestion.adapters.tables import DOCUMENTS, JOBS, REPLAY_DOCUMENTS, REPLAYS, SUBMISSIONS
 from services.ingestion.domain import Acceptance, ParsedText, replayed_digest
 from services.ingestion.replay_domain import Replay, ReplayDocument, ReplayOutcome, ReplayState
 from services.ingestion.wire import make_receipt, supersede_id
 from tailor.errors import FailedPrecondition, Reason
+from tailor.jobs import HeldJob, add_job, drop_job
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 
-LOCK = 7_461_302
+# The kind of jobs whose keys are ids of replays.
+REPLAY = "replay"
 
 
 class SqlReplays:
@@ -37,16 +39,6 @@ class SqlReplays:
         Raises FailedPrecondition (REPLAY_RUNNING).
         """
         with transaction(self._engine) as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-            known = self._find(connection, replay_id)
-            if known is not None:
-                return known
-            is_running = REPLAYS.c.state == ReplayState.RUNNING
-            running = connection.scalar(select(REPLAYS.c.replay_id).where(is_running))
-            if running is not None:
-                raise FailedPrecondition(
-                    Reason.REPLAY_RUNNING, f"{running} is running. Wait until it ends, or cancel it."
-                )
             row = {
                 "replay_id": replay_id,
                 "barrier": barrier,
@@ -54,7 +46,10 @@ class SqlReplays:
                 "requested_by": caller[:128],
                 "create_time": datetime.now(UTC),
             }
-            connection.execute(insert(REPLAYS).values(row))
+            new = insert(REPLAYS).values(row).on_conflict_do_nothing().returning(REPLAYS)
+            started = connection.execute(new).one_or_none()
+            if started is None:
+                return self._known(connection, replay_id)
             chosen = and_(DOCUMENTS.c.digest.is_not(None), DOCUMENTS.c.erasure_id == "")
             if not all_documents:
                 chosen = and_(chosen, DOCUMENTS.c.barrier != barrier)
@@ -62,7 +57,7 @@ class SqlReplays:
             documents = select(literal(replay_id), DOCUMENTS.c.document_id, number).where(chosen)
             columns = ["replay_id", "document_id", "number"]
             connection.execute(insert(REPLAY_DOCUMENTS).from_select(columns, documents))
-            started = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one()
+            add_job(connection, JOBS, REPLAY, replay_id)
             return _to_replay(started, _count(connection, replay_id))
 
     def find(self, replay_id: str) -> Replay | None:
@@ -80,7 +75,9 @@ class SqlReplays:
 
     def cancel(self, replay_id: str) -> None:
         """End a running replay; no effect on an ended one."""
-        self._end(replay_id, ReplayState.CANCELLED)
+        with transaction(self._engine) as connection:
+            drop_job(connection, JOBS, REPLAY, replay_id)
+            _end(connection, replay_id, ReplayState.CANCELLED)
 
     def documents(self, replay_id: str, outcome: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
         """(number, document, outcome) after a number, in order; an empty `outcome` means all."""
@@ -93,20 +90,11 @@ class SqlReplays:
         with transaction(self._engine) as connection:
             return [tuple(row) for row in connection.execute(query.order_by(table.number).limit(limit))]
 
-    @contextmanager
-    def exclusive(self) -> Iterator[bool]:
-        """Yields True if no other replica works on replays during the block."""
-        # The database releases the lock if the process is killed.
+    def next_document(self, job: HeldJob) -> ReplayDocument | None:
+        """The next document of the job's replay; None if none is left, which ends the replay. Raises JobLost."""
         with transaction(self._engine) as connection:
-            yield bool(connection.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": LOCK + 1}))
-
-    def next_document(self) -> ReplayDocument | None:
-        """The next document of the running replay. Ends a replay that has none left; None if nothing is left."""
-        is_running = REPLAYS.c.state == ReplayState.RUNNING
-        with transaction(self._engine) as connection:
-            replay = connection.execute(select(REPLAYS).where(is_running)).one_or_none()
-            if replay is None:
-                return None
+            job.check(connection)
+            replay = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == job.key)).one()
             table = REPLAY_DOCUMENTS.c
             query = (
                 select(DOCUMENTS, table.number)
@@ -116,26 +104,34 @@ class SqlReplays:
                 .limit(1)
             )
             row = connection.execute(query).one_or_none()
-            document = None if row is None else self._to_document(connection, replay, row)
-        if document is None:
-            self._end(replay.replay_id, ReplayState.DONE)
-        return document
+            if row is None:
+                _end(connection, job.key, ReplayState.DONE)
+                return None
+            return self._to_document(connection, replay, row)
 
-    def record(self, document: ReplayDocument, outcome: ReplayOutcome) -> None:
-        """Store an outcome that sends nothing; ERASED instead if the document is. A document that has an outcome keeps it."""
+    def record(self, job: HeldJob, document: ReplayDocument, outcome: ReplayOutcome) -> None:
+        """Store an outcome that sends nothing; ERASED instead if the document is. One that has an outcome keeps it. Raises JobLost."""
         is_own = DOCUMENTS.c.document_id == document.document_id
         with transaction(self._engine) as connection:
+            job.check(connection)
             erasure_id = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_own))
             self._record(connection, document, ReplayOutcome.ERASED if erasure_id else outcome)
 
     def send(
-        self, document: ReplayDocument, parsed: ParsedText, outcome: ReplayOutcome, store: Callable[[str, int], Ref]
+        self,
+        job: HeldJob,
+        document: ReplayDocument,
+        parsed: ParsedText,
+        outcome: ReplayOutcome,
+        store: Callable[[str, int], Ref],
     ) -> ReplayOutcome:
         """Create a version with the document's own text, publish it and store the outcome, in one transaction.
 
         Returns the stored outcome: CURRENT or ERASED if the document changed meanwhile. Calls `store(document_id, sequence)` at most once.
+        Raises JobLost.
         """
         with transaction(self._engine) as connection:
+            job.check(connection)
             query = select(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id).with_for_update()
             row = connection.execute(query).one()
             known = document.acceptance
@@ -184,14 +180,22 @@ class SqlReplays:
         is_own = and_(table.replay_id == document.replay_id, table.document_id == document.document_id)
         connection.execute(update(REPLAY_DOCUMENTS).where(is_own, table.outcome == "").values(outcome=outcome))
 
-    def _end(self, replay_id: str, state: ReplayState) -> None:
-        is_own = and_(REPLAYS.c.replay_id == replay_id, REPLAYS.c.state == ReplayState.RUNNING)
-        with transaction(self._engine) as connection:
-            connection.execute(update(REPLAYS).where(is_own).values(state=state, end_time=datetime.now(UTC)))
+    def _known(self, connection: Connection, replay_id: str) -> Replay:
+        known = self._find(connection, replay_id)
+        if known is None:
+            running = connection.scalar(select(REPLAYS.c.replay_id).where(REPLAYS.c.state == ReplayState.RUNNING))
+            message = f"{running or 'Another replay'} is running. Wait until it ends, or cancel it."
+            raise FailedPrecondition(Reason.REPLAY_RUNNING, message)
+        return known
 
     def _find(self, connection: Connection, replay_id: str) -> Replay | None:
         row = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one_or_none()
         return None if row is None else _to_replay(row, _count(connection, replay_id))
+
+
+def _end(connection: Connection, replay_id: str, state: ReplayState) -> None:
+    is_own = and_(REPLAYS.c.replay_id == replay_id, REPLAYS.c.state == ReplayState.RUNNING)
+    connection.execute(update(REPLAYS).where(is_own).values(state=state, end_time=datetime.now(UTC)))
 
 
 def _count(connection: Connection, replay_id: str) -> dict[str, int]:

@@ -3,9 +3,23 @@
 A change needs a migration in `migrations/versions/`.
 """
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, LargeBinary, MetaData, String, Table, Text, func
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    text,
+)
 
 from tailor.events.outbox import outbox_table
+from tailor.jobs import jobs_table
 
 METADATA = MetaData()
 
@@ -55,6 +69,8 @@ REPLAYS = Table(
     Column("requested_by", String(128), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("end_time", DateTime(timezone=True)),
+    # One runs at a time.
+    Index("ix_replays_running", "state", unique=True, postgresql_where=text("state = 'RUNNING'")),
 )
 # The documents of a replay in the order in which they are sent. `outcome` is empty until there is one.
 REPLAY_DOCUMENTS = Table(
@@ -67,3 +83,4 @@ REPLAY_DOCUMENTS = Table(
     Index("ix_replay_documents_outcome", "replay_id", "outcome", "number"),
 )
 OUTBOX = outbox_table(METADATA)
+JOBS = jobs_table(METADATA)

@@ -1,6 +1,6 @@
 """Canaries in PostgreSQL: their policies, the calls of both arms while they run, and their outcomes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -12,8 +12,11 @@ from services.registry.domain import EDIT_RETENTION, Arm, Call, Canary, CanaryPo
 from services.registry.rules.canary import ArmReports
 from services.registry.rules.canary_outcomes import OutcomeValue, summarize_reports
 from tailor.events.envelope import derive_id
+from tailor.jobs import add_job
 
 RUNNING = Outcome.RUNNING.value
+# Kinds of jobs: the running canary of a specialist, and the evaluation of an adapter that waited for its end.
+CANARY, DEFERRED = "canary", "deferred evaluation"
 MAX_REPORTS = 100_000
 
 
@@ -37,6 +40,7 @@ class SqlCanaries:
             "waiting": "",
         }
         self._connection.execute(insert(tables.canaries).values(row))
+        add_job(self._connection, tables.jobs, CANARY, canary.specialist)
 
     def find_running(self, specialist: str) -> Canary | None:
         """The running canary without its arms."""
@@ -44,12 +48,6 @@ class SqlCanaries:
         query = select(table).where(table.c.specialist == specialist, table.c.outcome == RUNNING)
         row = self._connection.execute(query).one_or_none()
         return None if row is None else to_canary(row)
-
-    def list_running(self) -> Sequence[str]:
-        """Specialists with a running canary."""
-        table = tables.canaries
-        query = select(table.c.specialist).where(table.c.outcome == RUNNING).order_by(table.c.specialist)
-        return self._connection.scalars(query).all()
 
     def save_call(self, call: Call) -> None:
         """Count a call, once."""
@@ -64,17 +62,20 @@ class SqlCanaries:
         return list_reports(self._connection, canary)
 
     def end(self, specialist: str, outcome: Outcome, reason: str) -> None:
-        """End the running canary, if there is one, with its arms."""
+        """End the running canary, if there is one, with its arms. A deferred adapter is then evaluated again."""
         canary = self.find_running(specialist)
         if canary is None:
             return
         table = tables.canaries
         arms = [asdict(arm) for arm in self.measure(canary)]
-        self._connection.execute(
+        ended = (
             update(table)
             .where(table.c.specialist == specialist, table.c.outcome == RUNNING)
             .values(outcome=outcome.value, reason=reason, end_time=datetime.now(UTC), arms=arms)
         )
+        if deferred := self._connection.scalar(ended.returning(table.c.waiting)):
+            request_id = derive_id("req", "canary", specialist, canary.generation)
+            add_job(self._connection, tables.jobs, DEFERRED, deferred, request_id=request_id)
         self._forget_calls(specialist)
 
     def defer(self, specialist: str, adapter_digest: str) -> None:
@@ -82,21 +83,6 @@ class SqlCanaries:
         table = tables.canaries
         running = (table.c.specialist == specialist, table.c.outcome == RUNNING)
         self._connection.execute(update(table).where(*running).values(waiting=adapter_digest))
-
-    def list_deferred(self) -> Mapping[str, str]:
-        """Adapters to evaluate now, each with a request id that stays the same until `resume`."""
-        table = tables.canaries
-        query = select(table).where(table.c.waiting != "", table.c.outcome != RUNNING)
-        return {
-            row.waiting: derive_id("req", "canary", row.specialist, row.generation)
-            for row in self._connection.execute(query)
-        }
-
-    def resume(self, adapter_digest: str) -> None:
-        """Take an adapter off the list of `list_deferred`."""
-        table = tables.canaries
-        deferred = (table.c.waiting == adapter_digest, table.c.outcome != RUNNING)
-        self._connection.execute(update(table).where(*deferred).values(waiting=""))
 
     def _forget_calls(self, specialist: str) -> None:
         table = tables.canary_calls

@@ -346,6 +346,7 @@ class Transaction:
     """The catalogue's database within one transaction. What it publishes is sent after the commit."""
 
     def __init__(self, connection: Connection, outbox: Outbox) -> None:
+        self.connection = connection
         self.specialists = SqlSpecialists(connection, outbox)
         self.servings = SqlServings(connection, outbox)
         self.facts = SqlFacts(connection)

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from tailor.events.outbox import outbox_table
+from tailor.jobs import jobs_table
 
 metadata = MetaData()
 
@@ -468,3 +469,4 @@ pins = Table(
 )
 
 outbox = outbox_table(metadata)
+jobs = jobs_table(metadata)

@@ -1,8 +1,8 @@
 """Canaries: started and stopped by an operator, or decided by their measured calls."""
 
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from services.registry.adapters.sql import Begin
 from services.registry.domain import Approval, CanaryPolicy, Outcome, Serving
@@ -11,13 +11,14 @@ from services.registry.handlers.specialists import lock_specialist
 from services.registry.ports import RequestEvaluation
 from services.registry.rules import canary as rules
 from services.registry.rules import serving
-from services.registry.rules.canary import CanaryVerdict
 from tailor.errors import InvalidArgument, Reason, TailorError
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
 POLL_SECONDS = 2.0
+utc_now = partial(datetime.now, UTC)
 
 # The policy of one canary, from its specialist's.
 Override = Callable[[CanaryPolicy], CanaryPolicy]
@@ -61,66 +62,35 @@ def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> N
             save_serving(tx, serving.remove_canary(current, specialist, generation), reason, Outcome.BACK)
 
 
-def decide_canary(begin: Begin, name: str, now: datetime) -> CanaryVerdict | None:
-    """Promote or withdraw a specialist's canary if its calls and outcomes decide it; None if it is too early or none is running."""
+def decide_canary(begin: Begin, job: HeldJob, now: Callable[[], datetime] = utc_now) -> float | None:
+    """Promote or withdraw a specialist's canary once its calls and outcomes decide it (a `jobs.Handle`); until then, look again."""
     with begin() as tx:
-        specialist = tx.specialists.lock(name)
-        canary = tx.canaries.find_running(name)
+        job.check(tx.connection)
+        specialist = tx.specialists.lock(job.key)
+        canary = tx.canaries.find_running(job.key)
         if specialist is None or canary is None:
             return None
         canary_arm, incumbent_arm = tx.canaries.measure(canary)
-        seconds = (now - canary.start_time).total_seconds()
+        seconds = (now() - canary.start_time).total_seconds()
         reports = tx.canaries.list_reports(canary)
         verdict = rules.decide_outcome(canary.policy, canary_arm, incumbent_arm, seconds, reports)
         if verdict is None:
-            return None
-        current = tx.servings.current(name)
+            return POLL_SECONDS
+        current = tx.servings.current(job.key)
         decided = serving.remove_canary(current, specialist, current.generation)
         if verdict.outcome is Outcome.FORWARD:
             adapter = tx.facts.find_adapter(canary.adapter_digest)
             decided = serving.serve_adapter(current, adapter, specialist, current.generation)
         save_serving(tx, decided, verdict.reason, verdict.outcome)
-        return verdict
+    log.info("canary decided", specialist=job.key, outcome=verdict.outcome.value)
+    return None
 
 
-class CanaryWatcher:
-    """Decides canaries as their calls arrive. All state is in the database, so several registries can run one each: the specialist's lock
-    lets one of them decide."""
-
-    def __init__(self, begin: Begin, request_evaluation: RequestEvaluation) -> None:
-        self._begin = begin
-        self._request_evaluation = request_evaluation
-
-    def run(self, stop: threading.Event) -> None:
-        """Check every two seconds until `stop`; retryable errors only delay it."""
-        while not stop.wait(POLL_SECONDS):
-            try:
-                self.check(datetime.now(UTC))
-            except TailorError as error:
-                if not error.retryable:
-                    raise
-                log.warning("canaries wait", reason=error.reason)
-
-    def check(self, now: datetime) -> None:
-        """Decide every running canary that can be decided, then request the deferred evaluations."""
-        with self._begin() as tx:
-            running = tx.canaries.list_running()
-        for name in running:
-            verdict = decide_canary(self._begin, name, now)
-            if verdict is not None:
-                log.info("canary decided", specialist=name, outcome=verdict.outcome.value)
-        with self._begin() as tx:
-            deferred = tx.canaries.list_deferred()
-        for digest, request_id in deferred.items():
-            self._resume(digest, request_id)
-
-    def _resume(self, digest: str, request_id: str) -> None:
-        """Request an adapter's evaluation; drop it if it can no longer be evaluated."""
-        try:
-            self._request_evaluation(digest, request_id)
-        except TailorError as error:
-            if error.retryable:
-                raise
-            log.warning("not evaluated again", adapter=digest, reason=error.reason)
-        with self._begin() as tx:
-            tx.canaries.resume(digest)
+def evaluate_deferred(request_evaluation: RequestEvaluation, job: HeldJob) -> None:
+    """Request the evaluation of an adapter that waited for the end of a canary (a `jobs.Handle`). Drops one that cannot be evaluated."""
+    try:
+        request_evaluation(job.key, job.payload["request_id"])
+    except TailorError as error:
+        if error.retryable:
+            raise
+        log.warning("not evaluated again", adapter=job.key, reason=error.reason)

@@ -8,7 +8,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.evaluation.consumers import Consumers as EvaluationConsumers
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.definitions import Definitions
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
@@ -23,14 +22,13 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.topics import load_topics
 from tests.edge_case_messages import odd_messages
 from tests.unit.anonymization.test_handlers import World as AnonymizationWorld
-from tests.unit.evaluation.fakes import make_worker
 from tests.unit.inference.fakes import make_world
 from tests.unit.ingestion.fakes import MemoryErasures, make_intake
 from tests.unit.training.fakes import House
 
 Handlers = Mapping[str, Callable[[Event], None]]
 
-# The handlers of registry and synthetic work on SQL: tests/integration/test_odd_events_sql.py.
+# The handlers of registry, synthetic and evaluation work on SQL: tests/integration/test_odd_events_sql.py.
 EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -49,12 +47,6 @@ def training() -> Handlers:
     return {**consumers.topics(), "specialist.changed.v1": consumers.on_specialist}
 
 
-def evaluation() -> Handlers:
-    worker = make_worker()
-    consumers = EvaluationConsumers(worker.artifacts, worker.evaluations, worker.specialists)
-    return {**consumers.topics(), **consumers.tables()}
-
-
 def inference() -> Handlers:
     world = make_world()
     serve = ServingConsumer(world.models, world.published.report, lambda what, work: work())
@@ -71,7 +63,7 @@ def erasures() -> Handlers:
     return {ERASED: both}
 
 
-SERVICES = {build.__name__: build for build in (ingestion, anonymization, training, evaluation, inference, erasures)}
+SERVICES = {build.__name__: build for build in (ingestion, anonymization, training, inference, erasures)}
 CASES = [(name, topic) for name, build in SERVICES.items() for topic in build()]
 
 
@@ -92,7 +84,7 @@ def test_every_topic_of_every_group_is_covered() -> None:
         (service, topic.name)
         for topic in load_topics().values()
         for service in topic.consumers
-        if service not in ("registry", "synthetic") and topic.name != ERASED and not topic.raw_zone
+        if service not in ("registry", "synthetic", "evaluation") and topic.name != ERASED and not topic.raw_zone
     }
     assert expected - covered == set()
 

@@ -1,8 +1,9 @@
 """The models that a candidate is compared with, besides the adapter that serves."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.evaluation.adapters.sql import SqlArtifacts
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
 from services.evaluation.baselines.few_shot import FewShotModel
 from services.evaluation.baselines.gepa_optimizer import MAX_REFLECTION_TOKENS, PromptTask, Reflect
@@ -14,14 +15,12 @@ from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import BASE, Adapter, HeldOutSet, Serving, SpecialistTerms
 from services.evaluation.ports import (
-    Artifacts,
     ChatEndpoint,
     EvaluatedModel,
     HouseExamples,
     Models,
-    ModelSource,
 )
-from services.evaluation.served_models import ServedModels
+from services.evaluation.served_models import list_served_models
 from tailor.errors import Reason, Unavailable
 from tailor.values import SamplingDefaults
 
@@ -36,11 +35,11 @@ class PromptSearch:
 
 
 @dataclass(frozen=True)
-class BaselineModels(ModelSource):
+class BaselineModels:
     """The served models, and after the base those that the specialist's policy names: few_shot, prompt, external ones."""
 
     models: Models
-    artifacts: Artifacts
+    artifacts: SqlArtifacts
     rows: HouseExamples
     search: PromptSearch
     external: Mapping[str, ChatEndpoint] = field(default_factory=dict)
@@ -50,7 +49,8 @@ class BaselineModels(ModelSource):
     def list_models(
         self, adapter: Adapter, terms: SpecialistTerms, incumbent: Serving | None, held_out: HeldOutSet
     ) -> Sequence[EvaluatedModel]:
-        base, *others = ServedModels(self.models).list_models(adapter, terms, incumbent, held_out)
+        """A `ports.ListModels`."""
+        base, *others = list_served_models(self.models, adapter, incumbent)
         return [base, *self._baselines(adapter, terms, held_out), *others]
 
     def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOutSet) -> list[EvaluatedModel]:
@@ -63,20 +63,12 @@ class BaselineModels(ModelSource):
         """The adapter's dataset. For pairs, also the nearest other one of earlier stages: its documents' rows are measured too."""
         digests = [adapter.dataset_digest]
         if held_out.has_pairs:
-            digests += next(([other] for other in self._earlier_datasets(adapter) if other not in digests), [])
+            earlier = (ancestor.dataset_digest for ancestor in self.artifacts.ancestors(adapter))
+            digests += next(([other] for other in earlier if other not in digests), [])
         manifests = {digest: manifest for digest in digests if (manifest := self.artifacts.dataset(digest))}
         if adapter.dataset_digest not in manifests:
             raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
         return TrainData(self.rows, manifests, self.erased)
-
-    def _earlier_datasets(self, adapter: Adapter) -> Iterator[str]:
-        """The datasets of the adapters that training started from, as far as they are known."""
-        seen = {adapter.digest}
-        parent = self.artifacts.adapter(adapter.parent_digest)
-        while parent is not None and parent.digest not in seen:
-            yield parent.dataset_digest
-            seen.add(parent.digest)
-            parent = self.artifacts.adapter(parent.parent_digest)
 
     def _prompt(self, adapter: Adapter, terms: SpecialistTerms, data: TrainData) -> EvaluatedModel:
         search = self.search
