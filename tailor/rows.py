@@ -2,9 +2,10 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -27,7 +28,7 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from tailor.codec import dump, encode, load, without_none
 from tailor.sql import transaction
@@ -83,11 +84,10 @@ class Rows(Generic[T]):
         """A row that nobody else changes until the transaction ends."""
         return next(iter(self.fetch(self.select(*conditions, **equal).with_for_update())), None)
 
-    def all(self, *conditions: Condition, order: Any = (), **equal: object) -> list[T]:
+    def all(self, *conditions: Condition, order: Any = (), limit: int | None = None, **equal: object) -> list[T]:
         """Rows in the order of a column, or of several."""
-        return self.fetch(
-            self.select(*conditions, **equal).order_by(*(order if isinstance(order, tuple) else (order,)))
-        )
+        order = order if isinstance(order, tuple) else (order,)
+        return self.fetch(self.select(*conditions, **equal).order_by(*order).limit(limit))
 
     def page(self, before: int | None, limit: int, *conditions: Condition, **equal: object) -> list[tuple[int, T]]:
         """Positions and rows, the greatest first, before a position."""
@@ -131,18 +131,23 @@ class Rows(Generic[T]):
                 connection.execute(insert(self._table).on_conflict_do_nothing(), batch)
 
     def upsert(
-        self, value: T | None = None, /, *, where: Condition | None = None, keep: Sequence[str] = (), **given: object
+        self,
+        value: T | None = None,
+        /,
+        *,
+        where: Condition | None = None,
+        keep: Collection[str] = (),
+        computed: Mapping[str, ColumnElement[Any]] = MappingProxyType({}),
+        **given: object,
     ) -> bool:
-        """Insert a row, or replace the one with its primary key; False if `where` forbids that. Columns in `keep` are not replaced."""
-        row = self.write(value, **given)
-        names = {column.name for column in self._table.primary_key}
-        return self.merge(row, {name: self.new[name] for name in row if name not in {*names, *keep}}, where)
+        """Insert a row, or replace the one with its primary key; False if `where` forbids that.
 
-    def merge(self, row: Mapping[str, Any], changed: Mapping[str, Any], where: Condition | None = None) -> bool:
-        """Insert a row, or change the one with its primary key; False if `where` forbids that."""
-        key = [column.name for column in self._table.primary_key]
-        statement: Insert = insert(self._table).values(row)
-        return self._change(statement.on_conflict_do_update(index_elements=key, set_=dict(changed), where=where)) > 0
+        A row that is replaced keeps its columns in `keep`, and gets other values in those of `computed`.
+        """
+        row, key = self.write(value, **given), [column.name for column in self._table.primary_key]
+        changed = {name: self.new[name] for name in row if name not in {*key, *keep}} | {**computed}
+        statement = insert(self._table).values(row)
+        return self._change(statement.on_conflict_do_update(index_elements=key, set_=changed, where=where)) > 0
 
     def update(self, changed: Mapping[str, Any], /, *conditions: Condition, **equal: object) -> int:
         """Change rows; returns their number."""
