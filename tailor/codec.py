@@ -7,7 +7,7 @@ the other side lacks keeps its default, and a message's field that the dataclass
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import cache, partial
@@ -75,11 +75,11 @@ def _loaders(cls: type) -> dict[str, Convert]:
 
 @cache
 def _loader(hint: Any) -> Convert:
-    kind = without_none(hint)
-    if kind is not hint:
-        read = _loader(kind)
+    if isinstance(hint, types.UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        read = _loader(kinds[0]) if len(kinds) == 1 else partial(_load_one_of, kinds)
         return lambda plain: None if plain is None else read(plain)
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Mapping or origin is dict:
         read_key, read_value = map(_loader, arguments)
         return lambda plain: {read_key(key): read_value(item) for key, item in plain.items()}
@@ -87,11 +87,16 @@ def _loader(hint: Any) -> Convert:
         readers = [*map(_loader, arguments)]
         return lambda plain: tuple(read(item) for read, item in zip(readers, plain, strict=True))
     if origin in (tuple, frozenset):
-        read_item, collect = _loader(arguments[0]), _collector(kind)
+        read_item, collect = _loader(arguments[0]), _collector(hint)
         return lambda plain: collect(map(read_item, plain))
-    if dataclasses.is_dataclass(kind):
-        return partial(load, kind)  # type: ignore[arg-type]
-    return kind if isinstance(kind, type) and issubclass(kind, Enum) else _same
+    if dataclasses.is_dataclass(hint):
+        return partial(load, hint)  # type: ignore[arg-type]
+    return hint if isinstance(hint, type) and issubclass(hint, Enum) else _same
+
+
+def _load_one_of(kinds: Sequence[type], plain: Mapping[str, Any]) -> Any:
+    """The first of the dataclasses whose fields are all there, which is the one that `dump` had."""
+    return load(next(kind for kind in kinds if _loaders(kind).keys() <= plain.keys()), plain)
 
 
 def _has(value: Any, name: str, given: Mapping[str, Any]) -> bool:

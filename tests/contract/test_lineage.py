@@ -10,12 +10,21 @@ from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.domain import DocumentText
 from services.anonymization.handlers import pass_document
 from services.anonymization.wire import to_ingested
-from services.ingestion.domain import DocumentKind, File, Submission, encode_text
-from services.ingestion.handlers import ingest
+from services.ingestion.domain import (
+    DocumentKind,
+    File,
+    ParsedSubmission,
+    Receipt,
+    Submission,
+    add_sections,
+    encode_text,
+)
+from services.ingestion.formats.read import read
 from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
+from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
@@ -25,7 +34,6 @@ from tests.unit.anonymization.fakes import (
     MemorySubjects,
     OneNameAnonymizer,
 )
-from tests.unit.ingestion.fakes import make_intake, make_receipt
 from tests.unit.synthetic.fakes import make_app
 
 PAGES = (
@@ -45,11 +53,13 @@ def make_pdf() -> bytes:
 
 def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, DocumentText]:
     """The event that ingestion publishes for a file, and the text in quarantine."""
-    intake, _, quarantine = make_intake()
     submission = Submission("report-9", DocumentKind.DOCUMENT, Labels("wiki", "risk"), File(data, "report.pdf"))
-    message = from_outcome(ingest(intake, make_receipt("k"), submission))[2]
+    parsed = add_sections(read(File(data, "report.pdf")))
+    version = ParsedSubmission(Receipt("k", "sub_k", "doc_k"), submission, parsed, "0" * 64, 1)
+    outcome = version.accept("doc_k", 1, Ref("s3://quarantine/documents/doc_k/1", "0" * 64, len(parsed.text)))
+    message = from_outcome(outcome)[2]
     assert isinstance(message, documents_pb2.DocumentIngested)
-    return message, DocumentText.decode(encode_text(quarantine.texts[0][2]))
+    return message, DocumentText.decode(encode_text(parsed))
 
 
 def anonymized(

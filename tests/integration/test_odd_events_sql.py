@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from services.ingestion.bootstrap import MIGRATIONS as INGESTION
 from services.registry.adapters.tables import metadata
 from services.registry.bootstrap import MIGRATIONS
 from tailor.api.events.v1 import documents_pb2
@@ -17,6 +18,7 @@ from tailor.events.envelope import Event
 from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
+from tests.ingestion import Ingestion
 from tests.integration.test_registry import World
 from tests.odd_messages import odd_messages
 
@@ -32,6 +34,12 @@ def world(database_url: str) -> Iterator[World]:
         yield World(engine)
 
 
+@pytest.fixture
+def ingestion(database_url: str) -> Iterator[Ingestion]:
+    with migrated(database_url, INGESTION) as engine:
+        yield Ingestion(engine)
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 @EXAMPLES
 @given(data=st.data())
@@ -39,6 +47,16 @@ def test_no_event_crashes_the_registry(world: World, topic: str, data: Any) -> N
     message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
     try:
         world.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_ingestion(ingestion: Ingestion, data: Any) -> None:
+    message = data.draw(odd_messages(documents_pb2.DocumentRejected))
+    try:
+        ingestion.handle("document.rejected.v1", message.SerializeToString())
     except TailorError:
         return
 
