@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     LargeBinary,
     Row,
     Select,
@@ -137,7 +138,7 @@ class Rows(Generic[T]):
         *,
         where: Condition | None = None,
         keep: Collection[str] = (),
-        computed: Mapping[str, ColumnElement[Any]] = MappingProxyType({}),
+        computed: Mapping[str, Any] = MappingProxyType({}),
         **given: object,
     ) -> bool:
         """Insert a row, or replace the one with its primary key; False if `where` forbids that.
@@ -162,7 +163,7 @@ class Rows(Generic[T]):
         """A query of all columns."""
         return select(self._table).where(*self._where(conditions, equal))
 
-    def fetch(self, query: Select[Any]) -> list[T]:
+    def fetch(self, query: Executable) -> list[T]:
         """The values of the rows that a query selects."""
         with self._connect() as connection:
             return [self.read(row) for row in connection.execute(query)]

@@ -3,40 +3,35 @@
 A change of the tables needs a migration in `migrations/versions/`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
     DateTime,
-    Delete,
     Engine,
     Identity,
     Integer,
     MetaData,
+    Row,
     String,
     Table,
     Text,
     bindparam,
-    delete,
     func,
     literal_column,
-    select,
     text,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import JSONB
 
-from services.anonymization.domain import DocumentOutcome, FindingCount, Ingested, Passed, Unreadable
+from services.anonymization.domain import DocumentOutcome, FindingCount, Passed
 from services.anonymization.ports import AuditLog, Ledger
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
-from tailor.wire import SPAN_KINDS, from_span
-from tailor.words import Labels, Span
 
 METADATA = MetaData()
 
@@ -45,7 +40,7 @@ PROCESSED = Table(
     METADATA,
     Column("document_id", String(64), primary_key=True),
     Column("sequence", BigInteger, primary_key=True),
-    Column("outcome", Text, nullable=False),
+    Column("outcome", JSONB, nullable=False),
 )
 STARTS = Table(
     "starts",
@@ -67,30 +62,33 @@ AUDIT = Table(
 
 
 # The corpus text of a version that passed; has an index.
-TEXT_URI: ColumnElement[str] = literal_column("(outcome::jsonb #>> '{text,uri}')", String)
+TEXT_URI: ColumnElement[str] = literal_column("(outcome #>> '{text,uri}')", String)
 
-# Both read the newest version of every document that passed.
+# Both read the newest version of every document that passed. Only such an outcome has a text.
 COUNT_FINDINGS = text("""
 WITH newest AS (
-  SELECT DISTINCT ON (document_id) outcome::jsonb AS outcome FROM processed
-  WHERE outcome::jsonb ->> 'type' = 'Passed' ORDER BY document_id, sequence DESC
+  SELECT DISTINCT ON (document_id) outcome FROM processed WHERE outcome ? 'text' ORDER BY document_id, sequence DESC
 )
 SELECT outcome -> 'ingested' -> 'labels' AS labels, found.key AS entity_type,
-  count(*) AS documents, sum(found.value::bigint)::bigint AS found
+  count(*) AS documents, sum(found.value::bigint)::bigint AS values
 FROM newest, jsonb_each_text(outcome -> 'findings') AS found GROUP BY 1, 2
 """)
 COUNT_OUTDATED = text("""
 WITH newest AS (
-  SELECT DISTINCT ON (document_id) outcome::jsonb AS outcome FROM processed
-  WHERE outcome::jsonb ->> 'type' = 'Passed' ORDER BY document_id, sequence DESC
+  SELECT DISTINCT ON (document_id) outcome FROM processed WHERE outcome ? 'text' ORDER BY document_id, sequence DESC
 )
 SELECT count(*) FROM newest
 WHERE outcome ->> 'policy_digest' <> :policy OR coalesce(outcome ->> 'detectors_digest', '') <> :detectors
 """)
 
 
-def _delete_starts(document_id: str, sequence: int) -> Delete:
-    return delete(STARTS).where(STARTS.c.document_id == document_id, STARTS.c.sequence == sequence)
+@dataclass(frozen=True)
+class Version:
+    """A version of a document and what became of it."""
+
+    document_id: str
+    sequence: int
+    outcome: DocumentOutcome
 
 
 class SqlLedger(Ledger):
@@ -98,55 +96,39 @@ class SqlLedger(Ledger):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._versions = Rows(engine, PROCESSED, Version)
+        self._starts = Rows(engine, STARTS, Row)
 
     def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
-        query = select(PROCESSED.c.outcome).where(
-            PROCESSED.c.document_id == document_id, PROCESSED.c.sequence == sequence
-        )
-        with transaction(self._engine) as connection:
-            outcome = connection.execute(query).scalar()
-        return None if outcome is None else _load(outcome)
+        version = self._versions.find(document_id=document_id, sequence=sequence)
+        return None if version is None else version.outcome
 
     def start(self, document_id: str, sequence: int) -> int:
-        row = {"document_id": document_id, "sequence": sequence, "starts": 1}
-        counted = (
-            insert(STARTS)
-            .values(row)
-            .on_conflict_do_update(
-                index_elements=[STARTS.c.document_id, STARTS.c.sequence], set_={"starts": STARTS.c.starts + 1}
-            )
-        )
         with transaction(self._engine) as connection:
-            return int(connection.execute(counted.returning(STARTS.c.starts)).scalar_one())
+            starts = Rows(connection, STARTS, Row)
+            again = {"starts": starts.c.starts + 1}
+            starts.upsert(document_id=document_id, sequence=sequence, starts=1, computed=again)
+            return int(starts.value(starts.c.starts, document_id=document_id, sequence=sequence))
 
     def forget_starts(self, document_id: str, sequence: int) -> None:
-        with transaction(self._engine) as connection:
-            connection.execute(_delete_starts(document_id, sequence))
+        self._starts.delete(document_id=document_id, sequence=sequence)
 
     def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
-        ingested = outcome.ingested
-        row = {"document_id": ingested.document_id, "sequence": ingested.sequence, "outcome": _dump(outcome)}
+        document_id, sequence = outcome.ingested.document_id, outcome.ingested.sequence
         with transaction(self._engine) as connection:
-            recorded = connection.execute(
-                insert(PROCESSED).values(row).on_conflict_do_nothing().returning(PROCESSED.c.outcome)
-            ).scalar()
-            connection.execute(_delete_starts(ingested.document_id, ingested.sequence))
-        return outcome if recorded is not None else self.find(ingested.document_id, ingested.sequence) or outcome
+            is_new = Rows(connection, PROCESSED, Version).add(Version(document_id, sequence, outcome))
+            Rows(connection, STARTS, Row).delete(document_id=document_id, sequence=sequence)
+        return outcome if is_new else self.find(document_id, sequence) or outcome
 
     def newest(self, document_ids: Sequence[str]) -> Mapping[str, Passed]:
-        query = (
-            select(PROCESSED.c.outcome)
-            .where(PROCESSED.c.document_id.in_(document_ids))
-            .order_by(PROCESSED.c.document_id, PROCESSED.c.sequence)
-        )
-        with transaction(self._engine) as connection:
-            outcomes = [_load(outcome) for outcome in connection.scalars(query)]
-        return {outcome.ingested.document_id: outcome for outcome in outcomes if isinstance(outcome, Passed)}
+        versions = self._versions.all(document_id=[*document_ids], order=self._versions.c.sequence)
+        passed = {version.document_id: version.outcome for version in versions if isinstance(version.outcome, Passed)}
+        return dict(sorted(passed.items()))
 
     def count_findings(self) -> Sequence[FindingCount]:
+        counts = Rows(self._engine, PROCESSED, FindingCount)
         with transaction(self._engine) as connection:
-            rows = connection.execute(COUNT_FINDINGS).all()
-        return [FindingCount(Labels(*row.labels), row.entity_type, row.documents, row.found) for row in rows]
+            return [counts.read(row) for row in connection.execute(COUNT_FINDINGS)]
 
     def count_outdated(self, policy_digest: str, detectors_digest: str) -> int:
         parameters = {"policy": policy_digest, "detectors": detectors_digest}
@@ -154,35 +136,22 @@ class SqlLedger(Ledger):
             return connection.scalar(COUNT_OUTDATED, parameters) or 0
 
     def texts_of(self, document_id: str) -> list[Ref]:
-        outcomes = select(PROCESSED.c.outcome).where(PROCESSED.c.document_id == document_id)
-        texts = []
-        with transaction(self._engine) as connection:
-            for outcome in map(_load, connection.scalars(outcomes).all()):
-                if isinstance(outcome, Passed):
-                    others = select(func.count()).where(
-                        PROCESSED.c.document_id != document_id, PROCESSED.c.outcome.contains(outcome.text.uri)
-                    )
-                    if not connection.scalar(others):
-                        texts.append(outcome.text)
-        return texts
+        return self._own_texts(PROCESSED.c.document_id == document_id)
 
     def texts_before(self, document_id: str, sequence: int) -> list[Ref]:
-        is_own = PROCESSED.c.document_id == document_id
-        is_old = is_own & (PROCESSED.c.sequence < sequence)
-        with transaction(self._engine) as connection:
-            old = map(_load, connection.scalars(select(PROCESSED.c.outcome).where(is_old)).all())
-            refs = {outcome.text for outcome in old if isinstance(outcome, Passed)}
-            others = select(func.count()).select_from(PROCESSED).where(~is_old, bindparam("uri") == TEXT_URI)
-            return [ref for ref in refs if not connection.scalar(others, {"uri": ref.uri})]
+        return self._own_texts((PROCESSED.c.document_id == document_id) & (PROCESSED.c.sequence < sequence))
+
+    def _own_texts(self, is_chosen: ColumnElement[bool]) -> list[Ref]:
+        """The texts of versions that no other version has."""
+        outcomes = [version.outcome for version in self._versions.all(is_chosen)]
+        refs = {outcome.text: None for outcome in outcomes if isinstance(outcome, Passed)}
+        return [ref for ref in refs if not self._versions.has(~is_chosen, bindparam(None, ref.uri) == TEXT_URI)]
 
     def forget(self, document_id: str, before: int | None = None) -> int:
-        query = delete(PROCESSED).where(PROCESSED.c.document_id == document_id)
         if before is not None:
-            query = query.where(PROCESSED.c.sequence < before)
-        with transaction(self._engine) as connection:
-            if before is None:
-                connection.execute(delete(STARTS).where(STARTS.c.document_id == document_id))
-            return connection.execute(query).rowcount
+            return self._versions.delete(self._versions.c.sequence < before, document_id=document_id)
+        self._starts.delete(document_id=document_id)
+        return self._versions.delete(document_id=document_id)
 
 
 class SqlAuditLog(AuditLog):
@@ -192,58 +161,10 @@ class SqlAuditLog(AuditLog):
         self._engine = engine
 
     def record(self, caller: str, entity_type: str, surrogate: str, purpose: str) -> None:
-        row = {"caller": caller, "entity_type": entity_type[:40], "surrogate": surrogate, "purpose": purpose}
-        with transaction(self._engine) as connection:
-            connection.execute(insert(AUDIT).values(row))
+        call = {"caller": caller, "surrogate": surrogate, "purpose": purpose}
+        Rows(self._engine, AUDIT, Row).insert(entity_type=entity_type[:40], **call)
 
     def has(self, caller: str, entity_type: str, surrogate: str, purpose: str, seconds: float) -> bool:
-        query = select(AUDIT.c.id).where(
-            AUDIT.c.caller == caller,
-            AUDIT.c.entity_type == entity_type,
-            AUDIT.c.surrogate == surrogate,
-            AUDIT.c.purpose == purpose,
-            AUDIT.c.create_time > func.now() - timedelta(seconds=seconds),
-        )
-        with transaction(self._engine) as connection:
-            return connection.scalar(query.limit(1)) is not None
-
-
-# In a row, labels are a list and the kind of a span is its number in common.proto.
-def _dump(outcome: DocumentOutcome) -> str:
-    content = {"type": type(outcome).__name__, **asdict(outcome)}
-    ingested = outcome.ingested
-    content["ingested"] |= {"labels": astuple(ingested.labels), "spans": _dump_spans(ingested.spans)}
-    if isinstance(outcome, Passed):
-        content["spans"] = _dump_spans(outcome.spans)
-    return json.dumps(content, sort_keys=True)
-
-
-def _load(text: str) -> DocumentOutcome:
-    content: dict[str, Any] = json.loads(text)
-    row = content["ingested"]
-    ingested = Ingested(
-        **{**row, "labels": Labels(*row["labels"]), "text": Ref(**row["text"]), "spans": _load_spans(row)}
-    )
-    if content["type"] == "Unreadable":
-        return Unreadable(ingested, content["hint"], content["time_ms"], content["reason"])
-    return Passed(
-        ingested,
-        Ref(**content["text"]),
-        content["char_count"],
-        content["findings"],
-        content["policy_digest"],
-        content["time_ms"],
-        content["language"],
-        _load_spans(content),
-        content["detectors_digest"],
-        tuple(content["rules_only_languages"]),
-    )
-
-
-def _dump_spans(spans: tuple[Span, ...]) -> list[dict[str, Any]]:
-    return [asdict(span) | {"kind": from_span(span).kind} for span in spans]
-
-
-def _load_spans(content: dict[str, Any]) -> tuple[Span, ...]:
-    rows = content["spans"]
-    return tuple(Span(**{**row, "kind": SPAN_KINDS[row["kind"]]}) for row in rows if row["kind"] in SPAN_KINDS)
+        is_recent = AUDIT.c.create_time > func.now() - timedelta(seconds=seconds)
+        call = {"caller": caller, "surrogate": surrogate, "purpose": purpose}
+        return Rows(self._engine, AUDIT, Row).has(is_recent, entity_type=entity_type, **call)
