@@ -5,10 +5,12 @@ from dataclasses import replace
 
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
+from sqlalchemy import Engine
 
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.domain import DocumentText
 from services.anonymization.handlers import pass_document
+from services.anonymization.ledger import SqlLedger
 from services.anonymization.wire import to_ingested
 from services.ingestion.domain import (
     DocumentKind,
@@ -26,9 +28,10 @@ from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
 from tailor.storage.ref import Ref
 from tailor.words import Labels, RowPolicy
+from tests.conftest import migrated
+from tests.integration.test_anonymization_handlers import MIGRATIONS
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
-    MemoryLedger,
     MemoryQuarantine,
     MemoryRecorder,
     MemorySubjects,
@@ -63,7 +66,7 @@ def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, DocumentText]
 
 
 def anonymized(
-    message: documents_pb2.DocumentIngested, text: DocumentText
+    engine: Engine, message: documents_pb2.DocumentIngested, text: DocumentText
 ) -> tuple[documents_pb2.DocumentAnonymized, DocumentText]:
     """The event that anonymization publishes for the document, and the text in the corpus."""
     corpus, producer = MemoryCorpus(), MemoryProducer("anonymization")
@@ -72,7 +75,7 @@ def anonymized(
         quarantine=MemoryQuarantine(text),
         corpus=corpus,
         subjects=MemorySubjects(),
-        ledger=MemoryLedger(),
+        ledger=SqlLedger(engine),
         publisher=KafkaOutcomes(producer),
         anonymizer=OneNameAnonymizer(),
         language_of=lambda _: "en",
@@ -83,8 +86,11 @@ def anonymized(
     return passed, corpus.texts[0]
 
 
-def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_shorter() -> None:
-    passed, text = anonymized(*ingested(make_pdf()))
+def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_shorter(
+    database_url: str,
+) -> None:
+    with migrated(database_url, MIGRATIONS) as engine:
+        passed, text = anonymized(engine, *ingested(make_pdf()))
     assert "Okafor" not in text.text and text.text.count("Ward") == 3
     app = make_app()
     app.specialists["reports"] = replace(app.specialists["reports"], rows=RowPolicy(tasks=("section",)))

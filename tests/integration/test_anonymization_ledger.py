@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from services.anonymization.adapters import sql
-from services.anonymization.adapters.sql import SqlLedger
+from services.anonymization import ledger
 from services.anonymization.domain import FindingCount, Passed, Unreadable
+from services.anonymization.ledger import SqlLedger
 from tailor.storage.ref import Ref
 from tailor.words import Labels, Span, SpanKind
 from tests.conftest import migrated
@@ -18,7 +18,7 @@ from tests.unit.anonymization.fakes import INGESTED
 pytestmark = pytest.mark.integration
 
 # Not from `bootstrap`, which loads the model libraries.
-MIGRATIONS = Path(sql.__file__).parent / "migrations"
+MIGRATIONS = Path(ledger.__file__).parent / "adapters" / "migrations"
 SPANS = (Span(SpanKind.PAGE, 4, 0, 3), Span(SpanKind.SECTION, 1, 1, 3, 2))
 TEXT = Ref("s3://corpus/documents/cd", "cd", 3)
 PASSED = Passed(

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
 from services.anonymization import review
-from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.domain import (
     Action,
     Anonymized,
@@ -24,6 +23,7 @@ from services.anonymization.domain import (
     Passed,
     Policy,
 )
+from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.review import handlers
 from services.anonymization.review.domain import PassageKind, PassageMark, PassageView, ResidualBound, ResidualLimit

@@ -19,6 +19,8 @@ from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
 from tests.ingestion import Ingestion
+from tests.integration.test_anonymization_handlers import MIGRATIONS as ANONYMIZATION
+from tests.integration.test_anonymization_handlers import World as AnonymizationWorld
 from tests.integration.test_registry import World
 from tests.odd_messages import odd_messages
 
@@ -40,6 +42,12 @@ def ingestion(database_url: str) -> Iterator[Ingestion]:
         yield Ingestion(engine)
 
 
+@pytest.fixture
+def anonymization(database_url: str) -> Iterator[AnonymizationWorld]:
+    with migrated(database_url, ANONYMIZATION) as engine:
+        yield AnonymizationWorld(engine)
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 @EXAMPLES
 @given(data=st.data())
@@ -57,6 +65,16 @@ def test_no_event_crashes_ingestion(ingestion: Ingestion, data: Any) -> None:
     message = data.draw(odd_messages(documents_pb2.DocumentRejected))
     try:
         ingestion.handle("document.rejected.v1", message.SerializeToString())
+    except TailorError:
+        return
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_anonymization(anonymization: AnonymizationWorld, data: Any) -> None:
+    message = data.draw(odd_messages(documents_pb2.DocumentIngested))
+    try:
+        anonymization.consume(message.SerializeToString())
     except TailorError:
         return
 

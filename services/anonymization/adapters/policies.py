@@ -22,7 +22,6 @@ from sqlalchemy import (
 )
 
 from services.anonymization.domain import InstalledPolicy
-from services.anonymization.ports import Policies
 from services.anonymization.vault.keyring import Keyring, Sealed
 from tailor.errors import NotFound, Reason
 from tailor.rows import Rows
@@ -45,8 +44,8 @@ POLICIES = Table(
 LOCK = 7_461_301
 
 
-class SqlPolicies(Policies):
-    """Thread-safe, also across replicas."""
+class SqlPolicies:
+    """The policies that are and were in force. Thread-safe, also across replicas."""
 
     def __init__(self, engine: Engine, keys: Keyring) -> None:
         self._engine = engine
@@ -55,11 +54,13 @@ class SqlPolicies(Policies):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
+        """Hold the lock under which replicas install what their settings say."""
         with transaction(self._engine) as connection:
             acquire_lock(connection, LOCK)
             yield
 
     def install(self, source: bytes, digest: str, detectors: str, caller: str, *, is_file: bool = False) -> None:
+        """Put a policy in TOML in force. `is_file` marks that of the settings."""
         sealed = self._keys.seal(source, _place(digest))
         Rows(self._engine, POLICIES, Row).insert(
             policy_digest=digest,
@@ -72,12 +73,15 @@ class SqlPolicies(Policies):
         )
 
     def find_newest(self) -> InstalledPolicy | None:
+        """What is in force, or None."""
         return self._installed.newest()
 
     def newest_generation(self) -> int:
+        """The generation of what is in force; 0 if nothing is."""
         return int(self._installed.value(func.max(POLICIES.c.generation)) or 0)
 
     def newest(self) -> tuple[InstalledPolicy, bytes]:
+        """What is in force, and its TOML. Raises NotFound if nothing is."""
         row = Rows(self._engine, POLICIES, Row, "generation").newest()
         if row is None:
             raise NotFound(Reason.NOT_FOUND, "No policy is in force.")
@@ -85,10 +89,12 @@ class SqlPolicies(Policies):
         return self._installed.read(row), source
 
     def newest_file(self) -> str:
+        """The digest of the last policy that came from the settings; empty if none did."""
         row = Rows(self._engine, POLICIES, Row, "generation").newest(POLICIES.c.file_digest != "")
         return "" if row is None else str(row.file_digest)
 
     def list(self, before: int | None, limit: int) -> Sequence[InstalledPolicy]:
+        """The newest first, before a generation."""
         return [installed for _, installed in self._installed.page(before, limit)]
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.anonymization.domain import Passed
-from services.anonymization.ports import AuditLog, Corpus, Ledger
+from services.anonymization.ledger import SqlLedger
+from services.anonymization.ports import AuditLog, Corpus
 from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import (
     CONTEXT_CHARS,
@@ -47,7 +48,7 @@ class Review:
 
     documents: SqlReviewedDocuments
     queue: SqlReviewQueue
-    ledger: Ledger
+    ledger: SqlLedger
     corpus: Corpus
     audit: AuditLog
     types_of: TypesOf

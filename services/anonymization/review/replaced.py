@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from services.anonymization.domain import MAX_SEARCH_IDS, Passed
-from services.anonymization.ports import AuditLog, Corpus, Ledger, Revealer
+from services.anonymization.ledger import SqlLedger
+from services.anonymization.ports import AuditLog, Corpus, Revealer
 from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import join_parts
 from services.anonymization.review.replaced_domain import (
@@ -41,7 +42,7 @@ class ReplacedReview:
 
     strings: SqlReplacedStrings
     documents: SqlReviewedDocuments
-    ledger: Ledger
+    ledger: SqlLedger
     corpus: Corpus
     vault: Revealer
     audit: AuditLog

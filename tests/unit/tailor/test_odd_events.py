@@ -22,7 +22,6 @@ from tailor.events.erased import ERASED, ErasedDocuments, Forgotten, forgetting
 from tailor.events.memory import MemoryProducer
 from tailor.events.topics import load_topics
 from tests.odd_messages import odd_messages
-from tests.unit.anonymization.test_handlers import World as AnonymizationWorld
 from tests.unit.evaluation.fakes import make_worker
 from tests.unit.inference.fakes import make_world
 from tests.unit.synthetic.fakes import make_app
@@ -36,11 +35,6 @@ EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(H
 
 def ingestion() -> Handlers:
     return {POLICY_APPLIED: CurrentBarrier().apply}
-
-
-def anonymization() -> Handlers:
-    world = AnonymizationWorld()
-    return {"document.ingested.v1": lambda event: world.consume(event.value)}
 
 
 def synthetic() -> Handlers:
@@ -75,9 +69,7 @@ def erasures() -> Handlers:
     return {ERASED: both}
 
 
-SERVICES = {
-    build.__name__: build for build in (ingestion, anonymization, synthetic, training, evaluation, inference, erasures)
-}
+SERVICES = {build.__name__: build for build in (ingestion, synthetic, training, evaluation, inference, erasures)}
 CASES = [(name, topic) for name, build in SERVICES.items() for topic in build()]
 
 
@@ -94,7 +86,7 @@ def test_no_event_crashes_a_handler(service: str, topic: str, data: Any) -> None
 
 def test_every_topic_of_every_group_is_covered() -> None:
     covered = {(name, topic) for name, topic in CASES if name != "erasures"}
-    on_sql = {("ingestion", "document.rejected.v1")}
+    on_sql = {("ingestion", "document.rejected.v1"), ("anonymization", "document.ingested.v1")}
     expected = {
         (service, topic.name)
         for topic in load_topics().values()

@@ -1,6 +1,6 @@
 """The outcome of every version, and the audit log, in PostgreSQL.
 
-A change of the tables needs a migration in `migrations/versions/`.
+A change of the tables needs a migration in `adapters/migrations/versions/`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.anonymization.domain import DocumentOutcome, FindingCount, Passed
-from services.anonymization.ports import AuditLog, Ledger
+from services.anonymization.ports import AuditLog
 from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -91,8 +91,8 @@ class Version:
     outcome: DocumentOutcome
 
 
-class SqlLedger(Ledger):
-    """The outcomes as JSON, one row per version."""
+class SqlLedger:
+    """The outcome of every version of every document."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -100,10 +100,12 @@ class SqlLedger(Ledger):
         self._starts = Rows(engine, STARTS, Row)
 
     def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
+        """The recorded outcome, or None."""
         version = self._versions.find(document_id=document_id, sequence=sequence)
         return None if version is None else version.outcome
 
     def start(self, document_id: str, sequence: int) -> int:
+        """Note that work on a version begins, and return how often it began without an outcome, this time included."""
         with transaction(self._engine) as connection:
             starts = Rows(connection, STARTS, Row)
             again = {"starts": starts.c.starts + 1}
@@ -111,9 +113,11 @@ class SqlLedger(Ledger):
             return int(starts.value(starts.c.starts, document_id=document_id, sequence=sequence))
 
     def forget_starts(self, document_id: str, sequence: int) -> None:
+        """Forget that work on a version began. Idempotent."""
         self._starts.delete(document_id=document_id, sequence=sequence)
 
     def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
+        """Record an outcome; if another replica was first, return the outcome it recorded."""
         document_id, sequence = outcome.ingested.document_id, outcome.ingested.sequence
         with transaction(self._engine) as connection:
             is_new = Rows(connection, PROCESSED, Version).add(Version(document_id, sequence, outcome))
@@ -121,24 +125,29 @@ class SqlLedger(Ledger):
         return outcome if is_new else self.find(document_id, sequence) or outcome
 
     def newest(self, document_ids: Sequence[str]) -> Mapping[str, Passed]:
+        """The newest versions that passed, by document."""
         versions = self._versions.all(document_id=[*document_ids], order=self._versions.c.sequence)
         passed = {version.document_id: version.outcome for version in versions if isinstance(version.outcome, Passed)}
         return dict(sorted(passed.items()))
 
     def count_findings(self) -> Sequence[FindingCount]:
+        """What was found in the newest versions, by labels and type. Reads the whole ledger."""
         counts = Rows(self._engine, PROCESSED, FindingCount)
         with transaction(self._engine) as connection:
             return [counts.read(row) for row in connection.execute(COUNT_FINDINGS)]
 
     def count_outdated(self, policy_digest: str, detectors_digest: str) -> int:
+        """Documents whose newest version passed under another policy or other detectors. Reads the whole ledger."""
         parameters = {"policy": policy_digest, "detectors": detectors_digest}
         with transaction(self._engine) as connection:
             return connection.scalar(COUNT_OUTDATED, parameters) or 0
 
     def texts_of(self, document_id: str) -> list[Ref]:
+        """A document's corpus texts that no other document shares."""
         return self._own_texts(PROCESSED.c.document_id == document_id)
 
     def texts_before(self, document_id: str, sequence: int) -> list[Ref]:
+        """The corpus texts of a document's versions before `sequence` that neither another document nor a later version has."""
         return self._own_texts((PROCESSED.c.document_id == document_id) & (PROCESSED.c.sequence < sequence))
 
     def _own_texts(self, is_chosen: ColumnElement[bool]) -> list[Ref]:
@@ -148,6 +157,7 @@ class SqlLedger(Ledger):
         return [ref for ref in refs if not self._versions.has(~is_chosen, bindparam(None, ref.uri) == TEXT_URI)]
 
     def forget(self, document_id: str, before: int | None = None) -> int:
+        """Remove a document's outcomes, or those of the versions before a sequence, and return the number of versions."""
         if before is not None:
             return self._versions.delete(self._versions.c.sequence < before, document_id=document_id)
         self._starts.delete(document_id=document_id)
