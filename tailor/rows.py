@@ -70,7 +70,7 @@ class Rows(Generic[T]):
         self._cls = cls
         self._position = position
         self.c = table.c
-        # What an `upsert` would store, to compare it with what is stored.
+        # The columns that an `upsert` would store, to compare them with the stored ones.
         self.new = table.alias("excluded").c
 
     def find(self, *conditions: Condition, **equal: object) -> T | None:
