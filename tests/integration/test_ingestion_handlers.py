@@ -129,9 +129,9 @@ def test_a_referenced_file_is_ingested_like_any_other_unless_it_differs_from_its
     outcome = house.submit("1", FileReference(URI, sha256=digest, size_bytes=6))
     assert isinstance(outcome, Acceptance) and outcome.format == "md"
     assert house.submit("1", FileReference(URI)) == outcome
-    for number, announced in enumerate([{"sha256": "0" * 64}, {"size_bytes": 5}, {"size_bytes": 0}]):
-        terms: dict[str, Any] = announced
-        other = house.submit(f"other {number}", FileReference(URI, **terms))
+    differing: list[dict[str, Any]] = [{"sha256": "0" * 64}, {"size_bytes": 5}, {"size_bytes": 0}]
+    for number, announced in enumerate(differing):
+        other = house.submit(f"other {number}", FileReference(URI, **announced))
         assert isinstance(other, Rejection) and other.reason == RejectionReason.CORRUPT
         assert next(iter(announced)) in other.hint
     calls = len(fetcher.calls)
