@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.ingestion.adapters.quarantine import KeptQuarantine
 from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.domain import ParsedText, Rejected, RejectionReason, text_digest
 from services.ingestion.handlers import Intake, fetch_again
@@ -30,7 +29,6 @@ class ReplayRunner:
 
     intake: Intake
     replays: SqlReplays
-    kept: KeptQuarantine
     per_minute: int
     clock: Callable[[], float] = time.monotonic
 
@@ -58,16 +56,14 @@ class ReplayRunner:
                 if document is None:
                     return False
                 started = self.clock()
-                if replay_document(self.intake, self.replays, self.kept, document) in SENT:
+                if replay_document(self.intake, self.replays, document) in SENT:
                     stop.wait(max(0.0, 60.0 / self.per_minute - (self.clock() - started)))
         return True
 
 
-def replay_document(
-    intake: Intake, replays: SqlReplays, kept: KeptQuarantine, document: ReplayDocument
-) -> ReplayOutcome:
+def replay_document(intake: Intake, replays: SqlReplays, document: ReplayDocument) -> ReplayOutcome:
     """Send one document through the barrier again, or record why only its owner can. Blocks while it is fetched."""
-    parsed, outcome = _read(intake, kept, document)
+    parsed, outcome = _read(intake, document)
     if parsed is None:
         replays.record(document, outcome)
         return outcome
@@ -77,13 +73,13 @@ def replay_document(
     )
 
 
-def _read(intake: Intake, kept: KeptQuarantine, document: ReplayDocument) -> tuple[ParsedText | None, ReplayOutcome]:
+def _read(intake: Intake, document: ReplayDocument) -> tuple[ParsedText | None, ReplayOutcome]:
     """The document's own text and where it was; or None, and why there is none."""
     acceptance = document.acceptance
     if acceptance is None:
         return None, ReplayOutcome.NEEDS_OWNER
     try:
-        parsed = kept.read_kept(document.document_id, acceptance.sequence, acceptance)
+        parsed = intake.quarantine.read_kept(document.document_id, acceptance.sequence, acceptance)
     except TailorError as error:
         if error.retryable:
             raise

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from services.ingestion.bootstrap import MIGRATIONS as INGESTION
 from services.registry.adapters.tables import metadata
 from services.registry.bootstrap import MIGRATIONS
 from tailor.api.events.v1 import documents_pb2
@@ -18,6 +19,9 @@ from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
 from tests.edge_case_messages import odd_messages
+from tests.ingestion import Ingestion
+from tests.integration.test_anonymization_handlers import MIGRATIONS as ANONYMIZATION
+from tests.integration.test_anonymization_handlers import World as AnonymizationWorld
 from tests.integration.test_registry import World
 
 pytestmark = pytest.mark.integration
@@ -32,6 +36,18 @@ def world(database_url: str) -> Iterator[World]:
         yield World(engine)
 
 
+@pytest.fixture
+def ingestion(database_url: str) -> Iterator[Ingestion]:
+    with migrated(database_url, INGESTION) as engine:
+        yield Ingestion(engine)
+
+
+@pytest.fixture
+def anonymization(database_url: str) -> Iterator[AnonymizationWorld]:
+    with migrated(database_url, ANONYMIZATION) as engine:
+        yield AnonymizationWorld(engine)
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 @EXAMPLES
 @given(data=st.data())
@@ -39,6 +55,26 @@ def test_no_event_crashes_the_registry(world: World, topic: str, data: Any) -> N
     message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
     try:
         world.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_ingestion(ingestion: Ingestion, data: Any) -> None:
+    message = data.draw(odd_messages(documents_pb2.DocumentRejected))
+    try:
+        ingestion.handle("document.rejected.v1", message.SerializeToString())
+    except TailorError:
+        return
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_anonymization(anonymization: AnonymizationWorld, data: Any) -> None:
+    message = data.draw(odd_messages(documents_pb2.DocumentIngested))
+    try:
+        anonymization.consume(message.SerializeToString())
     except TailorError:
         return
 

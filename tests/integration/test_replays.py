@@ -10,14 +10,13 @@ from sqlalchemy import Engine
 
 from services.ingestion.adapters.barrier import CurrentBarrier
 from services.ingestion.adapters.erasures import DocumentEraser
-from services.ingestion.adapters.quarantine import DAY_SECONDS, EncryptedQuarantine, KeptQuarantine
+from services.ingestion.adapters.quarantine import DAY_SECONDS, Quarantine
 from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
-from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.domain import Acceptance, File, Outcome, Rejection, RejectionReason
-from services.ingestion.handlers import Intake, ingest
+from services.ingestion.handlers import ingest
 from services.ingestion.replay_domain import Replay, ReplayOutcome, ReplayState
 from services.ingestion.replay_rpc import ReplayServicer
 from services.ingestion.replays import ReplayRunner, replay_document
@@ -28,16 +27,13 @@ from tailor.api.ingestion.v1 import replay_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
-from tailor.events.memory import MemoryProducer
-from tailor.events.outbox import Outbox
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
-from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryFetcher
+from tests.ingestion import DIGEST_KEY, KEY, Ingestion, MemoryFetcher
 
 pytestmark = pytest.mark.integration
 
-KEY = b"q" * 32
 URI = "s3://reports/memo-9.txt"
 
 
@@ -48,18 +44,22 @@ class House:
     """
 
     def __init__(self, engine: Engine, keep_days: int = 0, *, is_known: bool = True) -> None:
-        self.engine = engine
         self.now = 1_000.0 * DAY_SECONDS
         self.store = MemoryStore()
-        self.producer = MemoryProducer("ingestion")
-        self.outbox = Outbox(engine, OUTBOX, self.producer)
         self.barrier = CurrentBarrier(adopt=partial(adopt_barrier, engine))
         self.fetcher = MemoryFetcher({URI: File(b"By reference.", "memo-9.txt")})
+        self.quarantine = Quarantine(self.store, KEY, keep_days, lambda: self.now)
         references = ReferenceCipher(KEY)
-        catalogue = SqlCatalogue(engine, self.outbox, DIGEST_KEY, barrier=self.barrier, references=references)
-        inner = EncryptedQuarantine(self.store, KEY)
-        self.quarantine = KeptQuarantine(inner, self.store, KEY, keep_days, lambda: self.now)
-        self.intake = Intake(DirectParser(), self.quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, self.fetcher)
+        self.ingestion = Ingestion(
+            engine,
+            self.store,
+            quarantine=self.quarantine,
+            fetcher=self.fetcher,
+            catalogue=lambda outbox: SqlCatalogue(
+                engine, outbox, DIGEST_KEY, barrier=self.barrier, references=references
+            ),
+        )
+        self.intake, catalogue = self.ingestion.intake, self.ingestion.catalogue
         self.replays = SqlReplays(engine, catalogue, references, DIGEST_KEY)
         self.offset = 0
         if is_known:
@@ -82,7 +82,7 @@ class House:
         return self.replays.start(name, self.barrier(), "key_1", all_documents=all_documents)
 
     def run(self, name: str = "rpl_1") -> Replay:
-        runner = ReplayRunner(self.intake, self.replays, self.quarantine, per_minute=100_000)
+        runner = ReplayRunner(self.intake, self.replays, per_minute=100_000)
         while runner.work(threading.Event()):
             continue
         replay = self.replays.find(name)
@@ -90,9 +90,7 @@ class House:
         return replay
 
     def events(self) -> list[Any]:
-        while self.outbox.relay():
-            continue
-        return self.producer.messages(INGESTED)
+        return [message for topic, message, _ in self.ingestion.published() if topic == INGESTED]
 
     def kept(self) -> list[str]:
         return self.store.list_keys("quarantine", "kept/")
@@ -257,12 +255,12 @@ def test_a_document_that_changes_or_is_erased_meanwhile_is_not_sent(engine: Engi
     first = house.replays.next_document()
     assert first is not None
     house.publish("memo-0", "Newer text.")
-    replay_document(house.intake, house.replays, house.quarantine, first)
+    replay_document(house.intake, house.replays, first)
     assert [entry[1] for entry in house.replays.documents("rpl_1", "CURRENT", 0, 9)] == [first.document_id]
     second = house.replays.next_document()
     assert second is not None and second.document_id == outcomes[1].document_id
     DocumentEraser(engine, house.store).forget(Erased(second.document_id, "ers_1"))
-    replay_document(house.intake, house.replays, house.quarantine, second)
+    replay_document(house.intake, house.replays, second)
     assert house.run().outcomes == {"CURRENT": 1, "ERASED": 1}
     assert house.kept() and not house.store.list_keys("quarantine", f"kept/{second.document_id}/")
 
@@ -297,5 +295,5 @@ def test_kept_texts_end_with_the_time_that_the_operator_set(engine: Engine) -> N
     house.now += 3 * DAY_SECONDS
     assert house.quarantine.sweep() == 1 and house.kept() == []
     house.publish("memo-8", "More words.")
-    nothing = KeptQuarantine(EncryptedQuarantine(house.store, KEY), house.store, KEY, 0, lambda: house.now)
+    nothing = Quarantine(house.store, KEY, 0, lambda: house.now)
     assert nothing.sweep() == 1

@@ -7,16 +7,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, func, insert, literal, select, text, update
+from sqlalchemy import Connection, Engine, Row, and_, func, insert, literal, select, text
 
 from services.ingestion.adapters.references import ReferenceCipher
-from services.ingestion.adapters.sql import SqlCatalogue, load_outcome
+from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import DOCUMENTS, REPLAY_DOCUMENTS, REPLAYS, SUBMISSIONS
-from services.ingestion.domain import Acceptance, ParsedText, replayed_digest
+from services.ingestion.domain import Acceptance, ParsedText, SubmissionRecord, replayed_digest
 from services.ingestion.replay_domain import Replay, ReplayDocument, ReplayOutcome, ReplayState
 from services.ingestion.wire import make_receipt, supersede_id
 from tailor.errors import FailedPrecondition, Reason
-from tailor.sql import transaction
+from tailor.rows import Rows
+from tailor.sql import acquire_lock, transaction
 from tailor.storage.ref import Ref
 
 LOCK = 7_461_302
@@ -37,24 +38,18 @@ class SqlReplays:
         Raises FailedPrecondition (REPLAY_RUNNING).
         """
         with transaction(self._engine) as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-            known = self._find(connection, replay_id)
+            acquire_lock(connection, LOCK)
+            replays = _Replays(connection)
+            known = replays.find(replay_id=replay_id)
             if known is not None:
                 return known
-            is_running = REPLAYS.c.state == ReplayState.RUNNING
-            running = connection.scalar(select(REPLAYS.c.replay_id).where(is_running))
+            running = replays.find(state=ReplayState.RUNNING)
             if running is not None:
                 raise FailedPrecondition(
-                    Reason.REPLAY_RUNNING, f"{running} is running. Wait until it ends, or cancel it."
+                    Reason.REPLAY_RUNNING, f"{running.replay_id} is running. Wait until it ends, or cancel it."
                 )
-            row = {
-                "replay_id": replay_id,
-                "barrier": barrier,
-                "state": ReplayState.RUNNING,
-                "requested_by": caller[:128],
-                "create_time": datetime.now(UTC),
-            }
-            connection.execute(insert(REPLAYS).values(row))
+            replay = Replay(replay_id, barrier, ReplayState.RUNNING, datetime.now(UTC))
+            replays.insert(replay, requested_by=caller[:128])
             chosen = and_(DOCUMENTS.c.digest.is_not(None), DOCUMENTS.c.erasure_id == "")
             if not all_documents:
                 chosen = and_(chosen, DOCUMENTS.c.barrier != barrier)
@@ -62,21 +57,14 @@ class SqlReplays:
             documents = select(literal(replay_id), DOCUMENTS.c.document_id, number).where(chosen)
             columns = ["replay_id", "document_id", "number"]
             connection.execute(insert(REPLAY_DOCUMENTS).from_select(columns, documents))
-            started = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one()
-            return _to_replay(started, _count(connection, replay_id))
+            return replace(replay, documents=replays.documents.count(replay_id=replay_id))
 
     def find(self, replay_id: str) -> Replay | None:
-        with transaction(self._engine) as connection:
-            return self._find(connection, replay_id)
+        return _Replays(self._engine).find(replay_id=replay_id)
 
     def list(self, before: int | None, limit: int) -> Sequence[tuple[int, Replay]]:
         """Positions and replays, newest first."""
-        query = select(REPLAYS).order_by(REPLAYS.c.position.desc()).limit(limit)
-        if before is not None:
-            query = query.where(REPLAYS.c.position < before)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
-            return [(row.position, _to_replay(row, _count(connection, row.replay_id))) for row in rows]
+        return _Replays(self._engine).page(before, limit)
 
     def cancel(self, replay_id: str) -> None:
         """End a running replay; no effect on an ended one."""
@@ -84,14 +72,11 @@ class SqlReplays:
 
     def documents(self, replay_id: str, outcome: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
         """(number, document, outcome) after a number, in order; an empty `outcome` means all."""
-        table = REPLAY_DOCUMENTS.c
-        query = select(table.number, table.document_id, table.outcome).where(
-            table.replay_id == replay_id, table.number > after
-        )
-        if outcome:
-            query = query.where(table.outcome == outcome)
-        with transaction(self._engine) as connection:
-            return [tuple(row) for row in connection.execute(query.order_by(table.number).limit(limit))]
+        documents = _Replays(self._engine).documents
+        with_outcome = {"outcome": outcome} if outcome else {}
+        is_after, number = documents.c.number > after, documents.c.number
+        rows = documents.all(is_after, replay_id=replay_id, order=number, limit=limit, **with_outcome)
+        return [(row.number, row.document_id, row.outcome) for row in rows]
 
     @contextmanager
     def exclusive(self) -> Iterator[bool]:
@@ -102,20 +87,14 @@ class SqlReplays:
 
     def next_document(self) -> ReplayDocument | None:
         """The next document of the running replay. Ends a replay that has none left; None if nothing is left."""
-        is_running = REPLAYS.c.state == ReplayState.RUNNING
         with transaction(self._engine) as connection:
-            replay = connection.execute(select(REPLAYS).where(is_running)).one_or_none()
+            replay = _Replays(connection).find(state=ReplayState.RUNNING)
             if replay is None:
                 return None
-            table = REPLAY_DOCUMENTS.c
-            query = (
-                select(DOCUMENTS, table.number)
-                .join(REPLAY_DOCUMENTS, table.document_id == DOCUMENTS.c.document_id)
-                .where(table.replay_id == replay.replay_id, table.outcome == "")
-                .order_by(table.number)
-                .limit(1)
-            )
-            row = connection.execute(query).one_or_none()
+            documents, table = Rows(connection, DOCUMENTS, Row), REPLAY_DOCUMENTS.c
+            query = documents.select(table.replay_id == replay.replay_id, table.outcome == "").add_columns(table.number)
+            query = query.join(REPLAY_DOCUMENTS, table.document_id == documents.c.document_id).order_by(table.number)
+            row = next(iter(documents.fetch(query.limit(1))), None)
             document = None if row is None else self._to_document(connection, replay, row)
         if document is None:
             self._end(replay.replay_id, ReplayState.DONE)
@@ -123,10 +102,11 @@ class SqlReplays:
 
     def record(self, document: ReplayDocument, outcome: ReplayOutcome) -> None:
         """Store an outcome that sends nothing; ERASED instead if the document is. A document that has an outcome keeps it."""
-        is_own = DOCUMENTS.c.document_id == document.document_id
         with transaction(self._engine) as connection:
-            erasure_id = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_own))
-            self._record(connection, document, ReplayOutcome.ERASED if erasure_id else outcome)
+            erased = Rows(connection, DOCUMENTS, Row).has(
+                DOCUMENTS.c.erasure_id != "", document_id=document.document_id
+            )
+            _record(connection, document, ReplayOutcome.ERASED if erased else outcome)
 
     def send(
         self, document: ReplayDocument, parsed: ParsedText, outcome: ReplayOutcome, store: Callable[[str, int], Ref]
@@ -136,21 +116,19 @@ class SqlReplays:
         Returns the stored outcome: CURRENT or ERASED if the document changed meanwhile. Calls `store(document_id, sequence)` at most once.
         """
         with transaction(self._engine) as connection:
-            query = select(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id).with_for_update()
-            row = connection.execute(query).one()
-            known = document.acceptance
-            if row.erasure_id or known is None or row.digest is None:
+            documents, known = Rows(connection, DOCUMENTS, Row), document.acceptance
+            row = documents.lock(document_id=document.document_id)
+            if row is None or row.erasure_id or known is None or row.digest is None:
                 outcome = ReplayOutcome.ERASED
             elif row.sequence != known.sequence or row.digest != document.digest:
                 outcome = ReplayOutcome.CURRENT
             else:
                 acceptance = self._accept(document, known, parsed, store)
                 changed = {"sequence": acceptance.sequence, "barrier": document.barrier}
-                is_own = DOCUMENTS.c.document_id == document.document_id
-                connection.execute(update(DOCUMENTS).where(is_own).values(changed))
+                documents.update(changed, document_id=document.document_id)
                 receipt = make_receipt("replay", document.replay_id, document.document_id)
                 self._catalogue.store(connection, receipt, acceptance)
-            self._record(connection, document, outcome)
+            _record(connection, document, outcome)
         return outcome
 
     def _accept(
@@ -170,43 +148,36 @@ class SqlReplays:
             supersede_id=supersede_id(document.replay_id, document.number),
         )
 
-    def _to_document(self, connection: Connection, replay: Row[Any], row: Row[Any]) -> ReplayDocument:
-        outcomes = connection.scalars(select(SUBMISSIONS.c.outcome).where(SUBMISSIONS.c.document_id == row.document_id))
-        versions = (load_outcome(outcome) for outcome in outcomes)
-        newest = next((v for v in versions if isinstance(v, Acceptance) and v.sequence == row.sequence), None)
+    def _to_document(self, connection: Connection, replay: Replay, row: Row[Any]) -> ReplayDocument:
+        records = Rows(connection, SUBMISSIONS, SubmissionRecord).all(document_id=row.document_id)
+        versions = (record.outcome for record in records if isinstance(record.outcome, Acceptance))
+        newest = next((version for version in versions if version.sequence == row.sequence), None)
         reference = self._references.open(row.document_id, bytes(row.reference))
         return ReplayDocument(
             replay.replay_id, row.document_id, row.number, row.digest or "", replay.barrier, newest, reference
         )
 
-    def _record(self, connection: Connection, document: ReplayDocument, outcome: ReplayOutcome) -> None:
-        table = REPLAY_DOCUMENTS.c
-        is_own = and_(table.replay_id == document.replay_id, table.document_id == document.document_id)
-        connection.execute(update(REPLAY_DOCUMENTS).where(is_own, table.outcome == "").values(outcome=outcome))
-
     def _end(self, replay_id: str, state: ReplayState) -> None:
-        is_own = and_(REPLAYS.c.replay_id == replay_id, REPLAYS.c.state == ReplayState.RUNNING)
-        with transaction(self._engine) as connection:
-            connection.execute(update(REPLAYS).where(is_own).values(state=state, end_time=datetime.now(UTC)))
-
-    def _find(self, connection: Connection, replay_id: str) -> Replay | None:
-        row = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one_or_none()
-        return None if row is None else _to_replay(row, _count(connection, replay_id))
+        ended = {"state": state, "end_time": datetime.now(UTC)}
+        _Replays(self._engine).update(ended, replay_id=replay_id, state=ReplayState.RUNNING)
 
 
-def _count(connection: Connection, replay_id: str) -> dict[str, int]:
-    table = REPLAY_DOCUMENTS.c
-    query = select(table.outcome, func.count()).where(table.replay_id == replay_id).group_by(table.outcome)
-    return dict(connection.execute(query).all())
+class _Replays(Rows[Replay]):
+    """Replays with the counts of their documents."""
+
+    def __init__(self, database: Engine | Connection) -> None:
+        super().__init__(database, REPLAYS, Replay)
+        self.documents = Rows(database, REPLAY_DOCUMENTS, Row)
+
+    def read(self, row: Row[Any], **given: Any) -> Replay:
+        outcome = self.documents.c.outcome
+        query = select(outcome, func.count()).where(self.documents.c.replay_id == row.replay_id).group_by(outcome)
+        with self._connect() as connection:
+            counts: dict[str, int] = dict(connection.execute(query).all())
+        outcomes = {outcome: count for outcome, count in counts.items() if outcome}
+        return super().read(row, documents=sum(counts.values()), outcomes=outcomes, **given)
 
 
-def _to_replay(row: Row[Any], counts: dict[str, int]) -> Replay:
-    return Replay(
-        replay_id=row.replay_id,
-        barrier=row.barrier,
-        state=ReplayState(row.state),
-        create_time=row.create_time,
-        end_time=row.end_time,
-        documents=sum(counts.values()),
-        outcomes={outcome: count for outcome, count in counts.items() if outcome},
-    )
+def _record(connection: Connection, document: ReplayDocument, outcome: ReplayOutcome) -> None:
+    documents, ids = _Replays(connection).documents, {"document_id": document.document_id}
+    documents.update({"outcome": outcome}, replay_id=document.replay_id, outcome="", **ids)

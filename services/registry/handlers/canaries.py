@@ -55,7 +55,7 @@ def stop_canary(begin: Begin, name: str, expected_generation: int) -> Serving:
 def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> None:
     """End the canary that started with a generation that a replica refuses."""
     with begin() as tx:
-        specialist = tx.specialists.lock(name)
+        specialist = tx.specialists.lock(name=name)
         current = tx.servings.current(name)
         if specialist is not None and current.canary is not None and current.generation == generation:
             save_serving(tx, serving.remove_canary(current, specialist, generation), reason, Outcome.BACK)
@@ -64,7 +64,7 @@ def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> N
 def decide_canary(begin: Begin, name: str, now: datetime) -> CanaryVerdict | None:
     """Promote or withdraw a specialist's canary if its calls and outcomes decide it; None if it is too early or none is running."""
     with begin() as tx:
-        specialist = tx.specialists.lock(name)
+        specialist = tx.specialists.lock(name=name)
         canary = tx.canaries.find_running(name)
         if specialist is None or canary is None:
             return None
@@ -104,7 +104,9 @@ class CanaryWatcher:
     def check(self, now: datetime) -> None:
         """Decide every running canary that can be decided, then request the deferred evaluations."""
         with self._begin() as tx:
-            running = tx.canaries.list_running()
+            running = tx.canaries.values(
+                tx.canaries.c.specialist, outcome=Outcome.RUNNING, order=tx.canaries.c.specialist
+            )
         for name in running:
             verdict = decide_canary(self._begin, name, now)
             if verdict is not None:
