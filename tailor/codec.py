@@ -1,13 +1,13 @@
-"""Convert between protobuf messages and frozen dataclasses whose fields have the same names.
+"""Convert frozen dataclasses to protobuf messages and to plain values, for JSON and SQL, by the names of their fields, and back.
 
-Both directions take `given` values by name, which win: for a field whose names differ, or that one side derives. A dataclass's field that
-its message lacks keeps its default, and a message's field that the dataclass lacks is left out.
+All directions take `given` values by name, which win: for a field whose names differ, or that one side derives. A dataclass's field that
+the other side lacks keeps its default, and a message's field that the dataclass lacks is left out.
 """
 
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from functools import cache, partial
@@ -47,6 +47,58 @@ def encode(cls: type[M], value: Any, /, **given: Any) -> M:
     return cls(**values, **given)
 
 
+def load(cls: type[T], plain: Mapping[str, Any], /, **given: Any) -> T:
+    """Make a dataclass of what `dump` wrote. Raises ValueError for an enum's value that this release does not know."""
+    loaders = _loaders(cls)  # type: ignore[arg-type]
+    values = {name: read(plain[name]) for name, read in loaders.items() if name in plain and name not in given}
+    return cls(**values, **given)
+
+
+def dump(value: Any) -> Any:
+    """The plain form of a value: a dataclass as a dict of its fields, an enum's member as its value, tuples and sets as lists."""
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value):
+        return {field.name: dump(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {dump(key): dump(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(dump, value))
+    return [dump(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+@cache
+def _loaders(cls: type) -> dict[str, Convert]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: _loader(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+@cache
+def _loader(hint: Any) -> Convert:
+    if isinstance(hint, types.UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        read = _loader(kinds[0]) if len(kinds) == 1 else partial(_load_one_of, kinds)
+        return lambda plain: None if plain is None else read(plain)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Mapping or origin is dict:
+        read_key, read_value = map(_loader, arguments)
+        return lambda plain: {read_key(key): read_value(item) for key, item in plain.items()}
+    if origin is tuple and arguments[-1] is not ...:
+        readers = [*map(_loader, arguments)]
+        return lambda plain: tuple(read(item) for read, item in zip(readers, plain, strict=True))
+    if origin in (tuple, frozenset):
+        read_item, collect = _loader(arguments[0]), _collector(hint)
+        return lambda plain: collect(map(read_item, plain))
+    if dataclasses.is_dataclass(hint):
+        return partial(load, hint)  # type: ignore[arg-type]
+    return hint if isinstance(hint, type) and issubclass(hint, Enum) else _same
+
+
+def _load_one_of(kinds: Sequence[type], plain: Mapping[str, Any]) -> Any:
+    """The first of the dataclasses whose fields are all there, which is the one that `dump` had."""
+    return load(next(kind for kind in kinds if _loaders(kind).keys() <= plain.keys()), plain)
+
+
 def _has(value: Any, name: str, given: Mapping[str, Any]) -> bool:
     return name not in given and getattr(value, name, None) is not None
 
@@ -81,20 +133,19 @@ def _setness(field: "dataclasses.Field[Any]", known: Any) -> Callable[[Message],
 
 
 def _reader(hint: Any, known: Any) -> Convert:
-    kind = _without_none(hint)
+    kind = without_none(hint)
     arguments = typing.get_args(kind)
     if _is_map(known):
         read_value = _item_reader(arguments[1], known.message_type.fields_by_name["value"])
         return lambda raw: {key: read_value(item) for key, item in raw.items()}
     if known.is_repeated:
-        read_item = _item_reader(arguments[0], known)
-        collect = frozenset if typing.get_origin(kind) is frozenset else tuple
+        read_item, collect = _item_reader(arguments[0], known), _collector(kind)
         return lambda raw: collect(map(read_item, raw))
     return _item_reader(kind, known)
 
 
 def _item_reader(hint: Any, known: Any) -> Convert:
-    kind = _without_none(hint)
+    kind = without_none(hint)
     if known.message_type is Timestamp.DESCRIPTOR:
         return to_datetime
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
@@ -165,7 +216,11 @@ def _is_map(known: Any) -> bool:
     return known.message_type is not None and known.message_type.GetOptions().map_entry
 
 
-def _without_none(hint: Any) -> Any:
+def _collector(kind: Any) -> Convert:
+    return frozenset if typing.get_origin(kind) is frozenset else tuple
+
+
+def without_none(hint: Any) -> Any:
     """The type of `X | None`."""
     if isinstance(hint, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))

@@ -8,7 +8,7 @@ from alembic import command, context
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, MetaData, create_engine, text
+from sqlalchemy import Connection, Engine, MetaData, create_engine, func, select
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -53,6 +53,16 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         raise
 
 
+def acquire_lock(connection: Connection, number: int) -> None:
+    """Block until nobody else has this lock, exclusive or shared, and hold it until the transaction ends."""
+    connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+
+def acquire_shared_lock(connection: Connection, number: int) -> None:
+    """Block until nobody else has this lock exclusively, and hold it until the transaction ends."""
+    connection.execute(select(func.pg_advisory_xact_lock_shared(number)))
+
+
 def migrate(engine: Engine, script_location: Path) -> None:
     """Upgrade the schema to the newest revision. Idempotent; a lock makes replicas that start together wait for each other.
 
@@ -61,7 +71,7 @@ def migrate(engine: Engine, script_location: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(script_location))
     with transaction(engine) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        acquire_lock(connection, MIGRATION_LOCK)
         _refuse_unknown(connection, config)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -81,7 +91,7 @@ def _refuse_unknown(connection: Connection, config: Config) -> None:
 def create_tables(engine: Engine, metadata: MetaData) -> None:
     """Create the shared library's own tables, which no service's migrations know. Idempotent; replicas wait for each other."""
     with transaction(engine) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        acquire_lock(connection, MIGRATION_LOCK)
         metadata.create_all(connection)
 
 

@@ -8,9 +8,9 @@ from services.anonymization.adapters.children.child_analyzer import ChildAnalyze
 from services.anonymization.adapters.kafka import KafkaOutcomes, KafkaPolicies
 from services.anonymization.adapters.objects import StoredCorpus, StoredTexts
 from services.anonymization.adapters.policies import SqlPolicies
-from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.assembly import make_parts
 from services.anonymization.consumers import INGESTED, on_ingested
+from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.policy.detectors import detectors_digest
 from services.anonymization.policy.installed import CurrentPolicy, install_from_settings
 from services.anonymization.policy.policy_file import load_policy

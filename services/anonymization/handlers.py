@@ -37,11 +37,11 @@ from services.anonymization.domain import (
     Unreadable,
     move_spans,
 )
+from services.anonymization.ledger import SqlLedger
 from services.anonymization.ports import (
     Anonymizer,
     AuditLog,
     Corpus,
-    Ledger,
     OutcomePublisher,
     Previewer,
     PromptAnonymizer,
@@ -82,7 +82,7 @@ def pass_document(
     quarantine: QuarantinedTexts,
     corpus: Corpus,
     subjects: Subjects,
-    ledger: Ledger,
+    ledger: SqlLedger,
     publisher: OutcomePublisher,
     anonymizer: Anonymizer,
     recorder: ReviewRecorder,
@@ -280,7 +280,7 @@ def forget(
     corpus: Corpus,
     subjects: Subjects,
     recorder: ReviewRecorder,
-    ledger: Ledger,
+    ledger: SqlLedger,
 ) -> Forgotten:
     """Delete an erased document's texts on both sides of the barrier, then everything recorded about it. Idempotent."""
     objects = quarantine.delete_all(erased.document_id)
@@ -300,7 +300,7 @@ def forget(
     return Forgotten(counts)
 
 
-def supersede(superseded: Erased, *, corpus: Corpus, ledger: Ledger) -> Forgotten:
+def supersede(superseded: Erased, *, corpus: Corpus, ledger: SqlLedger) -> Forgotten:
     """Delete the corpus texts of a document's versions before the one that a replay made. Idempotent."""
     texts = ledger.texts_before(superseded.document_id, superseded.sequence)
     for ref in texts:
@@ -316,7 +316,9 @@ def resolve_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject
     return subjects.resolve(subject, dry_run=dry_run)
 
 
-def describe_subject(subjects: Subjects, ledger: Ledger, audit: AuditLog, *, caller: str, subject: str) -> HeldSubject:
+def describe_subject(
+    subjects: Subjects, ledger: SqlLedger, audit: AuditLog, *, caller: str, subject: str
+) -> HeldSubject:
     """What is held about a person: ids, labels and counts. The call is recorded before it is answered, without the person.
 
     Raises InvalidArgument (INVALID_SUBJECT).

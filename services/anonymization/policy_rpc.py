@@ -3,13 +3,15 @@
 import grpc
 
 from services.anonymization import handlers
+from services.anonymization.adapters.policies import SqlPolicies
 from services.anonymization.domain import MAX_POLICY_CHARS, Policy
+from services.anonymization.ledger import SqlLedger
 from services.anonymization.policy.comparison import compare, list_decisions
 from services.anonymization.policy.installed import CurrentPolicy
 from services.anonymization.policy.pattern_check import parse_checked_policy
 from services.anonymization.policy.policy_file import policy_names
 from services.anonymization.policy_wire import from_decision, from_difference, from_held, to_installed_message
-from services.anonymization.ports import AuditLog, Ledger, Policies, Subjects
+from services.anonymization.ports import AuditLog, Subjects
 from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import policy_pb2, policy_pb2_grpc, subject_pb2, subject_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
@@ -25,7 +27,7 @@ HARD_TEXT = "a" * 40 + "1" * 40 + "-" * 20 + "A1-" * 20 + "!"
 class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
     """Translates calls. `current` is the policy in force."""
 
-    def __init__(self, current: CurrentPolicy, policies: Policies, ledger: Ledger) -> None:
+    def __init__(self, current: CurrentPolicy, policies: SqlPolicies, ledger: SqlLedger) -> None:
         self._current = current
         self._policies = policies
         self._ledger = ledger
@@ -103,7 +105,7 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
 class SubjectServicer(subject_pb2_grpc.SubjectServiceServicer):
     """Translates calls."""
 
-    def __init__(self, subjects: Subjects, ledger: Ledger, audit: AuditLog) -> None:
+    def __init__(self, subjects: Subjects, ledger: SqlLedger, audit: AuditLog) -> None:
         self._subjects = subjects
         self._ledger = ledger
         self._audit = audit

@@ -1,7 +1,6 @@
 """The Protocols of everything that anonymization needs from outside. Adapters and inner packages implement them, tests fake them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from services.anonymization.domain import (
@@ -11,10 +10,8 @@ from services.anonymization.domain import (
     DocumentOutcome,
     DocumentText,
     Finding,
-    FindingCount,
     Ingested,
     InstalledPolicy,
-    Passed,
     Resolved,
     TrueValue,
 )
@@ -185,87 +182,11 @@ class TrueValues(Protocol):
         ...
 
 
-class Policies(Protocol):
-    """The policies that are and were in force."""
-
-    def lock(self) -> AbstractContextManager[None]:
-        """Hold the lock under which replicas install what their settings say."""
-        ...
-
-    def install(self, source: bytes, digest: str, detectors: str, caller: str, *, is_file: bool = False) -> None:
-        """Put a policy in TOML in force. `is_file` marks that of the settings."""
-        ...
-
-    def find_newest(self) -> InstalledPolicy | None:
-        """What is in force, or None."""
-        ...
-
-    def newest_generation(self) -> int:
-        """The generation of what is in force; 0 if nothing is."""
-        ...
-
-    def newest(self) -> tuple[InstalledPolicy, bytes]:
-        """What is in force, and its TOML. Raises NotFound if nothing is."""
-        ...
-
-    def newest_file(self) -> str:
-        """The digest of the last policy that came from the settings; empty if none did."""
-        ...
-
-    def list(self, before: int | None, limit: int) -> Sequence[InstalledPolicy]:
-        """The newest first, before a generation."""
-        ...
-
-
 class PolicyAnnouncer(Protocol):
     """Publishes what is in force."""
 
     def announce(self, installed: InstalledPolicy) -> None:
         """Send the event and block until the broker has it. The same policy always gives the same event."""
-        ...
-
-
-class Ledger(Protocol):
-    """The outcome of every version of every document."""
-
-    def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
-        """The recorded outcome, or None."""
-        ...
-
-    def start(self, document_id: str, sequence: int) -> int:
-        """Note that work on a version begins, and return how often it began without an outcome, this time included."""
-        ...
-
-    def forget_starts(self, document_id: str, sequence: int) -> None:
-        """Forget that work on a version began. Idempotent."""
-        ...
-
-    def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
-        """Record an outcome; if another replica was first, return the outcome it recorded."""
-        ...
-
-    def newest(self, document_ids: Sequence[str]) -> Mapping[str, Passed]:
-        """The newest versions that passed, by document."""
-        ...
-
-    def count_findings(self) -> Sequence[FindingCount]:
-        """What was found in the newest versions, by labels and type. Reads the whole ledger."""
-        ...
-
-    def count_outdated(self, policy_digest: str, detectors_digest: str) -> int:
-        """Documents whose newest version passed under another policy or other detectors. Reads the whole ledger."""
-        ...
-
-    def texts_of(self, document_id: str) -> list[Ref]:
-        """A document's corpus texts that no other document shares."""
-        ...
-
-    def texts_before(self, document_id: str, sequence: int) -> list[Ref]:
-        """The corpus texts of a document's versions before `sequence` that neither another document nor a later version has."""
-        ...
-
-    def forget(self, document_id: str, before: int | None = None) -> int:
-        """Remove a document's outcomes, or those of the versions before a sequence, and return the number of versions."""
         ...
 
 

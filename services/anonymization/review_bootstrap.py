@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from services.anonymization.domain import ENTITY_TYPES, Action, Policy
-from services.anonymization.ports import AuditLog, Corpus, Ledger, Revealer
+from services.anonymization.ledger import SqlLedger
+from services.anonymization.ports import AuditLog, Corpus, Revealer
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.handlers import Review
@@ -37,7 +38,7 @@ class ReviewParts:
     strings: SqlReplacedStrings
 
     def servicer(
-        self, settings: Settings, policy: Policy, ledger: Ledger, corpus: Corpus, audit: AuditLog
+        self, settings: Settings, policy: Policy, ledger: SqlLedger, corpus: Corpus, audit: AuditLog
     ) -> tuple[Callable[..., None], ReviewServicer]:
         """The gRPC service with its adder. Raises InvalidArgument (INVALID_IDENTITY_KEY)."""
         identity = Identity.load("anonymization", settings.identity_key_file)
@@ -57,7 +58,7 @@ class ReviewParts:
         return add_ReviewServiceServicer_to_server, servicer
 
     def replaced(
-        self, ledger: Ledger, corpus: Corpus, vault: Revealer, audit: AuditLog, allow_terms: AllowTerms
+        self, ledger: SqlLedger, corpus: Corpus, vault: Revealer, audit: AuditLog, allow_terms: AllowTerms
     ) -> ReplacedReview:
         """The review of what is replaced in many documents."""
         return ReplacedReview(self.strings, self.documents, ledger, corpus, vault, audit, allow_terms)

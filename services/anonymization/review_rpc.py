@@ -63,7 +63,7 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         del context
         view = handlers.next_passage(self._review, reviewer_id(request.reviewer), to_kind(request.kind))
         return review_pb2.NextPassageResponse(
-            passage=None if view is None else from_view(view), waiting=from_counts(self._review.queue.count())
+            passage=None if view is None else from_view(view), waiting=from_counts(self._review.queue.count_waiting())
         )
 
     def DecidePassage(

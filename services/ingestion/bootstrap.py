@@ -8,7 +8,7 @@ from services.ingestion.adapters.breaker import CircuitBreaker
 from services.ingestion.adapters.erasures import DocumentEraser, RegistryErasures
 from services.ingestion.adapters.fetch import SchemeFetcher
 from services.ingestion.adapters.parse import ParserPool
-from services.ingestion.adapters.quarantine import EncryptedQuarantine, KeptQuarantine
+from services.ingestion.adapters.quarantine import Quarantine
 from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.replays import REPLAY, SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
@@ -48,10 +48,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.read_table(settings, POLICY_APPLIED, barrier.apply)
     references, erased = ReferenceCipher(quarantine_key), runtime.erased_documents(settings)
     catalogue = SqlCatalogue(engine, outbox, digest_key, erased, barrier=barrier, references=references)
-    inner = EncryptedQuarantine(store, quarantine_key)
-    quarantine = KeptQuarantine(inner, store, quarantine_key, settings.keep_text_days)
+    quarantine = Quarantine(store, quarantine_key, settings.keep_text_days)
     intake = Intake(
-        parser=parser,
+        parse=parser.parse,
         quarantine=quarantine,
         catalogue=catalogue,
         digest_key=digest_key,
@@ -68,7 +67,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         (add_ReplayServiceServicer_to_server, ReplayServicer(replays, barrier)),
     ]
     runtime.rpc(settings, servicers)
-    runner = ReplayRunner(intake, replays, quarantine, settings.replay_documents_per_minute)
+    runner = ReplayRunner(intake, replays, settings.replay_documents_per_minute)
     kinds = [JobKind(REPLAY, runner.run), JobKind("kept texts", quarantine.run, every=SWEEP_SECONDS)]
     runtime.jobs(engine, JOBS, kinds)
     expired = reject_gap(producer, runtime.name, documents_pb2.STAGE_INGESTION, tuple(KINDS))

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from services.ingestion.domain import LaterRejection, Rejected, Submission
 from services.ingestion.handlers import Intake, ingest, withdraw
-from services.ingestion.ports import ErasureRequests
+from services.ingestion.ports import RequestErasure
 from services.ingestion.schema import KINDS
 from services.ingestion.wire import REJECTED, to_claimed_id, to_external_id, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
@@ -16,7 +16,7 @@ from tailor.wire import enum_name
 T = TypeVar("T")
 
 
-def make_handlers(intake: Intake, erasures: ErasureRequests) -> Mapping[str, Callable[[Event], None]]:
+def make_handlers(intake: Intake, request_erasure: RequestErasure) -> Mapping[str, Callable[[Event], None]]:
     """The handler of each topic: those that publishers write, and the rejections by anonymization."""
 
     def on_published(event: Event) -> None:
@@ -25,7 +25,7 @@ def make_handlers(intake: Intake, erasures: ErasureRequests) -> Mapping[str, Cal
             external_id = _read(to_external_id, event)
             claimed_id = external_id if isinstance(external_id, str) else ""
             receipt = replace(receipt, claimed_id=claimed_id)
-            withdraw(intake.catalogue, erasures, receipt, external_id, kind=KINDS[event.topic])
+            withdraw(intake.catalogue, request_erasure, receipt, external_id, kind=KINDS[event.topic])
         else:
             submission = _read(to_submission, event)
             claimed_id = submission.external_id if isinstance(submission, Submission) else to_claimed_id(event)

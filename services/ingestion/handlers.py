@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from services.ingestion.adapters.quarantine import Quarantine
+from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.domain import (
     DocumentKind,
     File,
@@ -24,7 +26,7 @@ from services.ingestion.domain import (
     malformed,
     text_digest,
 )
-from services.ingestion.ports import Catalogue, ErasureRequests, Fetcher, Parser, QuarantineWriter
+from services.ingestion.ports import Fetcher, RequestErasure
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.retry import retry
 from tailor.values import Labels
@@ -42,11 +44,11 @@ def now_ms() -> int:
 
 @dataclass(frozen=True)
 class Intake:
-    """The ports and limits that `ingest` uses. `digest_key` keys the digests of texts."""
+    """What `ingest` uses. `parse` raises Rejected, and blocks at most for its time limit. `digest_key` keys the digests of texts."""
 
-    parser: Parser
-    quarantine: QuarantineWriter
-    catalogue: Catalogue
+    parse: Callable[[File], ParsedText]
+    quarantine: Quarantine
+    catalogue: SqlCatalogue
     digest_key: bytes
     max_file_bytes: int
     max_chars: int
@@ -85,8 +87,8 @@ def fetch_again(intake: Intake, reference: FileReference, kind: DocumentKind) ->
 
 
 def withdraw(
-    catalogue: Catalogue,
-    erasures: ErasureRequests,
+    catalogue: SqlCatalogue,
+    request_erasure: RequestErasure,
     receipt: Receipt,
     external_id: str | Rejected,
     *,
@@ -104,7 +106,7 @@ def withdraw(
     if isinstance(external_id, Rejected):
         rejected = external_id
     elif document_id := catalogue.resolve(external_id, kind):
-        erasures.request(document_id, receipt.submission_id)
+        request_erasure(document_id, receipt.submission_id)
         return None
     else:
         hint = "No document was published under this id on this topic. Nothing is erased."
@@ -114,7 +116,7 @@ def withdraw(
     return rejection
 
 
-def find_submissions(catalogue: Catalogue, external_id: str, publisher: str | None) -> Sequence[SubmissionRecord]:
+def find_submissions(catalogue: SqlCatalogue, external_id: str, publisher: str | None) -> Sequence[SubmissionRecord]:
     """The last submissions under a publisher's own id, the newest first. A `publisher` does not see what another key submitted.
 
     Raises NotFound if there is none.
@@ -175,7 +177,7 @@ def _parse_file(intake: Intake, file: File) -> ParsedText:
         raise Rejected(RejectionReason.EMPTY, "The file is empty. Check the export.")
     if len(file.data) > intake.max_file_bytes:
         raise _too_large(intake)
-    return intake.parser.parse(file)
+    return intake.parse(file)
 
 
 def _too_large(intake: Intake) -> Rejected:

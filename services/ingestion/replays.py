@@ -6,7 +6,6 @@ A process that is killed loses nothing and sends nothing twice: a version, its e
 import time
 from dataclasses import dataclass
 
-from services.ingestion.adapters.quarantine import KeptQuarantine
 from services.ingestion.adapters.replays import SqlReplays
 from services.ingestion.domain import ParsedText, Rejected, RejectionReason, text_digest
 from services.ingestion.handlers import Intake, fetch_again
@@ -22,7 +21,6 @@ class ReplayRunner:
 
     intake: Intake
     replays: SqlReplays
-    kept: KeptQuarantine
     per_minute: int
 
     def run(self, job: HeldJob) -> None:
@@ -31,15 +29,13 @@ class ReplayRunner:
             if job.stop.is_set():
                 raise Stopped
             started = time.monotonic()
-            if replay_document(job, self.intake, self.replays, self.kept, document) in SENT:
+            if replay_document(job, self.intake, self.replays, document) in SENT:
                 job.stop.wait(max(0.0, 60.0 / self.per_minute - (time.monotonic() - started)))
 
 
-def replay_document(
-    job: HeldJob, intake: Intake, replays: SqlReplays, kept: KeptQuarantine, document: ReplayDocument
-) -> ReplayOutcome:
+def replay_document(job: HeldJob, intake: Intake, replays: SqlReplays, document: ReplayDocument) -> ReplayOutcome:
     """Send one document through the barrier again, or record why only its owner can. Blocks while it is fetched."""
-    parsed, outcome = _read(intake, kept, document)
+    parsed, outcome = _read(intake, document)
     if parsed is None:
         replays.record(job, document, outcome)
         return outcome
@@ -49,13 +45,13 @@ def replay_document(
     )
 
 
-def _read(intake: Intake, kept: KeptQuarantine, document: ReplayDocument) -> tuple[ParsedText | None, ReplayOutcome]:
+def _read(intake: Intake, document: ReplayDocument) -> tuple[ParsedText | None, ReplayOutcome]:
     """The document's own text and where it was; or None, and why there is none."""
     acceptance = document.acceptance
     if acceptance is None:
         return None, ReplayOutcome.NEEDS_OWNER
     try:
-        parsed = kept.read_kept(document.document_id, acceptance.sequence, acceptance)
+        parsed = intake.quarantine.read_kept(document.document_id, acceptance.sequence, acceptance)
     except TailorError as error:
         if error.retryable:
             raise

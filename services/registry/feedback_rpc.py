@@ -53,7 +53,7 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
     ) -> feedback_pb2.ListFeedbackResponse:
         del context
         with self._begin() as tx:
-            specialist = tx.specialists.find(request.specialist)
+            specialist = tx.specialists.find(name=request.specialist)
         if specialist is None or not current_caller().may_use(request.specialist):
             raise unknown_specialist()
         size = page_size(request.page_size, 50, 200)

@@ -63,7 +63,7 @@ class PanelServicer(panel_pb2_grpc.PanelServiceServicer):
 
     def _find_visible(self, name: str) -> Specialist:
         with self._begin() as tx:
-            specialist = tx.specialists.find(name)
+            specialist = tx.specialists.find(name=name)
         if specialist is None or not current_caller().may_use(name):
             raise unknown_specialist()
         return specialist

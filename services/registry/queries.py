@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Select, func, literal, select, text
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry import wire
@@ -16,13 +16,11 @@ from services.registry.adapters.canaries import find_newest_canary
 from services.registry.adapters.feedback import FeedbackQueries
 from services.registry.adapters.leaderboard import make_leaderboard
 from services.registry.adapters.ledger import LedgerQueries
-from services.registry.adapters.operators import find_override, list_decisions, list_pins, list_waiting
+from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions
 from services.registry.adapters.outcomes import OutcomeQueries
-from services.registry.adapters.people import list_people
 from services.registry.adapters.rankings import PanelQueries, read_round
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.scores import ScoreQueries
-from services.registry.adapters.sql import to_key
 from services.registry.domain import ApiKey, Decision, FactKind, OperatorDecision, Replica, ReplicaRollout, Specialist
 from services.registry.people_domain import Person
 from services.registry.rules.gate import find_primary
@@ -31,6 +29,7 @@ from services.registry.rules.states import advise, decide_state
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.codec import encode
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
@@ -51,14 +50,9 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
 
     def specialists(self, after: str, limit: int) -> list[registry_pb2.GetSpecialistResponse]:
         """Specialists by name, without deleted ones, each with what serves it."""
-        table = tables.specialists
-        query = (
-            select(table.c.payload).where(table.c.name > after, ~table.c.deleted).order_by(table.c.name).limit(limit)
-        )
-        with transaction(self._engine) as connection:
-            payloads = connection.scalars(query).all()
-        definitions = [models_pb2.SpecialistChanged.FromString(payload) for payload in payloads]
-        return [self.specialist(definition) for definition in definitions]
+        rows = Rows(self._engine, tables.specialists, Row)
+        page = rows.all(rows.c.name > after, deleted=False, order=rows.c.name, limit=limit)
+        return [self.specialist(row.payload) for row in page]
 
     def specialist(self, definition: models_pb2.SpecialistChanged) -> registry_pb2.GetSpecialistResponse:
         """A specialist with what serves it, its newest canary, and its progress towards the next round."""
@@ -73,10 +67,9 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
 
     def documents_with_text(self, digest: str) -> list[str]:
         """Ids of the documents whose current text has this digest. Reads all documents."""
-        table = tables.documents
-        query = select(table.c.document_id).where(func.position(literal(digest.encode()).op("IN")(table.c.payload)) > 0)
-        with transaction(self._engine) as connection:
-            return list(connection.scalars(query.order_by(table.c.document_id)))
+        documents = Rows(self._engine, tables.documents, Row)
+        has_digest = func.position(literal(digest.encode()).op("IN")(documents.c.payload)) > 0
+        return documents.values(documents.c.document_id, has_digest, order=documents.c.document_id)
 
     def revisions(self, after: str, limit: int) -> list[registry_pb2.SpecialistRevision]:
         """What was published last of each specialist by name, deleted ones included."""
@@ -100,13 +93,10 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
 
     def serving(self, name: str) -> registry_pb2.Serving | None:
         """The current generation and its rollout; None before the first promotion."""
-        table = tables.servings
-        query = select(table.c.payload).where(table.c.specialist == name).order_by(table.c.generation.desc()).limit(1)
-        with transaction(self._engine) as connection:
-            payload = connection.scalar(query)
-        if payload is None:
+        row = Rows(self._engine, tables.servings, Row, "generation").newest(specialist=name)
+        if row is None:
             return None
-        decision = models_pb2.SpecialistServing.FromString(payload)
+        decision = row.payload
         facts = self.facts(FactKind.SERVED, name, None, MAX_SERVED_FACTS)
         served = [models_pb2.AdapterServed.FromString(fact) for _, fact in facts]
         reports = [report for report in served if report.generation == decision.generation]
@@ -117,16 +107,13 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
 
     def _rollout(self, base: str, reports: Sequence[models_pb2.AdapterServed]) -> list[ReplicaRollout]:
         """Every ready replica of a base, by name, with its report."""
-        table, now = tables.replicas, datetime.now(UTC)
-        query = select(table).where(table.c.base == base).order_by(table.c.replica)
-        with transaction(self._engine) as connection:
-            replicas = [Replica(row.replica, row.base, row.seen_time, row.leaving) for row in connection.execute(query)]
+        now, replicas = datetime.now(UTC), Rows(self._engine, tables.replicas, Replica)
         by_name = {report.replica: report for report in reports}
         return [
             ReplicaRollout(replica, by_name[replica.name].serving, by_name[replica.name].reason)
             if replica.name in by_name
             else ReplicaRollout(replica)
-            for replica in replicas
+            for replica in replicas.all(base=base, order=replicas.c.name)
             if replica.is_ready(now)
         ]
 
@@ -137,17 +124,14 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
 
         With a cursor, only those that were written since, as far as it is known.
         """
-        table = tables.documents
-        query = select(table.c.payload).where(table.c.document_id > after, *_selected(selector))
+        rows, sources = Rows(self._engine, tables.documents, Row), tables.dataset_documents
+        query = rows.select(rows.c.document_id > after, *_selected(selector))
         # Transaction numbers start again if the database was restored elsewhere; then everything may have changed.
         if 0 < changed_since <= self.cursor():
-            query = query.where(table.c.changed >= changed_since)
+            query = query.where(rows.c.changed >= changed_since)
         if dataset:
-            sources = tables.dataset_documents
-            query = query.join(sources, sources.c.document_id == table.c.document_id).where(sources.c.digest == dataset)
-        with transaction(self._engine) as connection:
-            payloads = connection.scalars(query.order_by(table.c.document_id).limit(limit)).all()
-        return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in payloads]
+            query = query.join(sources, sources.c.document_id == rows.c.document_id).where(sources.c.digest == dataset)
+        return [row.payload for row in rows.fetch(query.order_by(rows.c.document_id).limit(limit))]
 
     def cursor(self) -> int:
         """Call it before reading documents: what running and later transactions write has at least this number."""
@@ -158,19 +142,15 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         self, document_ids: Sequence[str], selector: Specialist | None = None
     ) -> list[documents_pb2.DocumentAnonymized]:
         """The catalogued ones of these documents; with a specialist, only those that it selects."""
-        table = tables.documents
-        query = select(table.c.payload).where(table.c.document_id.in_(document_ids), *_selected(selector))
-        query = query.order_by(table.c.document_id)
-        with transaction(self._engine) as connection:
-            return [documents_pb2.DocumentAnonymized.FromString(payload) for payload in connection.scalars(query)]
+        rows = Rows(self._engine, tables.documents, Row)
+        order = rows.c.document_id
+        return rows.values(rows.c.payload, *_selected(selector), document_id=[*document_ids], order=order)
 
     def rejected(self, after: str, limit: int) -> list[documents_pb2.DocumentRejected]:
         """Rejected submissions by id."""
-        table = tables.submissions
-        query = select(table.c.payload).where(table.c.submission_id > after, table.c.state == "rejected")
-        with transaction(self._engine) as connection:
-            payloads = connection.scalars(query.order_by(table.c.submission_id).limit(limit)).all()
-        return [documents_pb2.DocumentRejected.FromString(payload) for payload in payloads]
+        rows = Rows(self._engine, tables.submissions, Row)
+        key = rows.c.submission_id
+        return [row.payload for row in rows.all(key > after, state="rejected", order=key, limit=limit)]
 
     def flow(self, since: datetime | None) -> registry_pb2.GetFlowResponse:
         """Counts of submissions by state."""
@@ -189,51 +169,36 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
                 for entity_type, count in findings.items():
                     response.findings[entity_type] += count
             response.dead_lettered.update(dict(connection.execute(letters).all()))
-            for payload in connection.scalars(_expired(since)):
+            for rejection in connection.scalars(_expired(since)):
                 # One rejection stands for all events that expired together.
-                count = documents_pb2.DocumentRejected.FromString(payload).expired.count
-                response.rejected[EXPIRED] += min(max(count, 1), MAX_EXPIRED)
+                response.rejected[EXPIRED] += min(max(rejection.expired.count, 1), MAX_EXPIRED)
         return response
 
     def facts(self, kind: FactKind, specialist: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
         """Positions and payloads of a kind's facts, newest first."""
-        table = tables.facts
-        query = select(table.c.position, table.c.payload).where(table.c.kind == kind.value)
-        if specialist:
-            query = query.where(table.c.specialist == specialist)
-        if before is not None:
-            query = query.where(table.c.position < before)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(table.c.position.desc()).limit(limit))
-            return [(position, payload) for position, payload in rows]
+        of_specialist = {"specialist": specialist} if specialist else {}
+        page = Rows(self._engine, tables.facts, Row).page(before, limit, kind=kind, **of_specialist)
+        return [(position, row.payload) for position, row in page]
 
     def fact(self, kind: FactKind, fact_id: str) -> bytes | None:
         """A fact's payload, or None."""
-        table = tables.facts
-        query = select(table.c.payload).where(table.c.kind == kind.value, table.c.fact_id == fact_id)
-        with transaction(self._engine) as connection:
-            return connection.scalar(query)
+        row = Rows(self._engine, tables.facts, Row).find(kind=kind, fact_id=fact_id)
+        return None if row is None else row.payload
 
     def facts_by_digest(self, kind: FactKind, prefix: str, specialists: Collection[str], limit: int) -> list[bytes]:
         """Payloads of datasets or adapters whose digest begins with the prefix, one per digest. Without specialists, of all of them."""
-        table = tables.facts
+        facts = Rows(self._engine, tables.facts, Row)
         # The id of a dataset is `DIGEST/SPECIALIST`, because specialists can share one.
-        digest = func.split_part(table.c.fact_id, "/", 1)
-        query = select(table.c.payload).where(
-            table.c.kind == kind.value, table.c.fact_id.startswith(prefix, autoescape=True)
-        )
-        if specialists:
-            query = query.where(table.c.specialist.in_(specialists))
-        query = query.ext(distinct_on(digest)).order_by(digest, table.c.fact_id).limit(limit)
-        with transaction(self._engine) as connection:
-            return [*connection.scalars(query)]
+        digest = func.split_part(facts.c.fact_id, "/", 1)
+        of_specialists = {"specialist": [*specialists]} if specialists else {}
+        query = facts.select(facts.c.fact_id.startswith(prefix, autoescape=True), kind=kind, **of_specialists)
+        query = query.ext(distinct_on(digest)).order_by(digest, facts.c.fact_id).limit(limit)
+        return [row.payload for row in facts.fetch(query)]
 
     def dataset(self, payload: bytes) -> registry_pb2.GetDatasetResponse:
         """A dataset, and what its manifest says of tokens, of its closed-book set and of what was left out, as far as it was read."""
         response = registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
-        table = tables.datasets
-        with transaction(self._engine) as connection:
-            row = connection.execute(select(table).where(table.c.digest == response.dataset.digest)).one_or_none()
+        row = Rows(self._engine, tables.datasets, Row).find(digest=response.dataset.digest)
         if row is not None:
             response.train_tokens, response.held_out_tokens = row.train_tokens, row.held_out_tokens
             for reason, count in row.skipped.items():
@@ -260,7 +225,7 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
             advice=advise(state, adapter.specialist, adapter.digest),
         )
         if records.evaluation is not None:
-            entry.evaluation.ParseFromString(records.evaluation.payload)
+            entry.evaluation.CopyFrom(records.evaluation.payload)
             entry.decision = wire.DECISIONS[Decision(records.evaluation.decision)]
             entry.reasons.extend(records.evaluation.reasons)
         if records.operator_decision is not None:
@@ -306,19 +271,16 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
 
     def _override(self, draft: drafts_pb2.DraftCreated) -> OperatorDecision | None:
         """The override by which a draft's adapter served when it answered."""
-        table, key = tables.servings, (tables.servings.c.specialist == draft.specialist)
-        query = select(table.c.payload).where(key, table.c.generation == draft.generation)
-        with transaction(self._engine) as connection:
-            serving = models_pb2.SpecialistServing.FromString(connection.scalar(query) or b"")
-            if draft.canary or not serving.overridden:
-                return None
-            return find_override(connection, draft.specialist, draft.generation)
+        servings = Rows(self._engine, tables.servings, Row)
+        serving = servings.find(specialist=draft.specialist, generation=draft.generation)
+        if draft.canary or serving is None or not serving.payload.overridden:
+            return None
+        return SqlOperatorDecisions(self._engine).find_override(draft.specialist, draft.generation)
 
     def waiting(self, specialist: str, after: int, limit: int) -> list[tuple[int, registry_pb2.CatalogueAdapter]]:
         """Positions and adapters that wait for approval, oldest first."""
-        with transaction(self._engine) as connection:
-            rows = list_waiting(connection, specialist, after, limit)
-        payloads = ((position, self.fact(FactKind.ADAPTER, digest)) for position, digest in rows)
+        waiting = SqlApprovals(self._engine).list_waiting(specialist, after, limit)
+        payloads = ((position, self.fact(FactKind.ADAPTER, digest)) for position, digest in waiting)
         return [
             (position, self.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload)))
             for position, payload in payloads
@@ -330,43 +292,37 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         payloads = [payload for _, payload in self.facts(FactKind.ADAPTER, specialist.name, None, MAX_RANKED + 1)]
         trained = [models_pb2.AdapterTrained.FromString(payload) for payload in payloads]
         adapters = [self.catalogue_adapter(adapter) for adapter in trained[:MAX_RANKED]]
-        with transaction(self._engine) as connection:
-            pins = list_pins(connection, specialist.name)
+        pins = Rows(self._engine, tables.pins, Row)
+        pinned = pins.values(pins.c.entry, specialist=specialist.name)
         if not metric:
             newest = next((item.evaluation for item in adapters if item.HasField("evaluation")), None)
             evaluation = wire.to_evaluation(newest or models_pb2.AdapterEvaluated())
             metric = find_primary(specialist.gate, evaluation).metric
-        leaderboard = make_leaderboard(adapters, metric, pins)
+        leaderboard = make_leaderboard(adapters, metric, pinned)
         if len(trained) > MAX_RANKED:
             leaderboard.skipped = self.count_facts(FactKind.ADAPTER, specialist.name) - MAX_RANKED
         return leaderboard
 
     def count_facts(self, kind: FactKind, specialist: str) -> int:
         """The number of a specialist's facts of a kind."""
-        table = tables.facts
-        query = select(func.count()).where(table.c.kind == kind.value, table.c.specialist == specialist)
-        with transaction(self._engine) as connection:
-            return int(connection.scalar(query) or 0)
+        return Rows(self._engine, tables.facts, Row).count(kind=kind, specialist=specialist)
 
     def decisions(
         self, specialist: str, before: int | None, limit: int
     ) -> list[tuple[int, registry_pb2.OperatorDecision]]:
         """Positions and operators' decisions, newest first."""
-        with transaction(self._engine) as connection:
-            rows = list_decisions(connection, specialist, before, limit)
-        return [(position, wire.from_decision(decision)) for position, decision in rows]
+        of_specialist = {"specialist": specialist} if specialist else {}
+        page = SqlOperatorDecisions(self._engine).page(before, limit, **of_specialist)
+        return [(position, wire.from_decision(decision)) for position, decision in page]
 
     def keys(self, after: str, limit: int) -> list[ApiKey]:
         """API keys by id."""
-        table = tables.keys
-        query = select(table).where(table.c.key_id > after).order_by(table.c.key_id).limit(limit)
-        with transaction(self._engine) as connection:
-            return [to_key(row) for row in connection.execute(query)]
+        keys = Rows(self._engine, tables.keys, ApiKey)
+        return keys.all(keys.c.key_id > after, order=keys.c.key_id, limit=limit)
 
     def people(self, before: int | None, limit: int) -> Sequence[tuple[int, Person]]:
         """Positions and people, newest first."""
-        with transaction(self._engine) as connection:
-            return list_people(connection, before, limit)
+        return Rows(self._engine, tables.people, Person).page(before, limit)
 
 
 def dataset_fact_id(digest: str, specialist: str) -> str:

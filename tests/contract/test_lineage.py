@@ -6,30 +6,40 @@ from dataclasses import replace
 import pytest
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
+from sqlalchemy import Engine
 
 from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.domain import DocumentText
 from services.anonymization.handlers import pass_document
+from services.anonymization.ledger import SqlLedger
 from services.anonymization.wire import to_ingested
-from services.ingestion.domain import DocumentKind, File, Submission, encode_text
-from services.ingestion.handlers import ingest
+from services.ingestion.domain import (
+    DocumentKind,
+    File,
+    ParsedSubmission,
+    Receipt,
+    Submission,
+    add_sections,
+    encode_text,
+)
+from services.ingestion.formats.read import read
 from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
 from services.synthetic.bootstrap import MIGRATIONS
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.memory import MemoryProducer
+from tailor.storage.ref import Ref
 from tailor.values import Labels, RowPolicy
 from tests.conftest import migrated
+from tests.integration.test_anonymization_handlers import MIGRATIONS as ANONYMIZATION
 from tests.synthetic import World
 from tests.unit.anonymization.fakes import (
     MemoryCorpus,
-    MemoryLedger,
     MemoryQuarantine,
     MemoryRecorder,
     MemorySubjects,
     OneNameAnonymizer,
 )
-from tests.unit.ingestion.fakes import make_intake, make_receipt
 
 PAGES = (
     ("Position", "Ms Okafor counted the ladders twice in 2024, and Okafor found 17 of them behind the depot."),
@@ -48,15 +58,17 @@ def make_pdf() -> bytes:
 
 def ingested(data: bytes) -> tuple[documents_pb2.DocumentIngested, DocumentText]:
     """The event that ingestion publishes for a file, and the text in quarantine."""
-    intake, _, quarantine = make_intake()
     submission = Submission("report-9", DocumentKind.DOCUMENT, Labels("wiki", "risk"), File(data, "report.pdf"))
-    message = from_outcome(ingest(intake, make_receipt("k"), submission))[2]
+    parsed = add_sections(read(File(data, "report.pdf")))
+    version = ParsedSubmission(Receipt("k", "sub_k", "doc_k"), submission, parsed, "0" * 64, 1)
+    outcome = version.accept("doc_k", 1, Ref("s3://quarantine/documents/doc_k/1", "0" * 64, len(parsed.text)))
+    message = from_outcome(outcome)[2]
     assert isinstance(message, documents_pb2.DocumentIngested)
-    return message, DocumentText.decode(encode_text(quarantine.texts[0][2]))
+    return message, DocumentText.decode(encode_text(parsed))
 
 
 def anonymized(
-    message: documents_pb2.DocumentIngested, text: DocumentText
+    engine: Engine, message: documents_pb2.DocumentIngested, text: DocumentText
 ) -> tuple[documents_pb2.DocumentAnonymized, DocumentText]:
     """The event that anonymization publishes for the document, and the text in the corpus."""
     corpus, producer = MemoryCorpus(), MemoryProducer("anonymization")
@@ -65,7 +77,7 @@ def anonymized(
         quarantine=MemoryQuarantine(text),
         corpus=corpus,
         subjects=MemorySubjects(),
-        ledger=MemoryLedger(),
+        ledger=SqlLedger(engine),
         publisher=KafkaOutcomes(producer),
         anonymizer=OneNameAnonymizer(),
         language_of=lambda _: "en",
@@ -78,7 +90,8 @@ def anonymized(
 
 @pytest.mark.integration
 def test_a_row_names_page_and_section_of_its_document_although_surrogates_are_shorter(database_url: str) -> None:
-    passed, text = anonymized(*ingested(make_pdf()))
+    with migrated(database_url, ANONYMIZATION) as engine:
+        passed, text = anonymized(engine, *ingested(make_pdf()))
     assert "Okafor" not in text.text and text.text.count("Ward") == 3
     with migrated(database_url, MIGRATIONS) as engine:
         world = World(engine)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.adapters.sql import SqlAuditLog
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.ledger import SqlAuditLog
 from services.anonymization.policy.policy_file import load_policy, parse_policy
 from services.anonymization.policy.preview import Preview
 from services.anonymization.prompts import EphemeralPromptAnonymizer

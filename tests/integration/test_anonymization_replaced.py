@@ -15,10 +15,10 @@ from sqlalchemy import Engine, text
 
 from services.anonymization import handlers
 from services.anonymization.adapters.policies import SqlPolicies
-from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.assembly import make_parts
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import DocumentText, InstalledPolicy
+from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.policy.installed import CurrentPolicy, install_from_settings
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.ports import PolicyAnnouncer

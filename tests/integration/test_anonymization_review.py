@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
 from services.anonymization import review
-from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.domain import (
     Action,
     Anonymized,
@@ -24,6 +23,7 @@ from services.anonymization.domain import (
     Passed,
     Policy,
 )
+from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.review import handlers
 from services.anonymization.review.domain import PassageKind, PassageMark, PassageView, ResidualBound, ResidualLimit
@@ -183,7 +183,7 @@ def test_documents_that_were_masked_by_rules_only_are_counted_by_language(world:
     world.publish(4, FILLER)
     assert handlers.get_report(world.review, ()).rules_only_documents == {"fi": 2, "sv": 2}
     assert handlers.get_report(world.review, ("wiki",)).rules_only_documents == {"fi": 1, "sv": 2}
-    found = world.parts.documents.find("doc_2")
+    found = world.parts.documents.find(document_id="doc_2")
     assert found is not None and found.rules_only_languages == ("fi", "sv")
     world.publish(2, FILLER, sequence=2)
     assert handlers.get_report(world.review, ("wiki",)).rules_only_documents == {"sv": 1}
@@ -239,11 +239,11 @@ def test_a_passage_is_reserved_skipped_decided_once_and_undone(world: World) -> 
     with pytest.raises(FailedPrecondition, match="ALREADY_REVIEWED"):
         world.decide(first)
     world.decide(other, *find(other), reviewer="key_2")
-    assert world.review.queue.count().sample == 0
+    assert world.review.queue.count_waiting().sample == 0
     holder = "key_1" if find(first) else "key_2"
     assert world.parts.terms.search(LEFT)[0]
     assert handlers.undo_decision(world.review, holder) == (first if holder == "key_1" else other).queued.passage_id
-    assert not world.parts.terms.search(LEFT)[0] and world.review.queue.count().sample == 1
+    assert not world.parts.terms.search(LEFT)[0] and world.review.queue.count_waiting().sample == 1
     assert handlers.get_report(world.review, ()).overall.reviewed == 1
     with pytest.raises(NotFound, match="NOTHING_TO_UNDO"):
         handlers.undo_decision(world.review, holder)
@@ -293,7 +293,7 @@ def test_a_passage_whose_text_is_gone_leaves_the_queue(world: World) -> None:
     outcome = world.ledger.find("doc_1", 1)
     assert isinstance(outcome, Passed)
     world.corpus.delete(outcome.text)
-    assert handlers.next_passage(world.review, "key_1", None) is None and world.review.queue.count().sample == 0
+    assert handlers.next_passage(world.review, "key_1", None) is None and world.review.queue.count_waiting().sample == 0
 
 
 def test_combinations_that_five_documents_share_are_not_rare(world: World) -> None:

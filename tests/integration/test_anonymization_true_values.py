@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.anonymization import handlers
-from services.anonymization.adapters.sql import SqlAuditLog
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.bootstrap import MIGRATIONS
+from services.anonymization.ledger import SqlAuditLog
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.subjects import SubjectIndex

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.adapters.sql import SqlAuditLog, SqlLedger
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import Passed, Unreadable
+from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates

@@ -94,7 +94,7 @@ def prepare(flow: Flow, prompts: range, drafts: int) -> None:
 
 def change_policy(flow: Flow, drafts: int) -> None:
     with flow.registry.begin() as tx:
-        specialist = tx.specialists.find("letters")
+        specialist = tx.specialists.find(name="letters")
     assert specialist is not None
     # The hour ends with an empty queue.
     policy = JudgingPolicy(drafts=drafts, criteria=CRITERIA, draw_prompts=False)

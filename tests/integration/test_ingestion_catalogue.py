@@ -1,46 +1,38 @@
 """The catalogue over PostgreSQL: versions, redelivery, replicas."""
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import Engine, text
 
 from services.ingestion.adapters.erasures import DocumentEraser
-from services.ingestion.adapters.quarantine import EncryptedQuarantine
-from services.ingestion.adapters.sql import SqlCatalogue
-from services.ingestion.adapters.tables import OUTBOX
 from services.ingestion.bootstrap import MIGRATIONS
-from services.ingestion.consumers import make_handlers
 from services.ingestion.domain import (
     Acceptance,
     DocumentKind,
     LaterRejection,
-    Outcome,
     ParsedText,
     Receipt,
     Rejected,
     Rejection,
     RejectionReason,
 )
-from services.ingestion.handlers import Intake, ingest
-from services.ingestion.schema import SUBMITTED, TESTS
+from services.ingestion.handlers import ingest
+from services.ingestion.schema import SUBMITTED
 from services.ingestion.wire import INGESTED, REJECTED, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.errors import Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
-from tailor.events.memory import MemoryProducer
-from tailor.events.outbox import Outbox
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.values import Span, SpanKind
 from tests.conftest import migrated
-from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryErasures, MemoryFetcher
+from tests.ingestion import DIGEST_KEY, Ingestion
 
 pytestmark = pytest.mark.integration
 
@@ -62,20 +54,6 @@ class CountingStore(MemoryStore):
         return super().put(bucket, key, data, content_type)
 
 
-class Replica:
-    def __init__(self, engine: Engine, store: MemoryStore) -> None:
-        self.producer = MemoryProducer("ingestion")
-        self.outbox = Outbox(engine, OUTBOX, self.producer)
-        catalogue = SqlCatalogue(engine, self.outbox, DIGEST_KEY)
-        quarantine = EncryptedQuarantine(store, b"q" * 32)
-        self.intake = Intake(DirectParser(), quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, MemoryFetcher())
-
-    def ingest(self, offset: int, document_id: str, text: str) -> Outcome:
-        headers = {"document-id": document_id, "file-name": "note.txt"}
-        event = Event(SUBMITTED, document_id, text.encode(), headers, 0, offset, 1_700_000_000_000)
-        return ingest(self.intake, to_receipt(event, DIGEST_KEY), to_submission(event))
-
-
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     with migrated(database_url, MIGRATIONS) as engine:
@@ -83,7 +61,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def test_a_stored_outcome_is_published_again_with_its_spans(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
+    replica = Ingestion(engine, MemoryStore())
     first = replica.ingest(0, "memo-7", "# Position\n\nIt holds.")
     assert replica.ingest(0, "memo-7", "# Position\n\nIt holds.") == first
     assert isinstance(first, Acceptance) and first.spans == (Span(SpanKind.SECTION, 1, 0, 21, 1),)
@@ -93,25 +71,20 @@ def test_a_stored_outcome_is_published_again_with_its_spans(engine: Engine) -> N
 
 
 def test_a_then_b_then_a_are_three_published_versions(engine: Engine) -> None:
-    store = MemoryStore()
-    replica = Replica(engine, store)
-    outcomes = [replica.ingest(offset, "memo-7", words) for offset, words in enumerate(("text A", "text B", "text A"))]
-    assert [outcome.sequence for outcome in outcomes if isinstance(outcome, Acceptance)] == [1, 2, 3]
-    replica.outbox.relay()
-    messages = replica.producer.messages(INGESTED)
+    replica = Ingestion(engine)
+    first, other, third = (replica.ingest(number, "memo-7", words) for number, words in enumerate(("A", "B", "A")))
+    assert isinstance(first, Acceptance) and isinstance(third, Acceptance) and first.digest == third.digest
+    assert len({outcome.document_id for outcome in (first, other, third)}) == 1
+    messages = [message for _, message, _ in replica.published()]
     assert [
         message.version.sequence for message in messages if isinstance(message, documents_pb2.DocumentIngested)
-    ] == [
-        1,
-        2,
-        3,
-    ]
-    assert len(store.objects) == 3
+    ] == [1, 2, 3]
+    assert len(replica.store.objects) == 3
 
 
 def test_publishing_an_unchanged_corpus_again_stores_no_object(engine: Engine) -> None:
     store = CountingStore()
-    replica = Replica(engine, store)
+    replica = Ingestion(engine, store)
     first = [replica.ingest(number, f"memo-{number}", f"text {number}") for number in range(30)]
     assert store.puts == 30 and all(isinstance(outcome, Acceptance) for outcome in first)
     again = [replica.ingest(100 + number, f"memo-{number}", f"text {number}") for number in range(30)]
@@ -122,7 +95,7 @@ def test_publishing_an_unchanged_corpus_again_stores_no_object(engine: Engine) -
 
 
 def test_a_new_version_releases_the_text_of_the_previous_one(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
+    replica = Ingestion(engine, MemoryStore())
     replica.ingest(0, "memo-7", "old words")
     newer = replica.ingest(1, "memo-7", "new words")
     assert isinstance(newer, Acceptance) and newer.sequence == 2
@@ -134,7 +107,7 @@ def test_a_new_version_releases_the_text_of_the_previous_one(engine: Engine) -> 
 
 def test_a_rejected_version_may_be_published_again(engine: Engine) -> None:
     store = CountingStore()
-    replica = Replica(engine, store)
+    replica = Ingestion(engine, store)
     catalogue = replica.intake.catalogue
     first, second = replica.ingest(0, "memo-7", "text A"), replica.ingest(1, "memo-7", "text B")
     assert isinstance(first, Acceptance) and isinstance(second, Acceptance)
@@ -151,7 +124,7 @@ def test_a_rejected_version_may_be_published_again(engine: Engine) -> None:
 
 
 def test_a_publishers_id_is_resolved_to_the_documents_id(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
+    replica = Ingestion(engine, MemoryStore())
     outcome = replica.ingest(0, "Jane Doe.txt", "text A")
     resolve = replica.intake.catalogue.resolve
     assert resolve("Jane Doe.txt", DocumentKind.DOCUMENT) == outcome.document_id
@@ -159,30 +132,16 @@ def test_a_publishers_id_is_resolved_to_the_documents_id(engine: Engine) -> None
     assert resolve("memo-8", DocumentKind.DOCUMENT) is None
 
 
-def test_an_id_belongs_to_the_kind_of_its_first_version(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
-    outcome = replica.ingest(0, "exam-1", "text A")
-    value = json.dumps({"document_id": "exam-1", "prompt": "Who signs?", "reference": "Two."}).encode()
-    make_handlers(replica.intake, MemoryErasures())[TESTS](Event(TESTS, "exam-1", value, {}, 0, 7, 1))
-    newest, first = replica.intake.catalogue.find_submissions("exam-1", 2)
-    assert isinstance(newest.outcome, Rejection) and "of the kind `document`" in newest.outcome.hint
-    assert first.outcome == outcome
-
-
 def test_characters_that_neither_utf_8_nor_the_database_accepts_are_removed(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
-    for offset, value in enumerate(
-        (b'{"document_id": "a", "text": "x\\ud800\\u0000y"}', b'{"document_id": "a\\u0000", "text": "x"}')
-    ):
-        event = Event(SUBMITTED, "a", value, {}, 0, offset, 1)
-        make_handlers(replica.intake, MemoryErasures())[SUBMITTED](event)
-    replica.outbox.relay()
-    assert [topic for topic, _, _, _ in replica.producer.sent] == [INGESTED, REJECTED]
+    replica = Ingestion(engine)
+    replica.handle(SUBMITTED, b'{"document_id": "a", "text": "x\\ud800\\u0000y"}')
+    replica.handle(SUBMITTED, b'{"document_id": "a\\u0000", "text": "x"}')
+    assert [topic for topic, _, _ in replica.published()] == [INGESTED, REJECTED]
 
 
 def test_quarantine_holds_ciphertext_and_events_hold_no_name(engine: Engine) -> None:
     store = MemoryStore()
-    replica = Replica(engine, store)
+    replica = Ingestion(engine, store)
     replica.ingest(0, "Jane Doe.txt", "Jane Doe lives at 4 Mill Road.")
     replica.outbox.relay()
     stored = b"".join(store.objects.values()) + "".join(key for _, key in store.objects).encode()
@@ -192,7 +151,7 @@ def test_quarantine_holds_ciphertext_and_events_hold_no_name(engine: Engine) -> 
 
 def test_a_redelivery_publishes_the_same_event(engine: Engine) -> None:
     store = MemoryStore()
-    replica = Replica(engine, store)
+    replica = Ingestion(engine, store)
     first = replica.ingest(0, "memo-7", "text A")
     replica.outbox.relay()
     assert replica.ingest(0, "memo-7", "text A") == first
@@ -204,7 +163,7 @@ def test_a_redelivery_publishes_the_same_event(engine: Engine) -> None:
 
 def test_replicas_that_ingest_the_same_event_create_one_version(engine: Engine) -> None:
     store = MemoryStore()
-    replicas = [Replica(engine, store) for _ in range(4)]
+    replicas = [Ingestion(engine, store) for _ in range(4)]
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(
             pool.map(
@@ -218,7 +177,7 @@ def test_replicas_that_ingest_the_same_event_create_one_version(engine: Engine) 
 
 def test_the_same_text_in_two_documents_at_once_becomes_current_in_one(engine: Engine) -> None:
     store = MemoryStore()
-    replicas = [Replica(engine, store) for _ in range(4)]
+    replicas = [Ingestion(engine, store) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         outcomes = list(
             pool.map(lambda number: replicas[number % 4].ingest(number, f"memo-{number}", "one text"), range(12))
@@ -233,23 +192,23 @@ def test_the_same_text_in_two_documents_at_once_becomes_current_in_one(engine: E
 
 def test_an_unreachable_store_leaves_nothing_behind(engine: Engine) -> None:
     with pytest.raises(Unavailable):
-        Replica(engine, FailingStore()).ingest(0, "memo-7", "text A")
+        Ingestion(engine, FailingStore()).ingest(0, "memo-7", "text A")
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM submissions")).scalar() == 0
-    outcome = Replica(engine, MemoryStore()).ingest(0, "memo-7", "text A")
+    outcome = Ingestion(engine, MemoryStore()).ingest(0, "memo-7", "text A")
     assert isinstance(outcome, Acceptance) and outcome.sequence == 1
 
 
 def test_a_document_ingested_again_after_a_crash_leaves_one_object(engine: Engine) -> None:
     store = MemoryStore()
-    replica = Replica(engine, store)
+    replica = Ingestion(engine, store)
     write = replica.intake.quarantine.write
 
     def write_and_crash(document_id: str, sequence: int, parsed: ParsedText) -> Ref:
         write(document_id, sequence, parsed)
         raise KeyboardInterrupt
 
-    crashing = replace(replica.intake, quarantine=SimpleNamespace(write=write_and_crash))
+    crashing = replace(replica.intake, quarantine=cast(Any, SimpleNamespace(write=write_and_crash)))
     event = Event(SUBMITTED, "memo-7", b"text A", {"document-id": "memo-7", "file-name": "note.txt"}, 0, 0, 1)
     with pytest.raises(KeyboardInterrupt):
         ingest(crashing, to_receipt(event, DIGEST_KEY), to_submission(event))
@@ -259,7 +218,7 @@ def test_a_document_ingested_again_after_a_crash_leaves_one_object(engine: Engin
 
 
 def test_a_rejection_has_the_id_of_its_document(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
+    replica = Ingestion(engine, MemoryStore())
     first = replica.ingest(0, "memo-7", "text A")
     empty = replica.ingest(1, "memo-7", "")
     assert isinstance(empty, Rejection) and empty.reason == RejectionReason.EMPTY
@@ -272,7 +231,7 @@ def test_a_rejection_has_the_id_of_its_document(engine: Engine) -> None:
 
 def test_an_erased_document_is_rejected_until_the_erasure_is_lifted(engine: Engine) -> None:
     store = MemoryStore()
-    replica, eraser = Replica(engine, store), DocumentEraser(engine, store)
+    replica, eraser = Ingestion(engine, store), DocumentEraser(engine, store)
     first = replica.ingest(0, "memo-7", "text A")
     eraser.forget(Erased(first.document_id, "ers_1"))
     assert not store.objects
@@ -291,7 +250,7 @@ def test_an_erased_document_is_rejected_until_the_erasure_is_lifted(engine: Engi
 
 
 def test_finds_what_became_of_a_publishers_own_document(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
+    replica = Ingestion(engine, MemoryStore())
     catalogue = replica.intake.catalogue
     accepted = replica.ingest(0, "memo-7", "first")
     replica.ingest(1, "memo-8", "second")
@@ -307,7 +266,7 @@ def test_finds_what_became_of_a_publishers_own_document(engine: Engine) -> None:
 
 
 def test_an_erased_document_is_found_by_its_publishers_id_no_longer(engine: Engine) -> None:
-    replica = Replica(engine, MemoryStore())
+    replica = Ingestion(engine, MemoryStore())
     outcome = replica.ingest(0, "memo-7", "first")
     malformed = Receipt("key_bad", "sub_bad", "doc_spare", claimed_id="memo-7")
     ingest(replica.intake, malformed, Rejected(RejectionReason.MALFORMED, "`text` must be a text."))

@@ -11,23 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from services.ingestion.adapters.parse import ParseLimits, ParserPool
+from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.domain import (
     Acceptance,
     DocumentKind,
     File,
     Outcome,
-    ParsedText,
     Rejection,
     RejectionReason,
-    Submission,
 )
-from services.ingestion.handlers import ingest
 from services.ingestion.settings import Settings
-from tailor.values import Labels
+from tests.conftest import migrated
+from tests.ingestion import Ingestion
 from tests.integration.hostile import archives, mails, pdfs, texts
-from tests.unit.ingestion.fakes import make_intake, make_receipt
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -49,12 +48,18 @@ def pool() -> Iterator[ParserPool]:
     parsers.close()
 
 
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
+
+
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_malicious_file_does_no_harm(pool: ParserPool, name: str) -> None:
+def test_a_malicious_file_does_no_harm(engine: Engine, pool: ParserPool, name: str) -> None:
     file = FILES[name]()
     assert pool.parse(File(b"ready", "a.txt")).text == "ready\n"
     before, start, used = resident(), time.monotonic(), processor_seconds(pool)
-    outcome, text = submit(pool, file)
+    outcome, text = submit(engine, pool, file)
     seconds = time.monotonic() - start
     assert seconds < SECONDS or processor_seconds(pool) - used < SECONDS
     assert resident() - before < GROWTH_BYTES
@@ -70,13 +75,12 @@ def test_there_are_at_least_fifty() -> None:
     assert len(FILES) >= 50
 
 
-def submit(pool: ParserPool, file: File) -> tuple[Outcome, str]:
-    intake, _, quarantine = make_intake(parser=pool)
+def submit(engine: Engine, pool: ParserPool, file: File) -> tuple[Outcome, str]:
+    house = Ingestion(engine, parse=pool.parse)
     kind = DocumentKind.EXAMPLE if b'"prompt"' in file.data[:100] else DocumentKind.DOCUMENT
-    outcome = ingest(intake, make_receipt("1"), Submission("hostile", kind, Labels(), file))
-    stored: list[ParsedText] = [parsed for _, _, parsed in quarantine.texts]
-    assert len(stored) == isinstance(outcome, Acceptance)
-    return outcome, stored[0].text if stored else ""
+    outcome, texts = house.submit("1", file, kind), house.texts()
+    assert len(texts) == isinstance(outcome, Acceptance)
+    return outcome, texts[0].text if texts else ""
 
 
 def processor_seconds(pool: ParserPool) -> float:

@@ -288,7 +288,7 @@ def test_a_judgement_in_a_dataset_is_not_taken_back_but_a_skip_is(world: World) 
     dataset = models_pb2.DatasetBuilt(digest="d" * 64, specialist="memos", kind=models_pb2.DATASET_KIND_PREFERENCE)
     dataset.create_time.GetCurrentTime()
     with world.begin() as tx:
-        tx.facts.save(Fact(FactKind.DATASET, f"{dataset.digest}/memos", "memos", dataset.SerializeToString()))
+        tx.facts.upsert(Fact(FactKind.DATASET, f"{dataset.digest}/memos", "memos", dataset.SerializeToString()))
     assert world.next(secret).last_decision == ""
     with pytest.raises(FailedPrecondition) as refused:
         undo(world, secret, decision)
@@ -337,7 +337,7 @@ def test_an_edit_is_taken_back_until_a_dataset_of_either_kind_was_built(
     dataset = models_pb2.DatasetBuilt(digest="d" * 64, specialist="memos", kind=kind)
     dataset.create_time.GetCurrentTime()
     with world.begin() as tx:
-        tx.facts.save(Fact(FactKind.DATASET, f"{dataset.digest}/memos", "memos", dataset.SerializeToString()))
+        tx.facts.upsert(Fact(FactKind.DATASET, f"{dataset.digest}/memos", "memos", dataset.SerializeToString()))
     assert decision and world.next(secret).last_decision == ""
     with pytest.raises(FailedPrecondition) as refused:
         undo(world, secret, decision)
@@ -346,7 +346,7 @@ def test_an_edit_is_taken_back_until_a_dataset_of_either_kind_was_built(
 
 def test_experts_who_disagree_are_joined_by_another_one(world: World) -> None:
     with world.begin() as tx:
-        specialist = tx.specialists.find("memos")
+        specialist = tx.specialists.find(name="memos")
     assert specialist is not None
     changed = replace(specialist, judging=JudgingPolicy(1.0, 2))
     specialists.update_specialist(world.begin, changed)
@@ -382,7 +382,7 @@ OWN = (
 
 def change_policy(world: World, policy: JudgingPolicy) -> None:
     with world.begin() as tx:
-        specialist = tx.specialists.find("memos")
+        specialist = tx.specialists.find(name="memos")
     assert specialist is not None
     specialists.update_specialist(world.begin, replace(specialist, judging=policy))
 

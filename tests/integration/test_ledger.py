@@ -214,7 +214,7 @@ def test_an_adapter_is_billed_from_its_training_to_its_retirement(world: World) 
     later = now + timedelta(days=70)
     assert world.bill(f"{later:%Y-%m}").keys() == set()
     with world.begin() as tx:
-        taint = tx.lineage.find_taint(ADAPTER)
+        taint = tx.lineage.taints.find(adapter_digest=ADAPTER)
         assert taint is not None and taint.retired
 
 

@@ -42,7 +42,7 @@ def connect(flow: Flow, folder: Path) -> Connections:
 def share_prompts(flow: Flow) -> None:
     """Have most prompts judged by all experts."""
     with flow.registry.begin() as tx:
-        specialist = tx.specialists.find("letters")
+        specialist = tx.specialists.find(name="letters")
     assert specialist is not None
     policy = JudgingPolicy(OVERLAP_SHARE, 3)
     specialists.update_specialist(flow.registry.begin, replace(specialist, judging=policy))

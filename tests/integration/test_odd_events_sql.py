@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from services.ingestion.bootstrap import MIGRATIONS as INGESTION
 from services.registry.adapters.tables import metadata
 from services.registry.bootstrap import MIGRATIONS
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
@@ -23,7 +24,10 @@ from tailor.sql import transaction
 from tests.conftest import migrated
 from tests.databases import Databases
 from tests.edge_case_messages import odd_messages
+from tests.ingestion import Ingestion
 from tests.integration.evaluation_house import House, houses
+from tests.integration.test_anonymization_handlers import MIGRATIONS as ANONYMIZATION
+from tests.integration.test_anonymization_handlers import World as AnonymizationWorld
 from tests.integration.test_registry import World
 from tests.synthetic import World as SyntheticWorld
 
@@ -46,6 +50,18 @@ def world(database_url: str) -> Iterator[World]:
 def house(databases: Databases) -> Iterator[House]:
     with houses(databases) as make:
         yield make()
+
+
+@pytest.fixture
+def ingestion(database_url: str) -> Iterator[Ingestion]:
+    with migrated(database_url, INGESTION) as engine:
+        yield Ingestion(engine)
+
+
+@pytest.fixture
+def anonymization(database_url: str) -> Iterator[AnonymizationWorld]:
+    with migrated(database_url, ANONYMIZATION) as engine:
+        yield AnonymizationWorld(engine)
 
 
 @pytest.mark.parametrize("topic", TOPICS["registry"])
@@ -77,6 +93,16 @@ def test_no_event_crashes_synthetic(synthetic: SyntheticConsumers, topic: str, d
         return
 
 
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_ingestion(ingestion: Ingestion, data: Any) -> None:
+    message = data.draw(odd_messages(documents_pb2.DocumentRejected))
+    try:
+        ingestion.handle("document.rejected.v1", message.SerializeToString())
+    except TailorError:
+        return
+
+
 @pytest.mark.parametrize("topic", sorted({*TOPICS["evaluation"]} - {ERASED}))
 @EXAMPLES
 @given(data=st.data())
@@ -85,6 +111,16 @@ def test_no_event_crashes_evaluation(house: House, topic: str, data: Any) -> Non
     handlers = {**house.consumers.topics(), **house.consumers.tables()}
     try:
         handlers[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_anonymization(anonymization: AnonymizationWorld, data: Any) -> None:
+    message = data.draw(odd_messages(documents_pb2.DocumentIngested))
+    try:
+        anonymization.consume(message.SerializeToString())
     except TailorError:
         return
 

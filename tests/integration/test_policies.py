@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Engine
 
 from services.anonymization.adapters.policies import SqlPolicies, rotate_policies
-from services.anonymization.adapters.sql import SqlLedger
 from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import Ingested, InstalledPolicy, Passed, Policy
+from services.anonymization.ledger import SqlLedger
 from services.anonymization.policy.comparison import compare
 from services.anonymization.policy.installed import CurrentPolicy, PolicyParts, install_from_settings
 from services.anonymization.policy.policy_file import load_policy, parse_policy

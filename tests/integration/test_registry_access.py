@@ -307,7 +307,7 @@ def test_lists_contain_only_own_specialists(world: World) -> None:
 def test_a_deletion_is_recorded_with_the_callers_own_key(world: World) -> None:
     secret = world.key("OPERATOR", OWN)
     with world.begin() as tx:
-        key = tx.keys.find_by_hash(hashlib.sha256(secret.encode()).hexdigest())
+        key = tx.keys.find(secret_sha256=hashlib.sha256(secret.encode()).hexdigest())
     assert key is not None
     operator = world.stub(secret)
     request = registry_pb2.DeleteSpecialistRequest(name=OWN, decided_by="key_of_somebody_else")
@@ -433,7 +433,7 @@ def test_a_key_that_expires_creates_none_that_outlives_it(world: World) -> None:
     assert temporary.CreateKey(request(end)).secret
     # The holder of the key signs in to the console, which calls with its own identity.
     with world.begin() as tx:
-        known = tx.keys.find_by_hash(hashlib.sha256(secret.encode()).hexdigest())
+        known = tx.keys.find(secret_sha256=hashlib.sha256(secret.encode()).hexdigest())
     assert known is not None
     set_caller(Caller("service", "console"))
     by_console = registry_pb2.CreateKeyRequest(name="x", role=common_pb2.ROLE_CALLER, created_by=known.key_id)
@@ -445,7 +445,7 @@ def test_the_registry_refuses_revoked_expired_and_limited_keys(world: World) -> 
     request = registry_pb2.TraceRequest(draft_id="drf_none")
     revoked = world.key("ENGINEER")
     with world.begin() as tx:
-        known = tx.keys.find_by_hash(hashlib.sha256(revoked.encode()).hexdigest())
+        known = tx.keys.find(secret_sha256=hashlib.sha256(revoked.encode()).hexdigest())
     assert known is not None
     keys.revoke_key(world.begin, known.key_id, lambda _: True, "key_1")
     expired = world.key("ENGINEER", expire_time=datetime.now(UTC) - timedelta(seconds=1))

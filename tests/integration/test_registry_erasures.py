@@ -233,7 +233,7 @@ def test_an_adapter_trained_later_on_an_erased_document_does_not_pass_the_gate(w
 
 def tainted(world: World, *digests: str) -> list[str]:
     with world.begin() as tx:
-        return [digest for digest in digests if tx.lineage.find_taint(digest)]
+        return [digest for digest in digests if tx.lineage.taints.find(adapter_digest=digest)]
 
 
 def receive_adapter(world: World, digest: str, dataset: str, **origins: Any) -> None:

@@ -10,14 +10,14 @@ from sqlalchemy import Engine
 
 from services.ingestion.adapters.barrier import CurrentBarrier
 from services.ingestion.adapters.erasures import DocumentEraser
-from services.ingestion.adapters.quarantine import DAY_SECONDS, EncryptedQuarantine, KeptQuarantine
+from services.ingestion.adapters.quarantine import DAY_SECONDS, Quarantine
 from services.ingestion.adapters.references import ReferenceCipher
 from services.ingestion.adapters.replays import REPLAY, SqlReplays
 from services.ingestion.adapters.sql import SqlCatalogue, adopt_barrier
-from services.ingestion.adapters.tables import JOBS, OUTBOX
+from services.ingestion.adapters.tables import JOBS
 from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.domain import Acceptance, File, Outcome, ParsedText, Rejection, RejectionReason
-from services.ingestion.handlers import Intake, ingest
+from services.ingestion.handlers import ingest
 from services.ingestion.replay_domain import Replay, ReplayOutcome, ReplayState
 from services.ingestion.replay_rpc import ReplayServicer
 from services.ingestion.replays import ReplayRunner, replay_document
@@ -28,18 +28,15 @@ from tailor.api.ingestion.v1 import replay_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
-from tailor.events.memory import MemoryProducer
-from tailor.events.outbox import Outbox
 from tailor.jobs import HeldJob, JobKind, JobLost, Jobs
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.memory import MemoryStore
 from tests.conftest import migrated
+from tests.ingestion import DIGEST_KEY, KEY, Ingestion, MemoryFetcher
 from tests.jobs import end_leases, run_due
-from tests.unit.ingestion.fakes import DIGEST_KEY, DirectParser, MemoryFetcher
 
 pytestmark = pytest.mark.integration
 
-KEY = b"q" * 32
 URI = "s3://reports/memo-9.txt"
 
 
@@ -53,15 +50,20 @@ class House:
         self.engine = engine
         self.now = 1_000.0 * DAY_SECONDS
         self.store = MemoryStore()
-        self.producer = MemoryProducer("ingestion")
-        self.outbox = Outbox(engine, OUTBOX, self.producer)
         self.barrier = CurrentBarrier(adopt=partial(adopt_barrier, engine))
         self.fetcher = MemoryFetcher({URI: File(b"By reference.", "memo-9.txt")})
+        self.quarantine = Quarantine(self.store, KEY, keep_days, lambda: self.now)
         references = ReferenceCipher(KEY)
-        catalogue = SqlCatalogue(engine, self.outbox, DIGEST_KEY, barrier=self.barrier, references=references)
-        inner = EncryptedQuarantine(self.store, KEY)
-        self.quarantine = KeptQuarantine(inner, self.store, KEY, keep_days, lambda: self.now)
-        self.intake = Intake(DirectParser(), self.quarantine, catalogue, DIGEST_KEY, 2**20, 10**6, self.fetcher)
+        self.ingestion = Ingestion(
+            engine,
+            self.store,
+            quarantine=self.quarantine,
+            fetcher=self.fetcher,
+            catalogue=lambda outbox: SqlCatalogue(
+                engine, outbox, DIGEST_KEY, barrier=self.barrier, references=references
+            ),
+        )
+        self.intake, catalogue = self.ingestion.intake, self.ingestion.catalogue
         self.replays = SqlReplays(engine, catalogue, references, DIGEST_KEY)
         self.jobs = self.make_jobs()
         self.offset = 0
@@ -86,7 +88,7 @@ class House:
 
     def make_jobs(self) -> Jobs:
         """The jobs of a replica."""
-        runner = ReplayRunner(self.intake, self.replays, self.quarantine, per_minute=100_000)
+        runner = ReplayRunner(self.intake, self.replays, per_minute=100_000)
         return Jobs(self.engine, JOBS, [JobKind(REPLAY, runner.run)])
 
     def claim(self) -> HeldJob:
@@ -101,9 +103,7 @@ class House:
         return replay
 
     def events(self) -> list[Any]:
-        while self.outbox.relay():
-            continue
-        return self.producer.messages(INGESTED)
+        return [message for topic, message, _ in self.ingestion.published() if topic == INGESTED]
 
     def kept(self) -> list[str]:
         return self.store.list_keys("quarantine", "kept/")
@@ -287,12 +287,12 @@ def test_a_document_that_changes_or_is_erased_meanwhile_is_not_sent(engine: Engi
     first = house.replays.next_document(job)
     assert first is not None
     house.publish("memo-0", "Newer text.")
-    replay_document(job, house.intake, house.replays, house.quarantine, first)
+    replay_document(job, house.intake, house.replays, first)
     assert [entry[1] for entry in house.replays.documents("rpl_1", "CURRENT", 0, 9)] == [first.document_id]
     second = house.replays.next_document(job)
     assert second is not None and second.document_id == outcomes[1].document_id
     DocumentEraser(engine, house.store).forget(Erased(second.document_id, "ers_1"))
-    replay_document(job, house.intake, house.replays, house.quarantine, second)
+    replay_document(job, house.intake, house.replays, second)
     house.jobs.work(job)
     assert house.run().outcomes == {"CURRENT": 1, "ERASED": 1}
     assert house.kept() and not house.store.list_keys("quarantine", f"kept/{second.document_id}/")
@@ -328,5 +328,5 @@ def test_kept_texts_end_with_the_time_that_the_operator_set(engine: Engine) -> N
     house.now += 3 * DAY_SECONDS
     assert house.quarantine.sweep() == 1 and house.kept() == []
     house.publish("memo-8", "More words.")
-    nothing = KeptQuarantine(EncryptedQuarantine(house.store, KEY), house.store, KEY, 0, lambda: house.now)
+    nothing = Quarantine(house.store, KEY, 0, lambda: house.now)
     assert nothing.sweep() == 1

@@ -19,17 +19,13 @@ from sqlalchemy import (
     String,
     Table,
     func,
-    select,
-    text,
-    update,
 )
-from sqlalchemy.dialects.postgresql import insert
 
 from services.anonymization.domain import InstalledPolicy
-from services.anonymization.ports import Policies
 from services.anonymization.vault.keyring import Keyring, Sealed
 from tailor.errors import NotFound, Reason
-from tailor.sql import transaction
+from tailor.rows import Rows
+from tailor.sql import acquire_lock, transaction
 
 METADATA = MetaData()
 POLICIES = Table(
@@ -48,78 +44,71 @@ POLICIES = Table(
 LOCK = 7_461_301
 
 
-class SqlPolicies(Policies):
-    """Thread-safe, also across replicas."""
+class SqlPolicies:
+    """The policies that are and were in force. Thread-safe, also across replicas."""
 
     def __init__(self, engine: Engine, keys: Keyring) -> None:
         self._engine = engine
         self._keys = keys
+        self._installed = Rows(engine, POLICIES, InstalledPolicy, "generation")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
+        """Hold the lock under which replicas install what their settings say."""
         with transaction(self._engine) as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            acquire_lock(connection, LOCK)
             yield
 
     def install(self, source: bytes, digest: str, detectors: str, caller: str, *, is_file: bool = False) -> None:
+        """Put a policy in TOML in force. `is_file` marks that of the settings."""
         sealed = self._keys.seal(source, _place(digest))
-        row = {
-            "policy_digest": digest,
-            "detectors_digest": detectors,
-            "file_digest": digest if is_file else "",
-            "installed_by": caller[:128],
-            "key_id": sealed.key_id,
-            "ciphertext": sealed.data,
-            "create_time": datetime.now(UTC),
-        }
-        with transaction(self._engine) as connection:
-            connection.execute(insert(POLICIES).values(row))
+        Rows(self._engine, POLICIES, Row).insert(
+            policy_digest=digest,
+            detectors_digest=detectors,
+            file_digest=digest if is_file else "",
+            installed_by=caller[:128],
+            key_id=sealed.key_id,
+            ciphertext=sealed.data,
+            create_time=datetime.now(UTC),
+        )
 
     def find_newest(self) -> InstalledPolicy | None:
-        return next(iter(self.list(None, 1)), None)
+        """What is in force, or None."""
+        return self._installed.newest()
 
     def newest_generation(self) -> int:
-        with transaction(self._engine) as connection:
-            return connection.scalar(select(func.max(POLICIES.c.generation))) or 0
+        """The generation of what is in force; 0 if nothing is."""
+        return int(self._installed.value(func.max(POLICIES.c.generation)) or 0)
 
     def newest(self) -> tuple[InstalledPolicy, bytes]:
-        query = select(POLICIES).order_by(POLICIES.c.generation.desc()).limit(1)
-        with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
+        """What is in force, and its TOML. Raises NotFound if nothing is."""
+        row = Rows(self._engine, POLICIES, Row, "generation").newest()
         if row is None:
             raise NotFound(Reason.NOT_FOUND, "No policy is in force.")
-        return _to_installed(row), self._keys.open(Sealed(row.key_id, row.ciphertext), _place(row.policy_digest))
+        source = self._keys.open(Sealed(row.key_id, row.ciphertext), _place(row.policy_digest))
+        return self._installed.read(row), source
 
     def newest_file(self) -> str:
-        is_file = POLICIES.c.file_digest != ""
-        query = select(POLICIES.c.file_digest).where(is_file).order_by(POLICIES.c.generation.desc()).limit(1)
-        with transaction(self._engine) as connection:
-            return connection.scalar(query) or ""
+        """The digest of the last policy that came from the settings; empty if none did."""
+        row = Rows(self._engine, POLICIES, Row, "generation").newest(POLICIES.c.file_digest != "")
+        return "" if row is None else str(row.file_digest)
 
     def list(self, before: int | None, limit: int) -> Sequence[InstalledPolicy]:
-        query = select(POLICIES).order_by(POLICIES.c.generation.desc()).limit(limit)
-        if before is not None:
-            query = query.where(POLICIES.c.generation < before)
-        with transaction(self._engine) as connection:
-            return [_to_installed(row) for row in connection.execute(query)]
+        """The newest first, before a generation."""
+        return [installed for _, installed in self._installed.page(before, limit)]
 
 
 def rotate_policies(engine: Engine, keys: Keyring) -> int:
     """Encrypt every policy with the current key. May be killed and run again. Returns the number of policies changed."""
-    old = select(POLICIES).where(POLICIES.c.key_id != keys.current_id).with_for_update()
     with transaction(engine) as connection:
-        rows = connection.execute(old).all()
-        for row in rows:
+        policies = Rows(connection, POLICIES, Row)
+        old = policies.fetch(policies.select(policies.c.key_id != keys.current_id).with_for_update())
+        for row in old:
             place = _place(row.policy_digest)
             sealed = keys.seal(keys.open(Sealed(row.key_id, row.ciphertext), place), place)
-            changed = {"key_id": sealed.key_id, "ciphertext": sealed.data}
-            connection.execute(update(POLICIES).where(POLICIES.c.generation == row.generation).values(changed))
-    return len(rows)
+            policies.update({"key_id": sealed.key_id, "ciphertext": sealed.data}, generation=row.generation)
+    return len(old)
 
 
 def _place(digest: str) -> str:
     return f"policy/{digest}"
-
-
-def _to_installed(row: Row) -> InstalledPolicy:  # type: ignore[type-arg]
-    return InstalledPolicy(row.generation, row.policy_digest, row.detectors_digest, row.installed_by, row.create_time)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from services.anonymization.adapters.policies import SqlPolicies
 from services.anonymization.domain import (
     MAX_POLICY_CHARS,
     NO_LABELS,
@@ -17,7 +18,6 @@ from services.anonymization.policy.allowing import EXTENDS_DEFAULT, allow_terms
 from services.anonymization.policy.policy_file import DEFAULT, parse_policy, read_policy_file
 from services.anonymization.ports import (
     Anonymizer,
-    Policies,
     PolicyAnnouncer,
     Previewer,
     PromptAnonymizer,
@@ -52,7 +52,7 @@ class CurrentPolicy(Anonymizer, Previewer, TrueValues):
     """
 
     def __init__(
-        self, policies: Policies, build: Callable[[Policy], PolicyParts], announcer: PolicyAnnouncer, detectors: str
+        self, policies: SqlPolicies, build: Callable[[Policy], PolicyParts], announcer: PolicyAnnouncer, detectors: str
     ) -> None:
         """Apply what is in force. Raises InvalidArgument (INVALID_POLICY) if this release cannot read it."""
         self._policies = policies
@@ -152,7 +152,7 @@ class _CurrentPrompts(PromptAnonymizer):
         return self._current.parts.prompts.anonymize(texts, labels, beside)
 
 
-def install_from_settings(policies: Policies, settings: Settings, detectors: str) -> None:
+def install_from_settings(policies: SqlPolicies, settings: Settings, detectors: str) -> None:
     """At the start, put the policy of the settings in force if its file changed since it was last seen, or if nothing is in force.
 
     So the last change counts, whether it was a file or `ApplyPolicy`. New detectors are recorded too.

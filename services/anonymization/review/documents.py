@@ -1,12 +1,10 @@
 """The newest version of every document, and rare combinations of quasi-identifiers, in PostgreSQL."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, Row, Select, func, select
 
 from services.anonymization.review.domain import (
     RARE_BELOW,
@@ -15,18 +13,17 @@ from services.anonymization.review.domain import (
     RareCombination,
     ReviewedDocument,
 )
-from services.anonymization.review.ports import ReviewedDocuments
 from services.anonymization.review.tables import COMBINATIONS, DOCUMENTS, MARKS, PASSAGES, REPLACED
-from tailor.sql import transaction
+from tailor.rows import Rows
 
 BATCH = 2_000
 
 
-class SqlReviewedDocuments(ReviewedDocuments):
-    """One row per document."""
+class SqlReviewedDocuments(Rows[ReviewedDocument]):
+    """The newest version of every document, as a sample sees it: one row per document."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Engine | Connection) -> None:
+        super().__init__(database, DOCUMENTS, ReviewedDocument)
 
     def keep(
         self,
@@ -36,151 +33,85 @@ class SqlReviewedDocuments(ReviewedDocuments):
         combinations: Sequence[Combination],
         surrogates: Mapping[tuple[str, str], int],
     ) -> None:
-        with transaction(self._engine) as connection:
-            if not _upsert(connection, document, terms_digest):
+        """Record a version unless a newer one is known, and queue its disagreements; remove what waits of older ones. Idempotent.
+
+        `surrogates` says how often each (type, surrogate) occurs in it.
+        """
+        with self._connect() as connection:
+            documents, document_id = SqlReviewedDocuments(connection), document.document_id
+            is_newer = documents.c.sequence <= document.sequence
+            if not documents.upsert(document, where=is_newer, terms_digest=terms_digest):
                 return
             # A passage of an older version is no longer in the corpus. What was decided about one still counts.
-            older = PASSAGES.c.document_id == document.document_id, PASSAGES.c.sequence < document.sequence
-            connection.execute(delete(PASSAGES).where(*older, ~PASSAGES.c.is_decided))
-            for table in (COMBINATIONS, REPLACED):
-                connection.execute(delete(table).where(table.c.document_id == document.document_id))
-            if disagreements:
-                rows = [passage_row(passage, "", position) for position, passage in enumerate(disagreements)]
-                connection.execute(insert(PASSAGES).on_conflict_do_nothing(), rows)
-            if combinations:
-                connection.execute(insert(COMBINATIONS), [_combination_row(document, item) for item in combinations])
-            if surrogates:
-                rows = [
-                    {"document_id": document.document_id, "entity_type": kind, "surrogate": name, "times": times}
-                    for (kind, name), times in surrogates.items()
-                ]
-                connection.execute(insert(REPLACED), rows)
-
-    def all(self) -> Iterator[ReviewedDocument]:
-        columns = (
-            DOCUMENTS.c.document_id,
-            DOCUMENTS.c.sequence,
-            DOCUMENTS.c.source,
-            DOCUMENTS.c.language,
-            DOCUMENTS.c.passages,
-        )
-        with transaction(self._engine) as connection:
-            rows = connection.execution_options(yield_per=BATCH).execute(
-                select(*columns).order_by(DOCUMENTS.c.document_id)
+            passages = Rows(connection, PASSAGES, QueuedPassage)
+            passages.delete(passages.c.sequence < document.sequence, document_id=document_id, is_decided=False)
+            queued = enumerate(disagreements)
+            passages.add_all(passages.write(passage, sample_id="", position=position) for position, passage in queued)
+            rare, replaced = Rows(connection, COMBINATIONS, Combination), Rows(connection, REPLACED, Row)
+            rare.delete(document_id=document_id)
+            rare.add_all(rare.write(combination, document_id=document_id) for combination in combinations)
+            replaced.delete(document_id=document_id)
+            replaced.add_all(
+                {"document_id": document_id, "entity_type": kind, "surrogate": name, "times": times}
+                for (kind, name), times in surrogates.items()
             )
-            for row in rows:
-                yield ReviewedDocument(*row)
 
-    def find(self, document_id: str) -> ReviewedDocument | None:
-        with transaction(self._engine) as connection:
-            row = connection.execute(select(DOCUMENTS).where(DOCUMENTS.c.document_id == document_id)).one_or_none()
-        if row is None:
-            return None
-        replaced = None if row.replaced is None else tuple((start, end) for start, end in json.loads(row.replaced))
-        languages = tuple(filter(None, row.rules_only_languages.split(",")))
-        return ReviewedDocument(
-            row.document_id,
-            row.sequence,
-            row.source,
-            row.language,
-            row.passages,
-            replaced,
-            languages,
-            row.department,
-            row.words,
-        )
+    def stream(self) -> Iterator[ReviewedDocument]:
+        """Every document without its replaced values, sorted by id."""
+        names = ("document_id", "sequence", "source", "language", "passages")
+        query = select(*(self.c[name] for name in names)).order_by(self.c.document_id)
+        with self._connect() as connection:
+            for row in connection.execution_options(yield_per=BATCH).execute(query):
+                yield self.read(row)
 
     def count_passages(self, sources: Sequence[str]) -> int:
-        query = select(func.coalesce(func.sum(DOCUMENTS.c.passages), 0))
-        if sources:
-            query = query.where(DOCUMENTS.c.source.in_(sources))
-        with transaction(self._engine) as connection:
-            return int(connection.execute(query).scalar_one())
+        """The passages of the sources' documents, of all if none is named."""
+        return int(self.value(func.coalesce(func.sum(self.c.passages), 0), **_of(sources)))
 
     def count_rules_only(self, sources: Sequence[str]) -> dict[str, int]:
-        query = select(DOCUMENTS.c.rules_only_languages, func.count()).where(DOCUMENTS.c.rules_only_languages != "")
-        if sources:
-            query = query.where(DOCUMENTS.c.source.in_(sources))
+        """By language, the sources' documents with passages that were masked by rules only; of all documents if no source is named."""
+        languages = self.c.rules_only_languages
+        query = self.select(languages != [], **_of(sources)).with_only_columns(languages, func.count())
         counts = Counter[str]()
-        with transaction(self._engine) as connection:
-            for languages, documents in connection.execute(query.group_by(DOCUMENTS.c.rules_only_languages)):
-                counts.update(dict.fromkeys(languages.split(","), documents))
+        with self._connect() as connection:
+            for names, documents in connection.execute(query.group_by(languages)):
+                counts.update(dict.fromkeys(names, documents))
         return dict(sorted(counts.items()))
 
     def outdated(self, terms_digest: str) -> Iterator[str]:
-        query = select(DOCUMENTS.c.document_id).where(DOCUMENTS.c.terms_digest != terms_digest)
-        with transaction(self._engine) as connection:
+        """Ids of the documents that passed under other decisions of reviews. Streams."""
+        query = select(self.c.document_id).where(self.c.terms_digest != terms_digest)
+        with self._connect() as connection:
             yield from connection.execution_options(yield_per=BATCH).scalars(query)
 
     def list_rare(self, offset: int, limit: int) -> list[RareCombination]:
-        counts = _rare().subquery()
+        """Rare combinations, rarest first."""
+        counts, table = _rare().subquery(), COMBINATIONS.c
         query = (
-            select(COMBINATIONS.c.document_id, COMBINATIONS.c.entity_types, counts.c.documents, COMBINATIONS.c.number)
-            .join(counts, COMBINATIONS.c.value_hash == counts.c.value_hash)
-            .order_by(counts.c.documents, COMBINATIONS.c.document_id, COMBINATIONS.c.value_hash)
-            .offset(offset)
-            .limit(limit)
+            select(table.document_id, table.entity_types, counts.c.documents, table.number)
+            .join(counts, table.value_hash == counts.c.value_hash)
+            .order_by(counts.c.documents, table.document_id, table.value_hash)
         )
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return [RareCombination(row[0], tuple(row[1].split(",")), row[2], row[3]) for row in rows]
+        with self._connect() as connection:
+            return Rows(connection, COMBINATIONS, RareCombination).fetch(query.offset(offset).limit(limit))
 
     def count_rare(self) -> int:
-        with transaction(self._engine) as connection:
+        with self._connect() as connection:
             return int(connection.execute(select(func.count()).select_from(_rare().subquery())).scalar_one())
 
     def forget(self, document_id: str) -> int:
-        ids = select(PASSAGES.c.passage_id).where(PASSAGES.c.document_id == document_id)
-        with transaction(self._engine) as connection:
-            connection.execute(delete(MARKS).where(MARKS.c.passage_id.in_(ids)))
+        """Remove a document with its passages in the queue, and return their number. Idempotent."""
+        with self._connect() as connection:
+            marks = Rows(connection, MARKS, Row)
+            ids = select(PASSAGES.c.passage_id).where(PASSAGES.c.document_id == document_id)
+            marks.delete(marks.c.passage_id.in_(ids))
             for table in (COMBINATIONS, REPLACED, DOCUMENTS):
-                connection.execute(delete(table).where(table.c.document_id == document_id))
-            return connection.execute(delete(PASSAGES).where(PASSAGES.c.document_id == document_id)).rowcount
+                Rows(connection, table, Row).delete(document_id=document_id)
+            return Rows(connection, PASSAGES, Row).delete(document_id=document_id)
 
 
-def passage_row(passage: QueuedPassage, sample_id: str, position: int) -> dict[str, Any]:
-    """The row of a passage that waits. Disagreements have no sample."""
-    return {
-        "passage_id": passage.passage_id,
-        "sample_id": sample_id,
-        "document_id": passage.document_id,
-        "sequence": passage.sequence,
-        "number": passage.number,
-        "source": passage.source,
-        "language": passage.language,
-        "position": position,
-        "stretches": json.dumps([(item.start, item.end, item.entity_type) for item in passage.stretches]),
-    }
-
-
-def _upsert(connection: Connection, document: ReviewedDocument, terms_digest: str) -> bool:
-    """Store the version; False if a newer one is known."""
-    row = {
-        "document_id": document.document_id,
-        "sequence": document.sequence,
-        "source": document.source,
-        "language": document.language,
-        "passages": document.passages,
-        "replaced": None if document.replaced is None else json.dumps(document.replaced),
-        "terms_digest": terms_digest,
-        "rules_only_languages": ",".join(document.rules_only_languages),
-        "department": document.department,
-        "words": document.words,
-    }
-    statement = insert(DOCUMENTS).values(row)
-    statement = statement.on_conflict_do_update(
-        index_elements=[DOCUMENTS.c.document_id], set_=row, where=DOCUMENTS.c.sequence <= document.sequence
-    )
-    return connection.execute(statement.returning(DOCUMENTS.c.document_id)).first() is not None
-
-
-def _combination_row(document: ReviewedDocument, item: Combination) -> dict[str, Any]:
-    return {
-        "document_id": document.document_id,
-        "value_hash": item.value_hash,
-        "entity_types": ",".join(item.entity_types),
-        "number": item.number,
-    }
+def _of(sources: Sequence[str]) -> dict[str, Any]:
+    return {"source": [*sources]} if sources else {}
 
 
 def _rare() -> Select[Any]:

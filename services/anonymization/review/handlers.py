@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.anonymization.domain import Passed
-from services.anonymization.ports import AuditLog, Corpus, Ledger
+from services.anonymization.ledger import SqlLedger
+from services.anonymization.ports import AuditLog, Corpus
+from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import (
     CONTEXT_CHARS,
     MAX_TERM_CHARS,
@@ -29,7 +31,8 @@ from services.anonymization.review.domain import (
     term_words,
 )
 from services.anonymization.review.estimates import ResidualEstimate, check_limit, estimate, results_of
-from services.anonymization.review.ports import HashTerm, ReviewedDocuments, ReviewQueue, TypesOf
+from services.anonymization.review.ports import HashTerm, TypesOf
+from services.anonymization.review.queue import SqlReviewQueue
 from services.anonymization.review.sampling import DrawnSample, draw_sample
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.events.envelope import new_id
@@ -43,9 +46,9 @@ AUDITED = "REVIEW"
 class Review:
     """The collaborators of the handlers. Without a limit, nothing is refused."""
 
-    documents: ReviewedDocuments
-    queue: ReviewQueue
-    ledger: Ledger
+    documents: SqlReviewedDocuments
+    queue: SqlReviewQueue
+    ledger: SqlLedger
     corpus: Corpus
     audit: AuditLog
     types_of: TypesOf
@@ -80,7 +83,7 @@ def start_sample(
     Raises InvalidArgument (INVALID_SAMPLE), FailedPrecondition (SAMPLE_UNFINISHED, NO_PASSAGES).
     """
     check_sample(size, min_per_stratum)
-    waiting = review.queue.count().sample
+    waiting = review.queue.count_waiting().sample
     if waiting and not replace:
         raise FailedPrecondition(
             Reason.SAMPLE_UNFINISHED,
@@ -88,7 +91,7 @@ def start_sample(
         )
     seed = seed or review.draw_seed()
     review.audit.record(reviewer, AUDITED, "", f"draws a sample of {size} passages")
-    drawn = draw_sample(review.documents.all(), size, min_per_stratum, seed)
+    drawn = draw_sample(review.documents.stream(), size, min_per_stratum, seed)
     if not drawn.passages:
         raise FailedPrecondition(Reason.NO_PASSAGES, "No document has passed the barrier yet. Publish some first.")
     sample_id = new_id("smp")
@@ -102,13 +105,13 @@ def next_passage(review: Review, reviewer: str, kind: PassageKind | None) -> Pas
         try:
             return view_passage(review, queued)
         except NotFound:
-            review.queue.drop(queued.passage_id)
+            review.queue.delete(passage_id=queued.passage_id)
     return None
 
 
 def get_passage(review: Review, document_id: str, number: int) -> PassageView:
     """A passage of a document's newest version. Raises NotFound (UNKNOWN_PASSAGE)."""
-    document = review.documents.find(document_id)
+    document = review.documents.find(document_id=document_id)
     if document is None or not 0 <= number < document.passages:
         raise _unknown_passage()
     queued = QueuedPassage(
@@ -125,7 +128,7 @@ def view_passage(review: Review, queued: QueuedPassage) -> PassageView:
     text = join_parts(review.corpus.read(outcome.text).parts)
     start, end = passage_bounds(text, queued.number, count_passages(text))
     first, last = max(0, start - CONTEXT_CHARS), min(len(text), end + CONTEXT_CHARS)
-    document = review.documents.find(queued.document_id)
+    document = review.documents.find(document_id=queued.document_id)
     known = document.replaced if document is not None and document.sequence == queued.sequence else None
     stretches = [*(PassageStretch(*place) for place in known or ()), *queued.stretches]
     return PassageView(
@@ -145,9 +148,9 @@ def decide_passage(review: Review, reviewer: str, passage_id: str, marks: Sequen
     From then on, marked texts are personal in every document, and those marked without a type are not.
     Raises NotFound (UNKNOWN_PASSAGE), FailedPrecondition (ALREADY_REVIEWED), InvalidArgument (INVALID_MARKS).
     """
-    queued = review.queue.find(passage_id)
+    queued = review.queue.find(passage_id=passage_id, is_decided=False)
     if queued is None:
-        raise _already_reviewed() if review.queue.is_decided(passage_id) else _unknown_passage()
+        raise _already_reviewed() if review.queue.has(passage_id=passage_id) else _unknown_passage()
     if skip:
         review.queue.skip(passage_id)
         return
@@ -192,7 +195,7 @@ def get_report(review: Review, sources: Sequence[str]) -> ResidualReport:
         review.documents.count_passages(sources),
         estimate(results),
         tuple(estimate([result], result.stratum.source, result.stratum.language) for result in results),
-        review.queue.count(),
+        review.queue.count_waiting(),
         review.documents.count_rare(),
         review.limit,
         refusal,

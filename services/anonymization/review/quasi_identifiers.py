@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from services.anonymization.review.domain import Combination, PassageStretch, overlaps, passage_at
-from services.anonymization.review.ports import QuasiIdentifiers
 from services.anonymization.surrogates import generalisation
 
 WORDS_FILE = Path(__file__).with_name("quasi_identifiers.toml")
@@ -25,7 +24,7 @@ MAX_COMBINATIONS = 200
 IsPlace = Callable[[str], bool]
 
 
-class ListedQuasiIdentifiers(QuasiIdentifiers):
+class ListedQuasiIdentifiers:
     """Job titles and nationalities from lists, places by `is_place`, ages and years of birth by their form."""
 
     def __init__(self, is_place: IsPlace) -> None:

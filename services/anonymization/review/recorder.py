@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from services.anonymization.domain import Anonymized, DocumentText, Ingested
 from services.anonymization.ports import ReviewedTerms, ReviewRecorder
+from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import (
     MAX_DOCUMENT_DISAGREEMENTS,
     PassageKind,
@@ -17,7 +18,7 @@ from services.anonymization.review.domain import (
     replaced_stretches,
     standing_disagreements,
 )
-from services.anonymization.review.ports import QuasiIdentifiers, ReviewedDocuments
+from services.anonymization.review.ports import QuasiIdentifiers
 from services.anonymization.review.quasi_identifiers import combine
 from services.anonymization.review.replaced_domain import count_surrogates
 from tailor.events.envelope import derive_id
@@ -27,7 +28,7 @@ class DocumentRecorder(ReviewRecorder):
     """Counts passages, places disagreements and combines quasi-identifiers. `key` hashes the values of combinations. Thread-safe."""
 
     def __init__(
-        self, documents: ReviewedDocuments, terms: ReviewedTerms, quasi_identifiers: QuasiIdentifiers, key: bytes
+        self, documents: SqlReviewedDocuments, terms: ReviewedTerms, quasi_identifiers: QuasiIdentifiers, key: bytes
     ) -> None:
         self._documents = documents
         self._terms = terms

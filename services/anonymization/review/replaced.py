@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from services.anonymization.domain import MAX_SEARCH_IDS, Passed
-from services.anonymization.ports import AuditLog, Corpus, Ledger, Revealer
+from services.anonymization.ledger import SqlLedger
+from services.anonymization.ports import AuditLog, Corpus, Revealer
+from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import join_parts
-from services.anonymization.review.ports import ReplacedStrings, ReviewedDocuments
 from services.anonymization.review.replaced_domain import (
     CONTEXT_CHARS,
     CountedDocuments,
@@ -19,6 +20,7 @@ from services.anonymization.review.replaced_domain import (
     spellings,
     spread,
 )
+from services.anonymization.review.replaced_tables import SqlReplacedStrings
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 
 SEES_STRING = "sees a string that many documents have"
@@ -38,9 +40,9 @@ AllowTerms = Callable[[Sequence[str], str], None]
 class ReplacedReview:
     """The collaborators of the handlers."""
 
-    strings: ReplacedStrings
-    documents: ReviewedDocuments
-    ledger: Ledger
+    strings: SqlReplacedStrings
+    documents: SqlReviewedDocuments
+    ledger: SqlLedger
     corpus: Corpus
     vault: Revealer
     audit: AuditLog
@@ -105,7 +107,9 @@ def measure_over_redaction(review: ReplacedReview, document_ids: Iterable[Sequen
 
 
 def _find(review: ReplacedReview, entity_type: str, surrogate: str) -> ReplacedString:
-    counts = review.strings.find(entity_type, surrogate.strip().lower(), review.strings.count_documents().min_documents)
+    counts = review.strings.find_listed(
+        entity_type, surrogate.strip().lower(), review.strings.count_documents().min_documents
+    )
     if counts is None:
         raise NotFound(
             Reason.UNKNOWN_REPLACED,
@@ -129,7 +133,7 @@ def _places(review: ReplacedReview, counts: ReplacedString) -> tuple[ReplacedPla
 
 def _places_in(review: ReplacedReview, document_id: str, surrogate: str) -> list[ReplacedPlace]:
     """The places in a document's newest version; none if its text was replaced or erased meanwhile."""
-    document = review.documents.find(document_id)
+    document = review.documents.find(document_id=document_id)
     outcome = None if document is None else review.ledger.find(document_id, document.sequence)
     if document is None or not isinstance(outcome, Passed):
         return []

@@ -4,10 +4,22 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, FromClause, Row, Select, Subquery, and_, func, not_, or_, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Engine,
+    FromClause,
+    Row,
+    Select,
+    Subquery,
+    and_,
+    cast,
+    func,
+    not_,
+    or_,
+    select,
+)
 
-from services.anonymization.review.ports import ReplacedStrings
 from services.anonymization.review.replaced_domain import (
     MAX_PLACES,
     MIN_DOCUMENTS,
@@ -19,47 +31,48 @@ from services.anonymization.review.replaced_domain import (
     ReplacedString,
 )
 from services.anonymization.review.tables import DOCUMENTS, REPLACED, REPLACED_DECISIONS
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 SURROGATE = func.lower(REPLACED.c.surrogate)
+WORDS = cast(func.coalesce(func.sum(DOCUMENTS.c.words), 0), BigInteger)
 
 
-class SqlReplacedStrings(ReplacedStrings):
-    """Counts when it is asked, from the rows of each document: there are no totals, so nothing can be counted twice."""
+class SqlReplacedStrings(Rows[ReplacedString]):
+    """How often surrogates occur in the newest versions of documents. Strings are named by type and surrogate in small letters.
+
+    Counts when it is asked, from the rows of each document: there are no totals, so nothing can be counted twice.
+    """
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, REPLACED, ReplacedString)
         self._engine = engine
 
     def count_documents(self) -> CountedDocuments:
-        query = select(func.count(), func.coalesce(func.sum(DOCUMENTS.c.words), 0))
-        with transaction(self._engine) as connection:
-            documents, words = connection.execute(query).one()
-        return CountedDocuments(int(documents), int(words))
+        sizes = select(func.count().label("documents"), WORDS.label("words"))
+        return Rows(self._engine, DOCUMENTS, CountedDocuments).fetch(sizes)[0]
 
     def find_all(self, min_documents: int, offset: int, limit: int) -> list[ReplacedString]:
-        query = _with_decisions(min_documents)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.offset(offset).limit(limit)).all()
-        return [_to_string(row) for row in rows]
+        """Strings in at least `min_documents` documents of enough departments or sources, the most replaced first. Reads all counts."""
+        return self.fetch(_with_decisions(min_documents).offset(offset).limit(limit))
 
     def find_suspects(self, min_documents: int) -> frozenset[tuple[str, str]]:
-        query = _with_decisions(min_documents, is_listed=False)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return frozenset((row.entity_type, row.surrogate) for row in rows if row.decision != ReplacedDecision.KEPT)
+        """The strings that count as over-redaction: listed ones that are not kept by decision, and those in too few documents."""
+        strings = self.fetch(_with_decisions(min_documents, is_listed=False))
+        return frozenset(
+            (string.entity_type, string.surrogate) for string in strings if string.decision is not ReplacedDecision.KEPT
+        )
 
-    def find(self, entity_type: str, surrogate: str, min_documents: int) -> ReplacedString | None:
-        query = _with_decisions(min_documents, (_is_string(entity_type, surrogate),))
-        with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        return None if row is None else _to_string(row)
+    def find_listed(self, entity_type: str, surrogate: str, min_documents: int) -> ReplacedString | None:
+        """One string, if it would be listed."""
+        return next(iter(self.fetch(_with_decisions(min_documents, (_is_string(entity_type, surrogate),)))), None)
 
     def spellings(self, entity_type: str, surrogate: str) -> list[str]:
-        query = select(REPLACED.c.surrogate).where(_is_string(entity_type, surrogate)).distinct()
-        with transaction(self._engine) as connection:
-            return list(connection.scalars(query))
+        """The surrogate in all capitals that documents have."""
+        return [*{*self.values(self.c.surrogate, _is_string(entity_type, surrogate))}]
 
     def documents_with(self, entity_type: str, surrogate: str) -> list[str]:
+        """Ids of at most ten documents that have the surrogate, of as many departments and sources as possible."""
         labels = DOCUMENTS.c.department, DOCUMENTS.c.source
         # The first documents of all departments and sources, then the second ones.
         turn = func.row_number().over(partition_by=labels, order_by=DOCUMENTS.c.document_id)
@@ -75,8 +88,9 @@ class SqlReplacedStrings(ReplacedStrings):
             return list(connection.scalars(query))
 
     def measure(self, suspects: frozenset[tuple[str, str]], document_ids: Sequence[str]) -> OverRedactionCount:
+        """How often any of the strings is replaced in the documents."""
         is_asked = DOCUMENTS.c.document_id.in_(document_ids)
-        sizes = select(func.count(), func.coalesce(func.sum(DOCUMENTS.c.words), 0)).where(is_asked)
+        sizes = select(func.count(), WORDS).where(is_asked)
         counts = (
             select(REPLACED.c.entity_type, SURROGATE, func.sum(REPLACED.c.times))
             .where(REPLACED.c.document_id.in_(document_ids))
@@ -88,15 +102,14 @@ class SqlReplacedStrings(ReplacedStrings):
         return OverRedactionCount(int(replacements), int(words), int(documents))
 
     def decide(self, entity_type: str, surrogate: str, decision: ReplacedDecision, caller: str) -> None:
-        changed = {"decision": decision.value, "decided_by": caller[:128], "decide_time": datetime.now(UTC)}
-        table = REPLACED_DECISIONS
-        row = {"entity_type": entity_type, "surrogate": surrogate, **changed}
-        statement = insert(table).values(row)
-        statement = statement.on_conflict_do_update(
-            index_elements=[table.c.entity_type, table.c.surrogate], set_=changed
+        """Record a decision in the place of an earlier one."""
+        Rows(self._engine, REPLACED_DECISIONS, Row).upsert(
+            entity_type=entity_type,
+            surrogate=surrogate,
+            decision=decision,
+            decided_by=caller[:128],
+            decide_time=datetime.now(UTC),
         )
-        with transaction(self._engine) as connection:
-            connection.execute(statement)
 
 
 def _is_string(entity_type: str, surrogate: str) -> ColumnElement[bool]:
@@ -119,7 +132,7 @@ def _counts(conditions: tuple[ColumnElement[bool], ...]) -> Subquery:
         select(
             REPLACED.c.entity_type,
             SURROGATE.label("surrogate"),
-            times.label("times"),
+            cast(times, BigInteger).label("times"),
             func.count(DOCUMENTS.c.document_id.distinct()).label("documents"),
             func.count(func.nullif(DOCUMENTS.c.department, "").distinct()).label("departments"),
             func.count(func.nullif(DOCUMENTS.c.source, "").distinct()).label("sources"),
@@ -147,26 +160,14 @@ def _with_decisions(
     is_spread = and_(is_many, func.greatest(counts.c.departments, counts.c.sources) >= MIN_SPREAD)
     is_often = is_many if is_listed else counts.c.times >= MIN_LONE_TIMES
     is_lone = and_(counts.c.entity_type == "PERSON", names.c.word.is_(None), is_often)
+    decided_by = func.coalesce(table.c.decided_by, "").label("decided_by")
+    milliseconds = func.coalesce(func.extract("epoch", table.c.decide_time) * 1000, 0)
+    time_ms = cast(func.floor(milliseconds), BigInteger).label("time_ms")
     is_own = and_(table.c.entity_type == counts.c.entity_type, table.c.surrogate == counts.c.surrogate)
     return (
-        select(counts, table.c.decision, table.c.decided_by, table.c.decide_time)
+        select(counts, table.c.decision, decided_by, time_ms)
         .outerjoin(table, is_own)
         .outerjoin(names, names.c.word == counts.c.surrogate)
         .where(or_(is_spread, is_lone))
         .order_by(counts.c.times.desc(), counts.c.entity_type, counts.c.surrogate)
-    )
-
-
-def _to_string(row: Row[Any]) -> ReplacedString:
-    decided = row.decision is not None
-    return ReplacedString(
-        row.entity_type,
-        row.surrogate,
-        int(row.times),
-        row.documents,
-        row.departments,
-        row.sources,
-        ReplacedDecision(row.decision) if decided else None,
-        row.decided_by if decided else "",
-        int(row.decide_time.timestamp() * 1000) if decided else 0,
     )

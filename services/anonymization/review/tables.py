@@ -15,10 +15,11 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 METADATA = MetaData()
 
-# The newest version of every document: what a sample is drawn from. `replaced` is a JSON list of [start, end].
+# The newest version of every document: what a sample is drawn from.
 DOCUMENTS = Table(
     "review_documents",
     METADATA,
@@ -27,11 +28,11 @@ DOCUMENTS = Table(
     Column("source", String(64), nullable=False),
     Column("language", String(8), nullable=False),
     Column("passages", Integer, nullable=False),
-    Column("replaced", Text),
+    Column("replaced", JSONB(none_as_null=True)),
     # What reviews had decided when the document passed.
     Column("terms_digest", String(64), nullable=False, server_default=""),
-    # Languages of passages that were masked by rules only, comma-separated.
-    Column("rules_only_languages", Text, nullable=False, server_default=""),
+    # Languages of passages that were masked by rules only.
+    Column("rules_only_languages", JSONB, nullable=False, server_default="[]"),
     Column("department", String(64), nullable=False, server_default=""),
     Column("words", Integer, nullable=False, server_default="0"),
 )
@@ -72,11 +73,12 @@ STRATA = Table(
     Column("passages", BigInteger, nullable=False),
     Column("drawn", Integer, nullable=False),
 )
-# `sample_id` is empty for disagreements, `stretches` a JSON list of [start, end, type] in the document.
+# `sample_id` is empty for disagreements.
 PASSAGES = Table(
     "review_passages",
     METADATA,
     Column("passage_id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
     Column("sample_id", String(64), nullable=False, index=True),
     Column("document_id", String(64), nullable=False, index=True),
     Column("sequence", BigInteger, nullable=False),
@@ -84,7 +86,7 @@ PASSAGES = Table(
     Column("source", String(64), nullable=False),
     Column("language", String(8), nullable=False),
     Column("position", BigInteger, nullable=False),
-    Column("stretches", Text, nullable=False, server_default="[]"),
+    Column("stretches", JSONB, nullable=False),
     Column("is_decided", Boolean, nullable=False, server_default="false", index=True),
     Column("skips", Integer, nullable=False, server_default="0"),
     Column("reserved_by", String(128), nullable=False, server_default=""),
@@ -116,6 +118,6 @@ COMBINATIONS = Table(
     METADATA,
     Column("document_id", String(64), primary_key=True),
     Column("value_hash", String(64), primary_key=True, index=True),
-    Column("entity_types", Text, nullable=False),
+    Column("entity_types", JSONB, nullable=False),
     Column("number", Integer, nullable=False),
 )

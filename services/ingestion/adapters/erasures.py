@@ -1,14 +1,12 @@
 """Erasing documents: from ingestion's database and quarantine, and the request to the registry if a publisher withdraws one."""
 
-from typing import Any
-
 import grpc
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, Row
 
 from services.ingestion.adapters.tables import DOCUMENTS, SUBMISSIONS
-from services.ingestion.ports import ErasureRequests
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.events.erased import Erased, Forgotten
+from tailor.rows import Rows
 from tailor.rpc.status import wire_errors
 from tailor.sql import transaction
 from tailor.storage.buckets import QUARANTINE
@@ -27,8 +25,7 @@ class DocumentEraser:
 
     def forget(self, erased: Erased) -> Forgotten:
         """Clear the publisher's id and the file name, delete the submissions and the objects in quarantine. Idempotent."""
-        is_erased = DOCUMENTS.c.document_id == erased.document_id
-        cleared: dict[str, Any] = {
+        cleared = {
             "external_id": "",
             "file_name": "",
             "digest": None,
@@ -36,31 +33,35 @@ class DocumentEraser:
             "erasure_id": erased.erasure_id,
         }
         with transaction(self._engine) as connection:
-            previous = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_erased).with_for_update())
-            connection.execute(update(DOCUMENTS).where(is_erased).values(cleared))
-            hashes = select(DOCUMENTS.c.external_hash).where(is_erased).scalar_subquery()
-            is_of_document = SUBMISSIONS.c.document_id == erased.document_id
-            deletion = delete(SUBMISSIONS).where(is_of_document | (SUBMISSIONS.c.external_hash == hashes))
-            submissions = connection.execute(deletion).rowcount
+            documents, records = Rows(connection, DOCUMENTS, Row), Rows(connection, SUBMISSIONS, Row)
+            known = documents.lock(document_id=erased.document_id)
+            documents.update(cleared, document_id=erased.document_id)
+            is_named = records.c.external_hash == (known.external_hash if known else None)
+            submissions = records.delete((records.c.document_id == erased.document_id) | is_named)
         folders = (f"documents/{erased.document_id}/", f"kept/{erased.document_id}/")
         keys = [key for folder in folders for key in self._store.list_keys(QUARANTINE, folder)]
         for key in keys:
             self._store.delete(QUARANTINE, key)
-        return Forgotten({"entries": int(previous == ""), "submissions": submissions, "objects": len(keys)})
+        return Forgotten(
+            {
+                "entries": int(known is not None and known.erasure_id == ""),
+                "submissions": submissions,
+                "objects": len(keys),
+            }
+        )
 
     def lift(self, document_id: str) -> None:
         """Allow the document to be published again."""
-        with transaction(self._engine) as connection:
-            connection.execute(update(DOCUMENTS).where(DOCUMENTS.c.document_id == document_id).values(erasure_id=""))
+        Rows(self._engine, DOCUMENTS, Row).update({"erasure_id": ""}, document_id=document_id)
 
 
-class RegistryErasures(ErasureRequests):
-    """Requests erasures from the registry, which has every service forget the document."""
+class RegistryErasures:
+    """Requests erasures from the registry, which has every service forget the document. Satisfies `ports.RequestErasure`."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = registry_pb2_grpc.RegistryServiceStub(channel)
 
-    def request(self, document_id: str, request_id: str) -> None:
+    def __call__(self, document_id: str, request_id: str) -> None:
         request = registry_pb2.EraseRequest(document_ids=[document_id], request_id=request_id, reason=REASON)
         with wire_errors("registry"):
             self._stub.Erase(request, timeout=SECONDS)

@@ -18,7 +18,6 @@ from services.ingestion.domain import File, Insights, ParsedText, Rejected, Reje
 from services.ingestion.formats.budget import RemovedKind
 from services.ingestion.formats.read import PARSERS
 from services.ingestion.golden import check_insights
-from services.ingestion.ports import Parser
 from services.ingestion.settings import Settings
 from services.ingestion.spans import MAX_SPANS
 from tailor.frames import bare_environment, read_frame, write_frame
@@ -205,7 +204,7 @@ def _removed(content: Mapping[str, object]) -> dict[str, int]:
     return counts
 
 
-class ParserPool(Parser):
+class ParserPool:
     """At most `size` child processes, started when first needed and replaced when they end. Thread-safe."""
 
     def __init__(self, limits: ParseLimits, size: int) -> None:

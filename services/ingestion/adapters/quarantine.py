@@ -18,7 +18,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.ingestion.domain import Acceptance, ParsedText, decode_text, encode_text
-from services.ingestion.ports import QuarantineWriter
 from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.storage.buckets import QUARANTINE
@@ -31,53 +30,41 @@ NONCE_BYTES = 12
 DAY_SECONDS = 86_400
 
 
-class EncryptedQuarantine(QuarantineWriter):
-    """Writes nonce and ciphertext under the digest of both."""
+class Quarantine:
+    """Writes nonce and ciphertext under the digest of both, and also keeps the text if `days` is above 0.
 
-    def __init__(self, store: ObjectStore, key: bytes) -> None:
+    Keys of kept texts are `kept/DOCUMENT/SEQUENCE-DAY`, the day since 1970.
+    """
+
+    def __init__(self, store: ObjectStore, key: bytes, days: int = 0, clock: Callable[[], float] = time.time) -> None:
         self._store = store
         self._cipher = AESGCM(key)
         self._nonce_key = hmac.digest(key, b"quarantine nonce", "sha256")
+        self._kept_cipher = AESGCM(hmac.digest(key, b"kept texts", "sha256"))
+        self._days = days
+        self._clock = clock
 
     def write(self, document_id: str, sequence: int, parsed: ParsedText) -> Ref:
+        """Encrypt and store a text. A repeated call overwrites the same object. A kept text of an earlier version is deleted."""
         bound = f"{document_id}/{sequence}".encode()
         text = encode_text(parsed)
         nonce = hmac.digest(self._nonce_key, bound + b"\0" + text, "sha256")[:NONCE_BYTES]
         data = nonce + self._cipher.encrypt(nonce, text, bound)
         key = f"documents/{document_id}/{sequence}-{hashlib.sha256(data).hexdigest()}"
-        return self._store.put(QUARANTINE, key, data)
+        ref = self._store.put(QUARANTINE, key, data)
+        self._keep(document_id, sequence, text)
+        return ref
 
-
-class KeptQuarantine(QuarantineWriter):
-    """Writes to quarantine, and also keeps the text if `days` is above 0. Keys are `kept/DOCUMENT/SEQUENCE-DAY`, the day since 1970."""
-
-    def __init__(
-        self,
-        inner: EncryptedQuarantine,
-        store: ObjectStore,
-        key: bytes,
-        days: int,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._inner = inner
-        self._store = store
-        self._cipher = AESGCM(hmac.digest(key, b"kept texts", "sha256"))
-        self._days = days
-        self._clock = clock
-
-    def write(self, document_id: str, sequence: int, parsed: ParsedText) -> Ref:
-        """Write to quarantine. A kept text of an earlier version is deleted."""
-        ref = self._inner.write(document_id, sequence, parsed)
+    def _keep(self, document_id: str, sequence: int, text: bytes) -> None:
         earlier = self._store.list_keys(QUARANTINE, f"kept/{document_id}/")
         if self._days:
             nonce = os.urandom(NONCE_BYTES)
-            data = nonce + self._cipher.encrypt(nonce, encode_text(parsed), _bound(document_id, sequence))
+            data = nonce + self._kept_cipher.encrypt(nonce, text, _bound(document_id, sequence))
             key = f"kept/{document_id}/{sequence}-{self._today()}"
             self._store.put(QUARANTINE, key, data)
             earlier = [other for other in earlier if other != key]
         for key in earlier:
             self._store.delete(QUARANTINE, key)
-        return ref
 
     def read_kept(self, document_id: str, sequence: int, acceptance: Acceptance) -> ParsedText | None:
         """The text of a version; None if it is not kept. Raises FailedPrecondition (CORRUPT_OBJECT) if it does not verify."""
@@ -86,7 +73,7 @@ class KeptQuarantine(QuarantineWriter):
             return None
         data = self._store.read(QUARANTINE, keys[-1])
         try:
-            plain = self._cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], _bound(document_id, sequence))
+            plain = self._kept_cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], _bound(document_id, sequence))
             return decode_text(plain, acceptance.format, acceptance.spans)
         except (InvalidTag, ValueError, KeyError):
             raise corrupt_object(f"s3://{QUARANTINE}/{keys[-1]}") from None

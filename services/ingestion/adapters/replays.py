@@ -6,17 +6,17 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, func, literal, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, Row, and_, func, insert, literal, select
 
 from services.ingestion.adapters.references import ReferenceCipher
-from services.ingestion.adapters.sql import SqlCatalogue, load_outcome
+from services.ingestion.adapters.sql import SqlCatalogue
 from services.ingestion.adapters.tables import DOCUMENTS, JOBS, REPLAY_DOCUMENTS, REPLAYS, SUBMISSIONS
-from services.ingestion.domain import Acceptance, ParsedText, replayed_digest
+from services.ingestion.domain import Acceptance, ParsedText, SubmissionRecord, replayed_digest
 from services.ingestion.replay_domain import Replay, ReplayDocument, ReplayOutcome, ReplayState
 from services.ingestion.wire import make_receipt, supersede_id
 from tailor.errors import FailedPrecondition, Reason
 from tailor.jobs import HeldJob, add_job, drop_job
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
 
@@ -39,17 +39,10 @@ class SqlReplays:
         Raises FailedPrecondition (REPLAY_RUNNING).
         """
         with transaction(self._engine) as connection:
-            row = {
-                "replay_id": replay_id,
-                "barrier": barrier,
-                "state": ReplayState.RUNNING,
-                "requested_by": caller[:128],
-                "create_time": datetime.now(UTC),
-            }
-            new = insert(REPLAYS).values(row).on_conflict_do_nothing().returning(REPLAYS)
-            started = connection.execute(new).one_or_none()
-            if started is None:
-                return self._known(connection, replay_id)
+            replays = _Replays(connection)
+            replay = Replay(replay_id, barrier, ReplayState.RUNNING, datetime.now(UTC))
+            if not replays.add(replay, requested_by=caller[:128]):
+                return _known(replays, replay_id)
             chosen = and_(DOCUMENTS.c.digest.is_not(None), DOCUMENTS.c.erasure_id == "")
             if not all_documents:
                 chosen = and_(chosen, DOCUMENTS.c.barrier != barrier)
@@ -58,64 +51,49 @@ class SqlReplays:
             columns = ["replay_id", "document_id", "number"]
             connection.execute(insert(REPLAY_DOCUMENTS).from_select(columns, documents))
             add_job(connection, JOBS, REPLAY, replay_id)
-            return _to_replay(started, _count(connection, replay_id))
+            return replace(replay, documents=replays.documents.count(replay_id=replay_id))
 
     def find(self, replay_id: str) -> Replay | None:
-        with transaction(self._engine) as connection:
-            return self._find(connection, replay_id)
+        return _Replays(self._engine).find(replay_id=replay_id)
 
     def list(self, before: int | None, limit: int) -> Sequence[tuple[int, Replay]]:
         """Positions and replays, newest first."""
-        query = select(REPLAYS).order_by(REPLAYS.c.position.desc()).limit(limit)
-        if before is not None:
-            query = query.where(REPLAYS.c.position < before)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
-            return [(row.position, _to_replay(row, _count(connection, row.replay_id))) for row in rows]
+        return _Replays(self._engine).page(before, limit)
 
     def cancel(self, replay_id: str) -> None:
         """End a running replay; no effect on an ended one."""
         with transaction(self._engine) as connection:
             drop_job(connection, JOBS, REPLAY, replay_id)
-            _end(connection, replay_id, ReplayState.CANCELLED)
+            _end(_Replays(connection), replay_id, ReplayState.CANCELLED)
 
     def documents(self, replay_id: str, outcome: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
         """(number, document, outcome) after a number, in order; an empty `outcome` means all."""
-        table = REPLAY_DOCUMENTS.c
-        query = select(table.number, table.document_id, table.outcome).where(
-            table.replay_id == replay_id, table.number > after
-        )
-        if outcome:
-            query = query.where(table.outcome == outcome)
-        with transaction(self._engine) as connection:
-            return [tuple(row) for row in connection.execute(query.order_by(table.number).limit(limit))]
+        documents = _Replays(self._engine).documents
+        with_outcome = {"outcome": outcome} if outcome else {}
+        is_after, number = documents.c.number > after, documents.c.number
+        rows = documents.all(is_after, replay_id=replay_id, order=number, limit=limit, **with_outcome)
+        return [(row.number, row.document_id, row.outcome) for row in rows]
 
     def next_document(self, job: HeldJob) -> ReplayDocument | None:
         """The next document of the job's replay; None if none is left, which ends the replay. Raises JobLost."""
         with transaction(self._engine) as connection:
             job.check(connection)
-            replay = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == job.key)).one()
-            table = REPLAY_DOCUMENTS.c
-            query = (
-                select(DOCUMENTS, table.number)
-                .join(REPLAY_DOCUMENTS, table.document_id == DOCUMENTS.c.document_id)
-                .where(table.replay_id == replay.replay_id, table.outcome == "")
-                .order_by(table.number)
-                .limit(1)
-            )
-            row = connection.execute(query).one_or_none()
-            if row is None:
-                _end(connection, job.key, ReplayState.DONE)
+            replays, documents, table = _Replays(connection), Rows(connection, DOCUMENTS, Row), REPLAY_DOCUMENTS.c
+            query = documents.select(table.replay_id == job.key, table.outcome == "").add_columns(table.number)
+            query = query.join(REPLAY_DOCUMENTS, table.document_id == documents.c.document_id).order_by(table.number)
+            row, replay = next(iter(documents.fetch(query.limit(1))), None), replays.find(replay_id=job.key)
+            if row is None or replay is None:
+                _end(replays, job.key, ReplayState.DONE)
                 return None
             return self._to_document(connection, replay, row)
 
     def record(self, job: HeldJob, document: ReplayDocument, outcome: ReplayOutcome) -> None:
         """Store an outcome that sends nothing; ERASED instead if the document is. One that has an outcome keeps it. Raises JobLost."""
-        is_own = DOCUMENTS.c.document_id == document.document_id
         with transaction(self._engine) as connection:
             job.check(connection)
-            erasure_id = connection.scalar(select(DOCUMENTS.c.erasure_id).where(is_own))
-            self._record(connection, document, ReplayOutcome.ERASED if erasure_id else outcome)
+            documents = Rows(connection, DOCUMENTS, Row)
+            is_erased = documents.has(documents.c.erasure_id != "", document_id=document.document_id)
+            _record(connection, document, ReplayOutcome.ERASED if is_erased else outcome)
 
     def send(
         self,
@@ -132,21 +110,19 @@ class SqlReplays:
         """
         with transaction(self._engine) as connection:
             job.check(connection)
-            query = select(DOCUMENTS).where(DOCUMENTS.c.document_id == document.document_id).with_for_update()
-            row = connection.execute(query).one()
-            known = document.acceptance
-            if row.erasure_id or known is None or row.digest is None:
+            documents, known = Rows(connection, DOCUMENTS, Row), document.acceptance
+            row = documents.lock(document_id=document.document_id)
+            if row is None or row.erasure_id or known is None or row.digest is None:
                 outcome = ReplayOutcome.ERASED
             elif row.sequence != known.sequence or row.digest != document.digest:
                 outcome = ReplayOutcome.CURRENT
             else:
                 acceptance = self._accept(document, known, parsed, store)
                 changed = {"sequence": acceptance.sequence, "barrier": document.barrier}
-                is_own = DOCUMENTS.c.document_id == document.document_id
-                connection.execute(update(DOCUMENTS).where(is_own).values(changed))
+                documents.update(changed, document_id=document.document_id)
                 receipt = make_receipt("replay", document.replay_id, document.document_id)
                 self._catalogue.store(connection, receipt, acceptance)
-            self._record(connection, document, outcome)
+            _record(connection, document, outcome)
         return outcome
 
     def _accept(
@@ -166,51 +142,47 @@ class SqlReplays:
             supersede_id=supersede_id(document.replay_id, document.number),
         )
 
-    def _to_document(self, connection: Connection, replay: Row[Any], row: Row[Any]) -> ReplayDocument:
-        outcomes = connection.scalars(select(SUBMISSIONS.c.outcome).where(SUBMISSIONS.c.document_id == row.document_id))
-        versions = (load_outcome(outcome) for outcome in outcomes)
-        newest = next((v for v in versions if isinstance(v, Acceptance) and v.sequence == row.sequence), None)
+    def _to_document(self, connection: Connection, replay: Replay, row: Row[Any]) -> ReplayDocument:
+        records = Rows(connection, SUBMISSIONS, SubmissionRecord).all(document_id=row.document_id)
+        versions = (record.outcome for record in records if isinstance(record.outcome, Acceptance))
+        newest = next((version for version in versions if version.sequence == row.sequence), None)
         reference = self._references.open(row.document_id, bytes(row.reference))
         return ReplayDocument(
             replay.replay_id, row.document_id, row.number, row.digest or "", replay.barrier, newest, reference
         )
 
-    def _record(self, connection: Connection, document: ReplayDocument, outcome: ReplayOutcome) -> None:
-        table = REPLAY_DOCUMENTS.c
-        is_own = and_(table.replay_id == document.replay_id, table.document_id == document.document_id)
-        connection.execute(update(REPLAY_DOCUMENTS).where(is_own, table.outcome == "").values(outcome=outcome))
 
-    def _known(self, connection: Connection, replay_id: str) -> Replay:
-        known = self._find(connection, replay_id)
-        if known is None:
-            running = connection.scalar(select(REPLAYS.c.replay_id).where(REPLAYS.c.state == ReplayState.RUNNING))
-            message = f"{running or 'Another replay'} is running. Wait until it ends, or cancel it."
-            raise FailedPrecondition(Reason.REPLAY_RUNNING, message)
-        return known
+class _Replays(Rows[Replay]):
+    """Replays with the counts of their documents."""
 
-    def _find(self, connection: Connection, replay_id: str) -> Replay | None:
-        row = connection.execute(select(REPLAYS).where(REPLAYS.c.replay_id == replay_id)).one_or_none()
-        return None if row is None else _to_replay(row, _count(connection, replay_id))
+    def __init__(self, database: Engine | Connection) -> None:
+        super().__init__(database, REPLAYS, Replay)
+        self.documents = Rows(database, REPLAY_DOCUMENTS, Row)
 
-
-def _end(connection: Connection, replay_id: str, state: ReplayState) -> None:
-    is_own = and_(REPLAYS.c.replay_id == replay_id, REPLAYS.c.state == ReplayState.RUNNING)
-    connection.execute(update(REPLAYS).where(is_own).values(state=state, end_time=datetime.now(UTC)))
+    def read(self, row: Row[Any], **given: Any) -> Replay:
+        outcome = self.documents.c.outcome
+        query = select(outcome, func.count()).where(self.documents.c.replay_id == row.replay_id).group_by(outcome)
+        with self._connect() as connection:
+            counts: dict[str, int] = dict(connection.execute(query).all())
+        outcomes = {outcome: count for outcome, count in counts.items() if outcome}
+        return super().read(row, documents=sum(counts.values()), outcomes=outcomes, **given)
 
 
-def _count(connection: Connection, replay_id: str) -> dict[str, int]:
-    table = REPLAY_DOCUMENTS.c
-    query = select(table.outcome, func.count()).where(table.replay_id == replay_id).group_by(table.outcome)
-    return dict(connection.execute(query).all())
+def _known(replays: _Replays, replay_id: str) -> Replay:
+    """The replay of an id; raises FailedPrecondition (REPLAY_RUNNING) if another one keeps it from starting."""
+    known = replays.find(replay_id=replay_id)
+    if known is None:
+        running = replays.value(replays.c.replay_id, state=ReplayState.RUNNING)
+        message = f"{running or 'Another replay'} is running. Wait until it ends, or cancel it."
+        raise FailedPrecondition(Reason.REPLAY_RUNNING, message)
+    return known
 
 
-def _to_replay(row: Row[Any], counts: dict[str, int]) -> Replay:
-    return Replay(
-        replay_id=row.replay_id,
-        barrier=row.barrier,
-        state=ReplayState(row.state),
-        create_time=row.create_time,
-        end_time=row.end_time,
-        documents=sum(counts.values()),
-        outcomes={outcome: count for outcome, count in counts.items() if outcome},
-    )
+def _end(replays: _Replays, replay_id: str, state: ReplayState) -> None:
+    ended = {"state": state, "end_time": datetime.now(UTC)}
+    replays.update(ended, replay_id=replay_id, state=ReplayState.RUNNING)
+
+
+def _record(connection: Connection, document: ReplayDocument, outcome: ReplayOutcome) -> None:
+    documents, ids = _Replays(connection).documents, {"document_id": document.document_id}
+    documents.update({"outcome": outcome}, replay_id=document.replay_id, outcome="", **ids)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from tailor.events.outbox import outbox_table
 from tailor.jobs import jobs_table
@@ -49,14 +50,14 @@ SUBMISSIONS = Table(
     Column("key", String(64), primary_key=True),
     Column("submission_id", String(64), nullable=False),
     Column("document_id", String(64), nullable=False, index=True),
-    Column("outcome", Text, nullable=False),
+    Column("outcome", JSONB, nullable=False),
     # The keyed hash of the publisher's id, also if the submission is malformed; none if no id could be read.
     Column("external_hash", String(64), index=True),
     # The key that submitted it; empty for an event.
     Column("publisher", String(64), nullable=False, server_default=""),
-    # Why anonymization rejected the version; empty if it did not.
-    Column("later_reason", String(64), nullable=False, server_default=""),
-    Column("later_hint", Text, nullable=False, server_default=""),
+    # Why anonymization rejected the version, if it did.
+    Column("later_reason", String(64)),
+    Column("later_hint", Text),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 REPLAYS = Table(

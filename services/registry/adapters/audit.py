@@ -11,6 +11,7 @@ from sqlalchemy import (
     Engine,
     Float,
     Integer,
+    Row,
     and_,
     cast,
     exists,
@@ -25,6 +26,7 @@ from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
 from tailor.codec import encode
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.values import Selection
 
@@ -217,12 +219,10 @@ def _estimate(connection: Connection, specialist: str, characters: int) -> audit
 
 def _list_alike_runs(connection: Connection, specialist: str) -> list[models_pb2.RunProgressed]:
     """The newest run that reported a speed, and others before it with the same base, method and device."""
-    table = tables.facts
-    query = select(table.c.payload).where(table.c.kind == FactKind.RUN.value, ~table.c.fact_id.endswith("/failed"))
-    if specialist:
-        query = query.where(table.c.specialist == specialist)
-    payloads = connection.scalars(query.order_by(table.c.position.desc()).limit(NEWEST_RUNS))
-    runs = [run for run in map(models_pb2.RunProgressed.FromString, payloads) if run.tokens_per_second > 0]
+    facts, of_specialist = Rows(connection, tables.facts, Row), {"specialist": specialist} if specialist else {}
+    newest = facts.page(None, NEWEST_RUNS, ~facts.c.fact_id.endswith("/failed"), kind=FactKind.RUN, **of_specialist)
+    progress = (models_pb2.RunProgressed.FromString(row.payload) for _, row in newest)
+    runs = [run for run in progress if run.tokens_per_second > 0]
     alike = [run for run in runs if _conditions(run) == _conditions(runs[0])]
     return alike[:MEASURED_RUNS]
 
@@ -275,35 +275,31 @@ def audited_datasets(connection: Connection, specialist: str) -> Iterator[audit_
 
 def _find_serving(connection: Connection, specialist: str) -> str:
     """The adapter that serves; empty if none does."""
-    table = tables.servings.c
-    query = select(table.adapter_digest).where(table.specialist == specialist).order_by(table.generation.desc())
-    return connection.scalar(query.limit(1)) or ""
+    serving = Rows(connection, tables.servings, Row, "generation").newest(specialist=specialist)
+    return "" if serving is None else str(serving.adapter_digest)
 
 
 def find_newest(connection: Connection, specialist: str) -> models_pb2.DatasetBuilt | None:
     """The specialist's newest dataset of documents."""
-    facts = tables.facts.c
-    query = select(facts.payload).where(facts.kind == FactKind.DATASET.value, facts.specialist == specialist)
-    payloads = connection.scalars(query.order_by(facts.position.desc()).limit(NEWEST_DATASETS))
-    built = map(models_pb2.DatasetBuilt.FromString, payloads)
+    facts = Rows(connection, tables.facts, Row)
+    newest = facts.page(None, NEWEST_DATASETS, kind=FactKind.DATASET, specialist=specialist)
+    built = (models_pb2.DatasetBuilt.FromString(row.payload) for _, row in newest)
     return next((dataset for dataset in built if dataset.HasField("figures")), None)
 
 
 def _find_dataset(connection: Connection, specialist: str, adapter_digest: str) -> models_pb2.DatasetBuilt | None:
     """The dataset that the adapter was trained on, if it is one of documents; else that of the adapter below it."""
-    adapters, facts = tables.adapters, tables.facts
+    adapters, facts = (Rows(connection, table, Row) for table in (tables.adapters, tables.facts))
     for _ in range(MAX_PARENTS):
-        query = select(adapters.c.dataset_digest, adapters.c.parent_digest).where(adapters.c.digest == adapter_digest)
-        row = connection.execute(query).one_or_none()
-        if row is None:
+        adapter = adapters.find(digest=adapter_digest)
+        if adapter is None:
             return None
-        fact = select(facts.c.payload).where(
-            facts.c.kind == FactKind.DATASET.value, facts.c.fact_id == f"{row.dataset_digest}/{specialist}"
-        )
-        built = models_pb2.DatasetBuilt.FromString(connection.scalar(fact) or b"")
+        fact_id = f"{adapter.dataset_digest}/{specialist}"
+        payload = facts.value(facts.c.payload, kind=FactKind.DATASET, fact_id=fact_id)
+        built = models_pb2.DatasetBuilt.FromString(payload or b"")
         if built.HasField("figures"):
             return built
-        adapter_digest = row.parent_digest
+        adapter_digest = adapter.parent_digest
     return None
 
 
@@ -311,7 +307,7 @@ def _describe(
     connection: Connection, specialist: str, adapter_digest: str, built: models_pb2.DatasetBuilt
 ) -> audit_pb2.AuditDataset:
     """The dataset's figures; what it leaves out and its closed-book set are known once its manifest was read."""
-    row = connection.execute(select(tables.datasets).where(tables.datasets.c.digest == built.digest)).one_or_none()
+    row = Rows(connection, tables.datasets, Row).find(digest=built.digest)
     skipped = sorted(row.skipped.items(), key=lambda item: (-item[1]["characters"], item[0])) if row else ()
     closed_book = row.closed_book if row else {}
     return audit_pb2.AuditDataset(

@@ -1,57 +1,44 @@
 """Canaries in PostgreSQL: their policies, the calls of both arms while they run, and their outcomes."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from services.registry.adapters import tables
-from services.registry.domain import EDIT_RETENTION, Arm, Call, Canary, CanaryPolicy, Outcome
+from services.registry.domain import EDIT_RETENTION, Arm, Call, Canary, Outcome
 from services.registry.rules.canary import ArmReports
 from services.registry.rules.canary_outcomes import OutcomeValue, summarize_reports
 from tailor.events.envelope import derive_id
 from tailor.jobs import add_job
+from tailor.rows import Rows
 
-RUNNING = Outcome.RUNNING.value
 # Kinds of jobs: the running canary of a specialist, and the evaluation of an adapter that waited for its end.
 CANARY, DEFERRED = "canary", "deferred evaluation"
 MAX_REPORTS = 100_000
 
 
-class SqlCanaries:
+class SqlCanaries(Rows[Canary]):
     """Canaries and their calls. At most one runs per specialist."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, tables.canaries, Canary, "generation")
         self._connection = connection
+        self._calls = Rows(connection, tables.canary_calls, Call)
 
     def start(self, canary: Canary) -> None:
-        self._forget_calls(canary.specialist)
-        row = {
-            "specialist": canary.specialist,
-            "generation": canary.generation,
-            "adapter_digest": canary.adapter_digest,
-            "rules": asdict(canary.policy),
-            "start_time": canary.start_time,
-            "outcome": RUNNING,
-            "reason": "",
-            "arms": [],
-            "waiting": "",
-        }
-        self._connection.execute(insert(tables.canaries).values(row))
+        self._calls.delete(specialist=canary.specialist)
+        self.insert(canary)
         add_job(self._connection, tables.jobs, CANARY, canary.specialist)
 
     def find_running(self, specialist: str) -> Canary | None:
         """The running canary without its arms."""
-        table = tables.canaries
-        query = select(table).where(table.c.specialist == specialist, table.c.outcome == RUNNING)
-        row = self._connection.execute(query).one_or_none()
-        return None if row is None else to_canary(row)
+        return self.find(specialist=specialist, outcome=Outcome.RUNNING)
 
     def save_call(self, call: Call) -> None:
         """Count a call, once."""
-        self._connection.execute(insert(tables.canary_calls).values(asdict(call)).on_conflict_do_nothing())
+        self._calls.add(call)
 
     def measure(self, canary: Canary) -> tuple[Arm, Arm]:
         """The arms of the canary and of the incumbent."""
@@ -66,38 +53,25 @@ class SqlCanaries:
         canary = self.find_running(specialist)
         if canary is None:
             return
-        table = tables.canaries
-        arms = [asdict(arm) for arm in self.measure(canary)]
-        ended = (
-            update(table)
-            .where(table.c.specialist == specialist, table.c.outcome == RUNNING)
-            .values(outcome=outcome.value, reason=reason, end_time=datetime.now(UTC), arms=arms)
-        )
-        if deferred := self._connection.scalar(ended.returning(table.c.waiting)):
+        canary_arm, incumbent_arm = self.measure(canary)
+        arms = {"canary_arm": canary_arm, "incumbent_arm": incumbent_arm}
+        ended = {"outcome": outcome, "reason": reason, "end_time": datetime.now(UTC), **arms}
+        own = {"specialist": specialist, "generation": canary.generation}
+        self.update(ended, **own)
+        if deferred := self.value(self.c.waiting, **own):
             request_id = derive_id("req", "canary", specialist, canary.generation)
             add_job(self._connection, tables.jobs, DEFERRED, deferred, request_id=request_id)
-        self._forget_calls(specialist)
+        self._calls.delete(specialist=specialist)
 
     def defer(self, specialist: str, adapter_digest: str) -> None:
         """Have an adapter evaluated again after the running canary. A later call replaces an earlier one."""
-        table = tables.canaries
-        running = (table.c.specialist == specialist, table.c.outcome == RUNNING)
-        self._connection.execute(update(table).where(*running).values(waiting=adapter_digest))
-
-    def _forget_calls(self, specialist: str) -> None:
-        table = tables.canary_calls
-        self._connection.execute(delete(table).where(table.c.specialist == specialist))
+        self.update({"waiting": adapter_digest}, specialist=specialist, outcome=Outcome.RUNNING)
 
 
 def find_newest_canary(connection: Connection, specialist: str) -> Canary | None:
     """The specialist's newest canary with its arms, or None."""
-    table = tables.canaries
-    query = select(table).where(table.c.specialist == specialist).order_by(table.c.generation.desc()).limit(1)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
-    canary = to_canary(row)
-    if canary.outcome is not Outcome.RUNNING:
+    canary = SqlCanaries(connection).newest(specialist=specialist)
+    if canary is None or canary.outcome is not Outcome.RUNNING:
         return canary
     canary_arm, incumbent_arm = measure_arms(connection, canary)
     return replace(canary, canary_arm=canary_arm, incumbent_arm=incumbent_arm)
@@ -152,20 +126,3 @@ def list_reports(connection: Connection, canary: Canary) -> ArmReports:
     for is_canary, value, moment in connection.execute(query):
         (ours if is_canary else theirs).append(OutcomeValue(float(value), moment))
     return ours, theirs
-
-
-def to_canary(row: Row) -> Canary:  # type: ignore[type-arg]
-    """A canary from its row; with arms once it has ended."""
-    canary_arm, incumbent_arm = [Arm(**arm) for arm in row.arms] or (Arm(), Arm())
-    return Canary(
-        specialist=row.specialist,
-        generation=row.generation,
-        adapter_digest=row.adapter_digest,
-        policy=CanaryPolicy(**row.rules),
-        start_time=row.start_time,
-        outcome=Outcome(row.outcome),
-        reason=row.reason,
-        end_time=row.end_time,
-        canary_arm=canary_arm,
-        incumbent_arm=incumbent_arm,
-    )

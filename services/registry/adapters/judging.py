@@ -3,16 +3,16 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import Connection, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Row, func, select
 
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind, Judgement
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.codec import load
+from tailor.rows import Rows
 from tailor.values import DatasetKind
 from tailor.wire import to_datetime
 
@@ -24,77 +24,58 @@ DATASET_KINDS = {
 NEWEST_DATASETS = 20
 
 
-class SqlJudging:
+class SqlJudging(Rows[ExpertDecision]):
     """Drafts that experts can judge, and what experts decided about their prompts."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, tables.expert_decisions, ExpertDecision)
         self._connection = connection
+        self._drafts = Rows(connection, tables.stored_drafts, Row, "create_time")
+
+    def save_draft(self, draft: Draft) -> None:
+        """Note a draft whose text is stored. Idempotent."""
+        self._drafts.add(
+            draft_id=draft.draft_id,
+            specialist=draft.specialist,
+            prompt_digest=draft.prompt_digest,
+            answer_digest=draft.answer_digest,
+            is_callers=bool(draft.key_id),
+            create_time=draft.create_time or datetime.now(UTC),
+            drawn_from=draft.drawn_from,
+        )
+
+    def forget_drawn_drafts(self, document_id: str) -> int:
+        """Take the drafts whose prompts were drawn from a document out of the queue; the number of drafts."""
+        return self._drafts.delete(self._drafts.c.drawn_from.contains([document_id]))
 
     def list_drafts(self, specialist: str, since: datetime, limit: int) -> Sequence[StoredDraft]:
         """The specialist's drafts whose texts are stored, newest first."""
-        table = tables.stored_drafts
-        query = (
-            select(table)
-            .where(table.c.specialist == specialist, table.c.create_time > since)
-            .order_by(table.c.create_time.desc())
-            .limit(limit)
-        )
-        return [
-            StoredDraft(
-                row.draft_id,
-                row.prompt_digest,
-                row.answer_digest,
-                row.is_callers,
-                row.create_time,
-                bool(row.drawn_from),
-            )
-            for row in self._connection.execute(query)
-        ]
+        page = self._drafts.page(None, limit, self._drafts.c.create_time > since, specialist=specialist)
+        return [load(StoredDraft, row._asdict(), is_drawn=bool(row.drawn_from)) for _, row in page]
 
     def list_decisions(self, specialist: str, since: datetime) -> Sequence[ExpertDecision]:
-        table, judgements = tables.expert_decisions, tables.judgements
-        joined = table.outerjoin(judgements, judgements.c.judgement_id == table.c.judgement_id)
-        query = select(table, judgements.c.payload).select_from(joined)
-        rows = self._connection.execute(query.where(table.c.specialist == specialist, table.c.create_time > since))
-        return [_with_drafts(_to_decision(row), row.payload) for row in rows]
+        judgements = tables.judgements
+        query = self.select(self.c.create_time > since, specialist=specialist).add_columns(judgements.c.payload)
+        joined = query.outerjoin(judgements, judgements.c.judgement_id == self.c.judgement_id)
+        return [_with_drafts(self.read(row), row.payload) for row in self._connection.execute(joined)]
 
     def record(self, expert_id: str, specialist: str, prompts: Collection[str], judgement_id: str = "") -> None:
         """Record that an expert judged prompts, or skipped them if there is no judgement. Idempotent."""
+        terms = {"expert_id": expert_id, "specialist": specialist, "judgement_id": judgement_id}
         now = datetime.now(UTC)
-        rows = [
-            {
-                "expert_id": expert_id,
-                "specialist": specialist,
-                "prompt_digest": prompt,
-                "judgement_id": judgement_id,
-                "create_time": now,
-            }
-            for prompt in sorted(set(prompts))
-        ]
-        if rows:
-            self._connection.execute(insert(tables.expert_decisions).values(rows).on_conflict_do_nothing())
-
-    def find_last(self, expert_id: str, specialist: str) -> ExpertDecision | None:
-        """The expert's newest decision that was not withdrawn."""
-        table = tables.expert_decisions
-        query = select(table).where(table.c.expert_id == expert_id, table.c.specialist == specialist)
-        row = self._connection.execute(query.order_by(table.c.position.desc()).limit(1)).first()
-        return None if row is None else _to_decision(row)
+        self.add_all({"prompt_digest": prompt, "create_time": now, **terms} for prompt in sorted(set(prompts)))
 
     def withdraw(self, decision: ExpertDecision) -> None:
         """Forget a decision, so that its prompts wait for the expert again."""
-        table = tables.expert_decisions
-        query = delete(table).where(table.c.expert_id == decision.expert_id, table.c.specialist == decision.specialist)
         # A judgement of several prompts has several rows.
-        same = table.c.judgement_id == decision.judgement_id
-        self._connection.execute(query.where(same if decision.judgement_id else table.c.position == decision.position))
+        is_own = {"judgement_id": decision.judgement_id} if decision.judgement_id else {"position": decision.position}
+        self.delete(expert_id=decision.expert_id, specialist=decision.specialist, **is_own)
 
     def has_dataset_since(self, specialist: str, time: datetime, kinds: Collection[DatasetKind]) -> bool:
         """True if a dataset of one of the kinds was built after this time."""
-        table = tables.facts
-        query = select(table.c.payload).where(table.c.kind == FactKind.DATASET.value, table.c.specialist == specialist)
-        newest = self._connection.scalars(query.order_by(table.c.position.desc()).limit(NEWEST_DATASETS))
-        datasets = map(models_pb2.DatasetBuilt.FromString, newest)
+        facts = Rows(self._connection, tables.facts, Row)
+        newest = facts.page(None, NEWEST_DATASETS, kind=FactKind.DATASET, specialist=specialist)
+        datasets = [models_pb2.DatasetBuilt.FromString(row.payload) for _, row in newest]
         wanted = {DATASET_KINDS[kind] for kind in kinds}
         return any(to_datetime(item.create_time) > time for item in datasets if item.kind in wanted)
 
@@ -113,42 +94,11 @@ class SqlJudging:
         if before is not None:
             query = query.where(grouped.c.position < before)
         rows = self._connection.execute(query.order_by(grouped.c.position.desc()).limit(limit))
-        return [(row.position, wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(row.payload))) for row in rows]
+        return [(row.position, wire.to_judgement(row.payload)) for row in rows]
 
 
-def _to_decision(row: Any) -> ExpertDecision:
-    return ExpertDecision(
-        row.expert_id, row.specialist, row.prompt_digest, row.judgement_id, row.create_time, row.position
-    )
-
-
-def _with_drafts(decision: ExpertDecision, payload: bytes | None) -> ExpertDecision:
-    if payload is None:
+def _with_drafts(decision: ExpertDecision, judgement: drafts_pb2.JudgementRecorded | None) -> ExpertDecision:
+    if judgement is None:
         return decision
-    message = drafts_pb2.JudgementRecorded.FromString(payload)
-    return replace(
-        decision,
-        ranking=tuple(message.ranking),
-        equal=tuple(message.equal_drafts),
-        places=tuple(message.places),
-    )
-
-
-def save_stored_draft(connection: Connection, draft: Draft) -> None:
-    """Note a draft whose text is stored. Idempotent."""
-    row = {
-        "draft_id": draft.draft_id,
-        "specialist": draft.specialist,
-        "prompt_digest": draft.prompt_digest,
-        "answer_digest": draft.answer_digest,
-        "is_callers": bool(draft.key_id),
-        "create_time": draft.create_time or datetime.now(UTC),
-        "drawn_from": [*draft.drawn_from],
-    }
-    connection.execute(insert(tables.stored_drafts).values(row).on_conflict_do_nothing())
-
-
-def forget_drawn_drafts(connection: Connection, document_id: str) -> int:
-    """Take the drafts whose prompts were drawn from a document out of the queue; the number of drafts."""
-    table = tables.stored_drafts
-    return connection.execute(delete(table).where(table.c.drawn_from.contains([document_id]))).rowcount
+    ranking, equal, places = tuple(judgement.ranking), tuple(judgement.equal_drafts), tuple(judgement.places)
+    return replace(decision, ranking=ranking, equal=equal, places=places)

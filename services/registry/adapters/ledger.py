@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Connection, Engine, case, cast, func, select, update
-from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+from sqlalchemy import BigInteger, Connection, Engine, Row, case, cast, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind
 from services.registry.rules.ledger import JudgementUse, JudgeUse, Month, RunUse, ServingUse, StorageUse, TeacherUse
-from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.events.v1 import models_pb2
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.wire import to_datetime
 
@@ -25,45 +26,29 @@ class SqlUsage:
     """What the ledger adds up. Saving something again has no effect."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self._servings = Rows(connection, tables.serving_uses, Row)
+        self._files = Rows(connection, tables.stored_files, Row)
+        self.judging_times = Rows(connection, tables.judging_times, Row)
 
     def save_serving(self, draft: Draft, now: datetime) -> None:
         """Store the device time of a draft, if it has any. `now` counts for a draft without a time."""
-        if not draft.specialist or draft.compute_seconds <= 0:
-            return
-        row = {
-            "draft_id": draft.draft_id,
-            "specialist": draft.specialist,
-            "device": draft.compute_device[:MAX_DEVICE_CHARS],
-            "seconds": draft.compute_seconds,
-            "create_time": draft.create_time or now,
-        }
-        self._connection.execute(insert(tables.serving_uses).values(row).on_conflict_do_nothing())
+        if draft.specialist and draft.compute_seconds > 0:
+            self._servings.add(
+                draft_id=draft.draft_id,
+                specialist=draft.specialist,
+                device=draft.compute_device[:MAX_DEVICE_CHARS],
+                seconds=draft.compute_seconds,
+                create_time=draft.create_time or now,
+            )
 
     def save_files(self, owner: str, specialist: str, files: Mapping[str, int], create_time: datetime) -> None:
         """Store the bytes, by SHA-256, of the files of a dataset or adapter."""
-        rows = [
-            {
-                "owner": owner,
-                "sha256": sha256,
-                "specialist": specialist,
-                "size_bytes": size_bytes,
-                "create_time": create_time,
-            }
-            for sha256, size_bytes in sorted(files.items())
-        ]
-        if rows:
-            self._connection.execute(insert(tables.stored_files).on_conflict_do_nothing(), rows)
+        terms = {"owner": owner, "specialist": specialist, "create_time": create_time}
+        self._files.add_all({"sha256": name, "size_bytes": size, **terms} for name, size in sorted(files.items()))
 
     def mark_deleted(self, owners: Collection[str], now: datetime) -> None:
         """Record that the files of datasets or adapters are no longer stored. The first time stays."""
-        table = tables.stored_files
-        known = (table.c.owner.in_(owners), table.c.delete_time.is_(None))
-        self._connection.execute(update(table).where(*known).values(delete_time=now))
-
-    def save_judging_time(self, judgement_id: str, specialist: str, seconds: float) -> None:
-        row = {"judgement_id": judgement_id, "specialist": specialist, "seconds": seconds}
-        self._connection.execute(insert(tables.judging_times).values(row).on_conflict_do_nothing())
+        self._files.update({"delete_time": now}, owner=[*owners], delete_time=None)
 
 
 class LedgerQueries:
@@ -82,20 +67,14 @@ class LedgerQueries:
             models_pb2.DatasetBuilt.FromString(row[2]) for row in self._read_facts(specialist, (FactKind.DATASET,))
         )
         moments = {message.digest: to_datetime(message.create_time) for message in built}
-        table = tables.datasets
-        query = select(table.c.digest, table.c.teacher_tokens).where(table.c.teacher_tokens > 0)
-        with transaction(self._engine) as connection:
-            spent = connection.execute(query).all()
+        datasets = Rows(self._engine, tables.datasets, Row)
+        spent = datasets.all(datasets.c.teacher_tokens > 0)
         return [TeacherUse(row.teacher_tokens, moments[row.digest]) for row in spent if row.digest in moments]
 
     def judge_uses(self, specialist: str) -> list[JudgeUse]:
         """The judge model's tokens for each evaluation of the specialist's adapters."""
-        table = tables.evaluations
-        query = select(table.c.payload).where(table.c.specialist == specialist)
-        with transaction(self._engine) as connection:
-            payloads = connection.scalars(query.order_by(table.c.position.desc()).limit(MAX_FACTS)).all()
-        messages = map(models_pb2.AdapterEvaluated.FromString, payloads)
-        return [JudgeUse(message.judge_tokens, to_datetime(message.create_time)) for message in messages]
+        rows = Rows(self._engine, tables.evaluations, Row).page(None, MAX_FACTS, specialist=specialist)
+        return [JudgeUse(row.payload.judge_tokens, to_datetime(row.payload.create_time)) for _, row in rows]
 
     def judgement_uses(self, specialist: str) -> list[JudgementUse]:
         """When each judgement was recorded, and how long it took as far as that is known."""
@@ -103,8 +82,7 @@ class LedgerQueries:
         query = select(table.c.payload, times.c.seconds).outerjoin(times, times.c.judgement_id == table.c.judgement_id)
         with transaction(self._engine) as connection:
             rows = connection.execute(query.where(table.c.specialist == specialist)).all()
-        judged = ((drafts_pb2.JudgementRecorded.FromString(payload), seconds) for payload, seconds in rows)
-        return [JudgementUse(to_datetime(message.create_time), seconds) for message, seconds in judged]
+        return [JudgementUse(to_datetime(judgement.create_time), seconds) for judgement, seconds in rows]
 
     def serving_uses(self, specialist: str, month: Month) -> list[ServingUse]:
         """The device time of a month's answers, by device."""
@@ -141,22 +119,12 @@ class LedgerQueries:
         self, specialist: str, before: int | None, limit: int
     ) -> list[tuple[int, models_pb2.SpecialistServing]]:
         """Generations and what served in them, newest first."""
-        table = tables.servings
-        query = select(table.c.generation, table.c.payload).where(table.c.specialist == specialist)
-        if before is not None:
-            query = query.where(table.c.generation < before)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(table.c.generation.desc()).limit(limit)).all()
-        return [(row.generation, models_pb2.SpecialistServing.FromString(row.payload)) for row in rows]
+        page = Rows(self._engine, tables.servings, Row, "generation").page(before, limit, specialist=specialist)
+        return [(generation, row.payload) for generation, row in page]
 
     def _read_facts(self, specialist: str, kinds: tuple[FactKind, ...]) -> list[tuple[str, str, bytes]]:
-        table = tables.facts
-        query = select(table.c.kind, table.c.fact_id, table.c.payload).where(
-            table.c.kind.in_([kind.value for kind in kinds]), table.c.specialist == specialist
-        )
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(table.c.position.desc()).limit(MAX_FACTS)).all()
-        return [(row.kind, row.fact_id, row.payload) for row in rows]
+        page = Rows(self._engine, tables.facts, Row).page(None, MAX_FACTS, kind=kinds, specialist=specialist)
+        return [(row.kind, row.fact_id, row.payload) for _, row in page]
 
 
 def _to_cost_fact(kind: str, fact_id: str, payload: bytes) -> CostFact:

@@ -1,17 +1,14 @@
 """What drafts were worth, in PostgreSQL."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, case, delete, func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, case, func, select
 
 from services.registry.adapters import tables
 from services.registry.outcome_domain import DeliverableText, DraftOutcome, FinalText
-from tailor.api.events.v1 import documents_pb2
 from tailor.codec import decode
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.values import Selection
 
@@ -19,40 +16,29 @@ from tailor.values import Selection
 MAX_ENTRIES = 100_000
 
 
-class SqlOutcomes:
+class SqlOutcomes(Rows[DraftOutcome]):
     """Outcomes of drafts. Erasing a deliverable deletes what is stored about its draft."""
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, tables.outcomes, DraftOutcome)
         self._connection = connection
-
-    def save(self, outcome: DraftOutcome) -> None:
-        """Store an outcome, or replace the one with its id."""
-        row = asdict(outcome)
-        statement = insert(tables.outcomes).values(row)
-        changed = {name: statement.excluded[name] for name in row if name != "outcome_id"}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["outcome_id"], set_=changed))
 
     def save_final_text(self, final: FinalText) -> None:
         """Store or replace what became of a draft. Feedback never replaces the entry of a deliverable."""
-        table, row = tables.final_texts, asdict(final)
-        statement = insert(table).values(row)
-        changed: dict[str, ColumnElement[Any]] = {name: statement.excluded[name] for name in row if name != "draft_id"}
+        finals = Rows(self._connection, tables.final_texts, FinalText)
+        old, new = finals.c, finals.new
         # A replay of the policy publishes a deliverable again, which is not made in another week for that.
-        again = (table.c.document_id != "") & (table.c.document_id == statement.excluded.document_id)
-        changed["create_time"] = case((again, table.c.create_time), else_=statement.excluded.create_time)
-        counts_more = (statement.excluded.document_id != "") | (table.c.document_id == "")
-        self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["draft_id"], set_=changed, where=counts_more)
-        )
+        again = (old.document_id != "") & (old.document_id == new.document_id)
+        create_time = case((again, old.create_time), else_=new.create_time)
+        counts_more = (new.document_id != "") | (old.document_id == "")
+        finals.upsert(final, where=counts_more, computed={"create_time": create_time})
 
     def find_unmeasured(self, draft_id: str) -> DeliverableText | None:
         """The draft's deliverable if its share is not known and it is still catalogued."""
         final, documents = tables.final_texts, tables.documents
         query = select(documents.c.payload).join(final, final.c.document_id == documents.c.document_id)
-        payload = self._connection.scalar(query.where(final.c.draft_id == draft_id, final.c.share.is_(None)))
-        return (
-            None if payload is None else decode(DeliverableText, documents_pb2.DocumentAnonymized.FromString(payload))
-        )
+        message = self._connection.scalar(query.where(final.c.draft_id == draft_id, final.c.share.is_(None)))
+        return None if message is None else decode(DeliverableText, message)
 
 
 class OutcomeQueries:
@@ -62,10 +48,12 @@ class OutcomeQueries:
 
     def outcomes(self, specialist: str) -> tuple[Sequence[DraftOutcome], Sequence[FinalText]]:
         """The newest outcomes of a specialist, and the newest entries of what became of its drafts."""
-        with transaction(self._engine) as connection:
-            outcomes = _newest(connection, tables.outcomes, specialist)
-            finals = _newest(connection, tables.final_texts, specialist)
-            return [DraftOutcome(**row) for row in outcomes], [FinalText(**row) for row in finals]
+        outcomes = Rows(self._engine, tables.outcomes, DraftOutcome, "create_time")
+        finals = Rows(self._engine, tables.final_texts, FinalText, "create_time")
+        return (
+            [outcome for _, outcome in outcomes.page(None, MAX_ENTRIES, specialist=specialist)],
+            [final for _, final in finals.page(None, MAX_ENTRIES, specialist=specialist)],
+        )
 
     def documents_by_week(self, selection: Selection, since: datetime) -> Mapping[datetime, int]:
         """Documents of a selection that passed the barrier, by the Monday of their first week in UTC. Erased ones do not count."""
@@ -83,14 +71,8 @@ class OutcomeQueries:
             return {row.week.replace(tzinfo=UTC): row.documents for row in connection.execute(query)}
 
 
-def _newest(connection: Connection, table: Table, specialist: str) -> Sequence[Mapping[str, Any]]:
-    query = select(table).where(table.c.specialist == specialist).order_by(table.c.create_time.desc())
-    return [dict(row) for row in connection.execute(query.limit(MAX_ENTRIES)).mappings()]
-
-
 def forget_outcomes(connection: Connection, document_id: str) -> int:
     """Delete what is stored about the drafts that an erased deliverable was made from; the number of entries."""
-    outcomes, final_texts = tables.outcomes, tables.final_texts
-    drafts = select(final_texts.c.draft_id).where(final_texts.c.document_id == document_id)
-    reported = connection.execute(delete(outcomes).where(outcomes.c.draft_id.in_(drafts))).rowcount
-    return reported + connection.execute(delete(final_texts).where(final_texts.c.document_id == document_id)).rowcount
+    outcomes, finals = SqlOutcomes(connection), Rows(connection, tables.final_texts, FinalText)
+    drafts = select(finals.c.draft_id).where(finals.c.document_id == document_id)
+    return outcomes.delete(outcomes.c.draft_id.in_(drafts)) + finals.delete(document_id=document_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import ARRAY, Connection, Engine, String, any_, cast, select
+from sqlalchemy import Connection, Engine, Row
 
 from services.registry import wire
 from services.registry.adapters import tables
@@ -12,14 +12,14 @@ from tailor import rankings
 from tailor.api.events.v1 import drafts_pb2
 from tailor.codec import decode
 from tailor.rounds import RoundProgress
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 
 def list_decided_pairs(connection: Connection, specialist: str) -> list[tuple[str, str]]:
     """Each two drafts of each judgement of a specialist, the better one first, without judgements that were taken back."""
-    table = tables.judgements
-    payloads = connection.scalars(select(table.c.payload).where(table.c.specialist == specialist, ~table.c.retracted))
-    messages = map(drafts_pb2.JudgementRecorded.FromString, payloads)
+    judgements = Rows(connection, tables.judgements, Row)
+    messages = judgements.values(judgements.c.payload, specialist=specialist, retracted=False)
     return [pair for message in messages for pair in rankings.list_decided_pairs(message.ranking, message.places)]
 
 
@@ -30,12 +30,11 @@ class PanelQueries:
 
     def judgements(self, specialist: str) -> list[Judgement]:
         """All judgements of a specialist, oldest first, without those that were taken back."""
-        table = tables.judgements
-        query = select(table.c.payload).where(table.c.specialist == specialist, ~table.c.retracted)
-        with transaction(self._engine) as connection:
-            payloads = connection.scalars(query).all()
-        judgements = [wire.to_judgement(drafts_pb2.JudgementRecorded.FromString(payload)) for payload in payloads]
-        return sorted(judgements, key=lambda judgement: (judgement.create_time, judgement.judgement_id))
+        rows = Rows(self._engine, tables.judgements, Row)
+        messages = rows.values(rows.c.payload, specialist=specialist, retracted=False)
+        return sorted(
+            map(wire.to_judgement, messages), key=lambda judgement: (judgement.create_time, judgement.judgement_id)
+        )
 
     def draft_adapters(self, draft_ids: Collection[str]) -> Mapping[str, str]:
         """The adapter of each catalogued one of these drafts; empty for the base."""
@@ -46,10 +45,8 @@ class PanelQueries:
 
 def find_drafts(connection: Connection, draft_ids: Collection[str]) -> Mapping[str, Draft]:
     """The catalogued ones of these drafts, by id."""
-    table = tables.facts
-    # One array as the only parameter, because a statement has at most 65,535 parameters.
-    wanted = table.c.fact_id == any_(cast([*draft_ids], ARRAY(String)))
-    payloads = connection.scalars(select(table.c.payload).where(table.c.kind == FactKind.DRAFT.value, wanted))
+    facts = Rows(connection, tables.facts, Row)
+    payloads = facts.values(facts.c.payload, kind=FactKind.DRAFT, fact_id=[*draft_ids])
     drafts = (decode(Draft, drafts_pb2.DraftCreated.FromString(payload)) for payload in payloads)
     return {draft.draft_id: draft for draft in drafts}
 

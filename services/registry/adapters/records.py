@@ -3,22 +3,24 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, select
+from sqlalchemy import Connection, Row
 
 from services.registry.adapters import tables
-from services.registry.adapters.operators import find_approval, find_newest_decision
-from services.registry.domain import Approval, Decision, OperatorDecision, Outcome
+from services.registry.adapters.canaries import SqlCanaries
+from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions
+from services.registry.domain import Approval, Canary, Decision, OperatorDecision, Outcome, Taint
 from services.registry.rules.states import AdapterFacts
 from tailor.api.events.v1 import models_pb2
+from tailor.rows import Rows
 
 
 @dataclass(frozen=True)
 class AdapterRecords:
-    """The rows about an adapter: its newest evaluation, its taint, its newest canary's outcome, and whether it ever served."""
+    """The rows about an adapter: its newest evaluation, its taint, its newest canary, and whether it ever served."""
 
     evaluation: Row[Any] | None
-    taint: Row[Any] | None
-    canary_outcome: str
+    taint: Taint | None
+    canary: Canary | None
     served: bool
     approval: Approval | None
     operator_decision: OperatorDecision | None
@@ -26,19 +28,15 @@ class AdapterRecords:
 
 def read_records(connection: Connection, specialist: str, digest: str) -> AdapterRecords:
     """Everything about one adapter of a specialist."""
-    evaluations, taints = tables.evaluations, tables.taints
-    canaries, servings = tables.canaries, tables.servings
-    newest = select(evaluations).where(evaluations.c.adapter_digest == digest).order_by(evaluations.c.position.desc())
-    tried = (canaries.c.specialist == specialist, canaries.c.adapter_digest == digest)
-    outcome = select(canaries.c.outcome).where(*tried).order_by(canaries.c.generation.desc())
-    served = exists().where(servings.c.specialist == specialist, servings.c.adapter_digest == digest)
+    canaries, servings = SqlCanaries(connection), Rows(connection, tables.servings, Row)
+    of_adapter = {"specialist": specialist, "adapter_digest": digest}
     return AdapterRecords(
-        evaluation=connection.execute(newest.limit(1)).first(),
-        taint=connection.execute(select(taints).where(taints.c.adapter_digest == digest)).first(),
-        canary_outcome=connection.scalar(outcome.limit(1)) or "",
-        served=bool(connection.scalar(select(served))),
-        approval=find_approval(connection, digest),
-        operator_decision=find_newest_decision(connection, digest),
+        evaluation=Rows(connection, tables.evaluations, Row).newest(adapter_digest=digest),
+        taint=Rows(connection, tables.taints, Taint).find(adapter_digest=digest),
+        canary=canaries.newest(**of_adapter),
+        served=servings.has(**of_adapter),
+        approval=SqlApprovals(connection).find_state(digest),
+        operator_decision=SqlOperatorDecisions(connection).newest(adapter_digest=digest),
     )
 
 
@@ -52,7 +50,7 @@ def to_facts(
         serving=current.adapter_digest == adapter.digest,
         overridden=current.overridden,
         canary=current.canary.adapter_digest == adapter.digest,
-        withdrawn=records.canary_outcome == Outcome.BACK.value,
+        withdrawn=records.canary is not None and records.canary.outcome is Outcome.BACK,
         served_before=records.served,
         approval=records.approval,
         intermediate=adapter.intermediate,

@@ -9,9 +9,9 @@ from services.registry.adapters import tables
 from services.registry.adapters.erasures import LOCK
 from services.registry.domain import ScoredAdapter
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
-from tailor.codec import encode
 from tailor.document_scores import DocumentScore
-from tailor.sql import transaction
+from tailor.rows import Rows
+from tailor.sql import acquire_shared_lock
 
 COUNTS = ("asked", "learned", "missed", "contradicted")
 
@@ -25,7 +25,7 @@ class SqlDocumentScores:
     def save(self, adapter: ScoredAdapter, scores: Sequence[DocumentScore]) -> None:
         """Store scores, except those of erased documents and those older than the stored ones. Idempotent."""
         # An erasure waits until these are stored, and then deletes them.
-        self._connection.execute(select(func.pg_advisory_xact_lock_shared(LOCK)))
+        acquire_shared_lock(self._connection, LOCK)
         table, erased = tables.document_scores, tables.erased_documents
         # One array per column, because a statement has at most 65,535 parameters.
         ids = func.unnest(cast([score.document_id for score in scores], ARRAY(String)))
@@ -58,13 +58,10 @@ class ScoreQueries:
         self, specialist: str, after: str, limit: int, *, only_missed: bool
     ) -> list[registry_pb2.DocumentScore]:
         """A specialist's scores by document id; on request only those with a missed or contradicted question."""
-        table = tables.document_scores
-        query = select(table).where(table.c.specialist == specialist, table.c.document_id > after)
-        if only_missed:
-            query = query.where(table.c.missed + table.c.contradicted > 0)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(table.c.document_id).limit(limit)).all()
-        return [encode(registry_pb2.DocumentScore, row) for row in rows]
+        scores = Rows(self._engine, tables.document_scores, registry_pb2.DocumentScore)
+        missed = [scores.c.missed + scores.c.contradicted > 0] if only_missed else []
+        query = scores.select(scores.c.document_id > after, *missed, specialist=specialist)
+        return scores.fetch(query.order_by(scores.c.document_id).limit(limit))
 
 
 def sum_scores(connection: Connection, specialist: str) -> audit_pb2.AuditKnowledge:

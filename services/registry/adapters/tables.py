@@ -21,8 +21,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.outbox import outbox_table
 from tailor.jobs import jobs_table
+from tailor.rows import MessageColumn
 
 metadata = MetaData()
 
@@ -31,7 +33,7 @@ specialists = Table(
     metadata,
     Column("name", String(63), primary_key=True),
     Column("revision", BigInteger, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", MessageColumn(models_pb2.SpecialistChanged), nullable=False),
     Column("deleted", Boolean, nullable=False),
 )
 
@@ -41,7 +43,7 @@ servings = Table(
     Column("specialist", String(63), primary_key=True),
     Column("generation", BigInteger, primary_key=True),
     Column("adapter_digest", String(64), nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", MessageColumn(models_pb2.SpecialistServing), nullable=False),
 )
 
 # The current version of every anonymised document.
@@ -54,7 +56,7 @@ documents = Table(
     Column("department", String(64), nullable=False),
     Column("confidentiality", String(64), nullable=False),
     Column("publisher", String(64), nullable=False, server_default=""),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", MessageColumn(documents_pb2.DocumentAnonymized), nullable=False),
     Column("format", String(32), nullable=False),
     Column("language", String(16), nullable=False),
     Column("char_count", BigInteger, nullable=False),
@@ -73,7 +75,8 @@ submissions = Table(
     Column("state", String(16), nullable=False),
     Column("reason", String(64), nullable=False),
     Column("findings", JSON, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    # The rejection; empty in other states.
+    Column("payload", MessageColumn(documents_pb2.DocumentRejected), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
     # Labels and format as far as they are known; the stage only of rejected submissions.
     Column("source", String(64), nullable=False),
@@ -103,7 +106,7 @@ evaluations = Table(
     Column("decision", String(16), nullable=False),
     Column("reasons", JSON, nullable=False),
     Column("position", BigInteger, Identity(), nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", MessageColumn(models_pb2.AdapterEvaluated), nullable=False),
 )
 
 judgements = Table(
@@ -111,7 +114,7 @@ judgements = Table(
     metadata,
     Column("judgement_id", String(64), primary_key=True),
     Column("specialist", String(63), nullable=False, index=True),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", MessageColumn(drafts_pb2.JudgementRecorded), nullable=False),
     # True once the expert took it back. It stays, so that a repeated call does not record it again.
     Column("retracted", Boolean, nullable=False, server_default="false"),
 )
@@ -249,11 +252,11 @@ people = Table(
     Column("mail", String(254), nullable=False),
     Column("role", String(32), nullable=False),
     Column("specialists", JSON, nullable=False),
-    Column("secret_sha256", String(64), nullable=False),
+    Column("secret_sha256", String(64), nullable=False, server_default=""),
     # Their account at the OpenID provider.
-    Column("issuer", String(512), nullable=False),
-    Column("subject", String(255), nullable=False),
-    Column("invitation_sha256", String(64), nullable=False),
+    Column("issuer", String(512), nullable=False, server_default=""),
+    Column("subject", String(255), nullable=False, server_default=""),
+    Column("invitation_sha256", String(64), nullable=False, server_default=""),
     # Set until the person has signed in.
     Column("invitation_expire_time", DateTime(timezone=True)),
     Column("invited_by", String(64), nullable=False),
@@ -283,7 +286,7 @@ sessions = Table(
 replicas = Table(
     "replicas",
     metadata,
-    Column("replica", String(253), primary_key=True),
+    Column("name", String(253), primary_key=True),
     Column("base", String(128), nullable=False, index=True),
     Column("seen_time", DateTime(timezone=True), nullable=False),
     Column("leaving", Boolean, nullable=False),
@@ -295,15 +298,16 @@ canaries = Table(
     Column("specialist", String(63), primary_key=True),
     Column("generation", BigInteger, primary_key=True),
     Column("adapter_digest", String(64), nullable=False),
-    Column("rules", JSON, nullable=False),
+    Column("policy", JSON, nullable=False),
     Column("start_time", DateTime(timezone=True), nullable=False),
     Column("outcome", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("end_time", DateTime(timezone=True)),
-    # The arms of the canary and of the incumbent, once it has ended.
-    Column("arms", JSON, nullable=False),
+    # Counted once it has ended.
+    Column("canary_arm", JSON, nullable=False),
+    Column("incumbent_arm", JSON, nullable=False),
     # Adapter that passed the gate while the canary was running.
-    Column("waiting", String(64), nullable=False),
+    Column("waiting", String(64), nullable=False, server_default=""),
 )
 
 # Calls of specialists with a running canary.
@@ -335,9 +339,9 @@ erasures = Table(
     Column("reason", String(64), nullable=False),
     Column("awaits", JSON, nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
-    Column("receipt", Text),
-    Column("signature", LargeBinary),
-    Column("public_key", LargeBinary),
+    Column("receipt_body", Text),
+    Column("receipt_signature", LargeBinary),
+    Column("receipt_public_key", LargeBinary),
 )
 
 erased_documents = Table(
@@ -345,7 +349,7 @@ erased_documents = Table(
     metadata,
     Column("erasure_id", String(64), primary_key=True),
     Column("document_id", String(64), primary_key=True, index=True),
-    Column("lifted", Boolean, nullable=False),
+    Column("lifted", Boolean, nullable=False, server_default="false"),
     # True for a document that stays: what was derived from its earlier versions is forgotten.
     Column("superseded", Boolean, nullable=False, server_default="false"),
 )
@@ -454,9 +458,9 @@ operator_decisions = Table(
     Column("key_id", String(64), nullable=False),
     # Anonymised.
     Column("reason", Text, nullable=False),
-    # The gate's verdict at the time; empty if there was none.
-    Column("verdict", String(16), nullable=False),
-    Column("verdict_reasons", JSON, nullable=False),
+    # The gate's verdict at the time; none if there was none.
+    Column("verdict_decision", String(16)),
+    Column("verdict_reasons", JSON(none_as_null=True)),
     Column("create_time", DateTime(timezone=True), nullable=False),
 )
 

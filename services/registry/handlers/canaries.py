@@ -56,7 +56,7 @@ def stop_canary(begin: Begin, name: str, expected_generation: int) -> Serving:
 def withdraw_refused(begin: Begin, name: str, generation: int, reason: str) -> None:
     """End the canary that started with a generation that a replica refuses."""
     with begin() as tx:
-        specialist = tx.specialists.lock(name)
+        specialist = tx.specialists.lock(name=name)
         current = tx.servings.current(name)
         if specialist is not None and current.canary is not None and current.generation == generation:
             save_serving(tx, serving.remove_canary(current, specialist, generation), reason, Outcome.BACK)
@@ -66,7 +66,7 @@ def decide_canary(begin: Begin, job: HeldJob, now: Callable[[], datetime] = utc_
     """Promote or withdraw a specialist's canary once its calls and outcomes decide it (a `jobs.Handle`); until then, look again."""
     with begin() as tx:
         job.check(tx.connection)
-        specialist = tx.specialists.lock(job.key)
+        specialist = tx.specialists.lock(name=job.key)
         canary = tx.canaries.find_running(job.key)
         if specialist is None or canary is None:
             return None

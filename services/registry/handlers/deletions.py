@@ -15,7 +15,7 @@ def delete_specialist(begin: Begin, name: str, justification: Justification) -> 
 
     Documents, datasets, adapters and drafts stay. Raises NotFound for a name that never existed."""
     with begin() as tx:
-        specialist = tx.specialists.lock(name)
+        specialist = tx.specialists.lock(name=name)
         if specialist is None:
             raise unknown_specialist()
         if specialist.deleted:
@@ -28,5 +28,5 @@ def delete_specialist(begin: Begin, name: str, justification: Justification) -> 
             save_serving(tx, end_serving(current), "the specialist was deleted")
         tx.approvals.end_all(name)
         generation = current.generation + 1 if current.generation else 0
-        tx.decisions.add(OperatorDecision(DecisionKind.DELETION, name, justification, now, generation=generation))
+        tx.decisions.insert(OperatorDecision(DecisionKind.DELETION, name, justification, now, generation=generation))
         return deleted, True

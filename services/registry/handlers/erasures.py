@@ -25,8 +25,8 @@ def erase(begin: Begin, awaits: Collection[str], request: ErasureRequest) -> Era
     `awaits` names the services that must answer before the receipt is signed."""
     check_request(request)
     with begin() as tx:
-        tx.erasures.lock()
-        known = tx.erasures.find(request.erasure_id)
+        tx.erasures.acquire_lock()
+        known = tx.erasures.find(erasure_id=request.erasure_id)
         if known is not None:
             return known
         erased = tx.erasures.find_by_document(request.document_ids)
@@ -41,7 +41,7 @@ def erase(begin: Begin, awaits: Collection[str], request: ErasureRequest) -> Era
         for document_id in remaining:
             counts, digests = tx.erasures.forget_document(document_id), datasets[document_id]
             tx.erasures.publish(request.erasure_id, document_id, digests, taints)
-            tx.erasures.save_answer(ForgottenBy(request.erasure_id, document_id, NAME, counts, digests))
+            tx.erasures.answers.add(ForgottenBy(request.erasure_id, document_id, NAME, counts, digests))
         return _find(tx.erasures, request.erasure_id)
 
 
@@ -61,7 +61,7 @@ def check_request(request: ErasureRequest) -> None:
 def lift_erasure(begin: Begin, document_id: str) -> Erasure:
     """Allow a document to be published again. Raises NotFound if it is not erased."""
     with begin() as tx:
-        tx.erasures.lock()
+        tx.erasures.acquire_lock()
         erasure_id = tx.erasures.find_by_document([document_id]).get(document_id)
         if erasure_id is None:
             raise NotFound(Reason.NOT_ERASED, "The document is not erased. `tailor erasure list` lists what is.")
@@ -83,7 +83,7 @@ def list_learners(begin: Begin, document_ids: Sequence[str]) -> tuple[Sequence[s
 
 
 def _learner(tx: Transaction, adapter: Adapter) -> Learner:
-    taint = tx.lineage.find_taint(adapter.digest)
+    taint = tx.lineage.taints.find(adapter_digest=adapter.digest)
     serving = tx.servings.current(adapter.specialist).adapter_digest == adapter.digest
     return Learner(adapter, serving, taint is not None, taint is not None and taint.retired)
 
@@ -97,8 +97,7 @@ def get_erasure(begin: Begin, erasure_id: str) -> Erasure:
 def list_erasures(begin: Begin, before: int | None, limit: int) -> list[tuple[int, Erasure]]:
     """Positions and erasures, newest first."""
     with begin() as tx:
-        entries = tx.erasures.list(before, limit)
-        return [(position, _find(tx.erasures, erasure_id)) for position, erasure_id in entries]
+        return tx.erasures.page(before, limit)
 
 
 def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: ForgottenBy) -> None:
@@ -108,14 +107,14 @@ def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: Forg
     never saw their sources. Raises PermissionDenied for the answer of another service, or about another document: a receipt names only what
     the registry asked for."""
     with begin() as tx:
-        tx.erasures.lock()
+        tx.erasures.acquire_lock()
         erasure = _find(tx.erasures, answer.erasure_id)
         if answer.service not in asked or answer.document_id not in erasure.document_ids:
             raise PermissionDenied(
                 Reason.BEYOND_THE_REGISTRY,
                 f"{answer.erasure_id} did not ask this service to forget this document; the answer does not count.",
             )
-        tx.erasures.save_answer(answer)
+        tx.erasures.answers.add(answer)
         for digest in answer.datasets:
             tx.lineage.save_documents(digest, [answer.document_id])
         tx.lineage.save_superseded(answer.datasets, answer.erasure_id)
@@ -124,7 +123,7 @@ def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: Forg
         erasure = _find(tx.erasures, answer.erasure_id)
         if erasure.receipt is None and not erasure.waiting_for:
             answers = tx.erasures.list_answers(erasure.erasure_id)
-            taints = tx.lineage.list_taints(erasure.erasure_id)
+            taints = tx.lineage.taints.all(erasure_id=erasure.erasure_id)
             tx.erasures.save_receipt(
                 erasure.erasure_id, sign(receipt_body(erasure, answers, taints, datetime.now(UTC)))
             )
@@ -159,7 +158,7 @@ def receipt_body(erasure: Erasure, answers: Sequence[ForgottenBy], taints: Seque
 
 
 def _find(erasures: SqlErasures, erasure_id: str) -> Erasure:
-    erasure = erasures.find(erasure_id)
+    erasure = erasures.find(erasure_id=erasure_id)
     if erasure is None:
         raise NotFound(
             Reason.UNKNOWN_ERASURE, "This erasure does not exist. `tailor erasure list` lists the known ones."

@@ -36,7 +36,7 @@ REPLAY = "policy-replay"
 def record_fact(begin: Begin, fact: Fact) -> None:
     """Store a fact."""
     with begin() as tx:
-        tx.facts.save(fact)
+        tx.facts.upsert(fact)
 
 
 def record_document_state(begin: Begin, state: DocumentState, awaits: Collection[str] = ()) -> None:
@@ -48,7 +48,7 @@ def record_document_state(begin: Begin, state: DocumentState, awaits: Collection
     with begin() as tx:
         if state.supersede_id:
             # Taken before the shared lock of `is_erased`, which could not be raised to it.
-            tx.erasures.lock()
+            tx.erasures.acquire_lock()
         if state.state != "rejected" and tx.erasures.is_erased(state.document_id):
             state = DocumentState(state.submission_id, state.document_id, "erased")
         known = tx.facts.find_document(state.document_id) if state.supersede_id else None
@@ -67,9 +67,9 @@ def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -
     services = tuple(sorted({*awaits, REGISTRY}))
     tx.erasures.add_superseded(Erasure(erasure_id, (document_id,), REPLAY, datetime.now(UTC), services))
     tx.lineage.save_superseded(datasets, erasure_id)
-    tx.erasures.forget_drawn_drafts(document_id)
+    tx.judging.forget_drawn_drafts(document_id)
     tx.erasures.publish(erasure_id, document_id, datasets, taints, (state.sequence, state.digest))
-    tx.erasures.save_answer(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
+    tx.erasures.answers.add(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
 
 
 def record_dataset(begin: Begin, datasets: StoredDatasetDocuments, fact: Fact, dataset: CataloguedDataset) -> None:
@@ -82,8 +82,8 @@ def record_dataset(begin: Begin, datasets: StoredDatasetDocuments, fact: Fact, d
     digest = dataset.digest
     content = _record_documents(begin, datasets, digest, dataset.manifest)
     with begin() as tx:
-        tx.erasures.lock()
-        tx.facts.save(fact)
+        tx.erasures.acquire_lock()
+        tx.facts.upsert(fact)
         tx.lineage.save_draft_adapters(digest, dataset.draft_adapters)
         for taint in tx.lineage.find_draft_taints(digest):
             taint_adapters(tx, {digest}, taint.erasure_id)
@@ -116,7 +116,7 @@ def _record_documents(
 
     Returns the manifest; None if the ids are already stored, or the dataset was deleted."""
     with begin() as tx:
-        if tx.lineage.has_dataset(digest):
+        if tx.lineage.datasets.has(digest=digest):
             return None
     try:
         content = datasets.read_manifest(manifest)
@@ -132,13 +132,13 @@ def _record_documents(
 def _publish_again(tx: Transaction, erasure_id: str, document_id: str) -> None:
     """Publish an erasure with all datasets and adapters that are known by now: the topic keeps only the last event of a document."""
     datasets = tx.lineage.find_datasets([document_id])[document_id]
-    tx.erasures.publish(erasure_id, document_id, datasets, tx.lineage.list_taints(erasure_id))
+    tx.erasures.publish(erasure_id, document_id, datasets, tx.lineage.taints.all(erasure_id=erasure_id))
 
 
 def record_adapter(begin: Begin, adapter: Adapter, payload: bytes) -> None:
     """Store an adapter. Taint it if a document of its dataset has been erased, or something that it comes from is tainted."""
     with begin() as tx:
-        tx.erasures.lock()
+        tx.erasures.acquire_lock()
         tx.facts.save_adapter(adapter, payload)
         sizes = {adapter.digest: adapter.size_bytes}
         tx.usage.save_files(adapter.digest, adapter.specialist, sizes, adapter.create_time or datetime.now(UTC))
@@ -188,7 +188,7 @@ def taint_adapters(
     """Taint the named adapters, those trained on the datasets, and all that came from them. Retired ones stop serving."""
     taints = []
     for adapter in tx.lineage.find_descendants(datasets, adapters):
-        specialist = tx.specialists.lock(adapter.specialist)
+        specialist = tx.specialists.lock(name=adapter.specialist)
         retired = specialist is not None and specialist.on_erasure == RETIRE
         taints.append(Taint(adapter.digest, adapter.specialist, erasure_id, retired))
         tx.lineage.save_taint(taints[-1])
@@ -201,14 +201,14 @@ def taint_adapters(
 
 
 def _withdraw_retired(tx: Transaction, name: str) -> None:
-    specialist, current = tx.specialists.lock(name), tx.servings.current(name)
+    specialist, current = tx.specialists.lock(name=name), tx.servings.current(name)
     if specialist is None:
         return
-    if current.adapter_digest and is_retired(tx.lineage, current.adapter_digest):
+    if current.adapter_digest and is_retired(tx, current.adapter_digest):
         generations = tx.servings.list(name)
         adapter = find_servable(tx, [earlier.adapter_digest for earlier in generations])
         previous = serving.serve_adapter(current, adapter, specialist, current.generation)
         previous = replace(previous, overridden=serving.was_overridden(generations, adapter))
         save_serving(tx, previous, "the serving adapter was retired")
-    elif current.canary is not None and is_retired(tx.lineage, current.canary.adapter_digest):
+    elif current.canary is not None and is_retired(tx, current.canary.adapter_digest):
         save_serving(tx, serving.remove_canary(current, specialist, current.generation), RETIRED)

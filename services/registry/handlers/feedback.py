@@ -21,7 +21,7 @@ def store_feedback(begin: Begin, anonymize: Anonymize, texts: StoredComparedText
     check_feedback(feedback)
     with begin() as tx:
         draft = _find_draft(tx.facts.find_draft(feedback.draft_id))
-        specialist = tx.specialists.find(draft.specialist) if draft.specialist else None
+        specialist = tx.specialists.find(name=draft.specialist) if draft.specialist else None
     labels = (specialist.selection if specialist else Selection()).common_labels
     kept = feedback.edited_text if specialist is not None and specialist.keep_drafts else ""
     stored = replace(

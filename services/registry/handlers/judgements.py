@@ -31,11 +31,11 @@ def record_judgement(
     check_judgement(given)
     counted_seconds = cap_seconds(given.seconds)
     with begin() as tx:
-        known = tx.judgements.find(judgement_id)
+        known = tx.judgements.find(judgement_id=judgement_id)
         drafts = [find_draft(tx.facts, draft_id, may_use) for draft_id in given.ranking]
     name = known.specialist if known else find_common_specialist(drafts)
     with begin() as tx:
-        specialist = tx.specialists.find(name)
+        specialist = tx.specialists.find(name=name)
         if known is not None:
             return replace(known, round=tx.judgements.measure_round(specialist, ()) if specialist else None)
     policy = specialist.judging if specialist else JudgingPolicy()
@@ -59,7 +59,7 @@ def record_judgement(
         judgement = replace(judgement, round=progress)
         tx.judgements.save(judgement)
         if counted_seconds is not None:
-            tx.usage.save_judging_time(judgement_id, name, counted_seconds)
+            tx.usage.judging_times.add(judgement_id=judgement_id, specialist=name, seconds=counted_seconds)
         if expert_id:
             tx.judging.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
     return judgement

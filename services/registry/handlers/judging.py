@@ -73,12 +73,12 @@ def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None
     with begin() as tx:
         specialist = _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
-        last = tx.judging.find_last(expert_id, name)
+        last = tx.judging.newest(expert_id=expert_id, specialist=name)
         if last is None or last.position != position or not _is_recent(last):
             raise NotFound(
                 Reason.NOTHING_TO_UNDO, "You have no decision of the last 15 minutes that can be taken back."
             )
-        judgement = tx.judgements.find(last.judgement_id) if last.judgement_id else None
+        judgement = tx.judgements.find(judgement_id=last.judgement_id) if last.judgement_id else None
         if judgement is not None:
             if _is_in_dataset(tx, judgement, last):
                 raise FailedPrecondition(
@@ -105,10 +105,10 @@ def list_own_judgements(
 
 
 def _find_undoable(tx: Transaction, name: str, expert_id: str) -> ExpertDecision | None:
-    last = tx.judging.find_last(expert_id, name)
+    last = tx.judging.newest(expert_id=expert_id, specialist=name)
     if last is None or not _is_recent(last):
         return None
-    judgement = tx.judgements.find(last.judgement_id) if last.judgement_id else None
+    judgement = tx.judgements.find(judgement_id=last.judgement_id) if last.judgement_id else None
     return None if judgement is not None and _is_in_dataset(tx, judgement, last) else last
 
 
@@ -123,7 +123,7 @@ def _is_recent(decision: ExpertDecision) -> bool:
 
 
 def _find_specialist(tx: Transaction, name: str, may_use: MayUse) -> Specialist:
-    specialist = tx.specialists.find(name)
+    specialist = tx.specialists.find(name=name)
     if specialist is None or not may_use(name):
         raise unknown_specialist()
     return specialist

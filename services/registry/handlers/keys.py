@@ -71,12 +71,12 @@ def create_key(begin: Begin, terms: KeyTerms, may_use: Callable[[str], bool], cr
         created_by=created_by,
     )
     with begin() as tx:
-        _check_expiry(terms.expire_time, tx.keys.find(created_by.rpartition(":")[2]))
+        _check_expiry(terms.expire_time, tx.keys.find(key_id=created_by.rpartition(":")[2]))
         for specialist in terms.specialists:
             if not may_use(specialist):
                 raise unknown_specialist()
             lock_specialist(tx.specialists, specialist)
-        tx.keys.save(key, hashlib.sha256(secret.encode()).hexdigest())
+        tx.keys.insert(key, secret_sha256=hashlib.sha256(secret.encode()).hexdigest())
     log.info("key created", key_id=key.key_id, role=key.role, created_by=created_by)
     return key, secret
 
@@ -99,11 +99,11 @@ def _check_expiry(expire_time: datetime | None, creator: ApiKey | None) -> None:
 def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool], revoked_by: str) -> ApiKey:
     """Revoke a key; idempotent. Raises NotFound for a key that is unknown or that the caller may not manage."""
     with begin() as tx:
-        key = tx.keys.find(key_id)
+        key = tx.keys.find(key_id=key_id)
         if key is None or not may_manage(key):
             raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist. `tailor key list` lists those you can manage.")
         revoked = replace(key, revoked=True)
-        tx.keys.save(revoked, "")
+        tx.keys.update({"revoked": True}, key_id=key_id)
     log.info("key revoked", key_id=key_id, revoked_by=revoked_by)
     return revoked
 
@@ -111,7 +111,7 @@ def revoke_key(begin: Begin, key_id: str, may_manage: Callable[[ApiKey], bool], 
 def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:
     """The valid key with this hash. Raises NotFound otherwise."""
     with begin() as tx:
-        key = tx.keys.find_by_hash(secret_sha256)
+        key = tx.keys.find(secret_sha256=secret_sha256)
     if key is None or not key.is_valid(datetime.now(UTC)):
         raise NotFound(Reason.UNKNOWN_KEY, "The API key is unknown, expired or revoked.")
     return key
@@ -120,7 +120,7 @@ def verify_key(begin: Begin, secret_sha256: str) -> ApiKey:
 def install_key(begin: Begin, secret_sha256: str, name: str, role: str) -> None:
     """Store the installation's first key of a role, whose secret was created elsewhere. Idempotent."""
     with begin() as tx:
-        if tx.keys.find_by_hash(secret_sha256) is None:
+        if tx.keys.find(secret_sha256=secret_sha256) is None:
             key_id = f"key_{secret_sha256[:16]}"
             key = ApiKey(key_id, name, role, (), datetime.now(UTC), created_by=INSTALLATION)
-            tx.keys.save(key, secret_sha256)
+            tx.keys.insert(key, secret_sha256=secret_sha256)

@@ -26,13 +26,13 @@ def store_outcome(begin: Begin, outcome: DraftOutcome, request_id: str) -> Draft
         if outcome.draft_id and draft is None:
             raise NotFound(Reason.UNKNOWN_DRAFT, "This draft does not exist. A new draft is catalogued after a moment.")
         name = find_specialist_of(outcome, draft)
-        specialist = tx.specialists.find(name)
+        specialist = tx.specialists.find(name=name)
         if specialist is None or specialist.deleted:
             raise unknown_specialist()
         stored = replace(outcome, specialist=name)
         if draft is not None and draft.specialist:
             stored = replace(stored, generation=draft.generation, adapter_digest=draft.adapter_digest)
-        tx.outcomes.save(stored)
+        tx.outcomes.upsert(stored)
     return stored
 
 

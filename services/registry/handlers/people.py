@@ -75,7 +75,7 @@ def invite_person(
             if not may_use(specialist):
                 raise unknown_specialist()
             lock_specialist(tx.specialists, specialist)
-        if not tx.people.add(person, _sha256(code)):
+        if not tx.people.add(person, invitation_sha256=_sha256(code)):
             raise AlreadyExists(
                 Reason.PERSON_EXISTS,
                 "A person with this mail address exists. `tailor person list` shows the id; `tailor person renew ID` invites again.",
@@ -99,7 +99,7 @@ def _sha256(secret: str) -> str:
 
 def _check_inviter(tx: Transaction, invited_by: str) -> None:
     """Raises PermissionDenied (KEY_IS_LIMITED) for an inviter whose key expires: a person does not, and would outlive it."""
-    key = tx.keys.find(invited_by.rpartition(":")[2])
+    key = tx.keys.find(key_id=invited_by.rpartition(":")[2])
     if key is not None and key.expire_time is not None:
         raise PermissionDenied(
             Reason.KEY_IS_LIMITED, "A key that expires cannot invite people. Use a key without an expiry."
@@ -121,8 +121,9 @@ def renew_invitation(
         _check_inviter(tx, invited_by)
         renewed = replace(person, invitation_expire_time=_expiry(days))
         code = _code(renewed)
-        tx.people.invite(renewed, _sha256(code))
-        tx.sessions.end_all(person_id)
+        expiry = renewed.invitation_expire_time
+        tx.people.change(person_id, invitation_sha256=_sha256(code), invitation_expire_time=expiry)
+        tx.sessions.delete(holder_id=person_id)
     log.info("person invited again", person_id=person_id, invited_by=invited_by)
     return renewed, code
 
@@ -134,7 +135,7 @@ def find_person(begin: Begin, person_id: str, may_manage: MayManage) -> Person:
 
 
 def _find(tx: Transaction, person_id: str, may_manage: MayManage) -> Person:
-    person = tx.people.lock(person_id) if PERSON_ID.fullmatch(person_id) else None
+    person = tx.people.lock(person_id=person_id) if PERSON_ID.fullmatch(person_id) else None
     if person is None or not may_manage(person):
         raise unknown_person()
     return person
@@ -147,8 +148,8 @@ def remove_person(begin: Begin, person_id: str, may_manage: MayManage, removed_b
     with begin() as tx:
         person = _find(tx, person_id, may_manage)
         removed = replace(person, name="", mail="", invitation_expire_time=None, removed=True)
-        tx.people.remove(person_id)
-        tx.sessions.end_all(person_id)
+        tx.people.change(person_id, name="", mail="", invitation_expire_time=None, removed=True)
+        tx.sessions.delete(holder_id=person_id)
     log.info("person removed", person_id=person_id, removed_by=removed_by)
     return removed
 
@@ -157,13 +158,13 @@ def accept_invitation(begin: Begin, code_sha256: str) -> tuple[Person, str]:
     """Exchange the code of an invitation for the person's own secret, once. Raises NotFound for a code that is unknown, used or expired."""
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     with begin() as tx:
-        person = tx.people.lock_invited(code_sha256) if SHA256.fullmatch(code_sha256) else None
+        person = tx.people.lock(invitation_sha256=code_sha256) if SHA256.fullmatch(code_sha256) else None
         if person is None or not person.is_invited(datetime.now(UTC)):
             raise NotFound(
                 Reason.UNKNOWN_INVITATION,
                 "The invitation is unknown, expired or was used. Ask for another one.",
             )
-        tx.people.accept(person.person_id, _sha256(secret))
+        tx.people.change(person.person_id, secret_sha256=_sha256(secret), invitation_expire_time=None)
     log.info("invitation accepted", person_id=person.person_id)
     return replace(person, invitation_expire_time=None), secret
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from services.registry.adapters.erasures import SqlLineage
 from services.registry.adapters.sql import Begin, Transaction
 from services.registry.domain import (
     APPROVAL,
@@ -40,7 +39,7 @@ def record_evaluation(begin: Begin, request_evaluation: RequestEvaluation, evalu
 
     If the incumbent has changed since, request a new evaluation. Raises NotYet until the specialist and the adapter are catalogued."""
     with begin() as tx:
-        specialist = tx.specialists.lock(evaluation.specialist)
+        specialist = tx.specialists.lock(name=evaluation.specialist)
         adapter = tx.facts.find_adapter(evaluation.adapter_digest)
         if specialist is None or adapter is None:
             raise NotYet(Reason.NOT_CATALOGUED_YET, "The evaluation's specialist or adapter is not catalogued yet.")
@@ -55,7 +54,7 @@ def record_evaluation(begin: Begin, request_evaluation: RequestEvaluation, evalu
 def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluation: Evaluation) -> Decision:
     current = tx.servings.current(specialist.name)
     verdict = decide(specialist.gate, evaluation)
-    if is_retired(tx.lineage, adapter.digest):
+    if is_retired(tx, adapter.digest):
         verdict = Verdict(Decision.REFUSED, (RETIRED,))
     if specialist.deleted:
         verdict = Verdict(Decision.REFUSED, (DELETED,))
@@ -63,7 +62,7 @@ def _decide(tx: Transaction, specialist: Specialist, adapter: Adapter, evaluatio
     # A canary changes the generation, but the incumbent of the evaluation may still serve.
     if moved and current.adapter_digest not in (adapter.digest, evaluation.incumbent_digest):
         verdict = replace(verdict, decision=Decision.STALE)
-    tx.evaluations.save(evaluation, verdict)
+    tx.evaluations.upsert(evaluation, decision=verdict.decision, reasons=verdict.reasons)
     if verdict.decision is Decision.PASSED and current.adapter_digest != adapter.digest:
         _admit(tx, specialist, adapter, current)
     return verdict.decision
@@ -125,7 +124,7 @@ def promote(
         save_serving(tx, serving, "an operator promoted an adapter")
         tx.approvals.end(adapter_digest, Approval.ENDED)
         if override is not None and serving.overridden:
-            tx.decisions.add(_record(DecisionKind.OVERRIDE, serving, adapter, override, verdict))
+            tx.decisions.insert(_record(DecisionKind.OVERRIDE, serving, adapter, override, verdict))
         return serving
 
 
@@ -147,7 +146,7 @@ def approve(begin: Begin, adapter_digest: str, justification: Justification) -> 
             )
         serving = _serve(tx, specialist, adapter, current, "an operator approved an adapter")
         tx.approvals.end(adapter_digest, Approval.ENDED)
-        tx.decisions.add(_record(DecisionKind.APPROVAL, serving, adapter, justification, verdict))
+        tx.decisions.insert(_record(DecisionKind.APPROVAL, serving, adapter, justification, verdict))
         return serving
 
 
@@ -156,13 +155,13 @@ def decline(begin: Begin, adapter_digest: str, justification: Justification) -> 
     with begin() as tx:
         specialist = _lock_specialist_of(tx, adapter_digest)
         _require_waiting(tx, adapter_digest)
-        evaluation = tx.evaluations.find_newest(adapter_digest)
+        evaluation = tx.evaluations.newest(adapter_digest=adapter_digest)
         verdict = decide(specialist.gate, evaluation) if evaluation else None
         tx.approvals.end(adapter_digest, Approval.DECLINED)
         decision = OperatorDecision(
             DecisionKind.DECLINE, specialist.name, justification, datetime.now(UTC), adapter_digest, verdict=verdict
         )
-        tx.decisions.add(decision)
+        tx.decisions.insert(decision)
         return decision
 
 
@@ -182,7 +181,7 @@ def _lock_specialist_of(tx: Transaction, adapter_digest: str) -> Specialist:
 
 
 def _require_waiting(tx: Transaction, adapter_digest: str) -> None:
-    if tx.approvals.find(adapter_digest) is not Approval.WAITING:
+    if tx.approvals.find_state(adapter_digest) is not Approval.WAITING:
         raise FailedPrecondition(
             Reason.NOT_WAITING,
             "The adapter does not wait for approval. `tailor adapter approvals` lists those that do.",
@@ -206,8 +205,8 @@ def require_evaluated(tx: Transaction, adapter_digest: str) -> tuple[Adapter, Ev
     adapter = tx.facts.find_adapter(adapter_digest)
     if adapter is None:
         raise unknown_adapter()
-    evaluation = tx.evaluations.find_newest(adapter_digest)
-    if is_retired(tx.lineage, adapter_digest):
+    evaluation = tx.evaluations.newest(adapter_digest=adapter_digest)
+    if is_retired(tx, adapter_digest):
         raise FailedPrecondition(Reason.ADAPTER_RETIRED, f"The adapter is {RETIRED}.")
     if evaluation is None:
         raise FailedPrecondition(
@@ -246,13 +245,12 @@ def roll_back(begin: Begin, name: str, expected_generation: int) -> Serving:
         return serving
 
 
-def is_retired(lineage: SqlLineage, adapter_digest: str) -> bool:
+def is_retired(tx: Transaction, adapter_digest: str) -> bool:
     """True if an adapter may never serve again."""
-    taint = lineage.find_taint(adapter_digest)
-    return taint is not None and taint.retired
+    return tx.lineage.taints.has(adapter_digest=adapter_digest, retired=True)
 
 
 def find_servable(tx: Transaction, digests: Iterable[str]) -> Adapter | None:
     """The first adapter that is not retired; None means the base."""
-    candidates = (digest for digest in digests if digest and not is_retired(tx.lineage, digest))
+    candidates = (digest for digest in digests if digest and not is_retired(tx, digest))
     return next((tx.facts.find_adapter(digest) for digest in candidates), None)

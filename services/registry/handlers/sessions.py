@@ -40,7 +40,7 @@ def begin_with_key(begin: Begin, secret_sha256: str) -> tuple[Session, str]:
 def begin_with_secret(begin: Begin, secret_sha256: str) -> tuple[Session, str]:
     """A session of the person with this secret, and its secret. Raises NotFound."""
     with begin() as tx:
-        person = tx.people.lock_by_secret(secret_sha256) if SHA256.fullmatch(secret_sha256) else None
+        person = tx.people.lock(secret_sha256=secret_sha256) if SHA256.fullmatch(secret_sha256) else None
         if person is None or not person.is_active:
             raise _unknown_credential()
         return _open(tx, _from_person(person))
@@ -54,7 +54,7 @@ def begin_with_identity(begin: Begin, identity: OpenIdAccount) -> tuple[Session,
     """
     _check_identity(identity)
     with begin() as tx:
-        person = tx.people.lock_by_identity(identity) or _link(tx, identity)
+        person = tx.people.lock(issuer=identity.issuer, subject=identity.subject) or _link(tx, identity)
         if person is None or not person.is_active:
             raise NotFound(
                 Reason.NOT_INVITED,
@@ -72,10 +72,11 @@ def _check_identity(identity: OpenIdAccount) -> None:
 def _link(tx: Transaction, identity: OpenIdAccount) -> Person | None:
     """The invited person with this mail address, with the account linked. None if nobody with it waits to sign in."""
     mail = identity.verified_mail
-    person = tx.people.lock_by_mail(mail.lower()) if mail.isascii() and mail.isprintable() and mail else None
+    person = tx.people.lock(mail=mail.lower()) if mail.isascii() and mail.isprintable() and mail else None
     if person is None or not person.is_invited(datetime.now(UTC)):
         return None
-    tx.people.link(person.person_id, identity)
+    account = {"issuer": identity.issuer, "subject": identity.subject}
+    tx.people.change(person.person_id, invitation_expire_time=None, **account)
     log.info("account linked", person_id=person.person_id)
     return replace(person, invitation_expire_time=None)
 
@@ -83,7 +84,7 @@ def _link(tx: Transaction, identity: OpenIdAccount) -> Person | None:
 def _open(tx: Transaction, holder: Holder) -> tuple[Session, str]:
     secret = secrets.token_urlsafe(32)
     session = Session(holder, datetime.now(UTC) + LIFETIME)
-    tx.sessions.add(hashlib.sha256(secret.encode()).hexdigest(), session, MAX_SESSIONS)
+    tx.sessions.begin(hashlib.sha256(secret.encode()).hexdigest(), session, MAX_SESSIONS)
     log.info("session begun", holder_id=holder.holder_id, role=holder.role)
     return session, secret
 
@@ -92,17 +93,17 @@ def get_session(begin: Begin, session_sha256: str) -> Session:
     """An open session, with its holder's rights as they are now. Raises NotFound once it or its holder's access has ended."""
     now = datetime.now(UTC)
     with begin() as tx:
-        stored = tx.sessions.find(session_sha256) if SHA256.fullmatch(session_sha256) else None
+        stored = tx.sessions.find(session_sha256=session_sha256) if SHA256.fullmatch(session_sha256) else None
         holder = None
-        if stored is not None and now < stored[1]:
-            key, person = tx.keys.find(stored[0]), tx.people.find(stored[0])
+        if stored is not None and now < stored.expire_time:
+            key, person = tx.keys.find(key_id=stored.holder_id), tx.people.find(person_id=stored.holder_id)
             if key is not None and key.is_valid(now):
                 holder = _from_key(key)
             elif person is not None and person.is_active:
                 holder = _from_person(person)
     if stored is None or holder is None:
         raise NotFound(Reason.UNKNOWN_SESSION, "The session has ended. Sign in again.")
-    return Session(holder, stored[1])
+    return Session(holder, stored.expire_time)
 
 
 def end_session(begin: Begin, session_sha256: str) -> None:
@@ -110,7 +111,7 @@ def end_session(begin: Begin, session_sha256: str) -> None:
     if not SHA256.fullmatch(session_sha256):
         return
     with begin() as tx:
-        tx.sessions.end(session_sha256)
+        tx.sessions.delete(session_sha256=session_sha256)
 
 
 def _from_key(key: ApiKey) -> Holder:

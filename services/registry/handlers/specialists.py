@@ -23,7 +23,7 @@ def check_pipeline(begin: Begin, specialist: Specialist, check: CheckPipeline) -
     """
     check_specialist(specialist)
     with begin() as tx:
-        known = tx.specialists.find(specialist.name)
+        known = tx.specialists.find(name=specialist.name)
     if known is None or known.deleted or (known.base, known.pipeline) != (specialist.base, specialist.pipeline):
         check(specialist.base, [stage.recipe for stage in specialist.pipeline])
 
@@ -35,7 +35,7 @@ def create_specialist(begin: Begin, specialist: Specialist) -> tuple[Specialist,
     check_specialist(specialist)
     specialist = replace(specialist, deleted=False)
     with begin() as tx:
-        known = tx.specialists.lock(specialist.name)
+        known = tx.specialists.lock(name=specialist.name)
         if known is not None and not known.deleted:
             if not known.same_definition(specialist):
                 raise AlreadyExists(
@@ -76,7 +76,7 @@ def update_specialist(
 def get_specialist(begin: Begin, name: str) -> Specialist:
     """Raises NotFound for an unknown or deleted name."""
     with begin() as tx:
-        specialist = tx.specialists.find(name)
+        specialist = tx.specialists.find(name=name)
     if specialist is None or specialist.deleted:
         raise unknown_specialist()
     return specialist
@@ -84,7 +84,7 @@ def get_specialist(begin: Begin, name: str) -> Specialist:
 
 def lock_specialist(specialists: SqlSpecialists, name: str) -> Specialist:
     """A specialist that nobody else changes until the transaction ends. Raises NotFound for an unknown or deleted name."""
-    specialist = specialists.lock(name)
+    specialist = specialists.lock(name=name)
     if specialist is None or specialist.deleted:
         raise unknown_specialist()
     return specialist
@@ -100,14 +100,15 @@ def pin_entry(begin: Begin, specialist: str, entry: str, *, pinned: bool) -> Non
                 Reason.UNKNOWN_ENTRY,
                 "The leaderboard has no such entry. `tailor specialist leaderboard NAME` lists its entries.",
             )
-        tx.pins.set(specialist, entry, pinned=pinned)
+        change = tx.pins.add if pinned else tx.pins.delete
+        change(specialist=specialist, entry=entry)
 
 
 def plan_evaluation(begin: Begin, name: str, documents: Sequence[int], pairs: Sequence[int]) -> plans.EvaluationPlan:
     """Plan the evaluation of a run on datasets with these numbers of held-out rows. Raises NotFound for an unknown specialist."""
     specialist = get_specialist(begin, name)
     with begin() as tx:
-        return plans.plan_evaluation(specialist, sum(documents), sum(pairs), tx.evaluations.find_newest_of(name))
+        return plans.plan_evaluation(specialist, sum(documents), sum(pairs), tx.evaluations.newest(specialist=name))
 
 
 def unknown_specialist() -> NotFound:

@@ -342,7 +342,7 @@ def _play(engine: Engine, registry: RegistryWorld) -> None:
     (row,) = house.rows.rows(house.specialist)
     assert [entry["judgement"] for entry in house.pairs()] == ["jdg_1"] == [dict(row.lineage)["judgement_id"]]
     with registry.begin() as tx:
-        specialist = tx.specialists.find("memos")
+        specialist = tx.specialists.find(name="memos")
         assert specialist is not None
         tx.judgements.retract(judgement, specialist)
     _deliver(registry, house)

@@ -1,8 +1,7 @@
 """In-memory twins of anonymization's ports."""
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from services.anonymization.domain import (
@@ -10,11 +9,8 @@ from services.anonymization.domain import (
     Action,
     Anonymized,
     Change,
-    DocumentOutcome,
     DocumentText,
-    FindingCount,
     Ingested,
-    Passed,
     Resolved,
     TrueValue,
 )
@@ -23,7 +19,6 @@ from services.anonymization.ports import (
     AuditLog,
     Corpus,
     Issuer,
-    Ledger,
     QuarantinedTexts,
     Revealer,
     ReviewRecorder,
@@ -108,67 +103,6 @@ class MemoryRecorder(ReviewRecorder):
 
     def forget(self, document_id: str) -> int:
         return int(self.recorded.pop(document_id, None) is not None)
-
-
-class MemoryLedger(Ledger):
-    def __init__(self) -> None:
-        self.outcomes: dict[tuple[str, int], DocumentOutcome] = {}
-        self.starts = Counter[tuple[str, int]]()
-
-    def find(self, document_id: str, sequence: int) -> DocumentOutcome | None:
-        return self.outcomes.get((document_id, sequence))
-
-    def start(self, document_id: str, sequence: int) -> int:
-        self.starts[document_id, sequence] += 1
-        return self.starts[document_id, sequence]
-
-    def forget_starts(self, document_id: str, sequence: int) -> None:
-        self.starts.pop((document_id, sequence), None)
-
-    def record(self, outcome: DocumentOutcome) -> DocumentOutcome:
-        self.forget_starts(outcome.ingested.document_id, outcome.ingested.sequence)
-        return self.outcomes.setdefault((outcome.ingested.document_id, outcome.ingested.sequence), outcome)
-
-    def newest(self, document_ids: Sequence[str]) -> Mapping[str, Passed]:
-        versions = sorted(version for version in self.outcomes if version[0] in document_ids)
-        outcomes = [self.outcomes[version] for version in versions]
-        return {outcome.ingested.document_id: outcome for outcome in outcomes if isinstance(outcome, Passed)}
-
-    def count_findings(self) -> Sequence[FindingCount]:
-        documents: Counter[tuple[Labels, str]] = Counter()
-        values: Counter[tuple[Labels, str]] = Counter()
-        for outcome in self._all_newest():
-            for entity_type, count in outcome.findings.items():
-                documents[outcome.ingested.labels, entity_type] += 1
-                values[outcome.ingested.labels, entity_type] += count
-        return [FindingCount(*group, documents[group], values[group]) for group in documents]
-
-    def count_outdated(self, policy_digest: str, detectors_digest: str) -> int:
-        current = (policy_digest, detectors_digest)
-        return sum((passed.policy_digest, passed.detectors_digest) != current for passed in self._all_newest())
-
-    def texts_of(self, document_id: str) -> list[Ref]:
-        outcomes = [outcome for (name, _), outcome in self.outcomes.items() if name == document_id]
-        return [outcome.text for outcome in outcomes if isinstance(outcome, Passed)]
-
-    def texts_before(self, document_id: str, sequence: int) -> list[Ref]:
-        old: set[Ref] = set()
-        kept: set[Ref] = set()
-        for version, outcome in self.outcomes.items():
-            if isinstance(outcome, Passed):
-                is_old = version[0] == document_id and version[1] < sequence
-                (old if is_old else kept).add(outcome.text)
-        return sorted(old - kept, key=lambda ref: ref.uri)
-
-    def forget(self, document_id: str, before: int | None = None) -> int:
-        versions = [(name, number) for name, number in self.outcomes if name == document_id]
-        forgotten = [version for version in versions if before is None or version[1] < before]
-        for version in forgotten:
-            del self.outcomes[version]
-        return len(forgotten)
-
-    def _all_newest(self) -> Iterable[Passed]:
-        return self.newest([document_id for document_id, _ in self.outcomes]).values()
 
 
 class MemorySubjects(Subjects):

@@ -3,34 +3,8 @@
 import pytest
 
 from services.anonymization.handlers import lift_subject, resolve_subject
-from services.anonymization.wire import to_ingested
-from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import documents_pb2
 from tailor.errors import InvalidArgument, NotFound
-from tailor.events.erased import Erased
-from tests.unit.anonymization.fakes import REF, MemoryAuditLog, MemorySubjects
-from tests.unit.anonymization.test_handlers import World
-
-
-def test_an_erased_document_is_forgotten_on_both_sides_and_only_once() -> None:
-    world = World()
-    world.pass_document()
-    counts = world.forget(Erased("doc_1", "ers_1")).counts
-    assert (counts["corpus_objects"], counts["versions"]) == (1, 1)
-    assert len(world.corpus.deleted) == 1
-    assert not any(world.forget(Erased("doc_1", "ers_1")).counts.values())
-
-
-def test_an_erased_document_that_arrives_late_leaves_quarantine_and_goes_no_further() -> None:
-    world = World()
-    message = documents_pb2.DocumentIngested(
-        document_id="doc_1",
-        version=common_pb2.Version(sequence=1),
-        text=common_pb2.ObjectRef(uri=REF.uri, sha256=REF.sha256, size_bytes=REF.size_bytes),
-    )
-    world.consume(message.SerializeToString(), erased=("doc_1",))
-    assert world.quarantine.deleted == [to_ingested(message).text]
-    assert not world.producer.sent and not world.corpus.texts
+from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects
 
 
 def test_resolving_a_subject_is_audited_without_the_subject() -> None:

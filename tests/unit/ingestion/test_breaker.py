@@ -4,18 +4,13 @@ import pytest
 
 from services.ingestion.adapters.breaker import FAILURES, REST_SECONDS, CircuitBreaker
 from services.ingestion.domain import (
-    DocumentKind,
     File,
     FileReference,
     Rejected,
-    Rejection,
     RejectionReason,
-    Submission,
 )
-from services.ingestion.handlers import ingest
 from tailor.errors import Reason, Unavailable
-from tailor.values import Labels
-from tests.unit.ingestion.fakes import MemoryFetcher, make_intake, make_receipt
+from tests.ingestion import MemoryFetcher
 
 DEAD, ALIVE = "https://dead.example.com/a.md", "https://alive.example.com/a.md"
 FILE = File(b"# A\n\nwords\n", "a.md")
@@ -33,18 +28,6 @@ class World:
 
 def silent(count: int) -> list[Exception]:
     return [Unavailable(Reason.HOST_UNAVAILABLE, "The host did not answer.") for _ in range(count)]
-
-
-def test_documents_of_a_dead_host_wait_only_for_the_first_of_them() -> None:
-    world, pauses = World(*silent(100)), list[float]()
-    intake, _, _ = make_intake(fetcher=world.breaker, sleep=pauses.append)
-    outcomes = [
-        ingest(intake, make_receipt(str(n)), Submission(str(n), DocumentKind.DOCUMENT, Labels(), FileReference(DEAD)))
-        for n in range(20)
-    ]
-    assert all(isinstance(outcome, Rejection) and outcome.reason is RejectionReason.UNREACHABLE for outcome in outcomes)
-    assert len(pauses) == FAILURES - 1 and len(world.fetcher.calls) == FAILURES
-    assert "paused" in outcomes[-1].hint if isinstance(outcomes[-1], Rejection) else False
 
 
 def test_other_hosts_are_still_called() -> None:

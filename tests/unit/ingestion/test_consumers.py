@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.ingestion.consumers import make_handlers
 from services.ingestion.domain import (
-    Acceptance,
     DocumentKind,
     File,
     FileReference,
@@ -17,16 +15,14 @@ from services.ingestion.domain import (
     Rejected,
     Rejection,
     RejectionReason,
-    encode_text,
     text_digest,
 )
 from services.ingestion.schema import DELIVERABLES, EXAMPLES, KINDS, OTHER_TOPICS, SCHEMAS, SUBMITTED, TESTS
-from services.ingestion.wire import REJECTED, from_outcome, to_claimed_id, to_external_id, to_receipt, to_submission
+from services.ingestion.wire import from_outcome, to_claimed_id, to_external_id, to_receipt, to_submission
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event
 from tailor.events.topics import load_topics
 from tailor.values import Labels
-from tests.unit.ingestion.fakes import DIGEST_KEY, MemoryErasures, MemoryFetcher, make_intake
 
 SCHEMA_FILES = Path(__file__).parents[3] / "services" / "ingestion" / "schemas"
 GOLDEN = {"document_id": "t-1", "prompt": "Jane asks.", "reference": "Written."}
@@ -51,26 +47,15 @@ def test_reads_a_file_with_headers() -> None:
     assert submission.labels == Labels("wiki", "risk", "", "publisher")
 
 
-INSIGHTS = {"figures": ["14 of 40  accounts"], "owners": ["Jane Doe"]}
-
-
 def test_reads_a_golden_document_with_headers_or_as_json() -> None:
-    file = json.dumps({"prompt": "Write.", "reference": "Written.", "key_insights": INSIGHTS}).encode()
+    insights = {"figures": ["14 of 40  accounts"], "owners": ["Jane Doe"]}
+    file = json.dumps({"prompt": "Write.", "reference": "Written.", "key_insights": insights}).encode()
     headers = {"document-id": "t-1", "file-name": "t.json"}
-    by_header = to_submission(Event(TESTS, "", file, headers))
-    assert by_header.kind is DocumentKind.TEST
-    intake, catalogue, quarantine = make_intake()
-    make_handlers(intake, MemoryErasures())[TESTS](Event(TESTS, "", file, headers, 0, 1))
-    event = json_event({**GOLDEN, "key_insights": INSIGHTS}, TESTS)
-    as_json = to_submission(event)
+    assert to_submission(Event(TESTS, "", file, headers)).kind is DocumentKind.TEST
+    as_json = to_submission(json_event({**GOLDEN, "key_insights": insights}, TESTS))
     assert as_json.kind is DocumentKind.TEST
     assert isinstance(as_json.content, ParsedText)
     assert as_json.content.insights == {"figures": ("14 of 40 accounts",), "owners": ("Jane Doe",)}
-    (accepted,) = catalogue.published
-    assert isinstance(accepted, Acceptance) and accepted.kind is DocumentKind.TEST
-    assert accepted.char_count == len("Written.\nWrite.14 of 40 accountsJane Doe")
-    ((_, _, stored),) = quarantine.texts
-    assert json.loads(encode_text(stored))["key_insights"] == {"figures": ["14 of 40 accounts"], "owners": ["Jane Doe"]}
 
 
 def test_a_golden_document_is_another_text_than_an_example() -> None:
@@ -89,35 +74,6 @@ def test_reads_an_example_with_headers_or_as_json() -> None:
     assert submission.content == ParsedText("Written.\n", "json", "Write.")
 
 
-PAIRS = {
-    EXAMPLES: {"prompt": "Write.", "answer": "No check is needed."},
-    TESTS: {"prompt": "Write.", "reference": "None."},
-}
-
-
-@pytest.mark.parametrize("kind", ["", "kind"])
-@pytest.mark.parametrize("topic", PAIRS)
-def test_who_publishes_documents_publishes_neither_examples_nor_tests(topic: str, kind: str) -> None:
-    pair = PAIRS[topic] | ({"kind": KINDS[topic].value} if kind else {})
-    intake, catalogue, quarantine = make_intake()
-    handle = make_handlers(intake, MemoryErasures())[SUBMITTED]
-    handle(json_event({"document_id": "a"} | pair, offset=0))
-    headers = {"document-id": "b", "file-name": "b.json"} | ({"kind": KINDS[topic].value} if kind else {})
-    handle(Event(SUBMITTED, "", json.dumps(pair).encode(), headers, 0, 1))
-    handle(
-        json_event(
-            {
-                "document_id": "c",
-                "file_name": "c.json",
-                "content_base64": base64.b64encode(json.dumps(pair).encode()).decode(),
-            },
-            offset=2,
-        )
-    )
-    assert [type(outcome) for outcome in catalogue.published] == [Rejection] * 3
-    assert not quarantine.texts
-
-
 @pytest.mark.parametrize("topic", KINDS)
 def test_the_publisher_is_the_user_of_the_topic_and_cannot_be_sent(topic: str) -> None:
     example = load_topics()[topic].example["json"]
@@ -126,21 +82,6 @@ def test_the_publisher_is_the_user_of_the_topic_and_cannot_be_sent(topic: str) -
     assert to_submission(Event(topic, "", b"# Memo", headers)).labels.publisher == load_topics()[topic].producers[0]
     with pytest.raises(Rejected, match="of `labels` is unknown"):
         to_submission(json_event(example | {"labels": {"publisher": "other"}}, topic))
-
-
-def test_an_id_belongs_to_the_topic_on_which_it_was_published_first() -> None:
-    intake, catalogue, quarantine = make_intake()
-    erasures = MemoryErasures()
-    handlers = make_handlers(intake, erasures)
-    handlers[TESTS](json_event(GOLDEN, TESTS, offset=0))
-    handlers[SUBMITTED](json_event({"document_id": GOLDEN["document_id"], "text": "Other words."}, offset=0))
-    handlers[SUBMITTED](Event(SUBMITTED, GOLDEN["document_id"], None, {}, 0, 1))
-    accepted, other, withdrawn = catalogue.published
-    assert isinstance(accepted, Acceptance) and len(quarantine.texts) == 1 and not erasures.requests
-    assert isinstance(other, Rejection) and "belongs to a document of the kind `test`" in other.hint
-    assert isinstance(withdrawn, Rejection) and withdrawn.reason == RejectionReason.UNKNOWN_DOCUMENT
-    handlers[TESTS](Event(TESTS, GOLDEN["document_id"], None, {}, 0, 1))
-    assert list(erasures.requests.values()) == [accepted.document_id]
 
 
 @pytest.mark.parametrize("value", [b'{"prompt": "only"}', b"[1, 2]", b"[" * 100_000, b"\xff"])
@@ -301,47 +242,11 @@ def test_every_mistake_has_its_own_sentence() -> None:
 
 def test_a_redelivery_has_the_same_key_unless_the_position_or_the_value_differs() -> None:
     first, again, other = (
-        to_receipt(json_event({"document_id": text}, offset=3), DIGEST_KEY) for text in ("a", "a", "b")
+        to_receipt(json_event({"document_id": text}, offset=3), b"d" * 32) for text in ("a", "a", "b")
     )
     assert first.key == again.key and first.submission_id == again.submission_id
     assert first.key != other.key
-    assert first.key != to_receipt(json_event({"document_id": "a"}, offset=4), DIGEST_KEY).key
-
-
-def test_every_event_is_accounted_for_and_nothing_personal_is_published() -> None:
-    intake, catalogue, _ = make_intake()
-    handle = make_handlers(intake, MemoryErasures())[SUBMITTED]
-    handle(Event(SUBMITTED, "jane.doe", b"Jane Doe, 4 Mill Road", offset=0))
-    handle(
-        Event(
-            SUBMITTED,
-            "jane.doe",
-            b"Jane Doe, 4 Mill Road",
-            {"document-id": "Jane Doe", "file-name": "Jane Doe.txt"},
-            offset=1,
-        )
-    )
-    assert len(catalogue.published) == 2
-    topics = []
-    for outcome in catalogue.published:
-        topic, _, message, event_id = from_outcome(outcome)
-        topics.append(topic)
-        assert event_id == from_outcome(outcome)[3]
-        if isinstance(outcome, Rejection):
-            assert "Jane" not in str(message) and "Mill" not in str(message)
-    assert topics == ["document.rejected.v1", "document.ingested.v1"]
-
-
-def test_a_reference_is_fetched_and_its_address_is_published_nowhere() -> None:
-    fetcher = MemoryFetcher({"https://a.b/c?signature=secret": File(b"# Memo", "c.md")})
-    intake, catalogue, _ = make_intake(fetcher=fetcher)
-    handle = make_handlers(intake, MemoryErasures())[SUBMITTED]
-    handle(json_event({"document_id": "a", "uri": "https://a.b/c?signature=secret"}, offset=0))
-    handle(json_event({"document_id": "b", "uri": "https://a.b/d?signature=secret"}, offset=1))
-    accepted, rejected = catalogue.published
-    assert isinstance(accepted, Acceptance) and accepted.format == "md"
-    assert isinstance(rejected, Rejection) and rejected.reason == RejectionReason.NOT_ALLOWED
-    assert not [outcome for outcome in catalogue.published if "secret" in str(from_outcome(outcome)) + str(outcome)]
+    assert first.key != to_receipt(json_event({"document_id": "a"}, offset=4), b"d" * 32).key
 
 
 @pytest.mark.parametrize("topic", KINDS)
@@ -350,40 +255,6 @@ def test_a_tombstone_names_its_document_by_header_or_by_key(topic: str) -> None:
     assert to_external_id(Event(topic, "other", None, {"Document-Id": "memo-7"})) == "memo-7"
     with pytest.raises(Rejected):
         to_external_id(Event(topic, "", None))
-
-
-def test_a_tombstone_has_its_document_erased_and_is_rejected_without_one() -> None:
-    intake, catalogue, _ = make_intake()
-    erasures = MemoryErasures()
-    handle = make_handlers(intake, erasures)[SUBMITTED]
-    handle(json_event({"document_id": "memo-7", "text": "Words."}, offset=0))
-    for _ in range(2):
-        handle(Event(SUBMITTED, "memo-7", None, {}, 0, 1))
-    assert list(erasures.requests.values()) == ["doc_memo-7"]
-    handle(Event(SUBMITTED, "memo-8", None, {}, 0, 2))
-    handle(Event(SUBMITTED, "", None, {}, 0, 3))
-    reasons = [outcome.reason for outcome in catalogue.published if isinstance(outcome, Rejection)]
-    assert reasons == [RejectionReason.UNKNOWN_DOCUMENT, RejectionReason.MALFORMED]
-    assert len(erasures.requests) == 1
-
-
-@pytest.mark.parametrize(
-    ("stage", "republished"), [(documents_pb2.STAGE_ANONYMIZATION, True), (documents_pb2.STAGE_INGESTION, False)]
-)
-def test_a_document_that_anonymization_rejected_may_be_published_again_unchanged(
-    stage: "documents_pb2.Stage.ValueType", republished: bool
-) -> None:
-    intake, catalogue, quarantine = make_intake()
-    topics = make_handlers(intake, MemoryErasures())
-    topics[SUBMITTED](json_event({"document_id": "memo-7", "text": "Words."}, offset=0))
-    first = catalogue.published[0]
-    rejected = documents_pb2.DocumentRejected(
-        document_id=first.document_id, submission_id=first.submission_id, stage=stage
-    )
-    topics[REJECTED](Event(REJECTED, first.document_id, rejected.SerializeToString()))
-    topics[SUBMITTED](json_event({"document_id": "memo-7", "text": "Words."}, offset=1))
-    assert isinstance(catalogue.published[-1], Acceptance) is republished
-    assert len(quarantine.texts) == 1 + republished
 
 
 def test_publishes_reasons_by_the_names_of_the_contract() -> None:
@@ -427,23 +298,3 @@ def test_the_examples_of_the_documentation_behave_as_described() -> None:
 )
 def test_a_malformed_event_is_found_by_whatever_id_it_names(event: Event, claimed_id: str) -> None:
     assert to_claimed_id(event) == claimed_id
-    intake, catalogue, _ = make_intake()
-    make_handlers(intake, MemoryErasures())[SUBMITTED](event)
-    assert len(catalogue.find_submissions(claimed_id, 10)) == 1
-
-
-def test_a_rejection_by_anonymization_is_part_of_what_a_publisher_sees() -> None:
-    intake, catalogue, _ = make_intake()
-    handlers = make_handlers(intake, MemoryErasures())
-    handlers[SUBMITTED](json_event({"document_id": "memo-7", "text": "A memo."}))
-    (accepted,) = catalogue.published
-    message = documents_pb2.DocumentRejected(
-        document_id=accepted.document_id,
-        submission_id=accepted.submission_id,
-        stage=documents_pb2.STAGE_ANONYMIZATION,
-        reason=documents_pb2.REJECTION_REASON_UNREADABLE,
-        hint="Publish it again.",
-    )
-    handlers[REJECTED](Event(REJECTED, accepted.document_id, message.SerializeToString()))
-    (record,) = catalogue.find_submissions("memo-7", 10)
-    assert record.later is not None and record.later.reason == "UNREADABLE"

@@ -35,10 +35,10 @@ def registry() -> Iterator[tuple[FakeRegistry, str]]:
 def test_sends_the_document_the_request_id_and_a_reason(registry: tuple[FakeRegistry, str]) -> None:
     fake, address = registry
     with grpc.insecure_channel(address) as channel:
-        RegistryErasures(channel).request(DOCUMENT, "sub_1")
+        RegistryErasures(channel)(DOCUMENT, "sub_1")
     assert fake.requests == [registry_pb2.EraseRequest(document_ids=[DOCUMENT], request_id="sub_1", reason="tombstone")]
 
 
 def test_an_unreachable_registry_is_unavailable() -> None:
     with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(Unavailable):
-        RegistryErasures(channel).request(DOCUMENT, "sub_1")
+        RegistryErasures(channel)(DOCUMENT, "sub_1")

@@ -3,23 +3,17 @@
 import io
 from email.message import EmailMessage
 
-import pytest
 from openpyxl import Workbook
 from pptx import Presentation
 from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
 from services.ingestion.adapters.parse import ParseLimits, ParserPool
-from services.ingestion.domain import Acceptance, DocumentKind, File, ParsedText, Submission, add_sections
+from services.ingestion.domain import File, ParsedText
 from services.ingestion.formats.marks import add_marks, mark_span, parse_marks, start_mark
 from services.ingestion.formats.read import read
-from services.ingestion.handlers import ingest
 from services.ingestion.spans import MAX_HEADINGS, MAX_SPANS, find_sections, limit_spans
-from services.ingestion.wire import from_outcome
-from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import documents_pb2
-from tailor.values import Labels, Span, SpanKind
-from tests.unit.ingestion.fakes import make_intake, make_receipt
+from tailor.values import Span, SpanKind
 
 REPORT = "# Report\n\nIntro.\n\n## Position\n\nIt holds.\n\n### Detail\n\nMore.\n\n## Remedy\n\nAct.\n"
 
@@ -150,19 +144,3 @@ def test_the_sandboxed_parser_returns_spans() -> None:
         assert pool.parse(file) == read(file)
     finally:
         pool.close()
-
-
-@pytest.mark.parametrize("text", [REPORT, "Plain words.\n"])
-def test_sections_are_published_with_the_version(text: str) -> None:
-    intake, _, _ = make_intake()
-    submission = Submission("a", DocumentKind.DOCUMENT, Labels(), ParsedText(text, "md"))
-    outcome = ingest(intake, make_receipt("k"), submission)
-    assert isinstance(outcome, Acceptance)
-    assert outcome.spans == add_sections(ParsedText(text, "md")).spans
-    message = from_outcome(outcome)[2]
-    assert isinstance(message, documents_pb2.DocumentIngested)
-    spans = message.spans
-    assert [(span.kind, span.number, span.level, text[span.start : span.end]) for span in spans] == [
-        (common_pb2.SPAN_KIND_SECTION, span.number, span.level, text[span.start : span.end]) for span in outcome.spans
-    ]
-    assert bool(spans) == text.startswith("#")

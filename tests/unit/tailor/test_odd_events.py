@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.definitions import Definitions
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
-from services.ingestion.consumers import make_handlers
 from services.training.consumers import Consumers as TrainingConsumers
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
 from tailor.cli.events import message_type
@@ -21,25 +20,17 @@ from tailor.events.erased import ERASED, ErasedDocuments, Forgotten, forgetting
 from tailor.events.memory import MemoryProducer
 from tailor.events.topics import load_topics
 from tests.edge_case_messages import odd_messages
-from tests.unit.anonymization.test_handlers import World as AnonymizationWorld
 from tests.unit.inference.fakes import make_world
-from tests.unit.ingestion.fakes import MemoryErasures, make_intake
 from tests.unit.training.fakes import House
 
 Handlers = Mapping[str, Callable[[Event], None]]
 
-# The handlers of registry, synthetic and evaluation work on SQL: tests/integration/test_odd_events_sql.py.
+# Handlers that work on SQL: tests/integration/test_odd_events_sql.py.
 EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def ingestion() -> Handlers:
-    handlers = make_handlers(make_intake()[0], MemoryErasures())
-    return {"document.rejected.v1": handlers["document.rejected.v1"], POLICY_APPLIED: CurrentBarrier().apply}
-
-
-def anonymization() -> Handlers:
-    world = AnonymizationWorld()
-    return {"document.ingested.v1": lambda event: world.consume(event.value)}
+    return {POLICY_APPLIED: CurrentBarrier().apply}
 
 
 def training() -> Handlers:
@@ -63,7 +54,7 @@ def erasures() -> Handlers:
     return {ERASED: both}
 
 
-SERVICES = {build.__name__: build for build in (ingestion, anonymization, training, inference, erasures)}
+SERVICES = {build.__name__: build for build in (ingestion, training, inference, erasures)}
 CASES = [(name, topic) for name, build in SERVICES.items() for topic in build()]
 
 
@@ -80,13 +71,14 @@ def test_no_event_crashes_a_handler(service: str, topic: str, data: Any) -> None
 
 def test_every_topic_of_every_group_is_covered() -> None:
     covered = {(name, topic) for name, topic in CASES if name != "erasures"}
+    on_sql = {("ingestion", "document.rejected.v1"), ("anonymization", "document.ingested.v1")}
     expected = {
         (service, topic.name)
         for topic in load_topics().values()
         for service in topic.consumers
         if service not in ("registry", "synthetic", "evaluation") and topic.name != ERASED and not topic.raw_zone
     }
-    assert expected - covered == set()
+    assert expected - covered == on_sql
 
 
 def test_a_nul_and_an_impossible_time_are_invalid_and_an_unknown_enum_value_is_carried_through() -> None:

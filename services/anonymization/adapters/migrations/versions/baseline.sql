@@ -44,15 +44,15 @@ CREATE TABLE policies (
 CREATE TABLE processed (
     document_id varchar(64) NOT NULL,
     sequence bigint NOT NULL,
-    outcome text NOT NULL,
+    outcome jsonb NOT NULL,
     PRIMARY KEY (document_id, sequence)
 );
-CREATE INDEX ix_processed_text ON processed ((outcome::jsonb #>> '{text,uri}'));
+CREATE INDEX ix_processed_text ON processed ((outcome #>> '{text,uri}'));
 
 CREATE TABLE review_combinations (
     document_id varchar(64) NOT NULL,
     value_hash varchar(64) NOT NULL,
-    entity_types text NOT NULL,
+    entity_types jsonb NOT NULL,
     number integer NOT NULL,
     PRIMARY KEY (document_id, value_hash)
 );
@@ -64,9 +64,9 @@ CREATE TABLE review_documents (
     source varchar(64) NOT NULL,
     language varchar(8) NOT NULL,
     passages integer NOT NULL,
-    replaced text,
+    replaced jsonb,
     terms_digest varchar(64) DEFAULT '' NOT NULL,
-    rules_only_languages text DEFAULT '' NOT NULL,
+    rules_only_languages jsonb DEFAULT '[]' NOT NULL,
     department varchar(64) DEFAULT '' NOT NULL,
     words integer DEFAULT 0 NOT NULL,
     PRIMARY KEY (document_id)
@@ -84,6 +84,7 @@ CREATE INDEX ix_review_marks_term_hash ON review_marks (term_hash);
 
 CREATE TABLE review_passages (
     passage_id varchar(64) NOT NULL,
+    kind varchar(16) NOT NULL,
     sample_id varchar(64) NOT NULL,
     document_id varchar(64) NOT NULL,
     sequence bigint NOT NULL,
@@ -91,7 +92,7 @@ CREATE TABLE review_passages (
     source varchar(64) NOT NULL,
     language varchar(8) NOT NULL,
     position bigint NOT NULL,
-    stretches text DEFAULT '[]' NOT NULL,
+    stretches jsonb NOT NULL,
     is_decided boolean DEFAULT false NOT NULL,
     skips integer DEFAULT 0 NOT NULL,
     reserved_by varchar(128) DEFAULT '' NOT NULL,

@@ -67,12 +67,12 @@ CREATE TABLE submissions (
     key varchar(64) NOT NULL,
     submission_id varchar(64) NOT NULL,
     document_id varchar(64) NOT NULL,
-    outcome text NOT NULL,
+    outcome jsonb NOT NULL,
     create_time timestamptz DEFAULT now() NOT NULL,
     external_hash varchar(64),
     publisher varchar(64) DEFAULT '' NOT NULL,
-    later_reason varchar(64) DEFAULT '' NOT NULL,
-    later_hint text DEFAULT '' NOT NULL,
+    later_reason varchar(64),
+    later_hint text,
     PRIMARY KEY (key)
 );
 CREATE INDEX ix_submissions_document_id ON submissions (document_id);

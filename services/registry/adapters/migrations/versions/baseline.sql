@@ -24,13 +24,14 @@ CREATE TABLE canaries (
     specialist varchar(63) NOT NULL,
     generation bigint NOT NULL,
     adapter_digest varchar(64) NOT NULL,
-    rules json NOT NULL,
+    policy json NOT NULL,
     start_time timestamptz NOT NULL,
     outcome varchar(16) NOT NULL,
     reason text NOT NULL,
     end_time timestamptz,
-    arms json NOT NULL,
-    waiting varchar(64) NOT NULL,
+    canary_arm json NOT NULL,
+    incumbent_arm json NOT NULL,
+    waiting varchar(64) DEFAULT '' NOT NULL,
     PRIMARY KEY (specialist, generation)
 );
 CREATE UNIQUE INDEX canaries_running ON canaries (specialist) WHERE outcome = 'running';
@@ -115,7 +116,7 @@ CREATE INDEX ix_documents_source ON documents (source);
 CREATE TABLE erased_documents (
     erasure_id varchar(64) NOT NULL,
     document_id varchar(64) NOT NULL,
-    lifted boolean NOT NULL,
+    lifted boolean DEFAULT false NOT NULL,
     superseded boolean DEFAULT false NOT NULL,
     PRIMARY KEY (erasure_id, document_id)
 );
@@ -127,9 +128,9 @@ CREATE TABLE erasures (
     reason varchar(64) NOT NULL,
     awaits json NOT NULL,
     create_time timestamptz NOT NULL,
-    receipt text,
-    signature bytea,
-    public_key bytea,
+    receipt_body text,
+    receipt_signature bytea,
+    receipt_public_key bytea,
     PRIMARY KEY (erasure_id)
 );
 
@@ -250,8 +251,8 @@ CREATE TABLE operator_decisions (
     generation bigint NOT NULL,
     key_id varchar(64) NOT NULL,
     reason text NOT NULL,
-    verdict varchar(16) NOT NULL,
-    verdict_reasons json NOT NULL,
+    verdict_decision varchar(16),
+    verdict_reasons json,
     create_time timestamptz NOT NULL,
     PRIMARY KEY (position)
 );
@@ -305,10 +306,10 @@ CREATE TABLE people (
     mail varchar(254) NOT NULL,
     role varchar(32) NOT NULL,
     specialists json NOT NULL,
-    secret_sha256 varchar(64) NOT NULL,
-    issuer varchar(512) NOT NULL,
-    subject varchar(255) NOT NULL,
-    invitation_sha256 varchar(64) NOT NULL,
+    secret_sha256 varchar(64) DEFAULT '' NOT NULL,
+    issuer varchar(512) DEFAULT '' NOT NULL,
+    subject varchar(255) DEFAULT '' NOT NULL,
+    invitation_sha256 varchar(64) DEFAULT '' NOT NULL,
     invitation_expire_time timestamptz,
     invited_by varchar(64) NOT NULL,
     create_time timestamptz NOT NULL,
@@ -328,11 +329,11 @@ CREATE TABLE pins (
 );
 
 CREATE TABLE replicas (
-    replica varchar(253) NOT NULL,
+    name varchar(253) NOT NULL,
     base varchar(128) NOT NULL,
     seen_time timestamptz NOT NULL,
     leaving boolean NOT NULL,
-    PRIMARY KEY (replica)
+    PRIMARY KEY (name)
 );
 CREATE INDEX ix_replicas_base ON replicas (base);
 

@@ -1,10 +1,12 @@
-"""SubmitDocument and GetSubmission."""
+"""SubmitDocument and GetSubmission, over PostgreSQL."""
 
 from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import Engine
 
+from services.ingestion.bootstrap import MIGRATIONS
 from services.ingestion.rpc import IngestionServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
@@ -14,7 +16,10 @@ from tailor.events.faults import Faults
 from tailor.events.operations import EventParts
 from tailor.rpc.auth import Caller, set_caller
 from tailor.values import Labels
-from tests.unit.ingestion.fakes import make_intake
+from tests.conftest import migrated
+from tests.ingestion import Ingestion
+
+pytestmark = pytest.mark.integration
 
 CONTEXT = cast(Any, None)
 
@@ -26,31 +31,26 @@ def stream(*chunks: bytes, **header: object) -> Iterator[ingestion_pb2.SubmitDoc
         yield ingestion_pb2.SubmitDocumentRequest(chunk=chunk)
 
 
-@pytest.fixture(autouse=True)
-def caller() -> None:
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
     set_caller(Caller("key", "ann", "ROLE_ENGINEER", key_id="key_1"))
+    with migrated(database_url, MIGRATIONS) as engine:
+        yield engine
 
 
-def test_ingests_a_streamed_file_once_per_request_id() -> None:
-    intake, _, quarantine = make_intake()
-    servicer = IngestionServicer(intake)
-    first = servicer.SubmitDocument(stream(b"# Me", b"mo"), CONTEXT)
+def test_ingests_a_streamed_file_once_per_request_id_and_knows_its_publisher(engine: Engine) -> None:
+    house = Ingestion(engine)
+    servicer, labels = IngestionServicer(house.intake), common_pb2.Labels(source="wiki", publisher="example-publisher")
+    first = servicer.SubmitDocument(stream(b"# Me", b"mo", labels=labels), CONTEXT)
     assert servicer.SubmitDocument(stream(b"# Me", b"mo"), CONTEXT) == first
-    assert first.rejection_reason == "" and len(quarantine.texts) == 1
+    assert first.rejection_reason == "" and len(house.texts()) == 1
     assert servicer.SubmitDocument(stream(b"# Memo", request_id="r-2"), CONTEXT).rejection_reason == "DUPLICATE"
+    duplicate, accepted = house.catalogue.find_submissions("memo-7", 10)
+    assert accepted.outcome.labels == Labels("wiki", publisher="key_1") and duplicate.publisher == "key_1"
 
 
-def test_the_publisher_is_the_callers_key_whatever_the_header_says() -> None:
-    intake, catalogue, _ = make_intake()
-    labels = common_pb2.Labels(source="wiki", publisher="example-publisher")
-    IngestionServicer(intake).SubmitDocument(stream(b"# Memo", labels=labels), CONTEXT)
-    (accepted,) = catalogue.published
-    assert accepted.labels == Labels("wiki", publisher="key_1")
-
-
-def test_rejects_invalid_streams() -> None:
-    intake, _, _ = make_intake(max_file_bytes=8)
-    servicer = IngestionServicer(intake)
+def test_rejects_invalid_streams(engine: Engine) -> None:
+    servicer = IngestionServicer(Ingestion(engine, max_file_bytes=8).intake)
     bad = [
         iter([]),
         iter([ingestion_pb2.SubmitDocumentRequest(chunk=b"x")]),
@@ -82,11 +82,11 @@ class Waiting:
         self.waiting = 0
 
 
-def test_publishers_are_slowed_before_events_expire_and_while_too_many_wait_to_be_sent() -> None:
+def test_publishers_are_slowed_before_events_expire_and_while_too_many_wait_to_be_sent(engine: Engine) -> None:
     watch, outbox = Watch(), Waiting()
     parts = EventParts(Faults(), watch=cast(Any, watch), outbox=cast(Any, outbox))
-    intake, _, quarantine = make_intake()
-    servicer = IngestionServicer(intake, Backpressure(parts).admit)
+    house = Ingestion(engine)
+    servicer = IngestionServicer(house.intake, Backpressure(parts).admit)
     watch.used = 0.75
     with pytest.raises(ResourceExhausted, match="75%") as caught:
         servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
@@ -95,7 +95,7 @@ def test_publishers_are_slowed_before_events_expire_and_while_too_many_wait_to_b
     with pytest.raises(ResourceExhausted, match="20,000 events") as caught:
         servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
     assert caught.value.reason is Reason.TOO_MUCH_WAITS and caught.value.retry_after_seconds
-    assert not quarantine.texts
+    assert not house.texts()
     outbox.waiting = 19_999
     assert servicer.SubmitDocument(stream(b"# Memo"), CONTEXT).rejection_reason == ""
 
@@ -105,20 +105,22 @@ def submission(servicer: IngestionServicer, external_id: str = "memo-7", key_id:
     return servicer.GetSubmission(request, CONTEXT).submissions[0]
 
 
-def test_a_publisher_finds_its_document_by_its_own_id() -> None:
-    intake, _, _ = make_intake()
-    servicer = IngestionServicer(intake)
+def test_a_publisher_finds_its_document_by_its_own_id(engine: Engine) -> None:
+    servicer = IngestionServicer(Ingestion(engine).intake)
     accepted = servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
     found = submission(servicer)
     assert (found.submission_id, found.document_id) == (accepted.submission_id, accepted.document_id)
     assert (found.version, found.rejection_reason) == (1, "")
     servicer.SubmitDocument(stream(b"# Memo", request_id="r-2"), CONTEXT)
     assert (submission(servicer).rejection_stage, submission(servicer).rejection_reason) == ("ingestion", "DUPLICATE")
+    with pytest.raises(NotFound, match="topic's name"):
+        submission(servicer, "memo-8")
+    with pytest.raises(InvalidArgument):
+        submission(servicer, "")
 
 
-def test_a_publisher_sees_only_its_own_submissions_and_an_operator_all() -> None:
-    intake, _, _ = make_intake()
-    servicer = IngestionServicer(intake)
+def test_a_publisher_sees_only_its_own_submissions_and_an_operator_all(engine: Engine) -> None:
+    servicer = IngestionServicer(Ingestion(engine).intake)
     servicer.SubmitDocument(stream(b"# Memo"), CONTEXT)
     set_caller(Caller("key", "ben", "ROLE_ENGINEER", key_id="key_2"))
     with pytest.raises(NotFound):
@@ -130,11 +132,3 @@ def test_a_publisher_sees_only_its_own_submissions_and_an_operator_all() -> None
     assert submission(servicer, key_id="key_1").version == 1
     with pytest.raises(NotFound):
         submission(servicer, key_id="key_2")
-
-
-def test_an_unknown_or_invalid_id_is_refused() -> None:
-    servicer = IngestionServicer(make_intake()[0])
-    with pytest.raises(NotFound, match="topic's name"):
-        submission(servicer, "memo-8")
-    with pytest.raises(InvalidArgument):
-        submission(servicer, "")
