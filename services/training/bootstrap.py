@@ -7,7 +7,6 @@ from pathlib import Path
 from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.ledger import RegistryLedger
-from services.training.adapters.manifests import StoredAdapters, StoredDatasets
 from services.training.adapters.mlflow_evaluations import MlflowEvaluations
 from services.training.adapters.mlflow_mirror import MlflowMirror
 from services.training.adapters.sql import SqlRuns
@@ -38,20 +37,17 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     runs = SqlRuns(engine, runtime.outbox(engine, tables.outbox, producer))
     bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
-    planner, datasets = StoredPlanner.from_settings(settings, store, runs, _now), StoredDatasets(store)
-    adapters, recipes = StoredAdapters(store), settings.recipes_dir
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
     ports = TrainingPorts(
         runs,
         bases,
-        datasets,
-        adapters,
-        planner,
-        recipes,
+        store,
+        StoredPlanner.from_settings(settings, store, runs, _now).plan,
+        ledger.this_month,
+        settings.recipes_dir,
         rates,
         _now,
-        ledger,
         hour_limits=settings.hour_limits(),
         default_base=settings.default_base,
     )

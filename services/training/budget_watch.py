@@ -50,7 +50,7 @@ class BudgetWatch:
             return
         with self._ports.runs.unit() as unit:
             stored = unit.get(run.run_id)
-            if stored is None or stored.epoch != run.epoch or not _can_stop(stored):
+            if stored.epoch != run.epoch or not _can_stop(stored):
                 return
             unit.save(stop_worker(stored, _explain(stored, budget, first_of_month(now))))
         log.warning("run stopped at its budget", run_id=run.run_id, specialist=run.key.specialist)
@@ -65,7 +65,7 @@ class BudgetWatch:
         if is_silent or (first_of_month(now) <= asked and now - asked < COSTS_LIFETIME):
             return costs
         try:
-            costs = self._ports.other_costs.this_month(specialist)
+            costs = self._ports.price_other_costs(specialist)
         except TailorError as error:
             log.warning("costs besides runs not known", specialist=specialist, reason=error.reason)
             self._silent_since = now

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Container, Mapping
 
-from services.training import handlers, programme, wire
+from services.training import handlers, programme
 from services.training.handlers import TrainingPorts
+from services.training.programme import BuiltDataset
+from tailor import codec
 from tailor.api.events.v1 import models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -47,5 +49,6 @@ class Consumers:
 
     def on_dataset_built(self, event: Event) -> None:
         """Run the specialist's programme, unless one of the dataset's documents has been erased."""
-        built = wire.to_built_dataset(decode(event, models_pb2.DatasetBuilt))
+        message = decode(event, models_pb2.DatasetBuilt)
+        built = codec.decode(BuiltDataset, message)
         programme.queue_run_for_dataset(self._ports, built, self._erased)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Container
 from dataclasses import replace
 from datetime import datetime
 
+from services.training.adapters.sql import SqlRuns, SqlUnit
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
 from services.training.handlers import TrainingPorts, explain_misfit, explain_overspending, find_reward, make_plan
-from services.training.ports import Launcher, RunRecords, Runs
+from services.training.ports import Launcher
 from services.training.queue import Limits, Queue
 from services.training.transitions import (
     LEASE,
@@ -101,7 +102,7 @@ class Preparer:
         """Save the prepared run, unless it was changed meanwhile."""
         with self._ports.runs.unit() as unit:
             stored = unit.get(old.run_id)
-            if stored is None or stored.state is not RunState.QUEUED:
+            if stored.state is not RunState.QUEUED:
                 return
             # The supervisor may have updated what the run waits for. That does not affect the preparation.
             if _without_reason(stored) != _without_reason(old):
@@ -121,7 +122,7 @@ class Supervisor:
     Several supervisors may share one database: each change locks the run and checks it again. Launchers are called outside transactions.
     """
 
-    def __init__(self, runs: Runs, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:
+    def __init__(self, runs: SqlRuns, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:
         self._runs = runs
         self._launcher = launcher
         self._limits = limits
@@ -190,7 +191,7 @@ class Supervisor:
         """Change the run, unless its worker reported an end or another service was faster."""
         with self._runs.unit() as unit:
             stored = unit.get(seen.run_id)
-            if stored is None or stored.state is not RunState.RUNNING or stored.epoch != seen.epoch:
+            if stored.state is not RunState.RUNNING or stored.epoch != seen.epoch:
                 return
             changed = change(stored)
             unit.save(changed)
@@ -202,8 +203,8 @@ class Supervisor:
         for worker in self._runs.workers():
             if (worker.run_id, worker.epoch) in healthy:
                 continue
-            run = self._runs.find(worker.run_id)
-            if run is None or (run.state is RunState.RUNNING and run.epoch == worker.epoch):
+            run = self._runs.get(worker.run_id)
+            if run.state is RunState.RUNNING and run.epoch == worker.epoch:
                 continue
             ended = self._launcher.exit_code(worker.run_id, worker.epoch) is not None
             stop_time = worker.stop_time or self._now()
@@ -254,6 +255,6 @@ class Supervisor:
             self._change(job.run, lambda stored: follow_up(stored, failure, self._now()))
 
 
-def _record_waiting(unit: RunRecords, run: Run, failure: Failure) -> None:
+def _record_waiting(unit: SqlUnit, run: Run, failure: Failure) -> None:
     if (run.reason, run.message) != (failure.reason, failure.message):
         unit.save(keep_waiting(run, failure, run.not_before))

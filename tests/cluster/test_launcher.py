@@ -5,22 +5,22 @@ kwok runs the workers' pods; where a test needs an exit code or a failing image,
 
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from kubernetes import client
 
-from services.training import programme
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, RunState
 from services.training.launchers.kubernetes import KubernetesLauncher
 from services.training.launchers.kubernetes_job import JobOptions, Resources
 from tailor.errors import Reason
 from tests.cluster.nodes import GONE, GPU, NAMESPACE, SECONDS, play_node, refused, running
 from tests.cluster.workers import OPTIONS, PLAYED, Place, ends_with, name_of, runs, waits_for
-from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
+from tests.integration.training_service import ONE, House, PreparingSupervisor, training_service
 from tests.waiting import wait_until
 
 T = TypeVar("T")
@@ -201,7 +201,7 @@ def test_stopping_deletes_the_job_and_a_second_time_is_no_error(place: Place, jo
 
 @dataclass
 class Training:
-    """A training service in memory, whose workers are Jobs of the cluster."""
+    """A training service whose workers are Jobs of the cluster."""
 
     house: House
     supervisor: PreparingSupervisor
@@ -220,20 +220,25 @@ class Training:
         return Job(run, run.base_digest)
 
 
-def serve(place: Place, options: JobOptions) -> Training:
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    with training_service(database_url, tmp_path) as house:
+        yield house
+
+
+def serve(house: House, place: Place, options: JobOptions) -> Training:
     """A service with one run, whose first worker has reported a step."""
-    house = House()
     launcher = place.launcher(options)
     supervisor = PreparingSupervisor(house.ports, launcher, ONE)
-    programme.queue_run_for_dataset(house.ports, built())
+    house.publish()
     training = Training(house, supervisor, launcher)
     training.tick_until(lambda: house.only_run().state is RunState.RUNNING, "a started run")
     return training
 
 
 @pytest.mark.release
-def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(place: Place) -> None:
-    training = serve(place, replace(OPTIONS, resources=Resources(gpus=2)))
+def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(place: Place, house: House) -> None:
+    training = serve(house, place, replace(OPTIONS, resources=Resources(gpus=2)))
     runs(place, training.launcher, training.job())
     taken = place.pod(training.job()).spec.node_name
     other = {"gpu-a": "gpu-b", "gpu-b": "gpu-a"}[taken]
@@ -256,8 +261,8 @@ def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(plac
 
 
 @pytest.mark.release
-def test_a_job_that_somebody_deletes_is_replaced_by_the_next_epoch(place: Place) -> None:
-    training = serve(place, OPTIONS)
+def test_a_job_that_somebody_deletes_is_replaced_by_the_next_epoch(place: Place, house: House) -> None:
+    training = serve(house, place, OPTIONS)
     runs(place, training.launcher, training.job())
     first = training.job()
     place.plane.batch.delete_namespaced_job(name_of(first), NAMESPACE, propagation_policy="Foreground")

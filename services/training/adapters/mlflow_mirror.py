@@ -5,8 +5,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from services.training.adapters.sql import SqlRuns
 from services.training.domain import Progress, Run, RunState
-from services.training.ports import Runs
 from tailor.api.events.v1 import models_pb2
 from tailor.logging import get_logger
 
@@ -43,7 +43,7 @@ class MlflowMirror:
     A restarted service mirrors everything again; MLflow stores the same metric at the same step and time once.
     """
 
-    def __init__(self, runs: Runs, tracking_uri: str) -> None:
+    def __init__(self, runs: SqlRuns, tracking_uri: str) -> None:
         # Do not send usage data to MLflow's makers.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         from mlflow import MlflowClient
@@ -67,7 +67,7 @@ class MlflowMirror:
 
     def mirror(self) -> None:
         """Send what is new of every run that has started. Raises what MLflow's client raises."""
-        for run in self._runs.page("", NEWEST_RUNS, None):
+        for run in self._runs.page(size=NEWEST_RUNS):
             if run.start_time is not None and not (run.run_id in self._done and run.state.ended):
                 self._done.discard(run.run_id)
                 self._mirror_run(run)

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from services.training.adapters.child_process import answer_parent
 from services.training.methods.engine import uses_engine
 from services.training.methods.loading import adapter_options
@@ -67,17 +69,6 @@ class Ground:
         in_f32 = not device.gpu and not computes_in_bf16()
         speed = _find_speed(base, shape, device)
         return cls(shape, replace(device, name=device.name + IN_F32) if in_f32 else device, in_f32, speed)
-
-    @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> Self:
-        """What `to_json` returned earlier."""
-        targets = tuple((name, inputs, outputs) for name, inputs, outputs in known["shape"]["targets"])
-        shape = Shape(**{**known["shape"], "targets": targets})
-        return cls(shape, Device(**known["device"]), known["in_f32"], known["teraflops"])
-
-    def to_json(self) -> dict[str, Any]:
-        """For another request with the same base and device."""
-        return asdict(self)
 
 
 def _find_speed(base: Path, shape: Shape, device: Device) -> float:
@@ -170,7 +161,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     from services.training.bases.files import load_tokenizer
 
     base, known = Path(request["base"]), request.get("known")
-    ground = Ground.from_json(known) if known else Ground.read(base, Device(**request["device"]))
+    ground = TypeAdapter(Ground).validate_python(known) if known else Ground.read(base, Device(**request["device"]))
     shape, device, tokenizer = ground.shape, ground.device, load_tokenizer(base)
     forecaster = Forecaster(
         ground,
@@ -186,30 +177,30 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         if not refusal and not forecaster.fits(stage):
             refusal = forecaster.explain_misfit(stage)
             nearest = forecaster.choose_nearest(stage, lengths, recipes)
-    return _sum_stages(stages, device) | {
+    return {
+        "plan": _sum_stages(stages, device) | {"refusal": refusal, "nearest_recipe": nearest},
+        "stages": [
+            {"tokens": stage.load.trained, "unlimited": stage.load.unlimited, "seconds": stage.seconds}
+            for stage in stages
+        ],
+        "working_seconds": sum(stage.seconds for stage in stages),
         "other_seconds": len(stages) * forecast.other_seconds(shape),
-        "refusal": refusal,
-        "nearest_recipe": nearest,
-        "known": ground.to_json(),
+        "known": asdict(ground),
     }
 
 
 def _sum_stages(stages: Sequence[StageForecast], device: Device) -> dict[str, Any]:
+    """Fields of a `Plan`."""
     return {
         "rows": max((stage.load.rows for stage in stages), default=0),
         "rows_left_out": sum(stage.load.left_out for stage in stages),
         "tokens": sum(stage.load.trained for stage in stages),
         "steps": sum(stage.load.steps for stage in stages),
         "memory_bytes": max((stage.memory for stage in stages), default=0),
-        "working_seconds": sum(stage.seconds for stage in stages),
         "device": device.name,
         "devices": device.count,
         "device_memory_bytes": device.memory_bytes,
         "gpu": device.gpu,
-        "stages": [
-            {"tokens": stage.load.trained, "unlimited": stage.load.unlimited, "seconds": stage.seconds}
-            for stage in stages
-        ],
     }
 
 
