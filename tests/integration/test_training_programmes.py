@@ -37,7 +37,7 @@ def learned_from(house: House, run: Run) -> list[str]:
 
 
 def newest(house: House, count: int) -> Run:
-    """The run that the last event made, of so many."""
+    """The run that the last event made; `count` exist."""
     runs = house.runs.page()
     assert len(runs) == count, [run.recipe for run in runs]
     return runs[0]

@@ -14,7 +14,6 @@ from services.training.launchers.kubernetes_job import (
     JOB_LABEL,
     LABEL,
     WORKER,
-    JobOptions,
     job_name,
     render_job,
 )
@@ -44,12 +43,12 @@ class KubernetesLauncher(Launcher):
     """
 
     def __init__(
-        self, batch: Any, core: Any, custom: Any, options: JobOptions, now: Callable[[], datetime] = _now
+        self, batch: Any, core: Any, custom: Any, settings: Settings, now: Callable[[], datetime] = _now
     ) -> None:
         self._batch = batch
-        self._options = options
+        self._settings = settings
         self._now = now
-        place, workers = options.namespace, f"{LABEL}={WORKER}"
+        place, workers = settings.kubernetes_namespace, f"{LABEL}={WORKER}"
         self._jobs = ResourceView(batch.list_namespaced_job, place, label_selector=workers)
         self._pods = ResourceView(core.list_namespaced_pod, place, label_selector=workers)
         self._events = ResourceView(core.list_namespaced_event, place, field_selector=WARNINGS)
@@ -62,9 +61,7 @@ class KubernetesLauncher(Launcher):
         from kubernetes import client, config
 
         config.load_incluster_config()
-        return cls(
-            client.BatchV1Api(), client.CoreV1Api(), client.CustomObjectsApi(), JobOptions.from_settings(settings)
-        )
+        return cls(client.BatchV1Api(), client.CoreV1Api(), client.CustomObjectsApi(), settings)
 
     @property
     def ends_within(self) -> timedelta:
@@ -73,7 +70,7 @@ class KubernetesLauncher(Launcher):
     def watch(self, stop: threading.Event) -> None:
         """Follow Jobs, their pods, and what explains their waiting, until stopped. Blocks."""
         # Daemon threads: a watch ends only when the API ends it, and stopping does not wait for that.
-        views = [self._jobs, self._pods, self._events, *([self._workloads] if self._options.queue else [])]
+        views = [self._jobs, self._pods, self._events, *([self._workloads] if self._settings.kubernetes_queue else [])]
         threads = [threading.Thread(target=view.run, args=(stop,), daemon=True) for view in views]
         for thread in threads:
             thread.start()
@@ -85,8 +82,8 @@ class KubernetesLauncher(Launcher):
         call(
             self._batch.create_namespaced_job,
             accepted=CONFLICT,
-            namespace=self._options.namespace,
-            body=render_job(job, self._options),
+            namespace=self._settings.kubernetes_namespace,
+            body=render_job(job, self._settings),
         )
 
     def exit_code(self, run_id: str, epoch: int) -> int | None:
@@ -109,7 +106,7 @@ class KubernetesLauncher(Launcher):
             self._batch.delete_namespaced_job,
             accepted=MISSING,
             name=job_name(run_id, epoch),
-            namespace=self._options.namespace,
+            namespace=self._settings.kubernetes_namespace,
             propagation_policy="Foreground",
         )
 

@@ -9,6 +9,7 @@ from services.training.domain import Base, Failure, Job, Progress, Run, RunKey, 
 from services.training.plans import Plan, Rates
 from services.training.ports import Launcher
 from services.training.recipe import load_recipe
+from services.training.settings import Settings
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Reason, Unavailable
 from tailor.storage.ref import Ref
@@ -80,6 +81,11 @@ class FakeLauncher(Launcher):
 
     def stop_all(self) -> None:
         self.stopped.append(("all", 0))
+
+
+def change_job(settings: Settings, **fields: Any) -> Settings:
+    """The settings with others of the Jobs."""
+    return settings.model_copy(update={f"kubernetes_{name}": value for name, value in fields.items()})
 
 
 def make_run(**changes: Any) -> Run:
