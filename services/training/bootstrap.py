@@ -7,10 +7,10 @@ from pathlib import Path
 from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.ledger import RegistryLedger
-from services.training.adapters.mlflow_evaluations import MlflowEvaluations
-from services.training.adapters.mlflow_mirror import MlflowMirror
+from services.training.adapters.mlflow_mirror import MlflowEvaluations, MlflowMirror
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
+from services.training.budget_watch import INTERVAL as WATCH_INTERVAL
 from services.training.budget_watch import BudgetWatch
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
@@ -21,7 +21,7 @@ from services.training.ports import Launcher
 from services.training.rpc import TrainingServicer
 from services.training.run_approval import ApprovalNotice
 from services.training.settings import Settings
-from services.training.supervisor import Preparer, Supervisor
+from services.training.supervisor import INTERVAL, Preparer, Supervisor, tick_until_stopped
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
@@ -64,12 +64,15 @@ def build(runtime: Runtime, settings: Settings) -> None:
         {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer, supersede=eraser.forget)},
         producer,
     )
-    runtime.spawn("preparer", Preparer(ports).run)
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()
-    runtime.spawn("supervisor", supervisor.run)
-    runtime.spawn("budgets", BudgetWatch(ports, launcher.ends_within).run)
-    runtime.spawn("approvals", ApprovalNotice(runs, runtime.faults).run)
+    for name, tick, interval in (
+        ("preparer", Preparer(ports).tick, INTERVAL),
+        ("supervisor", supervisor.tick, INTERVAL),
+        ("budgets", BudgetWatch(ports, launcher.ends_within).tick, WATCH_INTERVAL),
+        ("approvals", ApprovalNotice(runs, runtime.faults).tick, WATCH_INTERVAL),
+    ):
+        runtime.spawn(name, partial(tick_until_stopped, tick, interval))
     if uri:
         runtime.spawn("mlflow", MlflowMirror(runs, uri).run)
     if settings.default_base and settings.default_base_source:

@@ -1,12 +1,10 @@
 """The loop that stops runs before they exceed their specialist's budget: forecasts can be too low, and other costs use the same budget."""
 
-import threading
 from datetime import datetime, timedelta
 
 from services.training.domain import Failure, Run, RunState
 from services.training.handlers import TrainingPorts, price_others
 from services.training.spending import first_of_month, must_end, price_month
-from services.training.supervisor import tick_until_stopped
 from services.training.transitions import LEASE, stop_worker
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
@@ -29,10 +27,6 @@ class BudgetWatch:
         self._ends_within = ends_within
         self._other_costs: dict[str, tuple[datetime, float]] = {}
         self._silent_since: datetime | None = None
-
-    def run(self, stop: threading.Event) -> None:
-        """Watch until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop, INTERVAL.total_seconds())
 
     def tick(self) -> None:
         """Look at every run that trains, whose compute has a price, and whose specialist has a budget."""

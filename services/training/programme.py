@@ -13,7 +13,7 @@ from services.training.domain import (
     Failure,
     NewestDataset,
     Run,
-    StageResult,
+    TrainedAdapter,
 )
 from services.training.handlers import TrainingPorts, insert_run, make_plan, resolve_run
 from services.training.new_run import RunRequest, RunSources, make_run, make_unusable_run
@@ -167,7 +167,7 @@ def _is_superseded(waiting: Run, run: Run) -> bool:
     return waiting.run_id != run.run_id and waiting.key.specialist == run.key.specialist
 
 
-def _find_first_stage(unit: SqlUnit, run: Run) -> StageResult | None:
+def _find_first_stage(unit: SqlUnit, run: Run) -> TrainedAdapter | None:
     """The result of the same first stage in an earlier run of the specialist, if its adapter still exists and another stage follows."""
     first = run.stages[0]
     if len(run.stages) == 1 or first.dataset is None:

@@ -1,13 +1,10 @@
 """Runs that are forecast above a limit: somebody approves them, and meanwhile operators see that they wait."""
 
-import threading
 from collections.abc import Sequence
-from datetime import timedelta
 
 from services.training.adapters.sql import SqlRuns
 from services.training.domain import Run, RunState
 from services.training.handlers import TrainingPorts, explain_overspending
-from services.training.supervisor import tick_until_stopped
 from services.training.transitions import approve
 from tailor.errors import FailedPrecondition, Reason
 from tailor.events.faults import Faults
@@ -16,7 +13,6 @@ from tailor.telemetry import RUNS_AWAITING_APPROVAL
 
 log = get_logger(__name__)
 
-INTERVAL = timedelta(seconds=5)
 # What the notice is about.
 PART = "run approval"
 SHOWN_RUNS = 3
@@ -49,10 +45,6 @@ class ApprovalNotice:
         self._runs = runs
         self._faults = faults
         self._shown = ""
-
-    def run(self, stop: threading.Event) -> None:
-        """Look until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop, INTERVAL.total_seconds())
 
     def tick(self) -> None:
         """Look once."""

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Container
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.training.adapters.sql import SqlRuns, SqlUnit
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
@@ -30,11 +30,11 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-INTERVAL_SECONDS = 1.0
+INTERVAL = timedelta(seconds=1)
 
 
-def tick_until_stopped(tick: Callable[[], None], stop: threading.Event, interval: float = INTERVAL_SECONDS) -> None:
-    """Call `tick` every `interval` seconds until `stop` is set. Blocks.
+def tick_until_stopped(tick: Callable[[], None], interval: timedelta, stop: threading.Event) -> None:
+    """Call `tick` at this interval until `stop` is set. Blocks.
 
     A retryable TailorError, such as a lost database, only delays the next tick. Any other exception passes through.
     """
@@ -45,7 +45,7 @@ def tick_until_stopped(tick: Callable[[], None], stop: threading.Event, interval
             if not error.retryable:
                 raise
             log.warning("waiting for a dependency", reason=error.reason)
-        stop.wait(interval)
+        stop.wait(interval.total_seconds())
 
 
 class Preparer:
@@ -56,10 +56,6 @@ class Preparer:
 
     def __init__(self, ports: TrainingPorts) -> None:
         self._ports = ports
-
-    def run(self, stop: threading.Event) -> None:
-        """Prepare runs until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop)
 
     def tick(self) -> None:
         """Prepare every run that needs it."""
@@ -128,10 +124,6 @@ class Supervisor:
         self._limits = limits
         self._now = now
         self._stopped: set[StartedWorker] = set()
-
-    def run(self, stop: threading.Event) -> None:
-        """Supervise until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop)
 
     def adopt(self) -> None:
         """Extend every lease once, after a restart: workers could not report while the service was down."""

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.training.adapters.mlflow_evaluations import MlflowEvaluations
-from services.training.adapters.mlflow_mirror import MlflowMirror
+from services.training.adapters.mlflow_mirror import MlflowEvaluations, MlflowMirror
 from services.training.domain import Progress, Run, RunState
 from services.training.settings import Settings
 from tailor.wire import from_datetime
