@@ -21,7 +21,7 @@ from services.training.ports import Launcher
 from services.training.rpc import TrainingServicer
 from services.training.run_approval import ApprovalNotice
 from services.training.settings import Settings
-from services.training.supervisor import INTERVAL, Preparer, Supervisor, tick_until_stopped
+from services.training.supervisor import INTERVAL, Supervisor, prepare_runs, tick_until_stopped
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
@@ -67,7 +67,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()
     for name, tick, interval in (
-        ("preparer", Preparer(ports).tick, INTERVAL),
+        ("preparer", partial(prepare_runs, ports), INTERVAL),
         ("supervisor", supervisor.tick, INTERVAL),
         ("budgets", BudgetWatch(ports, launcher.ends_within).tick, WATCH_INTERVAL),
         ("approvals", ApprovalNotice(runs, runtime.faults).tick, WATCH_INTERVAL),

@@ -29,13 +29,10 @@ class Consumers:
 
     def topics(self) -> Mapping[str, Handler]:
         """The handler of each topic."""
-        mirrored = {"adapter.evaluated.v1": self.on_evaluated} if self._record_evaluation else {}
-        return {"dataset.built.v1": self.on_dataset_built, **mirrored}
-
-    def on_evaluated(self, event: Event) -> None:
-        """Mirror an evaluation."""
-        if self._record_evaluation is not None:
-            self._record_evaluation(decode(event, models_pb2.AdapterEvaluated))
+        topics: dict[str, Handler] = {"dataset.built.v1": self.on_dataset_built}
+        if record := self._record_evaluation:
+            topics["adapter.evaluated.v1"] = lambda event: record(decode(event, models_pb2.AdapterEvaluated))
+        return topics
 
     def on_specialist(self, event: Event) -> None:
         """Note its budget and limit, and cancel the runs of a deleted specialist. All replicas read all specialists; the first cancels."""

@@ -1,4 +1,4 @@
-"""The two loops over the runs: the preparer plans queued runs, the supervisor starts and replaces their workers."""
+"""The two loops over the runs: one plans queued runs, the supervisor starts and replaces their workers."""
 
 import threading
 from collections.abc import Callable, Container
@@ -48,64 +48,55 @@ def tick_until_stopped(tick: Callable[[], None], interval: timedelta, stop: thre
         stop.wait(interval.total_seconds())
 
 
-class Preparer:
-    """Makes queued runs ready to start: plans them, and finds the reward adapter of their current stage.
+def prepare_runs(ports: TrainingPorts) -> None:
+    """Make queued runs ready to start: plan them, and find the reward adapter of their current stage.
 
-    Both may take seconds, so no transaction is open meanwhile. Two preparers on one database only plan twice.
+    Both may take seconds, so no transaction is open meanwhile. Two services on one database only plan twice.
     """
+    for run in ports.runs.active():
+        if not run.due(ports.now()) or run.current.dataset is None:
+            continue
+        if run.needs_plan or (run.current.wants_reward and run.current.reward is None):
+            _save_prepared(ports, run, _prepare(ports, run))
 
-    def __init__(self, ports: TrainingPorts) -> None:
-        self._ports = ports
 
-    def tick(self) -> None:
-        """Prepare every run that needs it."""
-        for run in self._ports.runs.active():
-            if not run.due(self._ports.now()) or run.current.dataset is None:
-                continue
-            if run.needs_plan or (run.current.wants_reward and run.current.reward is None):
-                self._replace(run, self._prepare(run))
+def _prepare(ports: TrainingPorts, run: Run) -> Run:
+    now = ports.now()
+    try:
+        planned = _with_plan(ports, run) if run.needs_plan else run
+        stage = planned.current
+        if planned.needs_plan or planned.state is not RunState.QUEUED or not stage.wants_reward or stage.reward:
+            return planned
+        return assign_reward(planned, find_reward(ports, planned))
+    except TailorError as error:
+        failure = Failure(error.reason, error.message)
+        if not error.retryable:
+            return fail(run, failure, now)
+        log.warning("run not planned", run_id=run.run_id, reason=error.reason)
+        return defer_planning(run, failure, now)
 
-    def _prepare(self, run: Run) -> Run:
-        now = self._ports.now()
-        try:
-            return self._with_reward(self._with_plan(run))
-        except TailorError as error:
-            failure = Failure(error.reason, error.message)
-            if not error.retryable:
-                return fail(run, failure, now)
-            log.warning("run not planned", run_id=run.run_id, reason=error.reason)
-            return defer_planning(run, failure, now)
 
-    def _with_plan(self, run: Run) -> Run:
-        if not run.needs_plan:
-            return run
-        base = self._ports.bases.find(run.key.base)
-        if base is None:
-            missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
-            return keep_waiting(run, missing, self._ports.now() + RECHECK_INTERVAL)
-        plan = make_plan(self._ports, run, base)
-        run_with_plan = assign_plan(run, plan, base)
-        failure = explain_overspending(self._ports, run, plan) if plan.fits else explain_misfit(plan)
-        return run_with_plan if failure is None else fail(run_with_plan, failure, self._ports.now())
+def _with_plan(ports: TrainingPorts, run: Run) -> Run:
+    base = ports.bases.find(run.key.base)
+    if base is None:
+        missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
+        return keep_waiting(run, missing, ports.now() + RECHECK_INTERVAL)
+    plan = make_plan(ports, run, base)
+    run_with_plan = assign_plan(run, plan, base)
+    failure = explain_overspending(ports, run, plan) if plan.fits else explain_misfit(plan)
+    return run_with_plan if failure is None else fail(run_with_plan, failure, ports.now())
 
-    def _with_reward(self, run: Run) -> Run:
-        stage = run.current
-        if run.needs_plan or run.state is not RunState.QUEUED or not stage.wants_reward or stage.reward is not None:
-            return run
-        return assign_reward(run, find_reward(self._ports, run))
 
-    def _replace(self, old: Run, new: Run) -> None:
-        """Save the prepared run, unless it was changed meanwhile."""
-        with self._ports.runs.unit() as unit:
-            stored = unit.get(old.run_id)
-            if stored.state is not RunState.QUEUED:
-                return
-            # The supervisor may have updated what the run waits for. That does not affect the preparation.
-            if _without_reason(stored) != _without_reason(old):
-                return
-            unit.save(new)
-            if new.state is RunState.FAILED:
-                unit.publish_failure(new)
+def _save_prepared(ports: TrainingPorts, old: Run, new: Run) -> None:
+    """Save the prepared run, unless it was changed meanwhile."""
+    with ports.runs.unit() as unit:
+        stored = unit.get(old.run_id)
+        # The supervisor may have updated what the run waits for. That does not affect the preparation.
+        if stored.state is not RunState.QUEUED or _without_reason(stored) != _without_reason(old):
+            return
+        unit.save(new)
+        if new.state is RunState.FAILED:
+            unit.publish_failure(new)
 
 
 def _without_reason(run: Run) -> Run:

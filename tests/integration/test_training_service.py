@@ -14,7 +14,7 @@ from services.training.consumers import Consumers
 from services.training.domain import Base, RunState, Stage
 from services.training.plans import Plan
 from services.training.queue import Limits
-from services.training.supervisor import Preparer, Supervisor
+from services.training.supervisor import Supervisor, prepare_runs
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.codec import encode
@@ -220,7 +220,7 @@ def test_planning_holds_no_lock_and_a_run_that_is_cancelled_meanwhile_stays_canc
             at_once(*actions)
             return plan(base, stages)
 
-        Preparer(replace(house.ports, plan=plan_meanwhile)).tick()
+        prepare_runs(replace(house.ports, plan=plan_meanwhile))
 
     meanwhile(lambda: house.beat(run_id, 1), Supervisor(house.runs, house.launcher, ONE, house.now).tick)
     assert house.runs.get(waiting).plan is not None

@@ -27,7 +27,7 @@ from services.training.plans import Plan
 from services.training.queue import Limits
 from services.training.recipe import AdapterRecipe
 from services.training.rpc import TrainingServicer
-from services.training.supervisor import Preparer, Supervisor
+from services.training.supervisor import Supervisor, prepare_runs
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
@@ -91,10 +91,10 @@ class PreparingSupervisor(Supervisor):
 
     def __init__(self, ports: TrainingPorts, launcher: Any, limits: Limits) -> None:
         super().__init__(ports.runs, launcher, limits, ports.now)
-        self.preparer = Preparer(ports)
+        self.ports = ports
 
     def tick(self) -> None:
-        self.preparer.tick()
+        prepare_runs(self.ports)
         super().tick()
 
 

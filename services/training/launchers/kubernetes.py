@@ -2,13 +2,13 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job
-from services.training.launchers.kubernetes_api import ResourceView, call
+from services.training.launchers.kubernetes_api import ResourceView, call, explain_quota
 from services.training.launchers.kubernetes_job import (
     DISRUPTED,
     GRACE_SECONDS,
@@ -19,7 +19,6 @@ from services.training.launchers.kubernetes_job import (
     job_name,
     render_job,
 )
-from services.training.launchers.kubernetes_reasons import explain_admission, explain_missing_pods, newest_event
 from services.training.ports import Launcher
 from services.training.settings import Settings
 from tailor.errors import Reason
@@ -44,6 +43,13 @@ NO_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContai
 NO_START = {"FailedMount", "FailedMapVolume", "FailedAttachVolume", "FailedCreatePodSandBox"}
 # The wording of Kubernetes (pkg/controller/job/pod_failure_policy.go).
 RULE = re.compile(r"(?:failed with exit code (?P<code>\d+) )?matching \w+ rule at index (?P<rule>\d+)")
+
+# What Kubernetes writes around the cause: the client that folds similar events, the Job controller, and admission.
+FRAME = re.compile(r'^(?:\(combined from similar events\): )?(?:Error creating: )?(?:\S+ "[^"]*" is forbidden: )?')
+PRIORITY_CLASS = re.compile(r"no PriorityClass with name (?P<name>\S+) was found", re.IGNORECASE)
+
+# The reason of the Job controller's events about pods that it could not create.
+NO_PODS = "FailedCreate"
 
 Object = Mapping[str, Any]
 
@@ -171,12 +177,12 @@ def explain_waiting(
     if job["spec"].get("suspend"):
         queue = job["metadata"].get("labels", {}).get(QUEUE_LABEL)
         return (
-            explain_admission(queue, workload)
+            _explain_admission(queue, workload)
             if queue
             else Failure(Reason.WAITS_FOR_ADMISSION, "Its Job is suspended.")
         )
     if len(pods) < job["spec"].get("parallelism", 1):
-        return explain_missing_pods(job, events)
+        return _explain_missing_pods(job, events)
     pending = [pod for pod in pods if pod.get("status", {}).get("phase", "Pending") == "Pending"]
     return _explain_pending(pending[0], events) if pending else None
 
@@ -221,7 +227,7 @@ def _explain_pending(pod: Object, events: Sequence[Object]) -> Failure:
         if status["state"]["waiting"].get("reason") in NO_CONTAINER:
             return Failure(Reason.WAITS_FOR_CONTAINER, _waiting_message(status))
     # A volume that cannot be mounted, such as a Secret that does not exist, stands in no status.
-    warning = newest_event(pod, [event for event in events if event.get("reason") in NO_START])
+    warning = _newest_event(pod, [event for event in events if event.get("reason") in NO_START])
     if warning is not None:
         return Failure(Reason.WAITS_FOR_CONTAINER, f"{warning['reason']}: {warning.get('message', '')}")
     return Failure(Reason.WAITS_FOR_START, "Its pod has a node and is being started.")
@@ -244,3 +250,55 @@ def _condition(item: Object, kind: str) -> Object | None:
     return next(
         (condition for condition in conditions if condition["type"] == kind and condition["status"] == "True"), None
     )
+
+
+def _explain_missing_pods(job: Object, events: Iterable[Object]) -> Failure:
+    """Why Kubernetes has not created the Job's pods, by the newest event about it."""
+    newest = _newest_event(job, [event for event in events if event.get("reason") == NO_PODS])
+    if newest is None:
+        name = job["metadata"]["name"]
+        return Failure(Reason.WAITS_FOR_POD, f"Kubernetes has not created its pods. See `kubectl describe job {name}`.")
+    cause = FRAME.sub("", newest.get("message", ""))
+    missing = PRIORITY_CLASS.search(cause)
+    if missing:
+        return Failure(
+            Reason.WAITS_FOR_POD,
+            f"The PriorityClass {missing['name']!r} does not exist. Create it, or change TAILOR_KUBERNETES_PRIORITY_CLASS.",
+        )
+    return explain_quota(cause) or Failure(Reason.WAITS_FOR_POD, f"Kubernetes refuses to create its pods: {cause}")
+
+
+def _newest_event(item: Object, events: Sequence[Object]) -> Object | None:
+    """The newest of the events about an object."""
+    # Events outlive their object: those of an earlier one of the same name are not about this one.
+    about = [event for event in events if event["involvedObject"].get("uid") == item["metadata"].get("uid")]
+    return max(about, key=_last_seen, default=None)
+
+
+def _explain_admission(queue: str, workload: Object | None) -> Failure:
+    """Why Kueue has not admitted the Workload of a Job, or has evicted it. Without a Workload, only that it has not."""
+    conditions = {item["type"]: item for item in (workload or {}).get("status", {}).get("conditions", [])}
+    evicted, reserved = conditions.get("Evicted", {}), conditions.get("QuotaReserved", {})
+    message = f"Kueue has not admitted its Job to the queue {queue!r}"
+    if evicted.get("status") == "True":
+        message = f"Kueue evicted its Job from the queue {queue!r} ({evicted['message']})"
+    causes = [reserved["message"]] if reserved.get("status") == "False" else _open_checks(workload)
+    return Failure(Reason.WAITS_FOR_ADMISSION, f"{': '.join([message, *filter(None, causes)]).rstrip('.')}.")
+
+
+def _open_checks(workload: Object | None) -> list[str]:
+    """The admission checks that a Workload with reserved quota still waits for."""
+    checks = (workload or {}).get("status", {}).get("admissionChecks", [])
+    waiting = [
+        f"{check['name']!r} is {check['state']} {check.get('message', '')}".strip()
+        for check in checks
+        if check["state"] != "Ready"
+    ]
+    return [f"its admission check {', '.join(waiting)}"] if waiting else []
+
+
+def _last_seen(event: Object) -> str:
+    """When an event was last seen (RFC 3339): `lastTimestamp` in the older API, a series or `eventTime` in the newer one."""
+    series = event.get("series") or {}
+    seen = event.get("lastTimestamp") or series.get("lastObservedTime") or event.get("eventTime")
+    return str(seen or event["metadata"].get("creationTimestamp", ""))

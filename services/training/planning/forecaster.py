@@ -83,26 +83,15 @@ def _find_speed(base: Path, shape: Shape, device: Device) -> float:
 
 
 @dataclass(frozen=True)
-class Forecaster:
+class Forecaster(Ground):
     """Forecasts stages on one base and device."""
 
-    ground: Ground
     # Whether vLLM writes the rollouts of a recipe here.
-    uses_engine: Callable[[Recipe], bool] = lambda _: False
-
-    @property
-    def shape(self) -> Shape:
-        """The base's shape."""
-        return self.ground.shape
-
-    @property
-    def device(self) -> Device:
-        """The device."""
-        return self.ground.device
+    uses_engine: Callable[[Recipe], bool]
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        recipe = recipe.fit_processor(bf16=not self.ground.in_f32)
+        recipe = recipe.fit_processor(bf16=not self.in_f32)
         check_recipe(recipe, self.shape)
         load = count(lengths, recipe)
         gpu, engine = self.device.gpu, self.uses_engine(recipe)
@@ -111,8 +100,7 @@ class Forecaster:
             load,
             forecast.peak_memory(recipe, self.shape, load, gpu=gpu, engine=engine),
             forecast.required_memory(recipe, self.shape, load, gpu=gpu, engine=engine),
-            forecast.working_seconds(recipe, self.shape, load, self.ground.teraflops, engine=engine)
-            / self.device.count,
+            forecast.working_seconds(recipe, self.shape, load, self.teraflops, engine=engine) / self.device.count,
         )
 
     def fits(self, stage: StageForecast) -> bool:
@@ -164,7 +152,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     ground = TypeAdapter(Ground).validate_python(known) if known else Ground.read(base, Device(**request["device"]))
     shape, device, tokenizer = ground.shape, ground.device, load_tokenizer(base)
     forecaster = Forecaster(
-        ground,
+        **vars(ground),
         uses_engine=lambda recipe: request["rollout_engine"] == "auto" and uses_engine(recipe, base, gpu=device.gpu),
     )
     recipes = {name: Recipe.model_validate(settings) for name, settings in request["recipes"].items()}
