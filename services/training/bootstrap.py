@@ -16,6 +16,7 @@ from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
 from services.training.launchers.subprocess import SubprocessLauncher
+from services.training.planning.devices import Device
 from services.training.planning.planner import StoredPlanner
 from services.training.ports import Launcher
 from services.training.rpc import TrainingServicer
@@ -27,6 +28,8 @@ from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
+# Runs among which the planner searches similar ones.
+SEARCHED_RUNS = 200
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 
 
@@ -39,11 +42,20 @@ def build(runtime: Runtime, settings: Settings) -> None:
     bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
+    planner = StoredPlanner(
+        store,
+        partial(runs.page, size=SEARCHED_RUNS),
+        settings.recipes_dir,
+        Device.from_settings(settings),
+        settings.data_dir / "plans",
+        _now,
+        settings.rollout_engine,
+    )
     ports = TrainingPorts(
         runs,
         bases,
         store,
-        StoredPlanner.from_settings(settings, store, runs, _now).plan,
+        planner.plan,
         ledger.this_month,
         settings.recipes_dir,
         rates,

@@ -6,20 +6,17 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from services.training.adapters.child_process import run_child
 from services.training.adapters.inputs import download_split
 from services.training.adapters.manifests import download_files
-from services.training.adapters.sql import SqlRuns
 from services.training.bases.files import KEPT
 from services.training.domain import SFT, Base, Run, RunState, Stage
 from services.training.planning.devices import Device
 from services.training.plans import Plan
 from services.training.recipe import load_stages, recipe_names
-from services.training.settings import Settings
 from tailor.datasets import TRAIN, DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.protocol import ObjectStore
@@ -27,7 +24,6 @@ from tailor.storage.ref import Ref
 
 MODULE = "services.training.planning.forecaster"
 PLAN_SECONDS = 300.0
-SEARCHED_RUNS = 200  # runs among which similar ones are searched
 MEASURED_RUNS = 5  # the newest similar runs, whose speed is used
 
 
@@ -35,7 +31,7 @@ MEASURED_RUNS = 5  # the newest similar runs, whose speed is used
 class StoredPlanner:
     """Plans runs on stored bases and datasets.
 
-    `recent_runs` returns runs, newest first. `device` is as the settings describe it.
+    `recent_runs` returns runs, newest first, among which similar ones are searched. `device` is as the settings describe it.
     """
 
     store: ObjectStore
@@ -47,23 +43,6 @@ class StoredPlanner:
     rollout_engine: Literal["auto", "generate"] = "auto"
     # What the child process found of a base and the device, by the base's digest.
     _known: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-
-    @classmethod
-    def from_settings(
-        cls, settings: Settings, store: ObjectStore, runs: SqlRuns, now: Callable[[], datetime]
-    ) -> "StoredPlanner":
-        """A planner that learns from the installation's runs."""
-        device = Device.from_settings(settings)
-        scratch = settings.data_dir / "plans"
-        return cls(
-            store,
-            partial(runs.page, size=SEARCHED_RUNS),
-            settings.recipes_dir,
-            device,
-            scratch,
-            now,
-            settings.rollout_engine,
-        )
 
     def plan(self, base: Base, stages: Sequence[Stage]) -> Plan:
         """Forecast the stages that have a dataset, in a child process. If they do not fit, the plan names the nearest recipe that does.
