@@ -1,6 +1,5 @@
-"""Plans, budgets and approvals over the database: what a run may cost, and what happens when it costs more."""
+"""Plans and budgets over the database: what a run may cost, and what happens when it costs more."""
 
-import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,15 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from prometheus_client import REGISTRY
 
 from services.training import handlers
 from services.training.domain import RETRIABLE_EXIT, Failure, Run, RunState
-from services.training.plans import HourLimits, limit_hours
-from services.training.run_approval import PART, ApprovalNotice, approve_run
 from services.training.spending import first_of_month, price_month
 from tailor.errors import FailedPrecondition, Reason, Unavailable
-from tailor.events.faults import Faults
 from tests.integration.training_service import House, training_service
 from tests.unit.training.fakes import PLAN
 
@@ -24,9 +19,6 @@ pytestmark = pytest.mark.integration
 
 TOO_BIG = replace(PLAN, fits=False, refusal="It needs 9 GiB of 4 GiB.", nearest_recipe="qlora")
 SILENT = Unavailable(Reason.UNAVAILABLE, "It does not answer.")
-HOUR = 3600.0
-# 86 hours on one CPU: 30 seconds around the steps, and each of 2 million tokens in two passes.
-LONG = replace(PLAN, devices=1, seconds=86 * HOUR, fixed_seconds=30.0, train_token_seconds=(86 * HOUR - 30) / 2e6)
 # The fake plan has two devices at 3.60 EUR per hour.
 PER_SECOND = 2 * 3.6 / 3600
 LOOK_SECONDS = 20
@@ -343,82 +335,3 @@ def test_a_run_that_works_on_in_a_new_month_counts_there_from_its_beginning(hous
     assert used(house) == pytest.approx(300 * PER_SECOND, abs=2 * LOOK_SECONDS * PER_SECOND)
     work(house, 3600)
     assert 0.9 < used(house) <= 1.0
-
-
-def test_a_run_above_the_limit_waits_shows_why_and_starts_once_somebody_approves_it(house: House) -> None:
-    house.forecast = LONG
-    faults = Faults()
-    notice = ApprovalNotice(house.runs, faults)
-    run_id = house.start()
-    run = house.only_run()
-    for _ in range(3):
-        house.now.forward(3600)
-        house.supervisor.tick()
-        notice.tick()
-    assert house.only_run() == run == house.create()
-    assert (run.state, run.reason, run.epoch) == (RunState.AWAITING_APPROVAL, "WAITS_FOR_APPROVAL", 0)
-    assert (house.launcher.started, house.topics(), len(house.forecasts)) == ([], [], 1)
-    assert "forecast at 86 hours, above the limit of 2" in run.message
-    assert f"`tailor run approve {run_id}`" in run.message
-    (setting,) = [part for part in run.message.split("`") if part.startswith("max_train_tokens")]
-    tokens = tomllib.loads(setting)["max_train_tokens"]
-    # 2 of 86 hours, with the margin.
-    assert 40_000 <= tokens <= 2e6 * 2 / 86
-    fits = replace(LONG, seconds=LONG.fixed_seconds + tokens * LONG.train_token_seconds)
-    assert not limit_hours(fits, HourLimits(), 0.0).needs_approval
-    (fault,) = faults.all()
-    assert (fault.part, fault.reason, fault.waits) == (PART, "WAITS_FOR_APPROVAL", False)
-    assert run.message in fault.message
-    assert REGISTRY.get_sample_value("tailor_runs_awaiting_approval") == 1
-    approved = approve_run(house.ports, run_id, "key_7")
-    assert (approved.state, approved.reason, approved.approved_by) == (RunState.QUEUED, "", "key_7")
-    assert approved.approve_time == house.now()
-    assert approve_run(house.ports, run_id, "key_8") == approved
-    notice.tick()
-    assert not faults.all() and REGISTRY.get_sample_value("tailor_runs_awaiting_approval") == 0
-    house.supervisor.tick()
-    assert [job.run.run_id for job in house.launcher.started] == [run_id]
-    # Once approved, it resumes without another approval.
-    handlers.cancel_run(house.runs, run_id, house.now())
-    with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, run_id, "key_7")
-    assert refused.value.reason == "RUN_NOT_WAITING"
-    assert house.create().state is RunState.QUEUED
-
-
-def test_a_waiting_run_is_cancelled_superseded_or_forecast_again_like_others_and_reserves_no_budget(
-    house: House,
-) -> None:
-    house.forecast = replace(LONG, fixed_seconds=3 * HOUR)
-    run_id = house.start()
-    assert "max_train_tokens" not in house.only_run().message
-    assert "or use a smaller recipe or base" in house.only_run().message
-    assert handlers.cancel_run(house.runs, run_id, house.now()).state is RunState.CANCELLED
-    assert house.create().state is RunState.AWAITING_APPROVAL
-    house.now.forward(60)
-    rankings = house.create(recipe="polish")
-    assert rankings.state is RunState.AWAITING_APPROVAL
-    house.change_specialist(monthly_budget=10.0)
-    with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, run_id, "key_7")
-    assert (refused.value.reason, house.runs.get(run_id).state) == ("OVER_BUDGET", RunState.AWAITING_APPROVAL)
-    house.forecast = replace(PLAN, seconds=60.0)
-    other = house.create(recipe="other").run_id
-    with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, other, "key_7")
-    assert refused.value.reason == "RUN_NOT_WAITING"
-    house.publish("d2", minutes=1)
-    assert house.runs.get(run_id).reason == "SUPERSEDED"
-    house.publish("p1", minutes=2)
-    house.supervisor.tick()
-    assert house.runs.get(rankings.run_id).state in {RunState.QUEUED, RunState.RUNNING}
-
-
-def test_a_stored_plan_is_held_against_the_specialists_limit_which_can_only_be_lower(house: House) -> None:
-    house.forecast = replace(LONG, seconds=HOUR)
-    house.change_specialist(max_training_hours=100.0)
-    assert not handlers.plan_run(house.ports, house.wanted()).needs_approval
-    house.change_specialist(max_training_hours=0.5)
-    run = house.create()
-    assert (run.state, len(house.forecasts)) == (RunState.AWAITING_APPROVAL, 1)
-    assert "above the limit of 0.5" in run.message
