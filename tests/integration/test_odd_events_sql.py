@@ -1,6 +1,7 @@
 """An odd event is stored, or rejected as invalid, by the handlers that work on PostgreSQL. It never crashes a process."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,15 +11,18 @@ from sqlalchemy import text
 
 from services.registry.adapters.tables import metadata
 from services.registry.bootstrap import MIGRATIONS
+from services.training.consumers import SPECIALISTS, Consumers
 from tailor.api.events.v1 import documents_pb2
 from tailor.cli.events import message_type
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.events.envelope import Event
+from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.sql import transaction
 from tests.conftest import migrated
 from tests.edge_case_messages import odd_messages
 from tests.integration.test_registry import World
+from tests.integration.training_service import House, training_service
 
 pytestmark = pytest.mark.integration
 
@@ -32,6 +36,12 @@ def world(database_url: str) -> Iterator[World]:
         yield World(engine)
 
 
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    with training_service(database_url, tmp_path) as house:
+        yield house
+
+
 @pytest.mark.parametrize("topic", TOPICS)
 @EXAMPLES
 @given(data=st.data())
@@ -41,6 +51,26 @@ def test_no_event_crashes_the_registry(world: World, topic: str, data: Any) -> N
         world.consumers.topics()[topic](Event(topic, "key", message.SerializeToString()))
     except TailorError:
         return
+
+
+@pytest.mark.parametrize("topic", ["dataset.built.v1", "adapter.evaluated.v1", SPECIALISTS])
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_training(house: House, topic: str, data: Any) -> None:
+    consumers = Consumers(house.ports, record_evaluation=lambda message: None)
+    message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
+    try:
+        {**consumers.topics(), SPECIALISTS: consumers.on_specialist}[topic](
+            Event(topic, "key", message.SerializeToString())
+        )
+    except TailorError:
+        return
+
+
+def test_every_topic_of_training_is_covered(house: House) -> None:
+    read = {topic.name for topic in load_topics().values() if "training" in topic.consumers}
+    covered = {*Consumers(house.ports, record_evaluation=lambda message: None).topics(), SPECIALISTS, ERASED}
+    assert read == covered == {"dataset.built.v1", "adapter.evaluated.v1", SPECIALISTS, ERASED}
 
 
 def test_a_reason_of_a_newer_release_is_carried_through(world: World) -> None:

@@ -14,7 +14,6 @@ from services.inference.definitions import Definitions
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
 from services.ingestion.consumers import make_handlers
 from services.synthetic.consumers import Consumers as SyntheticConsumers
-from services.training.consumers import Consumers as TrainingConsumers
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
 from tailor.cli.events import message_type
 from tailor.errors import InvalidArgument, Reason, TailorError
@@ -28,11 +27,10 @@ from tests.unit.evaluation.fakes import make_worker
 from tests.unit.inference.fakes import make_world
 from tests.unit.ingestion.fakes import MemoryErasures, make_intake
 from tests.unit.synthetic.fakes import make_app
-from tests.unit.training.fakes import House
 
 Handlers = Mapping[str, Callable[[Event], None]]
 
-# The registry's handlers work on SQL: tests/integration/test_odd_events_sql.py.
+# Those of the registry and of training work on SQL: tests/integration/test_odd_events_sql.py.
 EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -49,11 +47,6 @@ def anonymization() -> Handlers:
 def synthetic() -> Handlers:
     consumers = SyntheticConsumers(make_app())
     return {**consumers.topics(), "specialist.changed.v1": consumers.specialist}
-
-
-def training() -> Handlers:
-    consumers = TrainingConsumers(House().ports, record_evaluation=lambda message: None)
-    return {**consumers.topics(), "specialist.changed.v1": consumers.on_specialist}
 
 
 def evaluation() -> Handlers:
@@ -78,9 +71,7 @@ def erasures() -> Handlers:
     return {ERASED: both}
 
 
-SERVICES = {
-    build.__name__: build for build in (ingestion, anonymization, synthetic, training, evaluation, inference, erasures)
-}
+SERVICES = {build.__name__: build for build in (ingestion, anonymization, synthetic, evaluation, inference, erasures)}
 CASES = [(name, topic) for name, build in SERVICES.items() for topic in build()]
 
 
@@ -101,7 +92,7 @@ def test_every_topic_of_every_group_is_covered() -> None:
         (service, topic.name)
         for topic in load_topics().values()
         for service in topic.consumers
-        if service != "registry" and topic.name != ERASED and not topic.raw_zone
+        if service not in {"registry", "training"} and topic.name != ERASED and not topic.raw_zone
     }
     assert expected - covered == set()
 
