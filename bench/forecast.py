@@ -154,7 +154,7 @@ def measure(base: Path, case: Case, folder: Path, *, threads: str = "1") -> Meas
     trained = last["trained"]
     return Measured(
         case,
-        plan["memory_bytes"],
+        plan["plan"]["memory_bytes"],
         int(trained["memory_bytes"]),
         plan["working_seconds"] + plan["other_seconds"],
         seconds,

@@ -7,27 +7,29 @@ from pathlib import Path
 from services.training import handlers
 from services.training.adapters import tables
 from services.training.adapters.ledger import RegistryLedger
-from services.training.adapters.manifests import StoredAdapters, StoredDatasets
-from services.training.adapters.mlflow_evaluations import MlflowEvaluations
-from services.training.adapters.mlflow_mirror import MlflowMirror
+from services.training.adapters.mlflow_mirror import MlflowEvaluations, MlflowMirror
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
+from services.training.budget_watch import INTERVAL as WATCH_INTERVAL
 from services.training.budget_watch import BudgetWatch
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
 from services.training.launchers.subprocess import SubprocessLauncher
+from services.training.planning.devices import Device
 from services.training.planning.planner import StoredPlanner
 from services.training.ports import Launcher
 from services.training.rpc import TrainingServicer
 from services.training.run_approval import ApprovalNotice
 from services.training.settings import Settings
-from services.training.supervisor import Preparer, Supervisor
+from services.training.supervisor import INTERVAL, Supervisor, prepare_runs, tick_until_stopped
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
+# Runs among which the planner searches similar ones.
+SEARCHED_RUNS = 200
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 
 
@@ -38,20 +40,26 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     runs = SqlRuns(engine, runtime.outbox(engine, tables.outbox, producer))
     bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
-    planner, datasets = StoredPlanner.from_settings(settings, store, runs, _now), StoredDatasets(store)
-    adapters, recipes = StoredAdapters(store), settings.recipes_dir
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
+    planner = StoredPlanner(
+        store,
+        partial(runs.page, size=SEARCHED_RUNS),
+        settings.recipes_dir,
+        Device.from_settings(settings),
+        settings.data_dir / "plans",
+        _now,
+        settings.rollout_engine,
+    )
     ports = TrainingPorts(
         runs,
         bases,
-        datasets,
-        adapters,
-        planner,
-        recipes,
+        store,
+        planner.plan,
+        ledger.this_month,
+        settings.recipes_dir,
         rates,
         _now,
-        ledger,
         hour_limits=settings.hour_limits(),
         default_base=settings.default_base,
     )
@@ -68,12 +76,15 @@ def build(runtime: Runtime, settings: Settings) -> None:
         {**consumers.topics(), ERASED: forgetting(runtime.name, eraser.forget, producer, supersede=eraser.forget)},
         producer,
     )
-    runtime.spawn("preparer", Preparer(ports).run)
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()
-    runtime.spawn("supervisor", supervisor.run)
-    runtime.spawn("budgets", BudgetWatch(ports, launcher.ends_within).run)
-    runtime.spawn("approvals", ApprovalNotice(runs, runtime.faults).run)
+    for name, tick, interval in (
+        ("preparer", partial(prepare_runs, ports), INTERVAL),
+        ("supervisor", supervisor.tick, INTERVAL),
+        ("budgets", BudgetWatch(ports, launcher.ends_within).tick, WATCH_INTERVAL),
+        ("approvals", ApprovalNotice(runs, runtime.faults).tick, WATCH_INTERVAL),
+    ):
+        runtime.spawn(name, partial(tick_until_stopped, tick, interval))
     if uri:
         runtime.spawn("mlflow", MlflowMirror(runs, uri).run)
     if settings.default_base and settings.default_base_source:

@@ -1,12 +1,10 @@
 """The loop that stops runs before they exceed their specialist's budget: forecasts can be too low, and other costs use the same budget."""
 
-import threading
 from datetime import datetime, timedelta
 
 from services.training.domain import Failure, Run, RunState
 from services.training.handlers import TrainingPorts, price_others
 from services.training.spending import first_of_month, must_end, price_month
-from services.training.supervisor import tick_until_stopped
 from services.training.transitions import LEASE, stop_worker
 from tailor.errors import Reason, TailorError
 from tailor.logging import get_logger
@@ -30,10 +28,6 @@ class BudgetWatch:
         self._other_costs: dict[str, tuple[datetime, float]] = {}
         self._silent_since: datetime | None = None
 
-    def run(self, stop: threading.Event) -> None:
-        """Watch until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop, INTERVAL.total_seconds())
-
     def tick(self) -> None:
         """Look at every run that trains, whose compute has a price, and whose specialist has a budget."""
         for run in self._ports.runs.active():
@@ -50,7 +44,7 @@ class BudgetWatch:
             return
         with self._ports.runs.unit() as unit:
             stored = unit.get(run.run_id)
-            if stored is None or stored.epoch != run.epoch or not _can_stop(stored):
+            if stored.epoch != run.epoch or not _can_stop(stored):
                 return
             unit.save(stop_worker(stored, _explain(stored, budget, first_of_month(now))))
         log.warning("run stopped at its budget", run_id=run.run_id, specialist=run.key.specialist)
@@ -65,7 +59,7 @@ class BudgetWatch:
         if is_silent or (first_of_month(now) <= asked and now - asked < COSTS_LIFETIME):
             return costs
         try:
-            costs = self._ports.other_costs.this_month(specialist)
+            costs = self._ports.price_other_costs(specialist)
         except TailorError as error:
             log.warning("costs besides runs not known", specialist=specialist, reason=error.reason)
             self._silent_since = now

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Container, Mapping
 
-from services.training import handlers, pipeline, wire
+from services.training import handlers, pipeline
 from services.training.handlers import TrainingPorts
+from services.training.pipeline import BuiltDataset
+from tailor import codec
 from tailor.api.events.v1 import models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -27,13 +29,10 @@ class Consumers:
 
     def topics(self) -> Mapping[str, Handler]:
         """The handler of each topic."""
-        mirrored = {"adapter.evaluated.v1": self.on_evaluated} if self._record_evaluation else {}
-        return {"dataset.built.v1": self.on_dataset_built, **mirrored}
-
-    def on_evaluated(self, event: Event) -> None:
-        """Mirror an evaluation."""
-        if self._record_evaluation is not None:
-            self._record_evaluation(decode(event, models_pb2.AdapterEvaluated))
+        topics: dict[str, Handler] = {"dataset.built.v1": self.on_dataset_built}
+        if record := self._record_evaluation:
+            topics["adapter.evaluated.v1"] = lambda event: record(decode(event, models_pb2.AdapterEvaluated))
+        return topics
 
     def on_specialist(self, event: Event) -> None:
         """Note its budget and limit, and cancel the runs of a deleted specialist. All replicas read all specialists; the first cancels."""
@@ -47,5 +46,6 @@ class Consumers:
 
     def on_dataset_built(self, event: Event) -> None:
         """Run the specialist's pipeline, unless one of the dataset's documents has been erased."""
-        built = wire.to_built_dataset(decode(event, models_pb2.DatasetBuilt))
+        message = decode(event, models_pb2.DatasetBuilt)
+        built = codec.decode(BuiltDataset, message)
         pipeline.queue_run_for_dataset(self._ports, built, self._erased)

@@ -74,7 +74,11 @@ class LogLine:
 
 @dataclass(frozen=True)
 class TrainedAdapter:
-    """An adapter that a worker stored and verified: the figures that rules depend on, and its `AdapterTrained` message, serialised."""
+    """An adapter that a worker stored and verified: the figures that rules depend on.
+
+    As a worker reports it, `message` is its `AdapterTrained` message, serialised. As the result of a stage it has the stage's `kind` and
+    the worker's `epoch`; epoch 0 means that an earlier run trained it.
+    """
 
     digest: str
     manifest: Ref
@@ -82,9 +86,11 @@ class TrainedAdapter:
     rows: int = 0
     tokens: int = 0
     memory_bytes: int = 0
-    message: bytes = b""
     rows_skipped: int = 0
     stopped_because: str = ""
+    message: bytes = b""
+    kind: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,26 +99,6 @@ class Failure:
 
     reason: str
     message: str
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """The adapter that a stage produced, the epoch of its worker, and what training it took. `kind` is `policy`, `reward` or
-    `held_out_reward`.
-
-    Epoch 0 means that an earlier run trained it.
-    """
-
-    digest: str
-    kind: str
-    manifest: Ref
-    epoch: int
-    rows: int = 0
-    tokens: int = 0
-    steps: int = 0
-    memory_bytes: int = 0
-    rows_skipped: int = 0
-    stopped_because: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +123,7 @@ class Stage:
     reward: Ref | None = None
     held_out_reward: Ref | None = None
     is_held_out: bool = False
-    result: StageResult | None = None
+    result: TrainedAdapter | None = None
 
     @property
     def kind(self) -> str:

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+from services.training.adapters.sql import SqlRuns
 from services.training.domain import DATASET_ERASED, Run, RunState, Stage
-from services.training.handlers import MAX_PAGE
-from services.training.ports import Launcher, Runs
+from services.training.ports import Launcher
 from services.training.transitions import cancel
 from tailor.errors import Reason, Unavailable
 from tailor.events.erased import Erased, Forgotten
@@ -23,7 +23,7 @@ MESSAGE = "A document of its dataset was erased. The dataset that supersedes it 
 class Eraser:
     """Erases within one installation. `work` is where workers of this machine keep their inputs."""
 
-    runs: Runs
+    runs: SqlRuns
     launcher: Launcher
     store: ObjectStore
     work: Path
@@ -31,7 +31,7 @@ class Eraser:
 
     def forget(self, erased: Erased) -> Forgotten:
         """End the affected runs, then delete their files. Idempotent. Raises Unavailable until their workers have ended."""
-        every = list(every_run(self.runs))
+        every = self.runs.page()
         adapters = _tainted_adapters(reversed(every), erased)
         runs = [run for run in every if _uses(run, erased.datasets, adapters)]
         with self.runs.unit() as unit:
@@ -51,7 +51,7 @@ class Eraser:
 
     def _end(self, run: Run) -> Run:
         with self.runs.unit() as unit:
-            stored = unit.get(run.run_id) or run
+            stored = unit.get(run.run_id)
             if stored.state.ended:
                 return stored
             ended = replace(cancel(stored, self.now()), reason=DATASET_ERASED, message=MESSAGE)
@@ -116,11 +116,3 @@ def _uses(run: Run, datasets: Iterable[str], adapters: set[str]) -> bool:
 
 def _origins(stage: Stage) -> set[str]:
     return {ref.sha256 for ref in (stage.parent, stage.reward, stage.held_out_reward) if ref is not None}
-
-
-def every_run(runs: Runs) -> Iterator[Run]:
-    """All runs, newest first."""
-    before: tuple[datetime, str] | None = None
-    while page := runs.page("", MAX_PAGE, before):
-        yield from page
-        before = (page[-1].create_time, page[-1].run_id)

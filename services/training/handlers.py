@@ -2,32 +2,24 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.training.domain import REWARD, Adapter, Base, Failure, Run
+from services.training.adapters.manifests import find_adapter, find_dataset
+from services.training.adapters.sql import SqlRuns
+from services.training.bases.store import StoredBases
+from services.training.domain import REWARD, Adapter, Base, Failure, Run, Stage
 from services.training.new_run import RunRequest, RunSources, check_parent, make_run
 from services.training.plans import HourLimits, Plan, Rates, add_price, limit_hours
-from services.training.ports import (
-    AdapterStore,
-    BaseStore,
-    DatasetStore,
-    OtherCosts,
-    Planner,
-    PlanRequest,
-    RunRecords,
-    Runs,
-    RunUpdate,
-    WatchCursor,
-)
 from services.training.recipe import load_stages
 from services.training.spending import first_of_month, price_committed, price_month
 from services.training.transitions import assign_plan, cancel, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
+from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
@@ -44,23 +36,24 @@ RETRY_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class TrainingPorts:
-    """The ports that planning a run needs.
+    """What commands and loops need.
 
+    `plan` forecasts the stages of a run on a base (`StoredPlanner.plan`). `price_other_costs` gives what a specialist has used this month
+    besides runs (`RegistryLedger.this_month`).
     `deleted` has the names of deleted specialists, `budgets` the monthly budget of each and `max_hours` its limit of device hours, 0 for
     none; the reader of their topic changes all three. `budget_lock` is held from the check of a budget until the run counts, so that two
     calls cannot pass it together.
     `default_base` is added at start if it is missing.
     """
 
-    runs: Runs
-    bases: BaseStore
-    datasets: DatasetStore
-    adapters: AdapterStore
-    planner: Planner
+    runs: SqlRuns
+    bases: StoredBases
+    store: ObjectStore
+    plan: Callable[[Base, Sequence[Stage]], Plan]
+    price_other_costs: Callable[[str], float]
     recipes: Path
     rates: Rates
     now: Callable[[], datetime]
-    other_costs: OtherCosts
     deleted: set[str] = field(default_factory=set)
     budgets: dict[str, float] = field(default_factory=dict)
     max_hours: dict[str, float] = field(default_factory=dict)
@@ -105,9 +98,9 @@ def create_run(ports: TrainingPorts, request: RunRequest) -> Run:
         return insert_run(ports.runs, assign_plan(run, plan, base))
 
 
-def _resume(runs: Runs, run_id: str, plan: Plan, base: Base) -> Run:
+def _resume(runs: SqlRuns, run_id: str, plan: Plan, base: Base) -> Run:
     with runs.unit() as unit:
-        run = lock_run(unit, run_id)
+        run = unit.get(run_id)
         if run.can_resume:
             run = assign_plan(resume(run), plan, base)
             unit.save(run)
@@ -148,9 +141,9 @@ def resolve_run(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
         )
     preferred = request.preference_dataset_digest
     sources = RunSources(
-        ports.datasets.find(request.dataset_digest),
-        ports.datasets.find(preferred) if preferred else None,
-        _find_parent(ports.adapters, request),
+        find_dataset(ports.store, request.dataset_digest),
+        find_dataset(ports.store, preferred) if preferred else None,
+        _find_parent(ports.store, request),
     )
     return make_run(request, sources, ports.recipes, ports.now()), base
 
@@ -162,18 +155,18 @@ def _check_reward(ports: TrainingPorts, run: Run) -> None:
         find_reward(ports, run)
 
 
-def _find_parent(adapters: AdapterStore, request: RunRequest) -> Adapter | None:
+def _find_parent(store: ObjectStore, request: RunRequest) -> Adapter | None:
     if not request.parent_digest:
         return None
-    parent = adapters.find(request.parent_digest)
+    parent = find_adapter(store, request.parent_digest)
     check_parent(request, parent)
     return parent
 
 
 def make_plan(ports: TrainingPorts, run: Run, base: Base) -> Plan:
     """The run's forecast with its price. Raises what the planner and the stores raise. Never call it within a transaction."""
-    plan = ports.planner.plan(PlanRequest(run.key.specialist, base, run.worked_stages, run.parent))
-    datasets = [ports.datasets.find(digest) for digest in run.datasets]
+    plan = ports.plan(base, run.worked_stages)
+    datasets = [find_dataset(ports.store, digest) for digest in run.datasets]
     return add_price(
         _limit(ports, run, replace(plan, run_id=run.run_id, budget_left=find_budget_left(ports, run))),
         ports.rates,
@@ -208,28 +201,14 @@ def find_budget_left(ports: TrainingPorts, run: Run) -> float | None:
         return None
     known = ports.runs.find(run.run_id)
     spent = price_month(known, first_of_month(ports.now())) if known else 0.0
-    return budget - spent - price_others(ports, run) - ports.other_costs.this_month(run.key.specialist)
+    return budget - spent - price_others(ports, run) - ports.price_other_costs(run.key.specialist)
 
 
 def price_others(ports: TrainingPorts, run: Run) -> float:
     """What the other runs of the specialist have used this month. Those that have not ended count with at least their forecast."""
-    specialist, month = run.key.specialist, first_of_month(ports.now())
-    ended = list_ended_since(ports.runs, specialist, month - LONGEST_RUN)
-    active = [other for other in ports.runs.active() if other.key.specialist == specialist]
-    others = [other for other in (*ended, *active) if other.run_id != run.run_id]
-    return price_committed(others, month)
-
-
-def list_ended_since(runs: Runs, specialist: str, created_after: datetime) -> list[Run]:
-    """The specialist's runs that have ended, of those that were created after a moment."""
-    ended: list[Run] = []
-    before: tuple[datetime, str] | None = None
-    while page := runs.page(specialist, MAX_PAGE, before):
-        ended += [run for run in page if run.create_time > created_after]
-        before = (page[-1].create_time, page[-1].run_id)
-        if before[0] <= created_after:
-            break
-    return [run for run in ended if run.state.ended]
+    month = first_of_month(ports.now())
+    runs = ports.runs.active_since(run.key.specialist, month - LONGEST_RUN)
+    return price_committed((other for other in runs if other.run_id != run.run_id), month)
 
 
 def explain_misfit(plan: Plan) -> Failure:
@@ -251,37 +230,20 @@ def find_reward(ports: TrainingPorts, run: Run) -> Ref:
             f"A reward of kind 'model' needs a reward adapter of {run.key.specialist!r} on {run.key.base!r}. Run a recipe of method "
             "'reward' first, or put it before this one as a stage.",
         )
-    return trained or ports.adapters.find(digest).manifest
+    return trained or find_adapter(ports.store, digest).manifest
 
 
-def insert_run(runs: Runs, run: Run) -> Run:
+def insert_run(runs: SqlRuns, run: Run) -> Run:
     """Store a new run, and publish its failure if it has failed. Returns the existing one with the same key instead, if there is one."""
     with runs.unit() as unit:
         if unit.add(run):
             if run.state.ended:
                 unit.publish_failure(run)
             return run
-        existing = unit.get(run.run_id)
-    return existing or run
+        return unit.get(run.run_id)
 
 
-def get_run(runs: Runs, run_id: str) -> Run:
-    """A run. Raises NotFound (UNKNOWN_RUN)."""
-    run = runs.find(run_id)
-    if run is None:
-        raise _unknown_run(run_id)
-    return run
-
-
-def watch_run(runs: Runs, run_id: str, cursor: WatchCursor) -> RunUpdate:
-    """A run with everything after the cursor. Raises NotFound (UNKNOWN_RUN)."""
-    update = runs.news(run_id, cursor)
-    if update is None:
-        raise _unknown_run(run_id)
-    return update
-
-
-def list_runs(runs: Runs, specialist: str, size: int, token: str) -> tuple[list[Run], str]:
+def list_runs(runs: SqlRuns, specialist: str, size: int, token: str) -> tuple[list[Run], str]:
     """A page of runs, newest first, and the token of the next page. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
     page = runs.page(specialist, size + 1, _decode_token(token))
     last = page[size - 1] if len(page) > size else None
@@ -300,16 +262,16 @@ def _decode_token(token: str) -> tuple[datetime, str] | None:
         ) from None
 
 
-def cancel_run(runs: Runs, run_id: str, now: datetime) -> Run:
+def cancel_run(runs: SqlRuns, run_id: str, now: datetime) -> Run:
     """End a run. Its worker learns of it with its next report, and the supervisor stops it."""
     with runs.unit() as unit:
-        run = cancel(lock_run(unit, run_id), now)
+        run = cancel(unit.get(run_id), now)
         unit.save(run)
         unit.publish_failure(run)
     return run
 
 
-def cancel_runs_of(runs: Runs, specialist: str, deleted_at: datetime, now: datetime) -> None:
+def cancel_runs_of(runs: SqlRuns, specialist: str, deleted_at: datetime, now: datetime) -> None:
     """Cancel the runs of a deleted specialist. Later ones belong to a new specialist of that name. Idempotent."""
     with runs.unit() as unit:
         for run in unit.active():
@@ -319,15 +281,7 @@ def cancel_runs_of(runs: Runs, specialist: str, deleted_at: datetime, now: datet
                 unit.publish_failure(cancelled)
 
 
-def lock_run(unit: RunRecords, run_id: str) -> Run:
-    """The run, locked until the transaction ends. Raises NotFound (UNKNOWN_RUN)."""
-    run = unit.get(run_id)
-    if run is None:
-        raise _unknown_run(run_id)
-    return run
-
-
-def add_base(bases: BaseStore, name: str, source: str) -> Iterator[str | Base]:
+def add_base(bases: StoredBases, name: str, source: str) -> Iterator[str | Base]:
     """Fetch a base. Yields readable progress, then the base. Raises InvalidArgument (INVALID_NAME), and what the store raises."""
     if not SLUG.fullmatch(name):
         raise InvalidArgument(
@@ -349,7 +303,7 @@ def check_pipeline(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> N
         load_stages(recipe, ports.recipes)
 
 
-def add_default_base(bases: BaseStore, name: str, source: str, stop: threading.Event) -> None:
+def add_default_base(bases: StoredBases, name: str, source: str, stop: threading.Event) -> None:
     """Add the installation's base if it is missing, retrying until `stop` is set. Blocks; runs wait for the base meanwhile."""
 
     def add() -> None:
@@ -366,7 +320,3 @@ def add_default_base(bases: BaseStore, name: str, source: str, stop: threading.E
         warn(error)
     except Stopped:
         return
-
-
-def _unknown_run(run_id: str) -> NotFound:
-    return NotFound(Reason.UNKNOWN_RUN, "There is no such run.", run_id=run_id)

@@ -4,6 +4,8 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from services.training.adapters.manifests import read_document_ids
+from services.training.adapters.sql import SqlRuns, SqlUnit
 from services.training.domain import (
     PREFERENCE,
     SFT,
@@ -11,16 +13,16 @@ from services.training.domain import (
     Failure,
     NewestDataset,
     Run,
-    StageResult,
+    TrainedAdapter,
 )
 from services.training.handlers import TrainingPorts, insert_run, make_plan, resolve_run
 from services.training.new_run import RunRequest, RunSources, make_run, make_unusable_run
 from services.training.plans import Plan
-from services.training.ports import DatasetStore, Runs, RunUnit
 from services.training.transitions import assign_rankings, fail, reuse_stage, supersede
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.pipelines import Pipeline, list_recipes
+from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
@@ -51,7 +53,7 @@ def queue_run_for_dataset(
     its kind, or has an erased document, makes none. Runs of the pipeline that still wait are superseded. A pipeline that cannot work
     makes a failed run, so that its reason can be looked up. A preference dataset also goes to every run that waits for one.
     """
-    if has_erased_document(ports.datasets, built.manifest, erased):
+    if has_erased_document(ports.store, built.manifest, erased):
         log.info("dataset skipped: one of its documents is erased", dataset=built.digest)
         return None
     datasets = _record(ports.runs, built)
@@ -60,7 +62,7 @@ def queue_run_for_dataset(
     datasets = {
         kind: dataset
         for kind, dataset in datasets.items()
-        if dataset.digest == built.digest or not has_erased_document(ports.datasets, dataset.manifest, erased)
+        if dataset.digest == built.digest or not has_erased_document(ports.store, dataset.manifest, erased)
     }
     stages = tuple(stage for stage in built.pipeline if PREFERENCE in datasets or not stage.learns_from_rankings)
     wanted = {PREFERENCE if stage.learns_from_rankings else SFT for stage in stages}
@@ -81,22 +83,22 @@ def plan_pipeline(ports: TrainingPorts, request: RunRequest) -> Plan:
     return make_plan(ports, run, base)
 
 
-def has_erased_document(datasets: DatasetStore, manifest: Ref, erased: Container[str]) -> bool:
+def has_erased_document(store: ObjectStore, manifest: Ref, erased: Container[str]) -> bool:
     """True if a document behind the dataset's rows is erased, or the dataset was deleted, which only an erasure does. Blocks."""
     try:
-        return any(document_id in erased for ids in datasets.document_ids(manifest) for document_id in ids)
+        return any(document_id in erased for ids in read_document_ids(store, manifest) for document_id in ids)
     except NotFound:
         return True
 
 
-def _record(runs: Runs, built: BuiltDataset) -> dict[str, NewestDataset]:
+def _record(runs: SqlRuns, built: BuiltDataset) -> dict[str, NewestDataset]:
     """Record the dataset if none of its kind is newer. Returns the specialist's newest ones by kind."""
     with runs.unit() as unit:
         unit.save_newest(NewestDataset(built.specialist, built.kind, built.manifest, built.create_time))
         return {dataset.kind: dataset for dataset in unit.newest_datasets(built.specialist)}
 
 
-def _assign_rankings(runs: Runs, built: BuiltDataset) -> None:
+def _assign_rankings(runs: SqlRuns, built: BuiltDataset) -> None:
     """Give the dataset to every run of the specialist that waits for one."""
     with runs.unit() as unit:
         for run in unit.active():
@@ -142,11 +144,11 @@ def _check_methods(run: Run, stages: Pipeline) -> None:
         raise InvalidArgument(Reason.INVALID_RECIPE, wrong, field_violations={"stages": wrong})
 
 
-def _insert(unit: RunUnit, run: Run, now: datetime) -> Run:
+def _insert(unit: SqlUnit, run: Run, now: datetime) -> Run:
     """Insert the run, with the first stage of an earlier run if that was the same, and supersede those that wait."""
     started = _take_over(unit, run)
     if not unit.add(started):
-        return unit.get(run.run_id) or started
+        return unit.get(run.run_id)
     for waiting in unit.active():
         if waiting.is_pipeline and waiting.is_waiting and _is_superseded(waiting, started):
             ended = supersede(waiting, started.run_id, now)
@@ -155,7 +157,7 @@ def _insert(unit: RunUnit, run: Run, now: datetime) -> Run:
     return started
 
 
-def _take_over(unit: RunUnit, run: Run) -> Run:
+def _take_over(unit: SqlUnit, run: Run) -> Run:
     """The run with the first stage of an earlier run if that was the same."""
     earlier = _find_first_stage(unit, run)
     return reuse_stage(run, earlier) if earlier else run
@@ -165,7 +167,7 @@ def _is_superseded(waiting: Run, run: Run) -> bool:
     return waiting.run_id != run.run_id and waiting.key.specialist == run.key.specialist
 
 
-def _find_first_stage(unit: RunUnit, run: Run) -> StageResult | None:
+def _find_first_stage(unit: SqlUnit, run: Run) -> TrainedAdapter | None:
     """The result of the same first stage in an earlier run of the specialist, if its adapter still exists and another stage follows."""
     first = run.stages[0]
     if len(run.stages) == 1 or first.dataset is None:

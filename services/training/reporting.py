@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from services.training.adapters.sql import SqlRuns
 from services.training.domain import Failure, LogLine, Progress, Run, RunState, TrainedAdapter
-from services.training.handlers import lock_run
 from services.training.plans import Price, Rates, price_compute
-from services.training.ports import Runs
 from services.training.transitions import advance, fail, finish_stage, is_event_due, renew, report_cost
 from tailor.errors import InvalidArgument, Reason
 
@@ -16,24 +15,24 @@ MAX_LINES = 100
 MAX_LINE_LENGTH = 1000
 
 
-def heartbeat(runs: Runs, run_id: str, epoch: int, now: datetime) -> bool:
+def heartbeat(runs: SqlRuns, run_id: str, epoch: int, now: datetime) -> bool:
     """Renew the worker's lease. True if the worker must stop."""
     with runs.unit() as unit:
-        run = lock_run(unit, run_id)
+        run = unit.get(run_id)
         if _must_stop(run, epoch):
             return True
         unit.save(renew(run, epoch, now))
     return False
 
 
-def report_progress(runs: Runs, run_id: str, epoch: int, progress: Progress, now: datetime) -> bool:
+def report_progress(runs: SqlRuns, run_id: str, epoch: int, progress: Progress, now: datetime) -> bool:
     """Store a report and renew the lease. True if the worker must stop. A loss that is not finite fails the run (DIVERGED)."""
     if not math.isfinite(progress.loss):
         message = f"The loss is not a finite number at step {progress.step}. Lower optimizer.learning_rate."
         report_failed(runs, run_id, epoch, Failure("DIVERGED", message), now)
         return True
     with runs.unit() as unit:
-        run = lock_run(unit, run_id)
+        run = unit.get(run_id)
         if _must_stop(run, epoch):
             return True
         progress = replace(progress, stage=run.stage)
@@ -47,12 +46,12 @@ def report_progress(runs: Runs, run_id: str, epoch: int, progress: Progress, now
     return False
 
 
-def report_log(runs: Runs, run_id: str, epoch: int, lines: Sequence[LogLine], now: datetime) -> bool:
+def report_log(runs: SqlRuns, run_id: str, epoch: int, lines: Sequence[LogLine], now: datetime) -> bool:
     """Store log lines and renew the lease. True if the worker must stop. Raises InvalidArgument (TOO_MANY_LINES) over 100 lines."""
     if len(lines) > MAX_LINES:
         raise InvalidArgument(Reason.TOO_MANY_LINES, f"A report may have at most {MAX_LINES} lines. Send several.")
     with runs.unit() as unit:
-        run = lock_run(unit, run_id)
+        run = unit.get(run_id)
         if _must_stop(run, epoch):
             return True
         unit.save(renew(run, epoch, now))
@@ -61,11 +60,11 @@ def report_log(runs: Runs, run_id: str, epoch: int, lines: Sequence[LogLine], no
 
 
 def report_trained(
-    runs: Runs, run_id: str, epoch: int, trained: TrainedAdapter, *, rates: Rates, now: datetime
+    runs: SqlRuns, run_id: str, epoch: int, trained: TrainedAdapter, *, rates: Rates, now: datetime
 ) -> bool:
     """Publish the stage's adapter, then queue the next stage or end the run. Idempotent. True if the worker must stop."""
     with runs.unit() as unit:
-        run = lock_run(unit, run_id)
+        run = unit.get(run_id)
         if _must_stop(run, epoch):
             return True
         if run.epoch == epoch and any(stage.result and stage.result.digest == trained.digest for stage in run.stages):
@@ -79,10 +78,10 @@ def report_trained(
     return False
 
 
-def report_failed(runs: Runs, run_id: str, epoch: int, failure: Failure, now: datetime) -> bool:
+def report_failed(runs: SqlRuns, run_id: str, epoch: int, failure: Failure, now: datetime) -> bool:
     """End a run that cannot succeed, and publish that. Idempotent. True if the worker must stop."""
     with runs.unit() as unit:
-        run = lock_run(unit, run_id)
+        run = unit.get(run_id)
         if _must_stop(run, epoch):
             return True
         if run.state is RunState.FAILED and run.epoch == epoch:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import grpc
 
 from services.training import handlers, reporting, wire
+from services.training.adapters.manifests import find_adapter, find_dataset
+from services.training.adapters.sql import WatchCursor
 from services.training.domain import Base, Run
 from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
 from services.training.pipeline import plan_pipeline
-from services.training.ports import WatchCursor
 from services.training.run_approval import approve_run
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
@@ -60,7 +61,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         yield pb.WatchRunResponse(run=wire.from_run(self._find_visible(request.run_id)))
         cursor = WatchCursor()
         while context.is_active():
-            update = handlers.watch_run(self._ports.runs, request.run_id, cursor)
+            update = self._ports.runs.news(request.run_id, cursor)
             run, cursor = update.run, update.cursor
             if update.lines:
                 yield pb.WatchRunResponse(
@@ -137,14 +138,14 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         """Raise NotFound for a specialist that the caller may not use, and for its datasets and adapters."""
         _check_specialist(request.specialist)
         for digest in filter(None, (request.dataset_digest, request.preference_dataset_digest)):
-            if not current_caller().may_use(self._ports.datasets.find(digest).specialist):
+            if not current_caller().may_use(find_dataset(self._ports.store, digest).specialist):
                 raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.", dataset_digest=digest)
         parent = request.parent_digest
-        if parent and not current_caller().may_use(self._ports.adapters.find(parent).specialist):
+        if parent and not current_caller().may_use(find_adapter(self._ports.store, parent).specialist):
             raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=parent)
 
     def _find_visible(self, run_id: str) -> Run:
-        run = handlers.get_run(self._ports.runs, run_id)
+        run = self._ports.runs.get(run_id)
         if not current_caller().may_use(run.key.specialist):
             raise NotFound(Reason.UNKNOWN_RUN, "There is no such run.", run_id=run_id)
         return run

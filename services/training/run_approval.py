@@ -1,13 +1,10 @@
 """Runs that are forecast above a limit: somebody approves them, and meanwhile operators see that they wait."""
 
-import threading
 from collections.abc import Sequence
-from datetime import timedelta
 
+from services.training.adapters.sql import SqlRuns
 from services.training.domain import Run, RunState
-from services.training.handlers import TrainingPorts, explain_overspending, get_run, lock_run
-from services.training.ports import Runs
-from services.training.supervisor import tick_until_stopped
+from services.training.handlers import TrainingPorts, explain_overspending
 from services.training.transitions import approve
 from tailor.errors import FailedPrecondition, Reason
 from tailor.events.faults import Faults
@@ -16,7 +13,6 @@ from tailor.telemetry import RUNS_AWAITING_APPROVAL
 
 log = get_logger(__name__)
 
-INTERVAL = timedelta(seconds=5)
 # What the notice is about.
 PART = "run approval"
 SHOWN_RUNS = 3
@@ -28,7 +24,7 @@ def approve_run(ports: TrainingPorts, run_id: str, approved_by: str) -> Run:
     `approved_by` is the key or person, or empty for the operator of the console. Raises NotFound (UNKNOWN_RUN), FailedPrecondition
     (RUN_NOT_WAITING), or (OVER_BUDGET) if its forecast is above what is left of the specialist's budget. Blocks.
     """
-    run = get_run(ports.runs, run_id)
+    run = ports.runs.get(run_id)
     if run.approve_time is not None and not run.state.ended:
         return run
     with ports.budget_lock:
@@ -36,7 +32,7 @@ def approve_run(ports: TrainingPorts, run_id: str, approved_by: str) -> Run:
         if overspending is not None and run.state is RunState.AWAITING_APPROVAL:
             raise FailedPrecondition(Reason.OVER_BUDGET, overspending.message, run_id=run_id)
         with ports.runs.unit() as unit:
-            approved = approve(lock_run(unit, run_id), approved_by, ports.now())
+            approved = approve(unit.get(run_id), approved_by, ports.now())
             unit.save(approved)
     log.info("run approved", run_id=run_id, key_id=approved_by)
     return approved
@@ -45,14 +41,10 @@ def approve_run(ports: TrainingPorts, run_id: str, approved_by: str) -> Run:
 class ApprovalNotice:
     """Says which runs wait for approval: as a notice of the service, which `tailor status` shows, and as a metric."""
 
-    def __init__(self, runs: Runs, faults: Faults) -> None:
+    def __init__(self, runs: SqlRuns, faults: Faults) -> None:
         self._runs = runs
         self._faults = faults
         self._shown = ""
-
-    def run(self, stop: threading.Event) -> None:
-        """Look until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop, INTERVAL.total_seconds())
 
     def tick(self) -> None:
         """Look once."""

@@ -1,7 +1,8 @@
 """The order to a worker: one JSON object, in a file or an environment variable, which the service writes and its worker reads."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
 
 from services.training.domain import Job
 from tailor.errors import FailedPrecondition, Reason
@@ -37,6 +38,9 @@ class WorkerSpec:
     currency: str = ""
 
 
+SPEC = TypeAdapter(WorkerSpec)
+
+
 def to_json(job: Job) -> str:
     """Serialise a job for its worker. Raises FailedPrecondition (NO_DATASET) if the stage has no dataset."""
     run, stage = job.run, job.run.current
@@ -62,15 +66,9 @@ def to_json(job: Job) -> str:
         hourly_price=run.plan.hourly_price if run.plan else 0.0,
         currency=run.plan.price.currency if run.plan else "",
     )
-    return json.dumps(asdict(spec))
+    return SPEC.dump_json(spec).decode()
 
 
 def from_json(text: str) -> WorkerSpec:
     """The inverse of `to_json`."""
-    fields = json.loads(text)
-    refs = {
-        name: Ref(**fields[name])
-        for name in ("dataset_manifest", "parent", "reward", "held_out_reward")
-        if fields[name] is not None
-    }
-    return WorkerSpec(**{**fields, **refs})
+    return SPEC.validate_json(text)

@@ -1,13 +1,14 @@
-"""The two loops over the runs: the preparer plans queued runs, the supervisor starts and replaces their workers."""
+"""The two loops over the runs: one plans queued runs, the supervisor starts and replaces their workers."""
 
 import threading
 from collections.abc import Callable, Container
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from services.training.adapters.sql import SqlRuns, SqlUnit
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
 from services.training.handlers import TrainingPorts, explain_misfit, explain_overspending, find_reward, make_plan
-from services.training.ports import Launcher, RunRecords, Runs
+from services.training.ports import Launcher
 from services.training.queue import Limits, Queue
 from services.training.transitions import (
     LEASE,
@@ -29,11 +30,11 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-INTERVAL_SECONDS = 1.0
+INTERVAL = timedelta(seconds=1)
 
 
-def tick_until_stopped(tick: Callable[[], None], stop: threading.Event, interval: float = INTERVAL_SECONDS) -> None:
-    """Call `tick` every `interval` seconds until `stop` is set. Blocks.
+def tick_until_stopped(tick: Callable[[], None], interval: timedelta, stop: threading.Event) -> None:
+    """Call `tick` at this interval until `stop` is set. Blocks.
 
     A retryable TailorError, such as a lost database, only delays the next tick. Any other exception passes through.
     """
@@ -44,71 +45,58 @@ def tick_until_stopped(tick: Callable[[], None], stop: threading.Event, interval
             if not error.retryable:
                 raise
             log.warning("waiting for a dependency", reason=error.reason)
-        stop.wait(interval)
+        stop.wait(interval.total_seconds())
 
 
-class Preparer:
-    """Makes queued runs ready to start: plans them, and finds the reward adapter of their current stage.
+def prepare_runs(ports: TrainingPorts) -> None:
+    """Make queued runs ready to start: plan them, and find the reward adapter of their current stage.
 
-    Both may take seconds, so no transaction is open meanwhile. Two preparers on one database only plan twice.
+    Both may take seconds, so no transaction is open meanwhile. Two services on one database only plan twice.
     """
+    for run in ports.runs.active():
+        if not run.due(ports.now()) or run.current.dataset is None:
+            continue
+        if run.needs_plan or (run.current.wants_reward and run.current.reward is None):
+            _save_prepared(ports, run, _prepare(ports, run))
 
-    def __init__(self, ports: TrainingPorts) -> None:
-        self._ports = ports
 
-    def run(self, stop: threading.Event) -> None:
-        """Prepare runs until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop)
+def _prepare(ports: TrainingPorts, run: Run) -> Run:
+    now = ports.now()
+    try:
+        planned = _with_plan(ports, run) if run.needs_plan else run
+        stage = planned.current
+        if planned.needs_plan or planned.state is not RunState.QUEUED or not stage.wants_reward or stage.reward:
+            return planned
+        return assign_reward(planned, find_reward(ports, planned))
+    except TailorError as error:
+        failure = Failure(error.reason, error.message)
+        if not error.retryable:
+            return fail(run, failure, now)
+        log.warning("run not planned", run_id=run.run_id, reason=error.reason)
+        return defer_planning(run, failure, now)
 
-    def tick(self) -> None:
-        """Prepare every run that needs it."""
-        for run in self._ports.runs.active():
-            if not run.due(self._ports.now()) or run.current.dataset is None:
-                continue
-            if run.needs_plan or (run.current.wants_reward and run.current.reward is None):
-                self._replace(run, self._prepare(run))
 
-    def _prepare(self, run: Run) -> Run:
-        now = self._ports.now()
-        try:
-            return self._with_reward(self._with_plan(run))
-        except TailorError as error:
-            failure = Failure(error.reason, error.message)
-            if not error.retryable:
-                return fail(run, failure, now)
-            log.warning("run not planned", run_id=run.run_id, reason=error.reason)
-            return defer_planning(run, failure, now)
+def _with_plan(ports: TrainingPorts, run: Run) -> Run:
+    base = ports.bases.find(run.key.base)
+    if base is None:
+        missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
+        return keep_waiting(run, missing, ports.now() + RECHECK_INTERVAL)
+    plan = make_plan(ports, run, base)
+    run_with_plan = assign_plan(run, plan, base)
+    failure = explain_overspending(ports, run, plan) if plan.fits else explain_misfit(plan)
+    return run_with_plan if failure is None else fail(run_with_plan, failure, ports.now())
 
-    def _with_plan(self, run: Run) -> Run:
-        if not run.needs_plan:
-            return run
-        base = self._ports.bases.find(run.key.base)
-        if base is None:
-            missing = Failure(Reason.WAITS_FOR_BASE, "Its base is not in the models bucket yet.")
-            return keep_waiting(run, missing, self._ports.now() + RECHECK_INTERVAL)
-        plan = make_plan(self._ports, run, base)
-        run_with_plan = assign_plan(run, plan, base)
-        failure = explain_overspending(self._ports, run, plan) if plan.fits else explain_misfit(plan)
-        return run_with_plan if failure is None else fail(run_with_plan, failure, self._ports.now())
 
-    def _with_reward(self, run: Run) -> Run:
-        stage = run.current
-        if run.needs_plan or run.state is not RunState.QUEUED or not stage.wants_reward or stage.reward is not None:
-            return run
-        return assign_reward(run, find_reward(self._ports, run))
-
-    def _replace(self, old: Run, new: Run) -> None:
-        """Save the prepared run, unless it was changed meanwhile."""
-        with self._ports.runs.unit() as unit:
-            stored = unit.get(old.run_id)
-            if stored is None or stored.state is not RunState.QUEUED:
-                return
-            # The supervisor may have updated what the run waits for. That does not affect the preparation.
-            if _without_reason(stored) != _without_reason(old):
-                return
-            unit.save(new)
-            if new.state is RunState.FAILED:
-                unit.publish_failure(new)
+def _save_prepared(ports: TrainingPorts, old: Run, new: Run) -> None:
+    """Save the prepared run, unless it was changed meanwhile."""
+    with ports.runs.unit() as unit:
+        stored = unit.get(old.run_id)
+        # The supervisor may have updated what the run waits for. That does not affect the preparation.
+        if stored.state is not RunState.QUEUED or _without_reason(stored) != _without_reason(old):
+            return
+        unit.save(new)
+        if new.state is RunState.FAILED:
+            unit.publish_failure(new)
 
 
 def _without_reason(run: Run) -> Run:
@@ -121,16 +109,12 @@ class Supervisor:
     Several supervisors may share one database: each change locks the run and checks it again. Launchers are called outside transactions.
     """
 
-    def __init__(self, runs: Runs, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:
+    def __init__(self, runs: SqlRuns, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:
         self._runs = runs
         self._launcher = launcher
         self._limits = limits
         self._now = now
         self._stopped: set[StartedWorker] = set()
-
-    def run(self, stop: threading.Event) -> None:
-        """Supervise until stopped. Blocks."""
-        tick_until_stopped(self.tick, stop)
 
     def adopt(self) -> None:
         """Extend every lease once, after a restart: workers could not report while the service was down."""
@@ -190,7 +174,7 @@ class Supervisor:
         """Change the run, unless its worker reported an end or another service was faster."""
         with self._runs.unit() as unit:
             stored = unit.get(seen.run_id)
-            if stored is None or stored.state is not RunState.RUNNING or stored.epoch != seen.epoch:
+            if stored.state is not RunState.RUNNING or stored.epoch != seen.epoch:
                 return
             changed = change(stored)
             unit.save(changed)
@@ -202,8 +186,8 @@ class Supervisor:
         for worker in self._runs.workers():
             if (worker.run_id, worker.epoch) in healthy:
                 continue
-            run = self._runs.find(worker.run_id)
-            if run is None or (run.state is RunState.RUNNING and run.epoch == worker.epoch):
+            run = self._runs.get(worker.run_id)
+            if run.state is RunState.RUNNING and run.epoch == worker.epoch:
                 continue
             ended = self._launcher.exit_code(worker.run_id, worker.epoch) is not None
             stop_time = worker.stop_time or self._now()
@@ -254,6 +238,6 @@ class Supervisor:
             self._change(job.run, lambda stored: follow_up(stored, failure, self._now()))
 
 
-def _record_waiting(unit: RunRecords, run: Run, failure: Failure) -> None:
+def _record_waiting(unit: SqlUnit, run: Run, failure: Failure) -> None:
     if (run.reason, run.message) != (failure.reason, failure.message):
         unit.save(keep_waiting(run, failure, run.not_before))

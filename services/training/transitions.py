@@ -16,7 +16,6 @@ from services.training.domain import (
     Run,
     RunState,
     Stage,
-    StageResult,
     TrainedAdapter,
 )
 from services.training.plans import Plan, Price, RunReport, explain_limit, forecast_error
@@ -233,7 +232,7 @@ def assign_reward(run: Run, reward: Ref) -> Run:
     return _clear_waiting(_replace_stage(run, replace(run.current, reward=reward)))
 
 
-def reuse_stage(run: Run, result: StageResult) -> Run:
+def reuse_stage(run: Run, result: TrainedAdapter) -> Run:
     """Take an earlier run's adapter as the result of the current stage, and go on with the next stage."""
     run = _replace_stage(run, replace(run.current, result=replace(result, epoch=0)))
     return _clear_waiting(_queue_next_stage(run))
@@ -241,18 +240,7 @@ def reuse_stage(run: Run, result: StageResult) -> Run:
 
 def finish_stage(run: Run, trained: TrainedAdapter, now: datetime) -> Run:
     """Record the current stage's adapter, then queue the next stage or end the run."""
-    result = StageResult(
-        digest=trained.digest,
-        kind=run.current.kind,
-        manifest=trained.manifest,
-        epoch=run.epoch,
-        rows=trained.rows,
-        tokens=trained.tokens,
-        steps=trained.steps,
-        memory_bytes=trained.memory_bytes,
-        rows_skipped=trained.rows_skipped,
-        stopped_because=trained.stopped_because,
-    )
+    result = replace(trained, kind=run.current.kind, epoch=run.epoch, message=b"")
     stopping = run.stopping
     run = _replace_stage(_without_worker(run), replace(run.current, result=result))
     if run.stage == len(run.stages) - 1:

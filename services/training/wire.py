@@ -15,7 +15,6 @@ from services.training.domain import (
     Stage,
     TrainedAdapter,
 )
-from services.training.pipeline import BuiltDataset
 from services.training.spending import count_worked_seconds, price_worked
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
@@ -28,7 +27,6 @@ ADAPTER_KINDS = {
     "held_out_reward": models_pb2.ADAPTER_KIND_REWARD,
 }
 LEVELS = ("info", "warning", "error")
-KINDS = {models_pb2.DATASET_KIND_SFT: "sft", models_pb2.DATASET_KIND_PREFERENCE: "preference"}
 FIGURES = (
     "learning_rate",
     "gradient_norm",
@@ -46,10 +44,6 @@ FIGURES = (
 
 # A library's error may be of any length, and the message travels in an event.
 MAX_MESSAGE = 4_000
-
-
-def to_built_dataset(message: models_pb2.DatasetBuilt) -> BuiltDataset:
-    return decode(BuiltDataset, message, kind=KINDS.get(message.kind, "unspecified"))
 
 
 def to_progress(message: models_pb2.RunProgressed, epoch: int, now: datetime) -> Progress:

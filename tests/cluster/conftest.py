@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from kubernetes import client
 
-from services.training import pipeline
 from services.training.domain import Job
 from tests.cluster.control_plane import ControlPlane, run_control_plane
 from tests.cluster.nodes import NAMESPACE, SECONDS, play_node, remove_namespace, remove_nodes
@@ -18,7 +17,7 @@ from tests.cluster.programs import Programs, build, folder
 from tests.cluster.spaces import Space, new_space
 from tests.cluster.workers import Place
 from tests.unit.deploy import manifests
-from tests.unit.training.fakes import House, built
+from tests.unit.training.fakes import make_job
 from tests.waiting import wait_until
 
 NO_CLUSTER = "needs a Kubernetes control plane: make test-cluster"
@@ -105,8 +104,5 @@ def place(idle_prod: ControlPlane) -> Iterator[Place]:
 
 @pytest.fixture
 def job() -> Job:
-    """The first job that the supervisor starts for a new dataset."""
-    house = House()
-    pipeline.queue_run_for_dataset(house.ports, built())
-    house.supervisor.tick()
-    return house.launcher.started[0]
+    """A run's first worker."""
+    return make_job()

@@ -1,7 +1,6 @@
 """Images by digest: the cluster refuses workloads and workers of runs whose images are named by tag."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.nodes import NAMESPACE, SECONDS, remove_namespace
 from tests.cluster.workers import OPTIONS, Place, runs
 from tests.unit.deploy.manifests import build
+from tests.unit.training.fakes import change_job
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.release
@@ -67,7 +67,7 @@ def test_a_worker_by_tag_fails_its_run_in_words_and_one_by_digest_runs(strict: C
         with pytest.raises(FailedPrecondition, match="images by tag") as failure:
             place.launcher().start(job)
         assert failure.value.reason == Reason.KUBERNETES_REFUSED
-        launcher = place.launcher(replace(OPTIONS, image=f"registry.example/tailor/training{DIGEST}"))
+        launcher = place.launcher(change_job(OPTIONS, image=f"registry.example/tailor/training{DIGEST}"))
         launcher.start(job)
         runs(place, launcher, job)
     finally:

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from services.training.domain import Job
-from services.training.launchers.kubernetes_job import Resources
 from tailor.errors import Reason
 from tests.cluster.control_plane import PLAYED_BY
 from tests.cluster.kueue import GROUP, VERSION, run_kueue
 from tests.cluster.nodes import GPU, NAMESPACE
 from tests.cluster.programs import Programs
 from tests.cluster.workers import OPTIONS, Place, runs, waits_for
+from tests.unit.training.fakes import change_job
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.release
 
-QUEUED = replace(OPTIONS, queue="trainers", resources=Resources(gpus=2))
+QUEUED = change_job(OPTIONS, queue="trainers", gpus=2)
 API = f"{GROUP}/{VERSION}"
 COVERED = ["cpu", "memory", "ephemeral-storage", GPU]
 
@@ -76,7 +76,7 @@ def test_kueue_admits_holds_back_with_a_reason_and_takes_back(queued: Place, job
 
 
 def test_the_queue_of_a_job_that_ends_passes_to_the_next(queued: Place, job: Job) -> None:
-    options = replace(QUEUED, annotations={PLAYED_BY: "test"})
+    options = change_job(QUEUED, annotations=f"{PLAYED_BY}=test")
     launcher = queued.launcher(options)
     second = replace(job, run=replace(job.run, run_id="run_second"))
     launcher.start(job)

@@ -5,22 +5,23 @@ kwok runs the workers' pods; where a test needs an exit code or a failing image,
 
 import itertools
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 from kubernetes import client
 
-from services.training import pipeline
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, RunState
 from services.training.launchers.kubernetes import KubernetesLauncher
-from services.training.launchers.kubernetes_job import JobOptions, Resources
+from services.training.settings import Settings
 from tailor.errors import Reason
 from tests.cluster.nodes import GONE, GPU, NAMESPACE, SECONDS, play_node, refused, running
 from tests.cluster.workers import OPTIONS, PLAYED, Place, ends_with, name_of, runs, waits_for
-from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
+from tests.integration.training_service import ONE, House, PreparingSupervisor, training_service
+from tests.unit.training.fakes import change_job
 from tests.waiting import wait_until
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ def test_a_restarted_service_finds_the_worker_and_its_end(place: Place, job: Job
 
 @pytest.mark.release
 def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -> None:
-    options = replace(OPTIONS, nodes=2, resources=Resources(gpus=2))
+    options = change_job(OPTIONS, nodes=2, gpus=2)
     launcher = place.launcher(options)
     launcher.start(job)
     runs(place, launcher, job, pods=2)
@@ -76,28 +77,28 @@ def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -
 
 @pytest.mark.release
 def test_more_gpus_than_a_node_has_are_waited_for_with_the_schedulers_words(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
+    launcher = place.launcher(change_job(OPTIONS, gpus=4))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_NODE, f"Insufficient {GPU}")
 
 
 @pytest.mark.release
 def test_a_label_that_no_node_has_is_waited_for(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(OPTIONS, node_labels={"tailor/pool": "none"}))
+    launcher = place.launcher(change_job(OPTIONS, node_labels="tailor/pool=none"))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_NODE, "didn't match Pod's node affinity")
 
 
 @pytest.mark.release
 def test_a_scratch_larger_than_every_disk_is_waited_for(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(OPTIONS, resources=Resources(scratch="4Ti")))
+    launcher = place.launcher(change_job(OPTIONS, scratch="4Ti"))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_NODE, "Insufficient ephemeral-storage")
 
 
 @pytest.mark.release
 def test_what_exceeds_the_quota_is_said_in_numbers(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(OPTIONS, nodes=2, resources=Resources(gpus=5)))
+    launcher = place.launcher(change_job(OPTIONS, nodes=2, gpus=5))
     launcher.start(job)
     message = waits_for(launcher, job, Reason.WAITS_FOR_QUOTA)
     assert message == f"Over the namespace's quota 'tailor': 5 requests.{GPU} requested, 5 of 8 in use."
@@ -105,7 +106,7 @@ def test_what_exceeds_the_quota_is_said_in_numbers(place: Place, job: Job) -> No
 
 @pytest.mark.release
 def test_a_missing_priority_class_is_named_with_its_setting(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(OPTIONS, priority_class="tailor-training"))
+    launcher = place.launcher(change_job(OPTIONS, priority_class="tailor-training"))
     launcher.start(job)
     message = waits_for(launcher, job, Reason.WAITS_FOR_POD, "The PriorityClass 'tailor-training' does not exist.")
     assert "TAILOR_KUBERNETES_PRIORITY_CLASS" in message
@@ -113,7 +114,7 @@ def test_a_missing_priority_class_is_named_with_its_setting(place: Place, job: J
 
 @pytest.mark.release
 def test_a_missing_runtime_class_is_said(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(OPTIONS, runtime_class="nvidia"))
+    launcher = place.launcher(change_job(OPTIONS, runtime_class="nvidia"))
     launcher.start(job)
     waits_for(launcher, job, Reason.WAITS_FOR_POD, 'RuntimeClass "nvidia" not found')
 
@@ -141,7 +142,7 @@ def test_a_missing_secret_is_waited_for(place: Place, job: Job) -> None:
 
 @pytest.mark.release
 def test_a_deadline_that_passes_ends_the_run(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(OPTIONS, deadline_seconds=1))
+    launcher = place.launcher(change_job(OPTIONS, deadline_seconds=1))
     launcher.start(job)
     is_out_of_time(launcher, job)
 
@@ -149,7 +150,7 @@ def test_a_deadline_that_passes_ends_the_run(place: Place, job: Job) -> None:
 @pytest.mark.release
 def test_a_deadline_that_passes_while_others_change_the_job_ends_the_run(place: Place, job: Job) -> None:
     # Each change makes the Job controller's own writes conflict: it then gives the exit code of the pod as the reason.
-    launcher = place.launcher(replace(OPTIONS, deadline_seconds=1))
+    launcher = place.launcher(change_job(OPTIONS, deadline_seconds=1))
     launcher.start(job)
     batch, name, ended = place.plane.batch, name_of(job), threading.Event()
 
@@ -181,7 +182,7 @@ def test_an_evicted_worker_is_retriable(place: Place, job: Job) -> None:
 @pytest.mark.release
 def test_a_worker_whose_node_is_lost_is_retriable(place: Place, job: Job) -> None:
     play_node(place.plane, "gpu-lost", "c", gpus=4)
-    launcher = place.launcher(replace(OPTIONS, resources=Resources(gpus=4)))
+    launcher = place.launcher(change_job(OPTIONS, gpus=4))
     launcher.start(job)
     runs(place, launcher, job)
     assert place.pod(job).spec.node_name == "gpu-lost"
@@ -201,7 +202,7 @@ def test_stopping_deletes_the_job_and_a_second_time_is_no_error(place: Place, jo
 
 @dataclass
 class Training:
-    """A training service in memory, whose workers are Jobs of the cluster."""
+    """A training service whose workers are Jobs of the cluster."""
 
     house: House
     supervisor: PreparingSupervisor
@@ -220,20 +221,25 @@ class Training:
         return Job(run, run.base_digest)
 
 
-def serve(place: Place, options: JobOptions) -> Training:
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    with training_service(database_url, tmp_path) as house:
+        yield house
+
+
+def serve(house: House, place: Place, options: Settings) -> Training:
     """A service with one run, whose first worker has reported a step."""
-    house = House()
     launcher = place.launcher(options)
     supervisor = PreparingSupervisor(house.ports, launcher, ONE)
-    pipeline.queue_run_for_dataset(house.ports, built())
+    house.publish()
     training = Training(house, supervisor, launcher)
     training.tick_until(lambda: house.only_run().state is RunState.RUNNING, "a started run")
     return training
 
 
 @pytest.mark.release
-def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(place: Place) -> None:
-    training = serve(place, replace(OPTIONS, resources=Resources(gpus=2)))
+def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(place: Place, house: House) -> None:
+    training = serve(house, place, change_job(OPTIONS, gpus=2))
     runs(place, training.launcher, training.job())
     taken = place.pod(training.job()).spec.node_name
     other = {"gpu-a": "gpu-b", "gpu-b": "gpu-a"}[taken]
@@ -256,8 +262,8 @@ def test_waiting_inference_takes_a_workers_place_and_the_next_epoch_follows(plac
 
 
 @pytest.mark.release
-def test_a_job_that_somebody_deletes_is_replaced_by_the_next_epoch(place: Place) -> None:
-    training = serve(place, OPTIONS)
+def test_a_job_that_somebody_deletes_is_replaced_by_the_next_epoch(place: Place, house: House) -> None:
+    training = serve(house, place, OPTIONS)
     runs(place, training.launcher, training.job())
     first = training.job()
     place.plane.batch.delete_namespaced_job(name_of(first), NAMESPACE, propagation_policy="Foreground")

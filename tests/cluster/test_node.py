@@ -4,29 +4,34 @@ Runs on the cluster that KUBECONFIG names, which must have the image of `tools_i
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from kubernetes import client
 
 from services.training.domain import RETRIABLE_EXIT, Job
-from services.training.launchers.kubernetes_job import Resources
 from tailor.errors import Reason
 from tests.cluster import tools_image
 from tests.cluster.spaces import Space
 from tests.cluster.workers import OPTIONS, Place, ends_with, runs, waits_for
 from tests.unit.deploy.manifests import Document, container_of, pod_of, render
+from tests.unit.training.fakes import change_job
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.release
 
 # A busy machine starts a container in seconds, and a kubelet backs off between its tries.
 SECONDS = 180.0
-SMALL = Resources(
-    gpus=0, cpu="10m", cpu_limit="1", memory="16Mi", memory_limit="64Mi", shared_memory="8Mi", scratch="64Mi"
-)
-WORKER = replace(OPTIONS, image=tools_image.NAME, resources=SMALL, node_labels={}, service_account="training-worker")
+SMALL = {
+    "gpus": 0,
+    "cpu": "10m",
+    "cpu_limit": "1",
+    "memory": "16Mi",
+    "memory_limit": "64Mi",
+    "shared_memory": "8Mi",
+    "scratch": "64Mi",
+}
+WORKER = change_job(OPTIONS, image=tools_image.NAME, node_labels="", service_account="training-worker", **SMALL)
 OUT_OF_MEMORY = 137
 # Longer than a busy control plane needs to take a pod's address away.
 HOOK_SECONDS = 12
@@ -146,7 +151,7 @@ def workers(node_space: Space) -> Space:
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": OPTIONS.secret},
+        "metadata": {"name": OPTIONS.kubernetes_worker_secret},
         "stringData": dict.fromkeys(SECRET, "test"),
     }
     node_space.apply([*(item for item in documents if item["kind"] in kept), secret])
@@ -171,21 +176,21 @@ def place(workers: Space) -> Iterator[Place]:
 @pytest.mark.parametrize(
     ("environment", "code"),
     [
-        ({"PLAYED_EXIT": "0"}, 0),
-        ({"PLAYED_EXIT": "1"}, 1),
-        ({"PLAYED_EXIT": str(RETRIABLE_EXIT)}, RETRIABLE_EXIT),
-        ({"PLAYED_MEMORY": str(256 * 1024**2)}, OUT_OF_MEMORY),
+        ("PLAYED_EXIT=0", 0),
+        ("PLAYED_EXIT=1", 1),
+        (f"PLAYED_EXIT={RETRIABLE_EXIT}", RETRIABLE_EXIT),
+        (f"PLAYED_MEMORY={256 * 1024**2}", OUT_OF_MEMORY),
     ],
     ids=["finished", "failed", "retriable", "out of memory"],
 )
-def test_a_workers_end_is_known_by_its_code(place: Place, job: Job, environment: dict[str, str], code: int) -> None:
-    launcher = place.launcher(replace(WORKER, namespace=place.namespace, environment=environment))
+def test_a_workers_end_is_known_by_its_code(place: Place, job: Job, environment: str, code: int) -> None:
+    launcher = place.launcher(change_job(WORKER, namespace=place.namespace, environment=environment))
     launcher.start(job)
     ends_with(launcher, job, code)
 
 
 def test_an_evicted_worker_is_retriable_whatever_its_code(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(WORKER, namespace=place.namespace))
+    launcher = place.launcher(change_job(WORKER, namespace=place.namespace))
     launcher.start(job)
     runs(place, launcher, job)
     name = place.pod(job).metadata.name
@@ -195,20 +200,20 @@ def test_an_evicted_worker_is_retriable_whatever_its_code(place: Place, job: Job
 
 
 def test_an_image_that_the_node_cannot_get_is_waited_for_in_its_words(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(WORKER, namespace=place.namespace, image="127.0.0.1:1/none:1"))
+    launcher = place.launcher(change_job(WORKER, namespace=place.namespace, image="127.0.0.1:1/none:1"))
     launcher.start(job)
     message = waits_for(launcher, job, Reason.WAITS_FOR_IMAGE)
     assert "127.0.0.1:1/none:1" in message
 
 
 def test_a_missing_secret_is_waited_for_by_name(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(WORKER, namespace=place.namespace, secret="absent"))
+    launcher = place.launcher(change_job(WORKER, namespace=place.namespace, worker_secret="absent"))
     launcher.start(job)
     assert "absent" in waits_for(launcher, job, Reason.WAITS_FOR_CONTAINER)
 
 
 def test_a_stopped_worker_has_gone_with_its_job(place: Place, job: Job) -> None:
-    launcher = place.launcher(replace(WORKER, namespace=place.namespace))
+    launcher = place.launcher(change_job(WORKER, namespace=place.namespace))
     launcher.start(job)
     runs(place, launcher, job)
     launcher.stop(job.run.run_id, job.run.epoch)

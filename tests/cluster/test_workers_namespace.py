@@ -1,7 +1,6 @@
 """Workers in a second namespace: the training service starts them there and nowhere else, and cannot reach the services' Secrets."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,12 +13,15 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.nodes import NAMESPACE, SECONDS, WORKERS, refused, remove_namespace
 from tests.cluster.workers import OPTIONS, Place, known, name_of, runs, waits_for
 from tests.unit.deploy.manifests import build
+from tests.unit.training.fakes import change_job
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.release
 
 FORBIDDEN = 403
-THERE = replace(OPTIONS, namespace=WORKERS, service_account="training-worker", role="arn:aws:iam::1:role/worker")
+THERE = change_job(
+    OPTIONS, namespace=WORKERS, service_account="training-worker", worker_role="arn:aws:iam::1:role/worker"
+)
 # A pod with every Secret of its namespace at hand.
 THIEF: dict[str, Any] = {
     "metadata": {"name": "any"},
@@ -61,7 +63,7 @@ def test_a_worker_runs_there_with_its_own_account_and_a_token_for_the_store(ther
 
 
 def test_the_quota_there_holds_a_worker_back_in_words(there: Place, job: Job) -> None:
-    launcher = there.launcher(replace(THERE, resources=replace(OPTIONS.resources, gpus=16)))
+    launcher = there.launcher(change_job(THERE, gpus=16))
     launcher.start(job)
     assert "'workers'" in waits_for(launcher, job, Reason.WAITS_FOR_QUOTA)
     launcher.stop(job.run.run_id, job.run.epoch)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -10,24 +10,24 @@ from kubernetes import client
 
 from services.training.domain import Failure, Job
 from services.training.launchers.kubernetes import KubernetesLauncher
-from services.training.launchers.kubernetes_job import JobOptions, Resources, job_name
+from services.training.launchers.kubernetes_job import job_name
 from services.training.ports import Launcher
+from services.training.settings import Settings
 from tailor.errors import Reason, Unavailable
 from tests.cluster.control_plane import PLAYED_BY, ControlPlane
 from tests.cluster.nodes import NAMESPACE, SECONDS
+from tests.unit.training.fakes import change_job
 from tests.waiting import wait_until
 
 T = TypeVar("T")
 
-OPTIONS = JobOptions(
-    namespace=NAMESPACE,
-    image="registry.example/tailor/training:0.2.0",
-    secret="tailor-training-worker",
-    environment={},
-    resources=Resources(gpus=1),
-    node_labels={"tailor/pool": "gpu"},
+OPTIONS = Settings(
+    kubernetes_namespace=NAMESPACE,
+    kubernetes_image="registry.example/tailor/training:0.2.0",
+    kubernetes_worker_secret="tailor-training-worker",
+    kubernetes_node_labels="tailor/pool=gpu",
 )
-PLAYED = replace(OPTIONS, annotations={PLAYED_BY: "test"})
+PLAYED = change_job(OPTIONS, annotations=f"{PLAYED_BY}=test")
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Place:
     # Where training's ServiceAccount is.
     services: str = NAMESPACE
 
-    def launcher(self, options: JobOptions = OPTIONS) -> KubernetesLauncher:
+    def launcher(self, options: Settings = OPTIONS) -> KubernetesLauncher:
         """A launcher with the rights of training's pod, which has read the cluster."""
         api = self.plane.api(self.plane.service_account_token(self.services, "training"))
         clients = client.BatchV1Api(api), client.CoreV1Api(api), client.CustomObjectsApi(api)
@@ -71,7 +71,7 @@ class Place:
         state = {"terminated": {"exitCode": code, "reason": "Ended", "startedAt": now, "finishedAt": now}}
         container = {
             "name": "worker",
-            "image": OPTIONS.image,
+            "image": OPTIONS.kubernetes_image,
             "imageID": "",
             "ready": False,
             "restartCount": 0,
@@ -85,7 +85,7 @@ class Place:
         state = {"waiting": {"reason": reason, "message": message}}
         container = {
             "name": "worker",
-            "image": OPTIONS.image,
+            "image": OPTIONS.kubernetes_image,
             "imageID": "",
             "ready": False,
             "restartCount": 0,

@@ -1,6 +1,7 @@
 """Runs in MLflow, read back through MLflow's own client and store."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -9,14 +10,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from services.training.adapters.mlflow_evaluations import MlflowEvaluations
-from services.training.adapters.mlflow_mirror import MlflowMirror
+from services.training.adapters.mlflow_mirror import MlflowEvaluations, MlflowMirror
 from services.training.domain import Progress, Run, RunState
-from services.training.pipeline import queue_run_for_dataset
 from services.training.settings import Settings
 from tailor.wire import from_datetime
 from tests.evaluations import make_evaluated, make_figures
-from tests.unit.training.fakes import START, House, MemoryRuns, built
+from tests.integration.training_service import House, training_service
+from tests.unit.training.fakes import START, make_run
 from tests.unit.training.fakes import progress as report
 
 pytestmark = pytest.mark.integration
@@ -27,10 +27,24 @@ def progress(step: int, **figures: Any) -> Progress:
     return report(step, **{"loss": 3.0 - step, "create_time": moment, **figures})
 
 
-def queued() -> Run:
-    house = House()
-    queue_run_for_dataset(house.ports, built())
-    return house.only_run()
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    with training_service(database_url, tmp_path) as house:
+        yield house
+
+
+def add(house: House, **changes: Any) -> Run:
+    run = make_run(**changes)
+    with house.runs.unit() as unit:
+        assert unit.add(run)
+    return run
+
+
+def change(house: House, run: Run, *reports: Progress, **changes: Any) -> None:
+    with house.runs.unit() as unit:
+        for progress in reports:
+            unit.add_report(run, progress)
+        unit.save(replace(run, **changes))
 
 
 @pytest.fixture
@@ -39,24 +53,23 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
-def test_every_report_and_the_end_of_a_run_are_mirrored_once(uri: str) -> None:
+def test_every_report_and_the_end_of_a_run_are_mirrored_once_and_a_queued_run_is_not(house: House, uri: str) -> None:
     from mlflow import MlflowClient
 
-    runs = MemoryRuns()
-    run = replace(queued(), state=RunState.RUNNING, start_time=START)
-    runs.add(run)
-    for step in (1, 2):
-        runs.add_report(run, progress(step, reward=0.5 * step))
-    MlflowMirror(runs, uri).mirror()
+    run = add(house)
+    MlflowMirror(house.runs, uri).mirror()
+    client = MlflowClient(tracking_uri=uri)
+    assert [experiment.name for experiment in client.search_experiments()] == ["Default"]
+    run = replace(run, state=RunState.RUNNING, start_time=START)
+    change(house, run, *(progress(step, reward=0.5 * step) for step in (1, 2)))
+    MlflowMirror(house.runs, uri).mirror()
     # A restarted service mirrors everything again, and then what is new.
-    restarted = MlflowMirror(runs, uri)
+    restarted = MlflowMirror(house.runs, uri)
     restarted.mirror()
-    runs.add_report(run, progress(3))
-    runs.add_report(run, progress(3, phase="saving", held_out_loss=0.25))
-    runs.save(replace(run, state=RunState.SUCCEEDED, adapter_digest="a1"))
+    proved = progress(3, phase="saving", held_out_loss=0.25)
+    change(house, run, progress(3), proved, state=RunState.SUCCEEDED, adapter_digest="a1")
     restarted.mirror()
 
-    client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name(f"tailor/{run.key.specialist}")
     assert experiment is not None
     (mirrored,) = client.search_runs([experiment.experiment_id])
@@ -71,23 +84,11 @@ def test_every_report_and_the_end_of_a_run_are_mirrored_once(uri: str) -> None:
     assert mirrored.data.params["dataset_digest"] == run.key.dataset_digest
 
 
-def test_queued_run_is_not_mirrored(uri: str) -> None:
+def test_an_evaluation_joins_the_run_of_its_adapter_with_intervals_and_links(house: House, uri: str) -> None:
     from mlflow import MlflowClient
 
-    runs = MemoryRuns()
-    runs.add(queued())
-    MlflowMirror(runs, uri).mirror()
-    assert [experiment.name for experiment in MlflowClient(tracking_uri=uri).search_experiments()] == ["Default"]
-
-
-def test_an_evaluation_joins_the_run_of_its_adapter_with_intervals_and_links(uri: str) -> None:
-    from mlflow import MlflowClient
-
-    runs = MemoryRuns()
-    run = replace(queued(), state=RunState.RUNNING, start_time=START)
-    runs.add(run)
-    runs.save(replace(run, state=RunState.SUCCEEDED, adapter_digest="a1"))
-    MlflowMirror(runs, uri).mirror()
+    run = add(house, state=RunState.SUCCEEDED, start_time=START, adapter_digest="a1")
+    MlflowMirror(house.runs, uri).mirror()
     models: dict[str, Any] = {"base": 0.1, "candidate": 0.3, "external:paid": 0.2}
     figures = make_figures("rougeL", **models)
     evaluation = make_evaluated("a1", run.key.specialist, figures)

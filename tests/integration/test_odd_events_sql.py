@@ -1,6 +1,7 @@
 """An odd event is stored, or rejected as invalid, by the handlers that work on PostgreSQL. It never crashes a process."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from services.registry.bootstrap import MIGRATIONS
 from services.synthetic.bootstrap import MIGRATIONS as SYNTHETIC
 from services.synthetic.consumers import SPECIALISTS
 from services.synthetic.consumers import Consumers as SyntheticConsumers
+from services.training.consumers import Consumers as TrainingConsumers
 from tailor.api.events.v1 import documents_pb2
 from tailor.cli.events import message_type
 from tailor.errors import InvalidArgument, Reason, TailorError
@@ -29,6 +31,8 @@ from tests.integration.evaluation_house import House, houses
 from tests.integration.test_anonymization_handlers import MIGRATIONS as ANONYMIZATION
 from tests.integration.test_anonymization_handlers import World as AnonymizationWorld
 from tests.integration.test_registry import World
+from tests.integration.training_service import House as TrainingHouse
+from tests.integration.training_service import training_service
 from tests.synthetic import World as SyntheticWorld
 
 pytestmark = pytest.mark.integration
@@ -64,6 +68,12 @@ def anonymization(database_url: str) -> Iterator[AnonymizationWorld]:
         yield AnonymizationWorld(engine)
 
 
+@pytest.fixture
+def training(database_url: str, tmp_path: Path) -> Iterator[TrainingHouse]:
+    with training_service(database_url, tmp_path) as house:
+        yield house
+
+
 @pytest.mark.parametrize("topic", TOPICS["registry"])
 @EXAMPLES
 @given(data=st.data())
@@ -89,6 +99,20 @@ def test_no_event_crashes_synthetic(synthetic: SyntheticConsumers, topic: str, d
     try:
         handlers = synthetic.topics() | {SPECIALISTS: synthetic.specialist}
         handlers[topic](Event(topic, "key", message.SerializeToString()))
+    except TailorError:
+        return
+
+
+@pytest.mark.parametrize("topic", ["dataset.built.v1", "adapter.evaluated.v1", SPECIALISTS])
+@EXAMPLES
+@given(data=st.data())
+def test_no_event_crashes_training(training: TrainingHouse, topic: str, data: Any) -> None:
+    consumers = TrainingConsumers(training.ports, record_evaluation=lambda message: None)
+    message = data.draw(odd_messages(message_type(load_topics()[topic].schema)))
+    try:
+        {**consumers.topics(), SPECIALISTS: consumers.on_specialist}[topic](
+            Event(topic, "key", message.SerializeToString())
+        )
     except TailorError:
         return
 
@@ -123,6 +147,12 @@ def test_no_event_crashes_anonymization(anonymization: AnonymizationWorld, data:
         anonymization.consume(message.SerializeToString())
     except TailorError:
         return
+
+
+def test_every_topic_of_training_is_covered(training: TrainingHouse) -> None:
+    read = {topic.name for topic in load_topics().values() if "training" in topic.consumers}
+    covered = {*TrainingConsumers(training.ports, record_evaluation=lambda message: None).topics(), SPECIALISTS, ERASED}
+    assert read == covered == {"dataset.built.v1", "adapter.evaluated.v1", SPECIALISTS, ERASED}
 
 
 def test_a_reason_of_a_newer_release_is_carried_through(world: World) -> None:

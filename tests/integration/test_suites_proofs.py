@@ -25,8 +25,8 @@ from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES
 from services.training.methods import sft
 from services.training.worker.checkpoints import Checkpoints
-from services.training.worker.loop import train
 from services.training.worker.results import save_weights
+from services.training.worker.worker import train
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.memory import MemoryStore
 from tests.analyzers import load_english

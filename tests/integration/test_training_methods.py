@@ -24,7 +24,7 @@ from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
-from services.training.worker.loop import TrainedModel, train
+from services.training.worker.worker import TrainedModel, train
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore

@@ -22,7 +22,6 @@ from services.training.planning.devices import Device, memory_limit
 from services.training.planning.forecast import Load, working_seconds
 from services.training.planning.planner import MODULE, StoredPlanner
 from services.training.plans import HourLimits, Plan, RunReport, limit_hours
-from services.training.ports import PlanRequest
 from services.training.recipe import FOLDER, Recipe, load_recipe
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.hardware import computes_in_bf16
@@ -111,7 +110,8 @@ def request_for(
 def forecast(
     base: Path, stages: Sequence[tuple[Recipe, Paths]], device: Device = CPU, **recipes: Recipe
 ) -> dict[str, Any]:
-    return forecaster.plan(request_for(base, stages, device, **recipes))
+    answer = forecaster.plan(request_for(base, stages, device, **recipes))
+    return {**answer, **answer["plan"]}
 
 
 def test_rows_tokens_and_steps_equal_those_of_training(tiny: Path, rows: dict[str, Paths]) -> None:
@@ -134,7 +134,7 @@ def test_plan_for_a_processor_that_would_emulate_bf16_is_in_f32_and_says_so(
     path.write_text(json.dumps(request_for(tiny, [(wanted, rows["sft"])])), encoding="utf-8")
     for name, value in WITHOUT_AVX512.items():
         monkeypatch.setenv(name, value)
-    result = run_child(MODULE, [str(path)], 120, "recipe")
+    result = run_child(MODULE, [str(path)], 120, "recipe")["plan"]
     assert result["device"] == "a CPU, f32 in place of bf16"
     assert result["memory_bytes"] == forecast(tiny, [(plain, rows["sft"])])["memory_bytes"]
 
@@ -298,14 +298,13 @@ def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> N
     base, dataset = stored(store, tiny)
     stage = Stage("tiny", "sft", recipe().to_json(), "sft", dataset)
     waiting = Stage("later", "dpo", recipe(method="dpo", adapter={"dropout": 0.0}).to_json(), "preference")
-    request = PlanRequest("reports", base, (stage, waiting))
     recent: list[Run] = []
-    planner = StoredPlanner(store, lambda _: recent, FOLDER, CPU, tmp_path / "plans", lambda: START)
-    plan = planner.plan(request)
+    planner = StoredPlanner(store, lambda: recent, FOLDER, CPU, tmp_path / "plans", lambda: START)
+    plan = planner.plan(base, (stage, waiting))
     assert (plan.rows, plan.fits, plan.seconds_from, plan.create_time) == (40, True, "estimated", START)
     assert plan.steps > 0 < plan.memory_bytes < plan.device_memory_bytes
     assert not list((tmp_path / "plans").iterdir())
-    assert planner.plan(request) == plan
+    assert planner.plan(base, (stage, waiting)) == plan
 
     report = RunReport(
         rows=40,
@@ -322,7 +321,7 @@ def test_planner_uses_the_speed_of_earlier_runs(tiny: Path, tmp_path: Path) -> N
     past = Run("run_1", key, "tiny", (stage, waiting), RunState.SUCCEEDED, START, base_digest=base.digest)
     past = replace(past, plan=plan, report=report)
     recent.extend([past, replace(past, base_digest="another")])
-    measured = planner.plan(request)
+    measured = planner.plan(base, (stage, waiting))
     assert measured.seconds_from == "measured"
     # The earlier run had ten tokens per second.
     assert measured.seconds == pytest.approx(plan.tokens / 10, rel=0.5, abs=40)
@@ -339,10 +338,10 @@ def test_the_proposed_number_of_tokens_leads_to_a_forecast_within_the_limit(tiny
     chosen = recipe(limit={"epochs": 2, "max_steps": 0, "max_tokens": 0}).to_json()
     # So slow that the work takes far longer than what is around it.
     slow = replace(CPU, teraflops=1e-6)
-    planner = StoredPlanner(store, lambda _: [], FOLDER, slow, tmp_path / "plans", lambda: START)
+    planner = StoredPlanner(store, list, FOLDER, slow, tmp_path / "plans", lambda: START)
 
     def plan(dataset: Ref) -> Plan:
-        return planner.plan(PlanRequest("reports", base, (Stage("tiny", "sft", chosen, "sft", dataset),)))
+        return planner.plan(base, [Stage("tiny", "sft", chosen, "sft", dataset)])
 
     long = plan(whole)
     limits = HourLimits(cpu=(long.fixed_seconds + (long.seconds - long.fixed_seconds) / 3) / 3600)
@@ -363,6 +362,6 @@ def test_dataset_without_rows_is_rejected(tiny: Path, tmp_path: Path) -> None:
     store = FileStore(tmp_path / "store")
     base, _ = stored(store, tiny)
     empty, _ = store_dataset(store, {"train": []})
-    planner = StoredPlanner(store, lambda _: [], FOLDER, CPU, tmp_path / "plans", lambda: START)
+    planner = StoredPlanner(store, list, FOLDER, CPU, tmp_path / "plans", lambda: START)
     with pytest.raises(FailedPrecondition):
-        planner.plan(PlanRequest("reports", base, (Stage("tiny", "sft", recipe().to_json(), "sft", empty),)))
+        planner.plan(base, [Stage("tiny", "sft", recipe().to_json(), "sft", empty)])

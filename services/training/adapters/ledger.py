@@ -2,14 +2,13 @@
 
 import grpc
 
-from services.training.ports import OtherCosts
 from tailor.api.registry.v1 import reports_pb2, reports_pb2_grpc
 from tailor.rpc.channel import wire_errors
 
 LEDGER_SECONDS = 20
 
 
-class RegistryLedger(OtherCosts):
+class RegistryLedger:
     """Asks the registry. Prices in other currencies than the given one do not count."""
 
     def __init__(self, channel: grpc.Channel, currency: str) -> None:
@@ -17,6 +16,7 @@ class RegistryLedger(OtherCosts):
         self._currency = currency
 
     def this_month(self, specialist: str) -> float:
+        """The price of everything but runs in this calendar month (UTC) so far. Blocks. Raises Unavailable while the registry is silent."""
         request = reports_pb2.GetLedgerRequest(specialist=specialist)
         with wire_errors("registry"):
             lines = self._stub.GetLedger(request, timeout=LEDGER_SECONDS).lines

@@ -1,13 +1,15 @@
-"""Mirrors runs to an MLflow tracking server. Training never waits for MLflow: missed reports are mirrored later."""
+"""Mirrors runs and the evaluations of their adapters to an MLflow tracking server. Training never waits for it: missed reports follow."""
 
+import math
 import os
 import threading
 from collections.abc import Iterator
 from typing import Any
 
+from services.training.adapters.sql import SqlRuns
 from services.training.domain import Progress, Run, RunState
-from services.training.ports import Runs
 from tailor.api.events.v1 import models_pb2
+from tailor.errors import Reason, Unavailable
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -34,7 +36,7 @@ OPTIONAL_METRICS = (
     "held_out_agreement",
 )
 MEASURED = "held_out_loss"  # after the last step
-RUN_TAG = "tailor.run_id"
+RUN_TAG, ADAPTER_TAG = "tailor.run_id", "tailor.adapter"
 
 
 class MlflowMirror:
@@ -43,13 +45,9 @@ class MlflowMirror:
     A restarted service mirrors everything again; MLflow stores the same metric at the same step and time once.
     """
 
-    def __init__(self, runs: Runs, tracking_uri: str) -> None:
-        # Do not send usage data to MLflow's makers.
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        from mlflow import MlflowClient
-
+    def __init__(self, runs: SqlRuns, tracking_uri: str) -> None:
         self._runs = runs
-        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._client = _connect(tracking_uri)
         self._ids: dict[str, str] = {}
         self._mirrored: dict[str, int] = {}
         self._done: set[str] = set()
@@ -67,7 +65,7 @@ class MlflowMirror:
 
     def mirror(self) -> None:
         """Send what is new of every run that has started. Raises what MLflow's client raises."""
-        for run in self._runs.page("", NEWEST_RUNS, None):
+        for run in self._runs.page(size=NEWEST_RUNS):
             if run.start_time is not None and not (run.run_id in self._done and run.state.ended):
                 self._done.discard(run.run_id)
                 self._mirror_run(run)
@@ -77,12 +75,11 @@ class MlflowMirror:
         self._ids[run.run_id] = mlflow_id
         reports = self._runs.reports(run.run_id, self._mirrored.get(run.run_id, 0))
         metrics = [metric for _, progress in reports for metric in _to_metrics(progress)]
-        for start in range(0, len(metrics), BATCH):
-            self._client.log_batch(mlflow_id, metrics=metrics[start : start + BATCH])
+        _write_metrics(self._client, mlflow_id, metrics)
         if reports:
             self._mirrored[run.run_id] = reports[-1][0]
         if run.state.ended:
-            self._client.set_tag(mlflow_id, "tailor.adapter", run.adapter_digest)
+            self._client.set_tag(mlflow_id, ADAPTER_TAG, run.adapter_digest)
             self._client.set_tag(mlflow_id, "tailor.reason", run.reason)
             self._client.set_terminated(mlflow_id, ENDS[run.state])
             self._done.add(run.run_id)
@@ -109,6 +106,62 @@ class MlflowMirror:
         return str(experiment.experiment_id if experiment else self._client.create_experiment(name))
 
 
+class MlflowEvaluations:
+    """Writes evaluations to the runs that `MlflowMirror` made. A repeated evaluation adds its values to the metrics' history.
+
+    Links are below `console_url`; without it, they are paths.
+    """
+
+    def __init__(self, tracking_uri: str, console_url: str = "") -> None:
+        self._client = _connect(tracking_uri)
+        self._console_url = console_url.rstrip("/")
+
+    def record(self, evaluation: models_pb2.AdapterEvaluated) -> None:
+        """Write one evaluation. Blocks. Raises Unavailable while MLflow does not answer.
+
+        An adapter whose run was never mirrored, such as one of before MLflow was set up, is left out."""
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+
+        try:
+            run_id = self._find_run(evaluation)
+            if not run_id:
+                log.warning("evaluation not mirrored: its run is not in MLflow", adapter=evaluation.adapter_digest)
+                return
+            self._write(run_id, evaluation)
+        except (MlflowException, RequestException) as error:
+            raise Unavailable(Reason.UNAVAILABLE, f"MLflow does not answer ({type(error).__name__}).") from None
+
+    def _find_run(self, evaluation: models_pb2.AdapterEvaluated) -> str:
+        experiment = self._client.get_experiment_by_name(f"tailor/{evaluation.specialist}")
+        if experiment is None:
+            return ""
+        wanted = f"tags.`{ADAPTER_TAG}` = '{evaluation.adapter_digest}'"
+        runs = self._client.search_runs([experiment.experiment_id], wanted, max_results=1)
+        return str(runs[0].info.run_id) if runs else ""
+
+    def _write(self, run_id: str, evaluation: models_pb2.AdapterEvaluated) -> None:
+        _write_metrics(self._client, run_id, list(_to_estimates(evaluation)))
+        self._client.set_tag(run_id, "tailor.evaluation", evaluation.evaluation_id)
+        self._client.set_tag(run_id, "tailor.evaluation_rows", str(evaluation.rows))
+        self._client.set_tag(run_id, "tailor.report", evaluation.report.uri)
+        page = f"{self._console_url}/evaluations/{evaluation.adapter_digest}"
+        self._client.set_tag(run_id, "tailor.console", page)
+
+
+def _connect(tracking_uri: str) -> Any:
+    # Do not send usage data to MLflow's makers.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=tracking_uri)
+
+
+def _write_metrics(client: Any, mlflow_id: str, metrics: list[Any]) -> None:
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(mlflow_id, metrics=metrics[start : start + BATCH])
+
+
 def _to_metrics(progress: Progress) -> Iterator[Any]:
     from mlflow.entities import Metric
 
@@ -119,3 +172,17 @@ def _to_metrics(progress: Progress) -> Iterator[Any]:
         yield Metric(f"stage_{message.stage}/{name}", float(getattr(message, name)), moment, message.step)
     if message.HasField("held_out_loss"):
         yield Metric(f"stage_{message.stage}/{MEASURED}", message.held_out_loss, moment, message.step)
+
+
+def _to_estimates(evaluation: models_pb2.AdapterEvaluated) -> Iterator[Any]:
+    """Value, low and high of every model and gain. MLflow takes no infinite ends of intervals, so those are left out."""
+    from mlflow.entities import Metric
+
+    moment = evaluation.create_time.ToMilliseconds()
+    for figures in (*evaluation.metrics, *evaluation.suites):
+        named = {f"evaluation/{figures.metric}/{model}": item for model, item in figures.models.items()}
+        named |= {f"evaluation/{figures.metric}/gain_over_{model}": item for model, item in figures.gains.items()}
+        for name, estimate in named.items():
+            for end, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
+                if math.isfinite(value):
+                    yield Metric(f"{name.replace(':', '_')}{end}", value, moment, 0)

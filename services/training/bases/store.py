@@ -18,7 +18,6 @@ from typing import Any
 from services.training.adapters.child_process import answer_parent, run_child
 from services.training.adapters.manifests import download_files
 from services.training.domain import Base
-from services.training.ports import BaseStore
 from tailor.blocked_imports import hide_packages
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.buckets import MODELS
@@ -47,7 +46,7 @@ def fetch_here(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
     return asdict(fetch(source, target, max_bytes))
 
 
-class StoredBases(BaseStore):
+class StoredBases:
     """Bases by name: `bases/NAME/manifest.json`, and their files by digest. Thread-safe; fetches run one at a time."""
 
     def __init__(
@@ -60,17 +59,23 @@ class StoredBases(BaseStore):
         self._fetching = threading.Lock()
 
     def find(self, name: str) -> Base | None:
+        """A base by name."""
         try:
             return _to_base(name, self._store.read(MODELS, _manifest_key(name)))
         except NotFound:
             return None
 
     def list(self) -> list[Base]:
+        """All bases, by name."""
         keys = [key for key in self._store.list_keys(MODELS, "bases/") if key.endswith("/manifest.json")]
         bases = [self.find(key.split("/")[1]) for key in keys]
         return sorted((base for base in bases if base is not None), key=lambda base: base.name)
 
     def add(self, name: str, source: str) -> Iterator[str | Base]:
+        """Fetch a base. Yields readable progress, then the base. Idempotent.
+
+        Raises InvalidArgument if the source is not a usable causal model, AlreadyExists if the name means other weights.
+        """
         yield f"fetching {source}"
         with self._fetching, tempfile.TemporaryDirectory(dir=self._empty_scratch(), prefix=PREFIX) as folder:
             files = Path(folder) / "files"

@@ -1,12 +1,13 @@
 """Calls of the Kubernetes API, and a view of its objects that a watch keeps up to date."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from services.training.launchers.kubernetes_reasons import explain_quota
+from services.training.domain import Failure
 from tailor.errors import FailedPrecondition, Reason, ResourceExhausted, TailorError, Unavailable
 from tailor.logging import get_logger
 
@@ -20,6 +21,10 @@ RETRY_SECONDS = 1.0
 GONE, BUSY = 410, 429
 NOT_ALLOWED = {401, 403, 404}
 MAX_MESSAGE = 300
+# The wording of Kubernetes (plugin/pkg/admission/resourcequota).
+QUOTA = re.compile(
+    r"exceeded quota: (?P<name>[^,\s]+), requested: (?P<requested>\S+), used: (?P<used>\S+), limited: (?P<limit>\S+)"
+)
 
 
 def call(method: Callable[..., Any], *, accepted: int = 0, **arguments: Any) -> Any:
@@ -160,3 +165,22 @@ class ResourceView:
             elif kind != "BOOKMARK":
                 self._objects[name] = item
         return str(item["metadata"]["resourceVersion"])
+
+
+def explain_quota(message: str) -> Failure | None:
+    """What exceeds which ResourceQuota, from a message of the API; None if the message is about something else."""
+    match = QUOTA.search(message)
+    if match is None:
+        return None
+    used, limits = _amounts(match["used"]), _amounts(match["limit"])
+    amounts = [
+        f"{amount} {name} requested, {used.get(name, '?')} of {limits.get(name, '?')} in use"
+        for name, amount in _amounts(match["requested"]).items()
+    ]
+    return Failure(Reason.WAITS_FOR_QUOTA, f"Over the namespace's quota {match['name']!r}: {'; '.join(amounts)}.")
+
+
+def _amounts(text: str) -> dict[str, str]:
+    """`NAME=AMOUNT,...` by name."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    return {name: amount for name, _, amount in pairs}

@@ -1,7 +1,5 @@
 """The Job manifest of one worker."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from services.training.domain import RETRIABLE_EXIT, Job
@@ -31,82 +29,6 @@ KEYS_IN_SECRET = {"TAILOR_S3_ACCESS_KEY": "s3-access-key", "TAILOR_S3_SECRET_KEY
 MAX_RUN_BYTES = 100_000
 # The order of the failure rules: the message of a failed Job names the index of the rule that matched.
 DISRUPTED, RETRIABLE, ENDED = range(3)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """Requests and limits of one pod, as Kubernetes quantities. `gpus` is per node, and also the number of its processes."""
-
-    gpus: int = 1
-    cpu: str = "4"
-    cpu_limit: str = "16"
-    memory: str = "16Gi"
-    memory_limit: str = "64Gi"
-    shared_memory: str = "8Gi"
-    scratch: str = "200Gi"
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """Where and how Jobs run. `environment` contains no secrets; `secret` names the Secret that does. Empty options are omitted."""
-
-    namespace: str
-    image: str
-    secret: str
-    environment: Mapping[str, str]
-    resources: Resources = Resources()
-    nodes: int = 1
-    queue: str = ""
-    node_labels: Mapping[str, str] = field(default_factory=dict)
-    priority_class: str = ""
-    pull_secret: str = ""
-    deadline_seconds: int = 0
-    tolerations: Sequence[Mapping[str, str]] = ()
-    runtime_class: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    # 0 leaves the user and the group to the cluster.
-    user_id: int = 10001
-    service_account: str = ""
-    # With a role, workers exchange a token of the audience for keys of the object store, and the Secret has none.
-    role: str = ""
-    audience: str = "sts.amazonaws.com"
-    base_cache_claim: str = ""
-
-    @classmethod
-    def from_settings(cls, settings: Settings) -> "JobOptions":
-        """The options that the settings describe."""
-        resources = Resources(
-            gpus=settings.kubernetes_gpus,
-            cpu=settings.kubernetes_cpu,
-            cpu_limit=settings.kubernetes_cpu_limit,
-            memory=settings.kubernetes_memory,
-            memory_limit=settings.kubernetes_memory_limit,
-            shared_memory=settings.kubernetes_shared_memory,
-            scratch=settings.kubernetes_scratch,
-        )
-        return cls(
-            namespace=settings.kubernetes_namespace,
-            image=settings.kubernetes_image,
-            secret=settings.kubernetes_worker_secret,
-            environment=_worker_environment(settings),
-            resources=resources,
-            nodes=settings.kubernetes_nodes,
-            queue=settings.kubernetes_queue,
-            node_labels=decode_labels(settings.kubernetes_node_labels),
-            priority_class=settings.kubernetes_priority_class,
-            pull_secret=settings.kubernetes_pull_secret,
-            deadline_seconds=settings.kubernetes_deadline_seconds,
-            tolerations=decode_tolerations(settings.kubernetes_tolerations),
-            runtime_class=settings.kubernetes_runtime_class,
-            labels=decode_labels(settings.kubernetes_labels),
-            annotations=decode_labels(settings.kubernetes_annotations),
-            user_id=settings.kubernetes_user_id,
-            service_account=settings.kubernetes_service_account,
-            role=settings.kubernetes_worker_role,
-            audience=settings.kubernetes_token_audience,
-            base_cache_claim=settings.kubernetes_base_cache_claim,
-        )
 
 
 def _worker_environment(settings: Settings) -> dict[str, str]:
@@ -147,35 +69,37 @@ def job_name(run_id: str, epoch: int) -> str:
     return f"{run_id.replace('_', '-')}-{epoch}"
 
 
-def render_job(job: Job, options: JobOptions) -> dict[str, Any]:
+def render_job(job: Job, settings: Settings) -> dict[str, Any]:
     """Render the Job of one worker.
 
     Kubernetes never restarts it: the service starts another one under a new epoch, so that no two workers share an epoch. Raises
     FailedPrecondition (RUN_TOO_LARGE) if the run does not fit into an environment variable.
     """
-    labels = {**options.labels, LABEL: WORKER, "app.kubernetes.io/part-of": "tailor"}
-    annotations = {"annotations": dict(options.annotations)} if options.annotations else {}
-    queue = {QUEUE_LABEL: options.queue} if options.queue else {}
-    deadline = {"activeDeadlineSeconds": options.deadline_seconds} if options.deadline_seconds else {}
-    indexed = {"completionMode": "Indexed", "completions": options.nodes, "parallelism": options.nodes}
+    labels = {**decode_labels(settings.kubernetes_labels), LABEL: WORKER, "app.kubernetes.io/part-of": "tailor"}
+    annotations = decode_labels(settings.kubernetes_annotations)
+    queue = {QUEUE_LABEL: settings.kubernetes_queue} if settings.kubernetes_queue else {}
+    seconds, nodes = settings.kubernetes_deadline_seconds, settings.kubernetes_nodes
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": job_name(job.run.run_id, job.run.epoch),
-            "namespace": options.namespace,
+            "namespace": settings.kubernetes_namespace,
             "labels": {**labels, **queue},
             "annotations": {"tailor/run-id": job.run.run_id, "tailor/epoch": str(job.run.epoch)},
         },
         "spec": {
-            "suspend": bool(options.queue),
+            "suspend": bool(settings.kubernetes_queue),
             "backoffLimit": 0,
             "ttlSecondsAfterFinished": TTL_SECONDS,
             "podReplacementPolicy": "Failed",
             "podFailurePolicy": {"rules": _failure_rules()},
-            "template": {"metadata": {"labels": labels, **annotations}, "spec": _pod(job, options)},
-            **deadline,
-            **(indexed if options.nodes > 1 else {}),
+            "template": {
+                "metadata": {"labels": labels, **({"annotations": annotations} if annotations else {})},
+                "spec": _pod(job, settings),
+            },
+            **({"activeDeadlineSeconds": seconds} if seconds else {}),
+            **({"completionMode": "Indexed", "completions": nodes, "parallelism": nodes} if nodes > 1 else {}),
         },
     }
 
@@ -196,16 +120,18 @@ def _failure_rules() -> list[dict[str, Any]]:
     ]
 
 
-def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
-    resources = options.resources
+def _pod(job: Job, settings: Settings) -> dict[str, Any]:
     named = {
-        "priorityClassName": options.priority_class,
-        "imagePullSecrets": [{"name": options.pull_secret}] if options.pull_secret else [],
-        "subdomain": SUBDOMAIN if options.nodes > 1 else "",
-        "affinity": _affinity(job, options),
-        "tolerations": [*([GPU_TOLERATION] if resources.gpus else []), *options.tolerations],
-        "runtimeClassName": options.runtime_class,
-        "serviceAccountName": options.service_account,
+        "priorityClassName": settings.kubernetes_priority_class,
+        "imagePullSecrets": [{"name": settings.kubernetes_pull_secret}] if settings.kubernetes_pull_secret else [],
+        "subdomain": SUBDOMAIN if settings.kubernetes_nodes > 1 else "",
+        "affinity": _affinity(job, settings),
+        "tolerations": [
+            *([GPU_TOLERATION] if settings.kubernetes_gpus else []),
+            *decode_tolerations(settings.kubernetes_tolerations),
+        ],
+        "runtimeClassName": settings.kubernetes_runtime_class,
+        "serviceAccountName": settings.kubernetes_service_account,
     }
     return {
         "restartPolicy": "Never",
@@ -214,68 +140,69 @@ def _pod(job: Job, options: JobOptions) -> dict[str, Any]:
         "enableServiceLinks": False,
         "securityContext": {
             "runAsNonRoot": True,
-            **({"runAsUser": options.user_id, "fsGroup": options.user_id} if options.user_id else {}),
+            **(
+                {"runAsUser": settings.kubernetes_user_id, "fsGroup": settings.kubernetes_user_id}
+                if settings.kubernetes_user_id
+                else {}
+            ),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(job, options)],
+        "containers": [_container(job, settings)],
         "volumes": [
-            {"name": "scratch", "emptyDir": {"sizeLimit": resources.scratch}},
-            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": resources.shared_memory}},
-            {"name": "identity", "secret": {"secretName": options.secret, "defaultMode": 0o440}},
-            *_token_volume(options),
-            *_base_cache_volume(options),
+            {"name": "scratch", "emptyDir": {"sizeLimit": settings.kubernetes_scratch}},
+            {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": settings.kubernetes_shared_memory}},
+            {"name": "identity", "secret": {"secretName": settings.kubernetes_worker_secret, "defaultMode": 0o440}},
+            *_token_volume(settings),
+            *_base_cache_volume(settings),
         ],
         **{name: value for name, value in named.items() if value},
     }
 
 
-def _token_volume(options: JobOptions) -> list[dict[str, Any]]:
+def _token_volume(settings: Settings) -> list[dict[str, Any]]:
     """The token that the object store's token service accepts, and the API server does not."""
-    if not options.role:
+    if not settings.kubernetes_worker_role:
         return []
-    token = {"audience": options.audience, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
+    token = {"audience": settings.kubernetes_token_audience, "expirationSeconds": TOKEN_SECONDS, "path": "token"}
     return [{"name": "token", "projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}]
 
 
-def _base_cache_volume(options: JobOptions) -> list[dict[str, Any]]:
-    claim = options.base_cache_claim
+def _base_cache_volume(settings: Settings) -> list[dict[str, Any]]:
+    claim = settings.kubernetes_base_cache_claim
     return [{"name": "base-cache", "persistentVolumeClaim": {"claimName": claim}}] if claim else []
 
 
-def _affinity(job: Job, options: JobOptions) -> dict[str, Any]:
+def _affinity(job: Job, settings: Settings) -> dict[str, Any]:
     """Only nodes with every label; at most one pod of a Job per node."""
     affinity: dict[str, Any] = {}
-    if options.node_labels:
-        required = [
-            {"key": key, "operator": "In", "values": [value]} for key, value in sorted(options.node_labels.items())
-        ]
+    if labels := decode_labels(settings.kubernetes_node_labels):
+        required = [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(labels.items())]
         affinity["nodeAffinity"] = {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": required}]}
         }
-    if options.nodes > 1:
+    if settings.kubernetes_nodes > 1:
         same_job = {"matchLabels": {JOB_LABEL: job_name(job.run.run_id, job.run.epoch)}}
         apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": same_job}
         affinity["podAntiAffinity"] = {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
     return affinity
 
 
-def _container(job: Job, options: JobOptions) -> dict[str, Any]:
-    resources = options.resources
-    gpus = {"nvidia.com/gpu": str(resources.gpus)} if resources.gpus else {}
+def _container(job: Job, settings: Settings) -> dict[str, Any]:
+    gpus = {"nvidia.com/gpu": str(settings.kubernetes_gpus)} if settings.kubernetes_gpus else {}
     return {
         "name": "worker",
-        "image": options.image,
-        "command": ["python", "-m", *_program(job, options)],
-        "env": _environment(job, options),
+        "image": settings.kubernetes_image,
+        "command": ["python", "-m", *_program(job, settings)],
+        "env": _environment(job, settings),
         "resources": {
             # The scheduler does not look at the size of an emptyDir, only at this.
             "requests": {
-                "cpu": resources.cpu,
-                "memory": resources.memory,
-                "ephemeral-storage": resources.scratch,
+                "cpu": settings.kubernetes_cpu,
+                "memory": settings.kubernetes_memory,
+                "ephemeral-storage": settings.kubernetes_scratch,
                 **gpus,
             },
-            "limits": {"cpu": resources.cpu_limit, "memory": resources.memory_limit, **gpus},
+            "limits": {"cpu": settings.kubernetes_cpu_limit, "memory": settings.kubernetes_memory_limit, **gpus},
         },
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -286,22 +213,26 @@ def _container(job: Job, options: JobOptions) -> dict[str, Any]:
             {"name": "scratch", "mountPath": "/scratch"},
             {"name": "shared-memory", "mountPath": "/dev/shm"},  # noqa: S108 - the container's own
             {"name": "identity", "mountPath": "/identity", "readOnly": True},
-            *([{"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True}] if options.role else []),
-            *([{"name": "base-cache", "mountPath": BASE_CACHE_FOLDER}] if options.base_cache_claim else []),
+            *(
+                [{"name": "token", "mountPath": TOKEN_FOLDER, "readOnly": True}]
+                if settings.kubernetes_worker_role
+                else []
+            ),
+            *([{"name": "base-cache", "mountPath": BASE_CACHE_FOLDER}] if settings.kubernetes_base_cache_claim else []),
         ],
     }
 
 
-def _program(job: Job, options: JobOptions) -> list[str]:
+def _program(job: Job, settings: Settings) -> list[str]:
     """The module to run: the worker, or torchrun over several workers, one per GPU."""
-    processes = max(1, options.resources.gpus)
-    if processes == options.nodes == 1:
+    processes = max(1, settings.kubernetes_gpus)
+    if processes == settings.kubernetes_nodes == 1:
         return ["services.training.worker"]
     rendezvous = ["--standalone"]
-    if options.nodes > 1:
+    if settings.kubernetes_nodes > 1:
         first = f"{job_name(job.run.run_id, job.run.epoch)}-0.{SUBDOMAIN}:{RENDEZVOUS_PORT}"
         rendezvous = [
-            f"--nnodes={options.nodes}",
+            f"--nnodes={settings.kubernetes_nodes}",
             "--node-rank=$(JOB_COMPLETION_INDEX)",
             "--rdzv-backend=static",
             f"--rdzv-endpoint={first}",
@@ -311,7 +242,7 @@ def _program(job: Job, options: JobOptions) -> list[str]:
     return ["services.training.launchers.torchrun", *rendezvous, *worker]
 
 
-def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
+def _environment(job: Job, settings: Settings) -> list[dict[str, Any]]:
     # The run is passed in the environment: it contains no secret, a Job is immutable, and a ConfigMap would be one more object to create,
     # to permit and to clean up. Kubernetes expands `$(NAME)` and reads `$$` as a dollar, and patterns of a recipe contain dollars.
     run = to_json(job).replace("$", "$$")
@@ -320,7 +251,7 @@ def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
             Reason.RUN_TOO_LARGE, "The run's settings exceed 100,000 bytes. Shorten the recipe's lists of terms."
         )
     plain = {
-        **options.environment,
+        **_worker_environment(settings),
         "TAILOR_RUN_JSON": run,
         "TAILOR_DATA_DIR": "/scratch",
         "HOME": "/scratch",
@@ -329,13 +260,13 @@ def _environment(job: Job, options: JobOptions) -> list[dict[str, Any]]:
         "TAILOR_IDENTITY_KEY_FILE": "/identity/identity.pem",
         "TAILOR_TRUST_FILE": "/identity/trust.json",
     }
-    if options.role:
-        plain |= {"TAILOR_S3_ROLE": options.role, "TAILOR_S3_TOKEN_FILE": f"{TOKEN_FOLDER}/token"}
-    if options.base_cache_claim:
+    if settings.kubernetes_worker_role:
+        plain |= {"TAILOR_S3_ROLE": settings.kubernetes_worker_role, "TAILOR_S3_TOKEN_FILE": f"{TOKEN_FOLDER}/token"}
+    if settings.kubernetes_base_cache_claim:
         plain |= {"TAILOR_BASE_CACHE_DIR": BASE_CACHE_FOLDER}
-    keys = {} if options.role else KEYS_IN_SECRET
+    keys = {} if settings.kubernetes_worker_role else KEYS_IN_SECRET
     secret = [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": options.secret, "key": key}}}
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": settings.kubernetes_worker_secret, "key": key}}}
         for name, key in keys.items()
     ]
     return [*({"name": name, "value": value} for name, value in sorted(plain.items())), *secret]

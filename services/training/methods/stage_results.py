@@ -4,6 +4,7 @@ They lie next to its checkpoints (`runs/RUN/EPOCH/stage-K-note-NAME.json`), so t
 """
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from tailor.errors import NotFound
@@ -32,8 +33,7 @@ class StageNotes:
 
     def write(self, name: str, value: Any) -> None:
         content = {"run_id": self._run_id, "stage": self._stage, "name": name, "value": value}
-        signature = self._signer.sign(_bytes_to_sign(content)).hex()
-        note = json.dumps({**content, "signature": signature}, sort_keys=True).encode()
+        note = sign_json(self._signer, PURPOSE, content)
         self._store.put(MODELS, f"runs/{self._run_id}/{self._epoch}/{self._file_name(name)}", note, "application/json")
 
     def read(self, name: str) -> Any:
@@ -51,14 +51,26 @@ class StageNotes:
         return f"stage-{self._stage}-note-{name}.json"
 
     def _verify(self, name: str, data: bytes) -> Any:
-        note = json.loads(data)
-        signature = bytes.fromhex(note.pop("signature"))
-        if not self._signer.verify(_bytes_to_sign(note), signature):
-            raise ValueError("the note is not signed with the workers' key")
+        note = verify_json(self._signer, PURPOSE, data)
         if (note["run_id"], note["stage"], note["name"]) != (self._run_id, self._stage, name):
             raise ValueError("the note belongs to another stage")
         return note["value"]
 
 
-def _bytes_to_sign(content: dict[str, Any]) -> bytes:
-    return PURPOSE + json.dumps(content, sort_keys=True).encode()
+def sign_json(signer: Identity, purpose: bytes, content: Mapping[str, Any]) -> bytes:
+    """A JSON object with its signature, which is valid for the purpose only."""
+    signature = signer.sign(_bytes_to_sign(purpose, content)).hex()
+    return json.dumps({**content, "signature": signature}, sort_keys=True).encode()
+
+
+def verify_json(signer: Identity, purpose: bytes, data: bytes) -> dict[str, Any]:
+    """What `sign_json` signed. Raises one of MALFORMED if it is not JSON, or not signed with the workers' key for this purpose."""
+    content: dict[str, Any] = json.loads(data)
+    signature = bytes.fromhex(content.pop("signature"))
+    if not signer.verify(_bytes_to_sign(purpose, content), signature):
+        raise ValueError("it is not signed with the workers' key")
+    return content
+
+
+def _bytes_to_sign(purpose: bytes, content: Mapping[str, Any]) -> bytes:
+    return purpose + json.dumps(content, sort_keys=True).encode()

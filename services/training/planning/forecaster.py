@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from services.training.adapters.child_process import answer_parent
 from services.training.methods.engine import uses_engine
 from services.training.methods.loading import adapter_options
@@ -68,17 +70,6 @@ class ForecastContext:
         speed = _find_speed(base, shape, device)
         return cls(shape, replace(device, name=device.name + IN_F32) if in_f32 else device, in_f32, speed)
 
-    @classmethod
-    def from_json(cls, known: Mapping[str, Any]) -> Self:
-        """What `to_json` returned earlier."""
-        targets = tuple((name, inputs, outputs) for name, inputs, outputs in known["shape"]["targets"])
-        shape = Shape(**{**known["shape"], "targets": targets})
-        return cls(shape, Device(**known["device"]), known["in_f32"], known["teraflops"])
-
-    def to_json(self) -> dict[str, Any]:
-        """For another request with the same base and device."""
-        return asdict(self)
-
 
 def _find_speed(base: Path, shape: Shape, device: Device) -> float:
     """TFLOP/s that training reaches: on this machine's processor by steps of the base, elsewhere by products."""
@@ -92,26 +83,15 @@ def _find_speed(base: Path, shape: Shape, device: Device) -> float:
 
 
 @dataclass(frozen=True)
-class Forecaster:
+class Forecaster(ForecastContext):
     """Forecasts stages on one base and device."""
 
-    ground: ForecastContext
     # Whether vLLM writes the rollouts of a recipe here.
-    uses_engine: Callable[[Recipe], bool] = lambda _: False
-
-    @property
-    def shape(self) -> Shape:
-        """The base's shape."""
-        return self.ground.shape
-
-    @property
-    def device(self) -> Device:
-        """The device."""
-        return self.ground.device
+    uses_engine: Callable[[Recipe], bool]
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        recipe = recipe.fit_processor(bf16=not self.ground.in_f32)
+        recipe = recipe.fit_processor(bf16=not self.in_f32)
         check_recipe(recipe, self.shape)
         load = count(lengths, recipe)
         gpu, engine = self.device.gpu, self.uses_engine(recipe)
@@ -120,8 +100,7 @@ class Forecaster:
             load,
             forecast.peak_memory(recipe, self.shape, load, gpu=gpu, engine=engine),
             forecast.required_memory(recipe, self.shape, load, gpu=gpu, engine=engine),
-            forecast.working_seconds(recipe, self.shape, load, self.ground.teraflops, engine=engine)
-            / self.device.count,
+            forecast.working_seconds(recipe, self.shape, load, self.teraflops, engine=engine) / self.device.count,
         )
 
     def fits(self, stage: StageForecast) -> bool:
@@ -170,10 +149,14 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     from services.training.bases.files import load_tokenizer
 
     base, known = Path(request["base"]), request.get("known")
-    ground = ForecastContext.from_json(known) if known else ForecastContext.read(base, Device(**request["device"]))
+    ground = (
+        TypeAdapter(ForecastContext).validate_python(known)
+        if known
+        else ForecastContext.read(base, Device(**request["device"]))
+    )
     shape, device, tokenizer = ground.shape, ground.device, load_tokenizer(base)
     forecaster = Forecaster(
-        ground,
+        **vars(ground),
         uses_engine=lambda recipe: request["rollout_engine"] == "auto" and uses_engine(recipe, base, gpu=device.gpu),
     )
     recipes = {name: Recipe.model_validate(settings) for name, settings in request["recipes"].items()}
@@ -186,30 +169,30 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
         if not refusal and not forecaster.fits(stage):
             refusal = forecaster.explain_misfit(stage)
             nearest = forecaster.choose_nearest(stage, lengths, recipes)
-    return _sum_stages(stages, device) | {
+    return {
+        "plan": _sum_stages(stages, device) | {"refusal": refusal, "nearest_recipe": nearest},
+        "stages": [
+            {"tokens": stage.load.trained, "unlimited": stage.load.unlimited, "seconds": stage.seconds}
+            for stage in stages
+        ],
+        "working_seconds": sum(stage.seconds for stage in stages),
         "other_seconds": len(stages) * forecast.other_seconds(shape),
-        "refusal": refusal,
-        "nearest_recipe": nearest,
-        "known": ground.to_json(),
+        "known": asdict(ground),
     }
 
 
 def _sum_stages(stages: Sequence[StageForecast], device: Device) -> dict[str, Any]:
+    """Fields of a `Plan`."""
     return {
         "rows": max((stage.load.rows for stage in stages), default=0),
         "rows_skipped": sum(stage.load.skipped for stage in stages),
         "tokens": sum(stage.load.trained for stage in stages),
         "steps": sum(stage.load.steps for stage in stages),
         "memory_bytes": max((stage.memory for stage in stages), default=0),
-        "working_seconds": sum(stage.seconds for stage in stages),
         "device": device.name,
         "devices": device.count,
         "device_memory_bytes": device.memory_bytes,
         "gpu": device.gpu,
-        "stages": [
-            {"tokens": stage.load.trained, "unlimited": stage.load.unlimited, "seconds": stage.seconds}
-            for stage in stages
-        ],
     }
 
 

@@ -16,9 +16,7 @@ from services.training.bases.files import KEPT
 from services.training.domain import SFT, Base, Run, RunState, Stage
 from services.training.planning.devices import Device
 from services.training.plans import Plan
-from services.training.ports import Planner, PlanRequest, Runs
 from services.training.recipe import load_stages, recipe_names
-from services.training.settings import Settings
 from tailor.datasets import TRAIN, DatasetManifest
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.protocol import ObjectStore
@@ -26,19 +24,18 @@ from tailor.storage.ref import Ref
 
 MODULE = "services.training.planning.forecaster"
 PLAN_SECONDS = 300.0
-SEARCHED_RUNS = 200  # runs among which similar ones are searched
 MEASURED_RUNS = 5  # the newest similar runs, whose speed is used
 
 
 @dataclass(frozen=True)
-class StoredPlanner(Planner):
+class StoredPlanner:
     """Plans runs on stored bases and datasets.
 
-    `recent_runs` takes a number and returns at most that many runs, newest first. `device` is as the settings describe it.
+    `recent_runs` returns runs, newest first, among which similar ones are searched. `device` is as the settings describe it.
     """
 
     store: ObjectStore
-    recent_runs: Callable[[int], Sequence[Run]]
+    recent_runs: Callable[[], Sequence[Run]]
     recipes: Path
     device: Device
     scratch: Path
@@ -47,58 +44,37 @@ class StoredPlanner(Planner):
     # What the child process found of a base and the device, by the base's digest.
     _known: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @classmethod
-    def from_settings(
-        cls, settings: Settings, store: ObjectStore, runs: Runs, now: Callable[[], datetime]
-    ) -> "StoredPlanner":
-        """A planner that learns from the installation's runs."""
-        device = Device.from_settings(settings)
-        scratch = settings.data_dir / "plans"
-        return cls(
-            store,
-            lambda size: runs.page("", size, None),
-            settings.recipes_dir,
-            device,
-            scratch,
-            now,
-            settings.rollout_engine,
-        )
+    def plan(self, base: Base, stages: Sequence[Stage]) -> Plan:
+        """Forecast the stages that have a dataset, in a child process. If they do not fit, the plan names the nearest recipe that does.
 
-    def plan(self, request: PlanRequest) -> Plan:
-        """Forecast a run in a child process. Takes seconds."""
+        Loads no weights. Takes seconds: never call it within a transaction. Raises Unavailable, and FailedPrecondition or
+        InvalidArgument if the dataset or the base is unusable.
+        """
         self.scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.scratch, prefix="plan-") as folder:
             path = Path(folder) / "request.json"
-            path.write_text(json.dumps(self._to_json(request, Path(folder))), encoding="utf-8")
+            path.write_text(json.dumps(self._to_json(base, stages, Path(folder))), encoding="utf-8")
             forecast = run_child(MODULE, [str(path)], PLAN_SECONDS, "recipe", reads_rows=True)
-        self._known[request.base.digest] = forecast["known"]
-        measured = self._measured_rate(request, forecast)
-        working = forecast["tokens"] / measured if measured else forecast["working_seconds"]
-        per_token, of_documents = self._share_seconds(request, forecast, measured)
+        self._known[base.digest] = forecast["known"]
+        measured = self._measured_rate(base, stages, forecast)
+        working = forecast["plan"]["tokens"] / measured if measured else forecast["working_seconds"]
+        per_token, of_documents = self._share_seconds(stages, forecast, measured)
         return Plan(
-            rows=forecast["rows"],
-            rows_skipped=forecast["rows_skipped"],
-            tokens=forecast["tokens"],
-            steps=forecast["steps"],
-            memory_bytes=forecast["memory_bytes"],
-            device_memory_bytes=forecast["device_memory_bytes"],
-            device=forecast["device"],
-            devices=forecast["devices"],
+            **forecast["plan"],
             seconds=round(forecast["other_seconds"] + working, 1),
             seconds_from="measured" if measured else "estimated",
-            fits=not forecast["refusal"],
+            fits=not forecast["plan"]["refusal"],
             create_time=self.now(),
-            refusal=forecast["refusal"],
-            nearest_recipe=forecast["nearest_recipe"],
-            gpu=forecast["gpu"],
             fixed_seconds=forecast["other_seconds"] + working - of_documents,
             train_token_seconds=per_token,
         )
 
-    def _share_seconds(self, request: PlanRequest, forecast: Mapping[str, Any], measured: float) -> tuple[float, float]:
+    def _share_seconds(
+        self, stages: Sequence[Stage], forecast: Mapping[str, Any], measured: float
+    ) -> tuple[float, float]:
         """Seconds of each token of the documents' train split over all passes, and the forecast seconds of the stages that read it."""
         per_token = seconds = 0.0
-        planned = [stage for stage in request.stages if stage.dataset is not None]
+        planned = [stage for stage in stages if stage.dataset is not None]
         for stage, figures in zip(planned, forecast["stages"], strict=True):
             if stage.learns_from != SFT or stage.dataset is None:
                 continue
@@ -109,20 +85,19 @@ class StoredPlanner(Planner):
             seconds += of_stage
         return per_token, seconds
 
-    def _to_json(self, request: PlanRequest, folder: Path) -> dict[str, Any]:
-        self._download_base(request.base, folder / "base")
-        stages = [
-            {"recipe": json.loads(stage.recipe_json), "rows": self._download_rows(stage.dataset, folder)}
-            for stage in request.stages
-            if stage.dataset is not None
-        ]
+    def _to_json(self, base: Base, stages: Sequence[Stage], folder: Path) -> dict[str, Any]:
+        self._download_base(base, folder / "base")
         return {
             "base": str(folder / "base"),
-            "stages": stages,
+            "stages": [
+                {"recipe": json.loads(stage.recipe_json), "rows": self._download_rows(stage.dataset, folder)}
+                for stage in stages
+                if stage.dataset is not None
+            ],
             "recipes": self._load_recipes(),
             "device": asdict(self.device),
             "rollout_engine": self.rollout_engine,
-            "known": self._known.get(request.base.digest),
+            "known": self._known.get(base.digest),
         }
 
     def _download_base(self, base: Base, folder: Path) -> None:
@@ -151,16 +126,16 @@ class StoredPlanner(Planner):
                 recipes[name] = stages[0].recipe.model_dump(mode="json")
         return recipes
 
-    def _measured_rate(self, request: PlanRequest, forecast: Mapping[str, Any]) -> float:
+    def _measured_rate(self, base: Base, stages: Sequence[Stage], forecast: Mapping[str, Any]) -> float:
         """Median tokens per second of working time in the newest similar runs; 0 if there are none."""
         similar = [
             run
-            for run in self.recent_runs(SEARCHED_RUNS)
+            for run in self.recent_runs()
             if run.state is RunState.SUCCEEDED
-            and run.base_digest == request.base.digest
+            and run.base_digest == base.digest
             and run.plan is not None
-            and run.plan.device == forecast["device"]
-            and _signature(run.worked_stages) == _signature(request.stages)
+            and run.plan.device == forecast["plan"]["device"]
+            and _signature(run.worked_stages) == _signature(stages)
         ]
         reports = [run.report for run in similar if run.report is not None and run.report.tokens][:MEASURED_RUNS]
         # At least a tenth of a run's time counts as work, even if the forecast of the rest was too high.

@@ -1,14 +1,13 @@
 """Checkpoints in the object store: `runs/RUN/EPOCH/stage-K-step-N/`, files first, the signed manifest last."""
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.training.methods.stage_results import MALFORMED
+from services.training.methods.stage_results import MALFORMED, sign_json, verify_json
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.logging import get_logger
 from tailor.rpc.identity import Identity
@@ -71,8 +70,7 @@ class Checkpoints:
                 ref = self._store.put_file(MODELS, place.prefix + path.name, path)
                 files.append({"path": path.name, "sha256": ref.sha256, "size_bytes": ref.size_bytes})
         content = {**self._identity(place), "tokens": tokens, "files": files}
-        signature = self._signer.sign(_to_signed(content)).hex()
-        manifest = json.dumps({**content, "signature": signature}, sort_keys=True).encode()
+        manifest = sign_json(self._signer, PURPOSE, content)
         self._store.put(MODELS, f"{place.prefix}manifest.json", manifest, "application/json")
         log.info("checkpoint stored", step=step, epoch=self._epoch)
         places = [place for place in self._list_places() if place.epoch <= self._epoch]
@@ -118,10 +116,7 @@ class Checkpoints:
         return sorted(places, key=lambda place: (-place.step, -place.epoch))
 
     def _read_manifest(self, place: CheckpointPlace) -> dict[str, Any]:
-        manifest: dict[str, Any] = json.loads(self._store.read(MODELS, f"{place.prefix}manifest.json"))
-        signature = bytes.fromhex(manifest.pop("signature"))
-        if not self._signer.verify(_to_signed(manifest), signature):
-            raise ValueError("the manifest is not signed with the workers' key")
+        manifest = verify_json(self._signer, PURPOSE, self._store.read(MODELS, f"{place.prefix}manifest.json"))
         if any(manifest[name] != value for name, value in self._identity(place).items()) or not manifest["files"]:
             raise ValueError("the manifest belongs to another checkpoint")
         if not all(NEEDED.fullmatch(str(file["path"])) for file in manifest["files"]):
@@ -152,10 +147,6 @@ class Uploads:
         running, self._running = self._running, None
         if running is not None:
             running.result()
-
-
-def _to_signed(content: Mapping[str, object]) -> bytes:
-    return PURPOSE + json.dumps(content, sort_keys=True).encode()
 
 
 def _delete_folder(folder: Path) -> None:

@@ -5,26 +5,35 @@ The recipe's method decides what is trained, and how.
 
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from services.training.adapters.inputs import Inputs, download_inputs
 from services.training.domain import RETRIABLE_EXIT
 from services.training.methods import dpo, engine, reward, rollouts, sft, sweep
-from services.training.methods.base import Meter, Method, StageContext, Stopper, retry_dependency
+from services.training.methods.base import (
+    Meter,
+    Method,
+    Prepared,
+    StageContext,
+    Stopper,
+    remove_printers,
+    retry_dependency,
+)
 from services.training.methods.callers_first import make_way
-from services.training.methods.loading import hide_unused_packages
+from services.training.methods.loading import hide_unused_packages, keep_in_f32
 from services.training.methods.memory import peak_bytes
-from services.training.methods.processes import Processes, join
+from services.training.methods.processes import Processes, gather_model, join
 from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe
 from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec
 from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
-from services.training.worker.loop import TrainedModel, train
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, InvalidArgument, Reason, TailorError
@@ -47,6 +56,20 @@ METHODS: Mapping[str, Method] = {
     "grpo": rollouts.prepare,
     "sweep": sweep.prepare,
 }
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model that was trained to the end, without the trainer's autocast, and its metrics.
+
+    `steps` were done. `stopped_because` says why they were not all; empty if they were.
+    """
+
+    model: Any
+    prepared: Prepared
+    metrics: Mapping[str, float]
+    steps: int
+    stopped_because: str = ""
 
 
 def run_worker(
@@ -285,3 +308,68 @@ def _find_method(recipe: Recipe) -> Method:
     if recipe.method not in METHODS:
         raise InvalidArgument(Reason.UNKNOWN_METHOD, f"This worker does not support the method {recipe.method}.")
     return METHODS[recipe.method]
+
+
+def train(
+    context: StageContext,
+    method: Method,
+    checkpoints: Checkpoints,
+    report: Callable[[models_pb2.RunProgressed], None],
+    training: threading.Event,
+) -> TrainedModel | None:
+    """Train to the end, or to that of the budget. Blocks.
+
+    Returns None if the worker was asked to stop before that; `training` is set while it can be asked.
+    """
+    prepared = method(context)
+    try:
+        return _train(context, prepared, checkpoints, report, training)
+    finally:
+        prepared.release()
+
+
+def _train(
+    context: StageContext,
+    prepared: Prepared,
+    checkpoints: Checkpoints,
+    report: Callable[[models_pb2.RunProgressed], None],
+    training: threading.Event,
+) -> TrainedModel | None:
+    from services.training.worker.callbacks import BudgetCallback, StepCallback
+
+    trainer = prepared.trainer
+    remove_printers(trainer)
+    keep_in_f32(trainer.model)
+    checkpoint = _load_checkpoint(context, checkpoints)
+    budget = BudgetCallback(trainer.model, prepared.watch, checkpoint) if prepared.watch else None
+    if budget:
+        # Before the other callback, which stores the checkpoint that this one adds a file to.
+        trainer.add_callback(budget)
+    trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
+    log.info("training", rows=prepared.rows, rows_skipped=prepared.skipped, steps=prepared.steps)
+    training.set()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    # Measuring and the check need its memory.
+    prepared.release()
+    stopped_because = budget.exceeded if budget else ""
+    if trainer.state.global_step < prepared.steps and not stopped_because:
+        return None
+    training.clear()
+    sharded = context.processes.sharded
+    metrics = prepared.measure() if sharded or context.processes.first else {}
+    if budget and stopped_because:
+        metrics = {**metrics, "kept_step": float(budget.kept_step)}
+    log.info("measured", **metrics)
+    # The saved model will be used without autocast.
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    gathered = gather_model(model, prepared.rebuild) if sharded else model
+    return TrainedModel(gathered, prepared, metrics, trainer.state.global_step, stopped_because)
+
+
+def _load_checkpoint(context: StageContext, checkpoints: Checkpoints) -> Path | None:
+    """The folder of the newest checkpoint, downloaded; None if there is none."""
+    resumed = retry_dependency("object store", lambda: checkpoints.load_newest(context.folder))
+    context.processes.check_same("checkpoint", resumed)
+    context.meter.earlier_tokens = resumed.tokens
+    log.info("checkpoint", from_step=resumed.step)
+    return context.folder / f"checkpoint-{resumed.step}" if resumed.step else None

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.definitions import Definitions
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
-from services.training.consumers import Consumers as TrainingConsumers
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
 from tailor.cli.events import message_type
 from tailor.errors import InvalidArgument, Reason, TailorError
@@ -21,7 +20,6 @@ from tailor.events.memory import MemoryProducer
 from tailor.events.topics import load_topics
 from tests.edge_case_messages import odd_messages
 from tests.unit.inference.fakes import make_world
-from tests.unit.training.fakes import House
 
 Handlers = Mapping[str, Callable[[Event], None]]
 
@@ -31,11 +29,6 @@ EXAMPLES = settings(max_examples=15, deadline=None, suppress_health_check=list(H
 
 def ingestion() -> Handlers:
     return {POLICY_APPLIED: CurrentBarrier().apply}
-
-
-def training() -> Handlers:
-    consumers = TrainingConsumers(House().ports, record_evaluation=lambda message: None)
-    return {**consumers.topics(), "specialist.changed.v1": consumers.on_specialist}
 
 
 def inference() -> Handlers:
@@ -54,7 +47,7 @@ def erasures() -> Handlers:
     return {ERASED: both}
 
 
-SERVICES = {build.__name__: build for build in (ingestion, training, inference, erasures)}
+SERVICES = {build.__name__: build for build in (ingestion, inference, erasures)}
 CASES = [(name, topic) for name, build in SERVICES.items() for topic in build()]
 
 
@@ -76,7 +69,7 @@ def test_every_topic_of_every_group_is_covered() -> None:
         (service, topic.name)
         for topic in load_topics().values()
         for service in topic.consumers
-        if service not in ("registry", "synthetic", "evaluation") and topic.name != ERASED and not topic.raw_zone
+        if service in ("anonymization", "ingestion", "inference") and topic.name != ERASED and not topic.raw_zone
     }
     assert expected - covered == on_sql
 

@@ -2,15 +2,11 @@
 
 import pytest
 
-from services.training import pipeline
 from services.training.domain import Job
-from tests.unit.training.fakes import House, built
+from tests.unit.training.fakes import make_job
 
 
 @pytest.fixture
 def job() -> Job:
-    """The first job that the supervisor starts for a new dataset."""
-    house = House()
-    pipeline.queue_run_for_dataset(house.ports, built())
-    house.supervisor.tick()
-    return house.launcher.started[0]
+    """A run's first worker."""
+    return make_job()

@@ -79,25 +79,13 @@ def test_a_call_that_comes_after_a_while_always_finds_a_whole_pause() -> None:
         assert clock.now - before == pytest.approx(PAUSE_SECONDS, abs=0.01)
 
 
-def test_beside_an_endless_answer_training_runs_half_of_the_time() -> None:
+def test_beside_an_endless_answer_training_runs_half_of_the_time_in_short_turns() -> None:
     clock = Clock()
-    assert 0.45 < train(clock, pauses(clock, lambda: True), 600) < 0.6
-
-
-def test_beside_an_endless_answer_training_takes_a_short_turn_after_each_pause() -> None:
-    clock = Clock()
-    pausing = pauses(clock, lambda: True)
     begun = clock.now
-    train(clock, pausing, 60)
+    assert 0.45 < train(clock, pauses(clock, lambda: True), 600) < 0.6
     assert clock.turns[0] - begun == pytest.approx(PAUSE_SECONDS, abs=2 * LAYER_SECONDS)
     between = [later - earlier for earlier, later in itertools.pairwise(clock.turns)]
     assert all(seconds == pytest.approx(2 * TURN_SECONDS, abs=3 * LAYER_SECONDS) for seconds in between)
-
-
-def test_a_call_every_two_seconds_costs_nobody_a_turn() -> None:
-    clock = Clock()
-    train(clock, pauses(clock, lambda: clock.now % 2 < 0.6), 600)
-    assert not clock.turns
 
 
 def test_short_calls_without_end_leave_training_half_of_the_time() -> None:
@@ -107,10 +95,11 @@ def test_short_calls_without_end_leave_training_half_of_the_time() -> None:
     assert share > 0.45
 
 
-def test_a_call_every_two_seconds_leaves_training_more_than_three_fifths() -> None:
+def test_a_call_every_two_seconds_leaves_training_more_than_three_fifths_and_takes_no_turn() -> None:
     clock = Clock()
     share = train(clock, pauses(clock, lambda: clock.now % 2 < 0.6), 600)
     assert 0.6 < share < 0.8
+    assert not clock.turns
 
 
 def test_a_held_lock_pauses_every_module_forwards_and_backwards_and_changes_no_weight(tmp_path: Path) -> None:

@@ -9,36 +9,44 @@ import pytest
 from pydantic import ValidationError
 
 from services.training.domain import Job
-from services.training.launchers.kubernetes_job import JobOptions, Resources, render_job
-from services.training.settings import Settings, decode_tolerations
+from services.training.launchers.kubernetes_job import render_job
+from services.training.settings import Settings
 from services.training.spec import from_json
 from tailor.errors import FailedPrecondition
 
-PLAIN = JobOptions("tailor", "registry/tailor-training:1", "training-worker", {"TAILOR_X": "1"})
-CPU = Resources(gpus=0)
-FOUR = Resources(gpus=4)
+PLAIN = Settings()
 FORMS = {
     "one gpu": PLAIN,
-    "four gpus": replace(PLAIN, resources=FOUR),
-    "two nodes": replace(PLAIN, nodes=2, resources=FOUR),
-    "cpu": replace(PLAIN, resources=CPU),
-    "kueue": replace(PLAIN, queue="gpu-queue"),
-    "two nodes of cpus with kueue": replace(PLAIN, nodes=2, resources=CPU, queue="gpu-queue"),
-    "everything": replace(
-        PLAIN,
-        queue="gpu-queue",
-        node_labels={"tailor/pool": "gpu", "zone": "b"},
-        priority_class="tailor-training",
-        pull_secret="registry",
-        deadline_seconds=3600,
-        tolerations=decode_tolerations("cloud.google.com/gke-spot=true:NoSchedule, dedicated:NoExecute"),
-        runtime_class="nvidia",
-        labels={"team": "research"},
-        annotations={"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+    "four gpus": Settings(kubernetes_gpus=4),
+    "two nodes": Settings(kubernetes_nodes=2, kubernetes_gpus=4),
+    "cpu": Settings(kubernetes_gpus=0),
+    "kueue": Settings(kubernetes_queue="gpu-queue"),
+    "two nodes of cpus with kueue": Settings(kubernetes_nodes=2, kubernetes_gpus=0, kubernetes_queue="gpu-queue"),
+    "everything": Settings(
+        kubernetes_queue="gpu-queue",
+        kubernetes_gpus=2,
+        kubernetes_memory="100Gi",
+        kubernetes_scratch="48Gi",
+        kubernetes_node_labels="tailor/pool=gpu, zone=b",
+        kubernetes_priority_class="tailor-training",
+        kubernetes_pull_secret="registry",
+        kubernetes_deadline_seconds=3600,
+        kubernetes_tolerations="cloud.google.com/gke-spot=true:NoSchedule, dedicated:NoExecute",
+        kubernetes_runtime_class="nvidia",
+        kubernetes_labels="team=research,app.kubernetes.io/name=other",
+        kubernetes_annotations="cluster-autoscaler.kubernetes.io/safe-to-evict=false",
+        kubernetes_environment="NCCL_SOCKET_IFNAME=eth0,HF_HUB_OFFLINE=0",
+        parallelism="shard",
     ),
-    "the cluster's user": replace(PLAIN, user_id=0),
-    "a cache of bases": replace(PLAIN, base_cache_claim="base-cache"),
-    "a role": replace(PLAIN, service_account="training-worker", role="arn:aws:iam::1:role/worker"),
+    "the cluster's user": Settings(kubernetes_user_id=0),
+    "a cache of bases": Settings(kubernetes_base_cache_claim="base-cache", base_cache_gib=90),
+    "a role": Settings(
+        kubernetes_service_account="training-worker",
+        kubernetes_worker_role="arn:aws:iam::1:role/worker",
+        kubernetes_token_audience="objects",
+        s3_sts_endpoint="https://sts.example",
+        s3_bucket_prefix="acme-",
+    ),
 }
 # The volume types that the Pod Security profile `restricted` allows.
 RESTRICTED_VOLUMES = {
@@ -78,13 +86,10 @@ def container_of(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_validates_against_the_schemas(job: Job, form: str) -> None:
+def test_every_form_validates_against_the_schemas_and_passes_pod_security_restricted(job: Job, form: str) -> None:
     for version in ("1.31", "1.37"):
         kubernetes_validate.validate(render_job(job, FORMS[form]), version, strict=True)
 
-
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_passes_pod_security_restricted(job: Job, form: str) -> None:
     pod, container = pod_of(render_job(job, FORMS[form])), container_of(render_job(job, FORMS[form]))
     assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
     assert all(set(volume) - {"name"} <= RESTRICTED_VOLUMES for volume in pod["volumes"])
@@ -108,18 +113,18 @@ def test_one_gpu_is_one_plain_worker_on_a_tainted_node(job: Job) -> None:
     assert {"mountPath": "/dev/shm", "name": "shared-memory"} in container["volumeMounts"]
     assert "completionMode" not in manifest["spec"]
     assert manifest["spec"]["suspend"] is False
+    # It carries the run and no secret.
+    variables = {entry["name"]: entry for entry in container["env"]}
+    assert from_json(variables["TAILOR_RUN_JSON"]["value"]).run_id == job.run.run_id
+    assert "value" not in variables["TAILOR_S3_SECRET_KEY"]
+    assert "TAILOR_BASE_CACHE_DIR" not in variables
+    manifest = render_job(job, FORMS["cpu"])
+    assert "nvidia.com/gpu" not in container_of(manifest)["resources"]["limits"]
+    assert "tolerations" not in pod_of(manifest)
 
 
-def test_taints_labels_annotations_runtime_class_and_variables_reach_the_pod(job: Job) -> None:
-    settings = Settings(
-        kubernetes_tolerations="cloud.google.com/gke-spot=true:NoSchedule, dedicated:NoExecute",
-        kubernetes_runtime_class="nvidia",
-        kubernetes_labels="team=research,app.kubernetes.io/name=other",
-        kubernetes_annotations="cluster-autoscaler.kubernetes.io/safe-to-evict=false",
-        kubernetes_environment="NCCL_SOCKET_IFNAME=eth0,HF_HUB_OFFLINE=0",
-    )
-    manifest = render_job(job, JobOptions.from_settings(settings))
-    kubernetes_validate.validate(manifest, "1.37", strict=True)
+def test_every_setting_reaches_the_job(job: Job) -> None:
+    manifest = render_job(job, FORMS["everything"])
     pod, metadata = pod_of(manifest), manifest["spec"]["template"]["metadata"]
     assert pod["tolerations"][1:] == [
         {"key": "cloud.google.com/gke-spot", "effect": "NoSchedule", "operator": "Equal", "value": "true"},
@@ -132,29 +137,43 @@ def test_taints_labels_annotations_runtime_class_and_variables_reach_the_pod(job
     assert metadata["labels"]["app.kubernetes.io/name"] == "training-worker"
     variables = {entry["name"]: entry.get("value") for entry in container_of(manifest)["env"]}
     assert variables["NCCL_SOCKET_IFNAME"] == "eth0"
-    assert variables["HF_HUB_OFFLINE"] == "1"
+    assert (variables["HF_HUB_OFFLINE"], variables["TAILOR_PARALLELISM"]) == ("1", "shard")
+    # Kueue gets a suspended Job with its queue.
+    assert manifest["spec"]["suspend"] is True
+    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu-queue"
+    assert (pod["priorityClassName"], pod["imagePullSecrets"]) == ("tailor-training", [{"name": "registry"}])
+    assert manifest["spec"]["activeDeadlineSeconds"] == 3600
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert {part["key"]: part["values"] for part in term["matchExpressions"]} == {"tailor/pool": ["gpu"], "zone": ["b"]}
+    assert container_of(manifest)["resources"]["requests"] == {
+        "cpu": "4",
+        "memory": "100Gi",
+        "ephemeral-storage": "48Gi",
+        "nvidia.com/gpu": "2",
+    }
+    assert {"name": "scratch", "emptyDir": {"sizeLimit": "48Gi"}} in pod["volumes"]
+    context = pod_of(render_job(job, FORMS["the cluster's user"]))["securityContext"]
+    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-@pytest.mark.parametrize("text", ["spot", "spot=true", "spot=true:Never", "=true:NoSchedule"])
-def test_misspelt_taint_is_refused_with_the_form(text: str) -> None:
-    with pytest.raises(ValidationError, match="KEY=VALUE:EFFECT"):
-        Settings(kubernetes_tolerations=text)
-
-
-def test_variable_that_the_service_sets_for_its_workers_is_refused() -> None:
-    with pytest.raises(ValidationError, match="TAILOR_S3_ACCESS_KEY, which the service sets"):
-        Settings(kubernetes_environment="TAILOR_S3_ACCESS_KEY=other")
+@pytest.mark.parametrize(
+    ("setting", "text", "message"),
+    [
+        *(
+            ("tolerations", text, "KEY=VALUE:EFFECT")
+            for text in ("spot", "spot=true", "spot=true:Never", "=true:NoSchedule")
+        ),
+        ("environment", "TAILOR_S3_ACCESS_KEY=other", "TAILOR_S3_ACCESS_KEY, which the service sets"),
+        ("node_labels", "gpu", "KEY=VALUE"),
+    ],
+)
+def test_a_misspelt_setting_is_refused_with_its_form(setting: str, text: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Settings(**{f"kubernetes_{setting}": text})  # type: ignore[arg-type]
 
 
 def test_worker_with_a_role_gets_a_token_for_the_store_in_place_of_keys(job: Job) -> None:
-    settings = Settings(
-        kubernetes_service_account="training-worker",
-        kubernetes_worker_role="arn:aws:iam::1:role/worker",
-        kubernetes_token_audience="objects",
-        s3_sts_endpoint="https://sts.example",
-        s3_bucket_prefix="acme-",
-    )
-    manifest = render_job(job, JobOptions.from_settings(settings))
+    manifest = render_job(job, FORMS["a role"])
     pod = pod_of(manifest)
     variables = {entry["name"]: entry.get("value") for entry in container_of(manifest)["env"]}
     assert pod["serviceAccountName"] == "training-worker"
@@ -168,24 +187,17 @@ def test_worker_with_a_role_gets_a_token_for_the_store_in_place_of_keys(job: Job
 
 
 def test_worker_shares_a_volume_for_bases_with_the_others(job: Job) -> None:
-    settings = Settings(kubernetes_base_cache_claim="base-cache", base_cache_gib=90)
-    manifest = render_job(job, JobOptions.from_settings(settings))
+    manifest = render_job(job, FORMS["a cache of bases"])
     container = container_of(manifest)
     assert {"name": "base-cache", "persistentVolumeClaim": {"claimName": "base-cache"}} in pod_of(manifest)["volumes"]
     assert {"name": "base-cache", "mountPath": "/base-cache"} in container["volumeMounts"]
     variables = {entry["name"]: entry.get("value") for entry in container["env"]}
     assert (variables["TAILOR_BASE_CACHE_DIR"], variables["TAILOR_BASE_CACHE_GIB"]) == ("/base-cache", "90")
-    assert "TAILOR_BASE_CACHE_DIR" not in {entry["name"] for entry in container_of(render_job(job, PLAIN))["env"]}
-
-
-def test_worker_has_no_user_where_the_cluster_gives_one(job: Job) -> None:
-    context = pod_of(render_job(job, JobOptions.from_settings(Settings(kubernetes_user_id=0))))["securityContext"]
-    assert context == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 def test_worker_calls_a_service_with_tls_by_the_files_of_its_secret(job: Job) -> None:
     def tls(settings: Settings) -> dict[str, str]:
-        environment = container_of(render_job(job, JobOptions.from_settings(settings)))["env"]
+        environment = container_of(render_job(job, settings))["env"]
         return {entry["name"]: entry["value"] for entry in environment if entry["name"].startswith("TAILOR_TLS_")}
 
     files: dict[str, Any] = {
@@ -200,12 +212,6 @@ def test_worker_calls_a_service_with_tls_by_the_files_of_its_secret(job: Job) ->
         "TAILOR_TLS_CERTIFICATE_FILE": "/identity/tls.crt",
         "TAILOR_TLS_KEY_FILE": "/identity/tls.key",
     }
-
-
-def test_worker_asks_for_the_disk_of_its_scratch(job: Job) -> None:
-    manifest = render_job(job, replace(PLAIN, resources=Resources(scratch="48Gi")))
-    assert container_of(manifest)["resources"]["requests"]["ephemeral-storage"] == "48Gi"
-    assert {"name": "scratch", "emptyDir": {"sizeLimit": "48Gi"}} in pod_of(manifest)["volumes"]
 
 
 def test_several_gpus_of_one_node_have_one_process_each(job: Job) -> None:
@@ -231,30 +237,6 @@ def test_several_nodes_meet_at_the_first_pod(job: Job) -> None:
     assert apart["labelSelector"]["matchLabels"] == {"batch.kubernetes.io/job-name": name}
 
 
-def test_job_without_gpus_requests_none(job: Job) -> None:
-    manifest = render_job(job, FORMS["cpu"])
-    assert "nvidia.com/gpu" not in container_of(manifest)["resources"]["limits"]
-    assert "tolerations" not in pod_of(manifest)
-
-
-def test_kueue_gets_a_suspended_job_with_its_queue(job: Job) -> None:
-    manifest = render_job(job, FORMS["kueue"])
-    assert manifest["spec"]["suspend"] is True
-    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpu-queue"
-
-
-def test_options_reach_the_job(job: Job) -> None:
-    manifest = render_job(job, FORMS["everything"])
-    pod = pod_of(manifest)
-    assert (pod["priorityClassName"], pod["imagePullSecrets"]) == ("tailor-training", [{"name": "registry"}])
-    assert manifest["spec"]["activeDeadlineSeconds"] == 3600
-    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-    assert {each["key"]: each["values"] for each in term["matchExpressions"]} == {
-        "tailor/pool": ["gpu"],
-        "zone": ["b"],
-    }
-
-
 def test_failure_rules_distinguish_disrupted_saved_and_failed_workers(job: Job) -> None:
     spec = render_job(job, PLAIN)["spec"]
     disrupted, retriable, ended = spec["podFailurePolicy"]["rules"]
@@ -264,40 +246,6 @@ def test_failure_rules_distinguish_disrupted_saved_and_failed_workers(job: Job) 
     # No second worker under one epoch: the service starts another one under the next epoch.
     assert {rule["action"] for rule in (disrupted, retriable, ended)} == {"FailJob"}
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
-
-
-def test_settings_reach_the_job(job: Job) -> None:
-    settings = Settings(
-        kubernetes_gpus=2,
-        kubernetes_nodes=3,
-        kubernetes_memory="100Gi",
-        kubernetes_node_labels="tailor/pool=gpu, zone=b",
-        kubernetes_pull_secret="registry",
-        parallelism="shard",
-    )
-    manifest = render_job(job, JobOptions.from_settings(settings))
-    kubernetes_validate.validate(manifest, "1.37", strict=True)
-    assert manifest["spec"]["completions"] == 3
-    assert container_of(manifest)["resources"]["requests"] == {
-        "cpu": "4",
-        "memory": "100Gi",
-        "ephemeral-storage": "200Gi",
-        "nvidia.com/gpu": "2",
-    }
-    assert {"name": "TAILOR_PARALLELISM", "value": "shard"} in container_of(manifest)["env"]
-    wanted = pod_of(manifest)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert [each["key"] for each in wanted["nodeSelectorTerms"][0]["matchExpressions"]] == ["tailor/pool", "zone"]
-
-
-def test_labels_without_a_value_are_rejected() -> None:
-    with pytest.raises(ValidationError, match="KEY=VALUE"):
-        Settings(kubernetes_node_labels="gpu")
-
-
-def test_job_carries_the_run_and_no_secret(job: Job) -> None:
-    variables = {entry["name"]: entry for entry in container_of(render_job(job, PLAIN))["env"]}
-    assert from_json(variables["TAILOR_RUN_JSON"]["value"]).run_id == job.run.run_id
-    assert "value" not in variables["TAILOR_S3_SECRET_KEY"]
 
 
 def test_run_that_is_too_large_for_the_environment_is_rejected(job: Job) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ import yaml
 
 from services.training.domain import RETRIABLE_EXIT, Failure, Job
 from services.training.launchers.kubernetes import KubernetesLauncher
-from services.training.launchers.kubernetes_job import JobOptions, render_job
+from services.training.launchers.kubernetes_job import render_job
+from services.training.settings import Settings
 from tailor.errors import FailedPrecondition, ResourceExhausted, TailorError, Unavailable
+from tests.unit.training.fakes import change_job
 from tests.unit.training.kubernetes_api import Cluster, Refused, serve
 from tests.waiting import wait_until
 
 ROLE = Path(__file__).parents[3] / "k8s" / "components" / "training-jobs" / "access.yaml"
-OPTIONS = JobOptions("tailor", "registry/tailor-training:1", "training-worker", {})
+OPTIONS = Settings(kubernetes_namespace="tailor")
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Place:
     stop: threading.Event
     ahead: timedelta = timedelta()
 
-    def launcher(self, options: JobOptions = OPTIONS) -> KubernetesLauncher:
+    def launcher(self, options: Settings = OPTIONS) -> KubernetesLauncher:
         made = KubernetesLauncher(*self.clients, options, lambda: datetime.now(UTC) + self.ahead)
         threading.Thread(target=made.watch, args=(self.stop,), daemon=True).start()
         return made
@@ -61,7 +63,7 @@ def until(ask: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
     return wait_until(wanted_answers)[0]
 
 
-def started(place: Place, job: Job, options: JobOptions = OPTIONS) -> KubernetesLauncher:
+def started(place: Place, job: Job, options: Settings = OPTIONS) -> KubernetesLauncher:
     launcher = place.launcher(options)
     launcher.start(job)
     until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: isinstance(answer, Failure))
@@ -124,14 +126,14 @@ def test_pod_evicted_for_its_own_disk_use_counts_as_failed(place: Place, job: Jo
 
 
 def test_one_disrupted_pod_of_several_makes_the_run_retriable(place: Place, job: Job) -> None:
-    launcher = started(place, job, replace(OPTIONS, nodes=2))
+    launcher = started(place, job, change_job(OPTIONS, nodes=2))
     place.cluster.end(name_of(job), 1, 0)
     place.cluster.end(name_of(job), 143, 1, disrupted=True)
     ends_with(launcher, job, RETRIABLE_EXIT)
 
 
 def test_worker_waits_until_every_pod_has_a_node(place: Place, job: Job) -> None:
-    launcher = started(place, job, replace(OPTIONS, nodes=2))
+    launcher = started(place, job, change_job(OPTIONS, nodes=2))
     place.cluster.run_pods(name_of(job))
     until(lambda: launcher.waits(job.run.run_id, 1), lambda answer: answer is None)
     place.cluster.unschedulable(name_of(job), "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
@@ -146,7 +148,7 @@ def test_pending_pod_has_the_schedulers_message(place: Place, job: Job) -> None:
 
 
 def test_kueue_admits_a_worker_and_may_evict_it_again(place: Place, job: Job) -> None:
-    launcher = started(place, job, replace(OPTIONS, queue="gpu-queue"))
+    launcher = started(place, job, change_job(OPTIONS, queue="gpu-queue"))
     assert "'gpu-queue'" in waits_for(launcher, job, "WAITS_FOR_ADMISSION").message
     place.cluster.admit(name_of(job))
     place.cluster.run_pods(name_of(job))
@@ -220,7 +222,7 @@ def test_quota_of_jobs_is_explained_at_the_start(place: Place, job: Job) -> None
     assert "1 count/jobs.batch requested, 32 of 32 in use" in refused.value.message
 
 
-QUEUED = replace(OPTIONS, queue="gpu-queue")
+QUEUED = change_job(OPTIONS, queue="gpu-queue")
 NO_GPUS = "couldn't assign flavors to pod set main: insufficient unused quota for nvidia.com/gpu in flavor h100, 2 more needed"
 
 
@@ -310,7 +312,7 @@ def test_volume_that_cannot_be_mounted_is_named_as_in_the_nodes_event(place: Pla
 
 
 def test_job_over_its_deadline_is_refused(place: Place, job: Job) -> None:
-    launcher = started(place, job, replace(OPTIONS, deadline_seconds=60))
+    launcher = started(place, job, change_job(OPTIONS, deadline_seconds=60))
     place.cluster.finish(name_of(job), "Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
     refusal = until(lambda: launcher.refusal(job.run.run_id, 1), lambda answer: isinstance(answer, Failure))
     assert refusal.reason == "OUT_OF_TIME"
@@ -320,7 +322,7 @@ def test_job_over_its_deadline_is_refused(place: Place, job: Job) -> None:
 def test_job_whose_pod_ends_at_its_deadline_is_refused(
     place: Place, job: Job, seconds: int, reason: str | None
 ) -> None:
-    launcher = started(place, job, replace(OPTIONS, deadline_seconds=60))
+    launcher = started(place, job, change_job(OPTIONS, deadline_seconds=60))
     message = "Container worker for pod tailor/worker failed with exit code 143 matching FailJob rule at index 2"
     place.cluster.finish(name_of(job), "Failed", "PodFailurePolicy", message, seconds)
     until(lambda: launcher.exit_code(job.run.run_id, 1), lambda code: code == 143)

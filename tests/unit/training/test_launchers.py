@@ -6,12 +6,10 @@ import signal
 import sys
 from pathlib import Path
 
-from services.training import pipeline
 from services.training.domain import RETRIABLE_EXIT, Job
 from services.training.launchers.subprocess import SubprocessLauncher, worker_environment
 from services.training.settings import Settings
 from tailor.local.layout import COMPONENT_MARK, STATE_DIR_MARK
-from tests.unit.training.fakes import ONE, House, PreparingSupervisor, built
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -54,22 +52,13 @@ def test_restarted_launcher_finds_a_live_worker_and_can_stop_it(job: Job, tmp_pa
     assert first.exit_code(job.run.run_id, 1) == -15
 
 
-def test_preempted_worker_costs_no_attempt_even_if_the_service_was_restarted(tmp_path: Path) -> None:
-    house = House()
-    pipeline.queue_run_for_dataset(house.ports, built())
+def test_preempted_worker_is_known_even_if_the_service_was_restarted(job: Job, tmp_path: Path) -> None:
     first, second = launcher_of(tmp_path, STARTING), launcher_of(tmp_path, "")
-    PreparingSupervisor(house.ports, first, ONE).tick()
-    run = house.only_run()
-    name = f"{run.run_id}-1"
-    wait_until((tmp_path / f"{name}.json.seen").exists)
-    supervisor = PreparingSupervisor(house.ports, second, ONE)
-    supervisor.adopt()
-    os.kill(int((tmp_path / f"{name}.pid").read_text().split()[0]), signal.SIGTERM)
-    wait_until(lambda: second.exit_code(run.run_id, 1) is not None)
-    assert second.exit_code(run.run_id, 1) == first.exit_code(run.run_id, 1) == RETRIABLE_EXIT
-    supervisor.tick()
-    second.stop_all()
-    assert (house.only_run().epoch, house.only_run().failures) == (2, 0)
+    first.start(job)
+    wait_until((tmp_path / f"{job.name}.json.seen").exists)
+    os.kill(int((tmp_path / f"{job.name}.pid").read_text().split()[0]), signal.SIGTERM)
+    wait_until(lambda: second.exit_code(job.run.run_id, 1) is not None)
+    assert second.exit_code(job.run.run_id, 1) == first.exit_code(job.run.run_id, 1) == RETRIABLE_EXIT
 
 
 def test_worker_survives_a_killed_service_but_ends_with_the_stack() -> None:

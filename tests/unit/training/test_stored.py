@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from services.training.adapters.inputs import download_split
-from services.training.adapters.manifests import StoredAdapters, StoredDatasets
+from services.training.adapters.manifests import find_adapter, find_dataset, read_document_ids
 from tailor.datasets import DatasetManifest
 from tailor.errors import FailedPrecondition, NotFound
 from tailor.storage.memory import MemoryStore
@@ -39,15 +39,15 @@ def test_dataset_is_read_from_its_manifest() -> None:
     sft = put(store, "datasets", "", SFT)
     judgements = [{"row_id": "row_1", "judgement_ids": ["jdg_1", "jdg_2"]}]
     preference, _ = store_dataset(store, {"train": judgements}, kind=DatasetKind.PREFERENCE)
-    found = StoredDatasets(store).find(sft)
+    found = find_dataset(store, sft)
     assert (found.kind, found.specialist, found.teacher_tokens, found.judgements) == ("sft", "reports", 1200, 0)
     assert store.get(found.manifest) == json.dumps(SFT).encode()
-    assert StoredDatasets(store).find(preference.sha256).judgements == 2
+    assert find_dataset(store, preference.sha256).judgements == 2
 
 
 def test_adapter_is_read_from_its_manifest() -> None:
     store = MemoryStore()
-    found = StoredAdapters(store).find(put(store, "models", "adapters/", ADAPTER))
+    found = find_adapter(store, put(store, "models", "adapters/", ADAPTER))
     assert (found.kind, found.weights, found.specialist, found.base) == ("policy", "adapter", "reports", "tiny")
     assert found.shape == {"r": 4}
 
@@ -56,21 +56,21 @@ def test_missing_and_altered_manifests_are_rejected() -> None:
     store = MemoryStore()
     store.put("models", "adapters/a1/manifest.json", json.dumps(ADAPTER).encode())
     with pytest.raises(NotFound, match="adapter"):
-        StoredAdapters(store).find("a0")
+        find_adapter(store, "a0")
     with pytest.raises(NotFound, match="dataset"):
-        StoredDatasets(store).find("d0")
+        find_dataset(store, "d0")
     with pytest.raises(FailedPrecondition):
-        StoredAdapters(store).find("a1")
+        find_adapter(store, "a1")
 
 
 @pytest.mark.parametrize("manifest", [[], "text", {}, {"kind": "sft"}, {**SFT, "teacher": {"tokens": "many"}}])
 def test_incomplete_manifest_is_rejected(manifest: Any) -> None:
     store = MemoryStore()
     with pytest.raises(FailedPrecondition) as refused:
-        StoredDatasets(store).find(put(store, "datasets", "", manifest))
+        find_dataset(store, put(store, "datasets", "", manifest))
     assert refused.value.reason == "INVALID_MANIFEST"
     with pytest.raises(FailedPrecondition):
-        StoredAdapters(store).find(put(store, "models", "adapters/", manifest))
+        find_adapter(store, put(store, "models", "adapters/", manifest))
 
 
 def test_a_splits_files_are_downloaded_in_order(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_altered_file_of_a_split_is_refused(tmp_path: Path) -> None:
 def test_ids_of_documents_are_streamed_from_the_manifests_files() -> None:
     store = MemoryStore()
     ref, manifest = store_dataset(store, {"train": ROWS}, rows_per_file=2)
-    batches = list(StoredDatasets(store).document_ids(ref))
+    batches = list(read_document_ids(store, ref))
     assert manifest.sources.count == 5
     assert batches == [["doc_0", "doc_1"], ["doc_2", "doc_3"], ["doc_4"]]
 
@@ -102,4 +102,4 @@ def test_sources_without_ids_are_refused() -> None:
     store = MemoryStore()
     ref, _ = store_dataset(store, {"train": ROWS}, sources=store_ids(store, "judgement_id", ["jdg_1"]))
     with pytest.raises(FailedPrecondition, match="INVALID_DATASET"):
-        list(StoredDatasets(store).document_ids(ref))
+        list(read_document_ids(store, ref))

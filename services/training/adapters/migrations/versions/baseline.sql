@@ -13,8 +13,7 @@ CREATE TABLE newest_datasets (
     specialist varchar(63) NOT NULL,
     kind varchar(16) NOT NULL,
     digest varchar(64) NOT NULL,
-    uri varchar(512) NOT NULL,
-    size_bytes bigint NOT NULL,
+    manifest json NOT NULL,
     create_time timestamptz NOT NULL,
     number integer NOT NULL,
     PRIMARY KEY (specialist, kind)
