@@ -26,6 +26,11 @@ AUDIT_SECONDS = 60.0
 MAX_DECISIONS = 20
 # Strings that it shows.
 MAX_REPLACED = 20
+MAX_BARS = 15  # per plot
+BAR_INCHES = 0.32
+COLOUR = "#0f766e"
+UNKNOWN = "unknown"
+UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
 
 def audit(
@@ -90,11 +95,6 @@ def _list_replaced(session: CommandSession) -> replaced_pb2.ListReplacedResponse
     except Unavailable as error:
         session.output.note(f"what is replaced most is unknown: {error.message}")
         return None
-
-
-MAX_BARS = 15  # per plot
-BAR_INCHES = 0.32
-COLOUR = "#0f766e"
 
 
 def write_report(
@@ -176,10 +176,6 @@ def _draw(path: Path, title: str, unit: str, bars: list[tuple[str, float]]) -> N
     axes.set_xlabel(unit)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=120)
-
-
-UNKNOWN = "unknown"
-UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))
 
 
 def span(interval: audit_pb2.AuditBin) -> str:

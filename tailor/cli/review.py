@@ -20,6 +20,7 @@ from tailor.lists import COMBINATIONS
 
 DRAW_SECONDS = 300.0
 MARK = re.compile(r"(\d+):(\d+):([A-Z][A-Z0-9_]*)?")
+STYLES = {pb.STRETCH_KIND_REPLACED: "dim", pb.STRETCH_KIND_DISAGREEMENT: "bold underline"}
 KINDS = {
     "": pb.PASSAGE_KIND_UNSPECIFIED,
     "sample": pb.PASSAGE_KIND_SAMPLE,
@@ -164,9 +165,6 @@ def read_statement(file: Path) -> pb.SignedStatement:
         raise InvalidArgument(
             Reason.INVALID_STATEMENT, f"{file} must be a file that `tailor review statement` wrote."
         ) from None
-
-
-STYLES = {pb.STRETCH_KIND_REPLACED: "dim", pb.STRETCH_KIND_DISAGREEMENT: "bold underline"}
 
 
 def describe_passage(answer: pb.NextPassageResponse) -> Iterator[Any]:
