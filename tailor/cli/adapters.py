@@ -16,7 +16,7 @@ from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list, emit_pages
 from tailor.events.envelope import new_id
-from tailor.lists import ADAPTERS, DECISIONS
+from tailor.list_columns import ADAPTERS, DECISIONS
 
 
 def list_adapters(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:

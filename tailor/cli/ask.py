@@ -64,12 +64,12 @@ def _stream(client: TailorClient, output: Output, name: str, prompt: str, **samp
 
 def _describe(answers: list[dict[str, Any]]) -> Iterator[Any]:
     if len(answers) > 1:
-        yield Answers([(answer["model"], answer["text"]) for answer in answers])
+        yield ComparedAnswers([(answer["model"], answer["text"]) for answer in answers])
     for answer in answers:
         yield Text(f"draft {answer['draft_id']} of {answer['model']}", style="dim")
 
 
-class Answers:
+class ComparedAnswers:
     """Texts, each under its name: next to each other on a terminal, one after the other elsewhere."""
 
     def __init__(self, answers: list[tuple[str, str]]) -> None:

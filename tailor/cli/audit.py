@@ -16,10 +16,10 @@ from tailor.cli.messages import describe_removed
 from tailor.cli.output import bold, short
 from tailor.cli.replaced_strings import name_of
 from tailor.cli.session import CommandSession
-from tailor.cli.tables import Section, item_table
+from tailor.cli.tables import TableSection, item_table
 from tailor.columns import Column, Columns, columns, number, word
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
-from tailor.lists import DECISIONS, REPLACED, describe_over_redaction
+from tailor.list_columns import DECISIONS, REPLACED, describe_over_redaction
 
 AUDIT_SECONDS = 60.0
 # Operators' decisions that the audit shows.
@@ -243,21 +243,21 @@ def facts(
 
 def sections(
     audit: audit_pb2.GetAuditResponse, replaced: replaced_pb2.ListReplacedResponse | None = None
-) -> list[Section]:
+) -> list[TableSection]:
     """The tables, in reading order."""
     known = [item for item in audit.datasets if item.knowledge.asked]
     skipped = [(item, reason) for item in audit.datasets for reason in item.skipped]
     return [
         *(_dimension(dimension, audit.totals) for dimension in audit.dimensions),
-        Section("Documents shorter than", PERCENTILES, sorted(audit.lengths.percentiles.items())),
-        Section("Lengths", LENGTHS, audit.lengths.histogram),
-        Section("Personal data", FINDINGS, audit.findings),
+        TableSection("Documents shorter than", PERCENTILES, sorted(audit.lengths.percentiles.items())),
+        TableSection("Lengths", LENGTHS, audit.lengths.histogram),
+        TableSection("Personal data", FINDINGS, audit.findings),
         *([_replaced(replaced)] if replaced is not None else ()),
-        *([Section("Imports in the newest datasets", IMPORTS, audit.imports)] if audit.imports else ()),
-        Section("Rejected", REJECTED, audit.rejections),
-        Section("Datasets behind serving adapters, and newest ones", DATASETS, audit.datasets),
-        Section("Left out of these datasets", SKIPPED, skipped),
-        Section("Known of their documents", KNOWLEDGE, known),
+        *([TableSection("Imports in the newest datasets", IMPORTS, audit.imports)] if audit.imports else ()),
+        TableSection("Rejected", REJECTED, audit.rejections),
+        TableSection("Datasets behind serving adapters, and newest ones", DATASETS, audit.datasets),
+        TableSection("Left out of these datasets", SKIPPED, skipped),
+        TableSection("Known of their documents", KNOWLEDGE, known),
     ]
 
 
@@ -274,13 +274,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:,.0f} seconds"
 
 
-def _replaced(replaced: replaced_pb2.ListReplacedResponse) -> Section:
+def _replaced(replaced: replaced_pb2.ListReplacedResponse) -> TableSection:
     shown = Columns((*columns(None, ("string by its surrogate", name_of)), *REPLACED[2:]))
     many = f"{replaced.min_documents} documents or more of all {replaced.documents:,}"
-    return Section(f"Replaced most, in {many}: hardly personal", shown, replaced.strings)
+    return TableSection(f"Replaced most, in {many}: hardly personal", shown, replaced.strings)
 
 
-def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> Section:
+def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotals) -> TableSection:
     name = dimension_name(dimension.field)
     groups = list(dimension.groups)
     if dimension.more_values:
@@ -301,7 +301,7 @@ def _dimension(dimension: audit_pb2.AuditDimension, totals: audit_pb2.AuditTotal
         ("personal values per 1,000", unless_others(_describe_density)),
         ("new since the last build", unless_others(lambda group: f"{group.new_documents:,}")),
     )
-    return Section(f"By {name}", shown, groups)
+    return TableSection(f"By {name}", shown, groups)
 
 
 def _describe_density(group: audit_pb2.AuditGroup) -> str:

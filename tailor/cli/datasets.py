@@ -12,7 +12,7 @@ from tailor.cli.options import Limit, SpecialistOption
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages, item_table
 from tailor.columns import columns
-from tailor.lists import DATASETS, describe_over_redaction
+from tailor.list_columns import DATASETS, describe_over_redaction
 
 SHARES = ("coverage", "grounded", "overlap")
 IMPORTS = columns(registry_pb2.ImportCount, "import=name, licence, share=share_percent|{} %, source, rows")

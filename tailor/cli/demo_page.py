@@ -8,13 +8,13 @@ from google.protobuf import json_format
 from rich.table import Table
 
 from tailor.api.events.v1 import models_pb2
-from tailor.cli.ask import Answers
+from tailor.cli.ask import ComparedAnswers
 from tailor.cli.figures import describe_metric, estimates
 from tailor.cli.next_commands import to_command
 from tailor.cli.output import PlainConsole, bold, short
 from tailor.cli.tables import item_table
 from tailor.columns import columns
-from tailor.lists import describe_estimate
+from tailor.list_columns import describe_estimate
 
 # Titles of the models, in the order of the columns.
 TITLES = {"base": "base", "few_shot": "base with examples", "incumbent": "serving before", "candidate": "tuned"}
@@ -28,7 +28,7 @@ def describe_result(figures: dict[str, Any], scores: Path) -> Iterator[Any]:
     for answer in figures["answers"]:
         yield "", bold("Question", f" (draft {answer['draft_id']})"), answer["question"]
         texts = [("base", answer["base"]), ("base with examples", answer["few_shot"]), ("tuned", answer["tuned"])]
-        yield Answers(texts if answer["examples"] else [texts[0], texts[2]])
+        yield ComparedAnswers(texts if answer["examples"] else [texts[0], texts[2]])
     yield _list_result(figures, scores)
 
 

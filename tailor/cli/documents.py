@@ -18,7 +18,7 @@ from tailor.cli.tables import emit_list, item_table
 from tailor.codec import decode
 from tailor.columns import columns
 from tailor.errors import NotFound, Reason
-from tailor.lists import DOCUMENTS as COLUMNS
+from tailor.list_columns import DOCUMENTS as COLUMNS
 from tailor.values import Selection
 from tailor.wire import to_labels
 

@@ -13,7 +13,7 @@ from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list, emit_pages
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
-from tailor.lists import ERASURES
+from tailor.list_columns import ERASURES
 
 ERASURE = "ers_"
 TEXT = "txt_"

@@ -15,7 +15,7 @@ from tailor.cli.output import bold, short
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import item_table
 from tailor.columns import columns, read
-from tailor.lists import describe_estimate
+from tailor.list_columns import describe_estimate
 from tailor.word_diff import Side, diff_words
 
 COMPARE_SECONDS = 60.0

@@ -9,8 +9,8 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.output import short
 from tailor.cli.tables import item_table
 from tailor.columns import columns, read, word
-from tailor.lists import describe_estimate as describe
-from tailor.lists import describe_price
+from tailor.list_columns import describe_estimate as describe
+from tailor.list_columns import describe_price
 
 SUITE_LIMITS = {"max_forgetting": "forgetting", "max_refusal_drop": "drop of refusals"}
 

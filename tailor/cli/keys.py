@@ -12,7 +12,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.cli import ids
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages
-from tailor.lists import KEYS
+from tailor.list_columns import KEYS
 
 
 class KeyRole(Enum):

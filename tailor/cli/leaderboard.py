@@ -10,7 +10,7 @@ from tailor.cli.calls import adapter_digest
 from tailor.cli.options import SpecialistName
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list
-from tailor.lists import list_leaderboard
+from tailor.list_columns import list_leaderboard
 
 UNTUNED = ("base", "few_shot", "prompt")
 

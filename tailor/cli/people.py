@@ -11,7 +11,7 @@ from tailor.cli import ids
 from tailor.cli.keys import KeyRole
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages
-from tailor.lists import PEOPLE
+from tailor.list_columns import PEOPLE
 
 Answer = people_pb2.InvitePersonResponse | people_pb2.RenewInvitationResponse
 PersonId = Annotated[

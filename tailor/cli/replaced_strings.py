@@ -16,7 +16,7 @@ from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list
 from tailor.columns import columns
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
-from tailor.lists import REPLACED
+from tailor.list_columns import REPLACED
 
 # Lists are counted when they are asked for, over all documents.
 LIST_SECONDS = 60.0

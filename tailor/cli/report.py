@@ -20,10 +20,10 @@ from tailor.cli.outcomes import COLUMNS as OUTCOME_COLUMNS
 from tailor.cli.outcomes import MAX_WEEKS, WEEK_COLUMNS
 from tailor.cli.output import short
 from tailor.cli.session import CommandSession
-from tailor.cli.tables import Section
+from tailor.cli.tables import TableSection
 from tailor.columns import Digest, columns
 from tailor.errors import InvalidArgument, Reason
-from tailor.lists import describe_estimate
+from tailor.list_columns import describe_estimate
 from tailor.wire import to_datetime
 
 PAGE = 200
@@ -126,11 +126,11 @@ SCORES = columns(
 )
 
 
-def _quality(figures: MonthFigures) -> Section:
+def _quality(figures: MonthFigures) -> TableSection:
     if not figures.adapters:
-        return Section("Quality", sentences=["No adapter was evaluated in this month."])
+        return TableSection("Quality", sentences=["No adapter was evaluated in this month."])
     rows = [(item.adapter.digest, metric) for item in figures.adapters for metric in item.evaluation.metrics]
-    return Section("Quality", SCORES, rows, [_describe_verdict(item) for item in figures.adapters])
+    return TableSection("Quality", SCORES, rows, [_describe_verdict(item) for item in figures.adapters])
 
 
 def _describe_verdict(item: registry_pb2.CatalogueAdapter) -> str:
@@ -138,29 +138,29 @@ def _describe_verdict(item: registry_pb2.CatalogueAdapter) -> str:
     return f"Adapter {short(item.adapter.digest)}, {held_out}. {' '.join(item.reasons)}".strip()
 
 
-def _outcomes(answer: outcomes_pb2.GetOutcomesResponse) -> Section:
+def _outcomes(answer: outcomes_pb2.GetOutcomesResponse) -> TableSection:
     if not answer.generations:
-        return Section("Outcomes", sentences=["No outcomes were reported."])
+        return TableSection("Outcomes", sentences=["No outcomes were reported."])
     sentences = ["Medians of the month with 95 % intervals, next to the whole baseline: work without a draft."]
-    return Section("Outcomes", OUTCOME_COLUMNS, answer.generations, sentences)
+    return TableSection("Outcomes", OUTCOME_COLUMNS, answer.generations, sentences)
 
 
-def _published(figures: MonthFigures) -> Section:
+def _published(figures: MonthFigures) -> TableSection:
     """The weeks that have a day in the month."""
     first = figures.start - timedelta(days=7)
     weeks = [week for week in figures.outcomes.documents if first < to_datetime(week.week) < figures.end]
     if not weeks:
-        return Section("Published", sentences=["Nothing was published in the weeks of this month."])
+        return TableSection("Published", sentences=["Nothing was published in the weeks of this month."])
     sentences = ["Documents that passed the barrier, by the Monday (UTC) of their week."]
-    return Section("Published", WEEK_COLUMNS, weeks, sentences)
+    return TableSection("Published", WEEK_COLUMNS, weeks, sentences)
 
 
-def _cost(ledger: reports_pb2.GetLedgerResponse) -> Section:
+def _cost(ledger: reports_pb2.GetLedgerResponse) -> TableSection:
     nothing = [] if ledger.lines else ["Nothing was used."]
-    return Section("Cost", BILL_COLUMNS, ledger.lines, [*nothing, *describe_totals(ledger)])
+    return TableSection("Cost", BILL_COLUMNS, ledger.lines, [*nothing, *describe_totals(ledger)])
 
 
-def _changes(figures: MonthFigures) -> Section:
+def _changes(figures: MonthFigures) -> TableSection:
     shown = columns(
         None,
         ("time (UTC)", lambda row: f"{to_datetime(row[0].create_time):%Y-%m-%d %H:%M}"),
@@ -176,7 +176,7 @@ def _changes(figures: MonthFigures) -> Section:
     ]
     by_people = [describe_decision(item) for item in figures.decisions if figures.has(to_datetime(item.create_time))]
     unchanged = [] if rows or by_people else ["What serves did not change in this month."]
-    return Section("Changes", shown, rows, by_people or unchanged)
+    return TableSection("Changes", shown, rows, by_people or unchanged)
 
 
 def _describe_change(serving: models_pb2.SpecialistServing, earlier: Sequence[models_pb2.SpecialistServing]) -> str:

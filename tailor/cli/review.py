@@ -16,7 +16,7 @@ from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages, item_table
 from tailor.columns import columns
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
-from tailor.lists import COMBINATIONS
+from tailor.list_columns import COMBINATIONS
 
 DRAW_SECONDS = 300.0
 MARK = re.compile(r"(\d+):(\d+):([A-Z][A-Z0-9_]*)?")

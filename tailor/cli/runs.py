@@ -16,7 +16,7 @@ from tailor.cli.tables import emit_pages
 from tailor.columns import columns
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
-from tailor.lists import RUNS
+from tailor.list_columns import RUNS
 from tailor.pipelines import list_recipes
 from tailor.wire import to_pipeline
 

@@ -22,7 +22,7 @@ from tailor.cli.tables import Fields, emit_pages, item_table
 from tailor.codec import decode, encode
 from tailor.columns import Digest, columns
 from tailor.events.envelope import new_id
-from tailor.lists import SPECIALISTS, describe_serving
+from tailor.list_columns import SPECIALISTS, describe_serving
 from tailor.pipelines import describe_pipeline
 from tailor.values import EvaluationPolicy, RowPolicy, SamplingDefaults
 from tailor.wire import to_pipeline

@@ -17,7 +17,7 @@ from tailor.cli.tables import Fields, emit_pages, item_table
 from tailor.columns import columns, read
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.events.envelope import new_id
-from tailor.lists import SYNTHESES
+from tailor.list_columns import SYNTHESES
 
 # The barrier reads every example before the call returns.
 CREATE_SECONDS = 300.0

@@ -42,7 +42,7 @@ def list_table(shown: Columns, items: Iterable[Any]) -> WordTable:
 
 
 @dataclass(frozen=True)
-class Section:
+class TableSection:
     """A part of a report: a title, sentences, then a table. The terminal and files show the same ones."""
 
     title: str

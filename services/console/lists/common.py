@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists
-from services.console.listing import Column, ListFilter, Listing, ListQuery, ListSpec, parse_query, read_list
+from services.console.listing import ListFilter, Listing, ListQuery, ListSpec, PageColumn, parse_query, read_list
 from services.console.ports import Services
 from services.console.reads import LIST_SIZE
 from tailor.columns import Columns, find_field, read
@@ -24,20 +24,20 @@ class ListAnswer(ServiceAnswer[Listing[T]]):
     """A page of a list, or an empty one and the failure."""
 
 
-def to_columns(known: Columns, *specifications: str | Column[Any]) -> tuple[Column[Any], ...]:
+def to_columns(known: Columns, *specifications: str | PageColumn[Any]) -> tuple[PageColumn[Any], ...]:
     """The columns of a page by their names, with commas between them. Lists are sorted by those that are known, which have a small letter.
     Others only have a title, and one in parentheses is for screen readers. Raises KeyError for an unknown one.
     """
     by_name = {column.name: column for column in known}
 
-    def find(name: str) -> Column[Any]:
+    def find(name: str) -> PageColumn[Any]:
         if name[0].isupper():
-            return Column(name)
+            return PageColumn(name)
         if name.startswith("("):
-            return Column(name.strip("()"), silent=True)
+            return PageColumn(name.strip("()"), silent=True)
         column = by_name[name]
         title = f"{name[0].upper()}{name[1:]}{' (UTC)' if column.is_time else ''}"
-        return Column(title, re.sub("[^a-z0-9]+", "-", name.lower()), column.key, numeric=column.is_number)
+        return PageColumn(title, re.sub("[^a-z0-9]+", "-", name.lower()), column.key, numeric=column.is_number)
 
     items = (item.split(", ") if isinstance(item, str) else [item] for item in specifications)
     return tuple(find(item) if isinstance(item, str) else item for part in items for item in part)

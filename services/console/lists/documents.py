@@ -3,7 +3,7 @@
 from services.console import rules
 from services.console.domain import DOCUMENT_ID, Page, Permission, Visitor
 from services.console.handlers import PAGE_SIZE, get_dataset
-from services.console.listing import Column, ListFilter, ListQuery, ListSpec, parse_query
+from services.console.listing import ListFilter, ListQuery, ListSpec, PageColumn, parse_query
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
@@ -21,7 +21,7 @@ from tailor.api.anonymization.v1.review_pb2 import ListRareCombinationsRequest, 
 from tailor.api.registry.v1.registry_pb2 import CatalogueDocument, Erasure, ListDocumentsRequest, ListErasuresRequest
 from tailor.columns import join
 from tailor.errors import NotFound
-from tailor.lists import COMBINATIONS, DOCUMENTS, ERASURES, REPLACED, join_labels
+from tailor.list_columns import COMBINATIONS, DOCUMENTS, ERASURES, REPLACED, join_labels
 
 # Per call of the registry.
 MAX_DOCUMENTS = 1_000
@@ -119,7 +119,10 @@ def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[Eras
         path="/erasures",
         noun="erasures",
         columns=to_columns(
-            ERASURES, "erasure, documents, reason", Column("State", "state", state), "Waiting for, Receipt, requested"
+            ERASURES,
+            "erasure, documents, reason",
+            PageColumn("State", "state", state),
+            "Waiting for, Receipt, requested",
         ),
         text=join("erasure_id, reason, document_ids, waiting_for"),
         searched="ids of erasures and documents, reason, services",

@@ -4,13 +4,13 @@ from datetime import datetime
 
 from services.console import rules
 from services.console.domain import GIVEN_ROLES, Permission, Visitor
-from services.console.listing import Column, ListFilter, ListSpec
+from services.console.listing import ListFilter, ListSpec, PageColumn
 from services.console.lists.common import ListAnswer, Parameters, by_enum, read_messages, to_columns, to_plain_options
 from services.console.ports import Services
 from tailor.api.registry.v1.people_pb2 import ListPeopleRequest, Person
 from tailor.api.registry.v1.registry_pb2 import Key, ListKeysRequest
 from tailor.columns import join, read
-from tailor.lists import KEYS, PEOPLE
+from tailor.list_columns import KEYS, PEOPLE
 
 
 def list_keys(services: Services, visitor: Visitor, parameters: Parameters, now: datetime) -> ListAnswer[Key]:
@@ -26,7 +26,7 @@ def list_keys(services: Services, visitor: Visitor, parameters: Parameters, now:
         columns=to_columns(
             KEYS,
             "key, name, role, Specialists, Methods, calls per minute",
-            Column("State", "state", state),
+            PageColumn("State", "state", state),
             "created, created by, expires, (Actions)",
         ),
         text=join("key_id, name, created_by, specialists, methods"),
@@ -58,7 +58,7 @@ def list_people(services: Services, visitor: Visitor, parameters: Parameters, no
         columns=to_columns(
             PEOPLE,
             "person, name, role, Specialists",
-            Column("State", "state", state),
+            PageColumn("State", "state", state),
             "invited, invited by, invitation expires, (Actions)",
         ),
         # Addresses of pages are in histories of browsers and logs of proxies, so they must not contain names and mail addresses.

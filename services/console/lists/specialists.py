@@ -23,7 +23,7 @@ from tailor.api.synthetic.v1.synthesis_pb2 import (
     Synthesis,
 )
 from tailor.columns import columns, join, read
-from tailor.lists import SPECIALISTS, SYNTHESES
+from tailor.list_columns import SPECIALISTS, SYNTHESES
 
 SAMPLES = columns(Sample, "state, mark, language")
 SERVES = (

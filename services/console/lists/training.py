@@ -1,7 +1,7 @@
 """Datasets, runs, adapters and what was decided about them."""
 
 from services.console.domain import Page, Visitor
-from services.console.listing import Column, Listing, ListSpec, parse_query, read_list
+from services.console.listing import Listing, ListSpec, PageColumn, parse_query, read_list
 from services.console.lists.common import ListAnswer, Parameters, by_enum, read_of_specialists, to_columns
 from services.console.ports import Services
 from tailor.api.events.v1.models_pb2 import DatasetBuilt
@@ -17,7 +17,7 @@ from tailor.api.registry.v1.registry_pb2 import (
 )
 from tailor.api.training.v1.training_pb2 import ListRunsRequest, Run
 from tailor.columns import join
-from tailor.lists import ADAPTERS, DATASETS, DECISIONS, RUNS, list_leaderboard
+from tailor.list_columns import ADAPTERS, DATASETS, DECISIONS, RUNS, list_leaderboard
 
 
 def list_runs(services: Services, visitor: Visitor, parameters: Parameters) -> ListAnswer[Run]:
@@ -106,7 +106,7 @@ def rank_entries(
         columns=to_columns(
             known,
             "model",
-            Column(title, "score", score.key, numeric=True),
+            PageColumn(title, "score", score.key, numeric=True),
             "gain over base, state, median, per 1,000, dataset, rows, (Actions)",
         ),
         text=join("model, adapter_digest, dataset_digest"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tailor import lists
+from tailor import list_columns as lists
 from tailor.api.registry.v1.registry_pb2 import CatalogueDocument, Key
 from tailor.api.training.v1.training_pb2 import RUN_STATE_RUNNING, Run
 from tailor.columns import Columns, columns, join, number
