@@ -10,12 +10,14 @@ import yaml
 from rich.text import Text
 
 from tailor.api.training.v1 import training_pb2
+from tailor.cli.calls import list_field
 from tailor.cli.connections import Connections
 from tailor.cli.output import Output, OutputFormat, PlainConsole, plain, print_error, table
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import Fields, emit_list, list_table
 from tailor.columns import columns
 from tailor.errors import InvalidArgument, Reason
+from tailor.rpc.methods import all_methods
 from tests.unit.cli.conftest import Tailor
 
 # Writes to the clipboard, clears the screen, and begins a sequence by one character.
@@ -156,3 +158,9 @@ def test_programs_get_every_field(
 def test_remarks_and_an_empty_list_leave_standard_output_to_items(tailor: Tailor) -> None:
     shown = tailor("document", "list")
     assert len(shown.out.splitlines()) == 2 and "ingested 3" in shown.err
+
+
+def test_a_method_that_lists_has_one_list_by_which_its_items_are_named() -> None:
+    methods = [method for method in all_methods() if method.name.startswith("List")]
+    paged = [method for method in methods if "next_page_token" in method.output_type.fields_by_name]
+    assert {method.name: list_field(method.output_type) for method in paged}["ListRuns"] == "runs"
