@@ -10,7 +10,7 @@ from tailor.api.events.v1 import documents_pb2, models_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import list_adapters, pages, unary
+from tailor.cli.calls import list_adapters, pages
 from tailor.cli.connections import Connections
 from tailor.cli.events import decode
 from tailor.cli.reader import Start, TopicReader
@@ -101,7 +101,7 @@ def _draft(event: Any) -> DraftFact:
 def _submissions(connections: Connections, external_id: str) -> list[FoundSubmission]:
     request = ingestion_pb2.GetSubmissionRequest(external_id=external_id)
     try:
-        answer = unary("ingestion", connections.ingestion.GetSubmission, request)
+        answer = connections.ingestion.GetSubmission(request)
     except NotFound:
         return []
     return [FoundSubmission(item.submission_id, item.document_id, item.rejection_reason) for item in answer.submissions]
@@ -109,11 +109,11 @@ def _submissions(connections: Connections, external_id: str) -> list[FoundSubmis
 
 def _read_catalogue(connections: Connections, end: Found) -> None:
     registry = connections.registry
-    listed = pages("registry", registry.ListDocuments, registry_pb2.ListDocumentsRequest(page_size=1000), "documents")
+    listed = pages(registry.ListDocuments, registry_pb2.ListDocumentsRequest(page_size=1000))
     end.catalogue = [item.anonymized.document_id for item in listed]
-    flow = unary("registry", registry.GetFlow, registry_pb2.GetFlowRequest())
+    flow = registry.GetFlow(registry_pb2.GetFlowRequest())
     end.counted_passed, end.counted_rejected = flow.anonymized, sum(flow.rejected.values())
-    erasures = pages("registry", registry.ListErasures, registry_pb2.ListErasuresRequest(), "erasures")
+    erasures = pages(registry.ListErasures, registry_pb2.ListErasuresRequest())
     end.erasures = [
         FoundErasure(item.erasure_id, tuple(item.document_ids), tuple(item.waiting_for), item.HasField("receipt"))
         for item in erasures
@@ -121,7 +121,7 @@ def _read_catalogue(connections: Connections, end: Found) -> None:
 
 
 def _read_training(connections: Connections, end: Found) -> None:
-    runs = pages("training", connections.training.ListRuns, training_pb2.ListRunsRequest(), "runs")
+    runs = pages(connections.training.ListRuns, training_pb2.ListRunsRequest())
     end.runs = [
         FoundRun(
             run.run_id,
@@ -147,7 +147,7 @@ def _is_evaluated(connections: Connections, item: registry_pb2.CatalogueAdapter)
         return True
     request = evaluation_pb2.GetEvaluationRequest(adapter_digest=item.adapter.digest)
     try:
-        answer = unary("evaluation", connections.evaluation.GetEvaluation, request)
+        answer = connections.evaluation.GetEvaluation(request)
     except NotFound:
         return False
     return answer.state == evaluation_pb2.EVALUATION_STATE_FAILED and bool(answer.reason)
@@ -156,7 +156,7 @@ def _is_evaluated(connections: Connections, item: registry_pb2.CatalogueAdapter)
 def _is_traced(connections: Connections, draft_id: str) -> bool:
     request = registry_pb2.TraceRequest(draft_id=draft_id, draft_only=True)
     try:
-        return unary("registry", connections.registry.Trace, request).draft.draft_id == draft_id
+        return connections.registry.Trace(request).draft.draft_id == draft_id
     except NotFound:
         return False
 

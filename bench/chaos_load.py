@@ -20,7 +20,7 @@ from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import pages, unary
+from tailor.cli.calls import pages
 from tailor.cli.connections import Connections
 from tailor.cli.producer import KafkaRecordProducer
 from tailor.cli.reader import Start, TopicReader
@@ -87,7 +87,7 @@ class Traffic:
         """Define the specialist, publish its first documents, train and promote its first adapter. Raises SystemExit if that fails."""
         self._deadline = time.monotonic() + PREPARE_SECONDS
         request = registry_pb2.CreateSpecialistRequest(specialist=SPECIALIST)
-        self._repeat("create the specialist", lambda: unary("registry", self._registry.CreateSpecialist, request))
+        self._repeat("create the specialist", lambda: self._registry.CreateSpecialist(request))
         for number in range(FIRST_DOCUMENTS):
             self._send(self.add_document(number, "chaos"))
         self._wait(lambda: self._count_passed() >= FIRST_DOCUMENTS)
@@ -122,7 +122,7 @@ class Traffic:
             specialist=SPECIALIST.name, kind=models_pb2.DATASET_KIND_PREFERENCE, request_id=f"pairs-{self._seed}"
         )
         try:
-            return unary("synthetic", self._connections.synthetic.BuildDataset, request, CALL_SECONDS).pairs.pairs
+            return self._connections.synthetic.BuildDataset(request, timeout=CALL_SECONDS).pairs.pairs
         except FailedPrecondition as error:
             return int(error.metadata.get("pairs", "0"))
 
@@ -252,16 +252,14 @@ class Traffic:
     def _anonymize(self) -> ChaosCall:
         request = anonymization_pb2.AnonymizeRequest(text=f"Send the ledger to {MAIL} on Monday.")
         anonymize = self._connections.anonymization.Anonymize
-        call, text = _attempt(
-            ChaosCall("anonymize"), lambda: unary("anonymization", anonymize, request, CALL_SECONDS).text
-        )
+        call, text = _attempt(ChaosCall("anonymize"), lambda: anonymize(request, timeout=CALL_SECONDS).text)
         passes = text is not None and (MAIL in text or "ledger" not in text)
         return replace(call, fault="personal data came back, or the text did not") if passes else call
 
     def _look_up(self) -> ChaosCall:
         request = registry_pb2.GetSpecialistRequest(name=SPECIALIST.name)
         call, response = _attempt(
-            ChaosCall("look up"), lambda: unary("registry", self._registry.GetSpecialist, request, CALL_SECONDS)
+            ChaosCall("look up"), lambda: self._registry.GetSpecialist(request, timeout=CALL_SECONDS)
         )
         is_wrong = response is not None and response.specialist.selection != SPECIALIST.selection
         return replace(call, fault="another definition came back") if is_wrong else call
@@ -281,7 +279,7 @@ class Traffic:
         )
 
         def record() -> str:
-            return unary("registry", self._registry.RecordJudgement, request, CALL_SECONDS).judgement.judgement_id
+            return self._registry.RecordJudgement(request, timeout=CALL_SECONDS).judgement.judgement_id
 
         self._points.mark("ranking.sent")
         # A client that heard nothing sends it again; so does this one, every other time.
@@ -304,13 +302,13 @@ class Traffic:
             specialist=SPECIALIST.name, request_id=f"build-{self._seed}-{number}"
         )
         build = self._connections.synthetic.BuildDataset
-        built = self._repeat("build a dataset", lambda: unary("synthetic", build, request, 120.0))
+        built = self._repeat("build a dataset", lambda: build(request, timeout=120.0))
         if built is None:
             return
 
         def ended() -> bool:
             listed = training_pb2.ListRunsRequest(specialist=SPECIALIST.name)
-            runs = list(pages("training", self._connections.training.ListRuns, listed, "runs"))
+            runs = list(pages(self._connections.training.ListRuns, listed))
             mine = [run for run in runs if run.dataset_digest == built.dataset.digest]
             return bool(mine) and all(run.state > training_pb2.RUN_STATE_RUNNING for run in mine)
 
@@ -320,13 +318,13 @@ class Traffic:
 
     def _is_served(self) -> bool:
         request = registry_pb2.GetSpecialistRequest(name=SPECIALIST.name)
-        return bool(unary("registry", self._registry.GetSpecialist, request).serving.decision.adapter_digest)
+        return bool(self._registry.GetSpecialist(request).serving.decision.adapter_digest)
 
     def _count_passed(self) -> int:
-        return unary("registry", self._registry.GetFlow, registry_pb2.GetFlowRequest()).anonymized
+        return self._registry.GetFlow(registry_pb2.GetFlowRequest()).anonymized
 
     def _count_receipts(self) -> int:
-        erasures = pages("registry", self._registry.ListErasures, registry_pb2.ListErasuresRequest(), "erasures")
+        erasures = pages(self._registry.ListErasures, registry_pb2.ListErasuresRequest())
         return sum(len(erasure.document_ids) for erasure in erasures if erasure.HasField("receipt"))
 
     @property

@@ -43,7 +43,7 @@ from services.training.recipe import FOLDER
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import panel_pb2, registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import list_adapters, pages, unary
+from tailor.cli.calls import list_adapters, pages
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
 from tailor.cli.progress import ProgressReporter, Report, wait_for, wait_out_errors
@@ -277,8 +277,7 @@ def rank(loop: Loop, name: str, prompts: Sequence[str]) -> None:
             "prompts_answered_alike": len(prompts) - pairs,
         }
         names = {expert.expert_id: expert.name for expert in loop.panel.experts}
-        request = panel_pb2.GetAgreementRequest(specialist=loop.panel.specialist)
-        response = unary("registry", loop.connections.panel.GetAgreement, request)
+        response = loop.connections.panel.GetAgreement(panel_pb2.GetAgreementRequest(specialist=loop.panel.specialist))
         figures = measure_panel(response, names, loop.panel.decisions)
         loop.figures["panel"][name] = asdict(figures)
         return counts
@@ -366,8 +365,7 @@ def measure_adapter(loop: Loop, adapter: models_pb2.AdapterTrained) -> dict[str,
     datasets = {}
     for kind, digest in digests.items():
         if digest:
-            request = registry_pb2.GetDatasetRequest(digest=digest)
-            dataset = unary("registry", loop.connections.registry.GetDataset, request).dataset
+            dataset = loop.connections.registry.GetDataset(registry_pb2.GetDatasetRequest(digest=digest)).dataset
             datasets[kind] = {
                 "digest": digest,
                 "train_rows": dataset.train_rows,
@@ -388,16 +386,10 @@ def summarise(loop: Loop) -> None:
     phases = figures["phases"].values()
     runs = list_runs(loop)
     decisions = registry_pb2.ListDecisionsRequest(specialist=loop.panel.specialist)
-    progress = unary(
-        "registry",
-        connections.registry.GetSpecialist,
-        registry_pb2.GetSpecialistRequest(name=loop.panel.specialist),
-    ).round
+    progress = connections.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=loop.panel.specialist)).round
     figures["rounds"] = count_rounds(loop)
     figures["runs"] = [training_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower() for run in runs]
-    figures["operator_decisions"] = len(
-        list(pages("registry", connections.registry.ListDecisions, decisions, "decisions"))
-    )
+    figures["operator_decisions"] = len(list(pages(connections.registry.ListDecisions, decisions)))
     figures["ranked_prompts"] = {"all": progress.prompts, "held_out": progress.held_out_prompts}
     figures["noisy_expert_found"] = figures["panel"][RANKINGS_2]["noisy_expert"] == NOISY
     pairs = sum(phase.get("pairs_of_drafts", 0) for phase in phases)
@@ -416,20 +408,20 @@ def summarise(loop: Loop) -> None:
 def count_rounds(loop: Loop) -> int:
     """Datasets of rankings that the stack built."""
     request = registry_pb2.ListDatasetsRequest(specialist=loop.panel.specialist)
-    datasets = pages("registry", loop.connections.registry.ListDatasets, request, "datasets")
+    datasets = pages(loop.connections.registry.ListDatasets, request)
     return sum(dataset.kind == models_pb2.DATASET_KIND_PREFERENCE for dataset in datasets)
 
 
 def count_outcomes(loop: Loop) -> tuple[int, int]:
     """Documents that were anonymised, and that were rejected."""
-    flow = unary("registry", loop.connections.registry.GetFlow, registry_pb2.GetFlowRequest())
+    flow = loop.connections.registry.GetFlow(registry_pb2.GetFlowRequest())
     return flow.anonymized, sum(flow.rejected.values())
 
 
 def list_runs(loop: Loop) -> list[training_pb2.Run]:
     """All runs of the specialist."""
     request = training_pb2.ListRunsRequest(specialist=loop.panel.specialist)
-    return list(pages("training", loop.connections.training.ListRuns, request, "runs"))
+    return list(pages(loop.connections.training.ListRuns, request))
 
 
 if __name__ == "__main__":

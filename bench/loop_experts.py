@@ -14,7 +14,6 @@ from bench.preference_set import SUBJECTS, concise
 from tailor.api.common.v1 import common_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc, registry_pb2
-from tailor.cli.calls import unary
 from tailor.cli.connections import Connections
 from tailor.cli.progress import Report, wait_for, wait_out_errors
 from tailor.client import Draft, TailorClient
@@ -124,7 +123,7 @@ class ScriptedPanel:
             request_id=f"loop-{expert.name}-{len(self.decisions)}",
         )
         registry = expert.connections.registry
-        recorded = wait_out_errors(lambda: unary("registry", registry.RecordJudgement, request, CALL_SECONDS), now)
+        recorded = wait_out_errors(lambda: registry.RecordJudgement(request, timeout=CALL_SECONDS), now)
         expert.expert_id = recorded.judgement.expert_id
         smaller, larger = sorted(ids)
         self.decisions.append(ScriptedDecision(expert.name, (smaller, larger), ids[preferred]))
@@ -138,13 +137,12 @@ class ScriptedPanel:
         text = rewrite(self.prompts[draft.draft_id])
         inference = inference_pb2_grpc.InferenceServiceStub(expert.connections.channel("inference"))
         request = inference_pb2.EditDraftRequest(draft_id=draft.draft_id, text=text)
-        edited = wait_out_errors(lambda: unary("inference", inference.EditDraft, request, CALL_SECONDS), _ignore)
+        edited = wait_out_errors(lambda: inference.EditDraft(request, timeout=CALL_SECONDS), _ignore)
         return [edited.draft_id]
 
     def _next_pair(self, expert: ScriptedExpert) -> judging_pb2.NextPairResponse:
         queue = judging_pb2_grpc.JudgingServiceStub(expert.connections.channel("registry"))
-        request = judging_pb2.NextPairRequest(specialist=self.specialist)
-        return wait_out_errors(lambda: unary("registry", queue.NextPair, request), _ignore)
+        return wait_out_errors(lambda: queue.NextPair(judging_pb2.NextPairRequest(specialist=self.specialist)), _ignore)
 
 
 @contextmanager
@@ -211,15 +209,12 @@ def _plainness(text: str) -> tuple[bool, float, int, str]:
 def _regenerate(expert: ScriptedExpert, draft_id: str) -> str:
     inference = inference_pb2_grpc.InferenceServiceStub(expert.connections.channel("inference"))
     request = inference_pb2.RegenerateDraftRequest(draft_id=draft_id)
-    return wait_out_errors(
-        lambda: unary("inference", inference.RegenerateDraft, request, CALL_SECONDS), _ignore
-    ).draft_id
+    return wait_out_errors(lambda: inference.RegenerateDraft(request, timeout=CALL_SECONDS), _ignore).draft_id
 
 
 def _connect(operator: Connections, name: str, role: common_pb2.Role.ValueType) -> Connections:
     """Connections with a new key."""
-    request = registry_pb2.CreateKeyRequest(name=name, role=role)
-    secret = unary("registry", operator.registry.CreateKey, request).secret
+    secret = operator.registry.CreateKey(registry_pb2.CreateKeyRequest(name=name, role=role)).secret
     return Connections(replace(operator.endpoints, api_key=secret))
 
 

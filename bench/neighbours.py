@@ -32,7 +32,6 @@ from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grp
 from tailor.api.common.v1 import common_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.calls import unary
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.progress import wait_out_errors
 from tailor.local import secrets, stack
@@ -123,8 +122,7 @@ def measure(state: Path, attacks: Sequence[Attack], seconds: float) -> dict[str,
 
 def create_key(connections: Connections, name: str) -> str:
     """The secret of a new caller's key."""
-    request = registry_pb2.CreateKeyRequest(name=name, role=common_pb2.ROLE_CALLER)
-    return unary("registry", connections.registry.CreateKey, request).secret
+    return connections.registry.CreateKey(registry_pb2.CreateKeyRequest(name=name, role=common_pb2.ROLE_CALLER)).secret
 
 
 @contextmanager
@@ -193,8 +191,7 @@ class Others:
     def mask(self) -> float:
         """Seconds until a prompt of one sentence is masked."""
         begun = time.monotonic()
-        request = anonymization_pb2.AnonymizePromptRequest(texts=[PROMPT])
-        self._barrier.AnonymizePrompt(request, timeout=CALL_SECONDS)
+        self._barrier.AnonymizePrompt(anonymization_pb2.AnonymizePromptRequest(texts=[PROMPT]), timeout=CALL_SECONDS)
         return time.monotonic() - begun
 
     def ask(self) -> float:
@@ -265,7 +262,7 @@ def _cost(anonymizer: TextAnonymizer, text: str) -> float:
 def _wait_for_answer(connections: Connections) -> None:
     request = inference_pb2.GenerateRequest(model="base", prompt="Hello", sampling=inference_pb2.Sampling(max_tokens=1))
     stub = inference_pb2_grpc.InferenceServiceStub(connections.channel("inference"))
-    unary("inference", stub.Generate, request, CALL_SECONDS)
+    stub.Generate(request, timeout=CALL_SECONDS)
 
 
 def _wait_until_calm(others: Others) -> None:

@@ -28,7 +28,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import pages, unary
+from tailor.cli.calls import pages
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
 from tailor.cli.progress import ProgressReporter, wait_for, wait_out_errors
@@ -182,10 +182,9 @@ def choose_fitting(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> s
 def limit_tokens(trial: Trial, plan: training_pb2.RunPlan) -> None:
     """Update the specialist by the setting that its forecast proposes."""
     registry, now = trial.connections.registry, trial.progress.now
-    found = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=NAME)).specialist
+    found = registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=NAME)).specialist
     found.rows.max_train_tokens = plan.fitting_train_tokens
-    request = registry_pb2.UpdateSpecialistRequest(specialist=found)
-    wait_out_errors(lambda: unary("registry", registry.UpdateSpecialist, request), now)
+    wait_out_errors(lambda: registry.UpdateSpecialist(registry_pb2.UpdateSpecialistRequest(specialist=found)), now)
 
 
 def measure_rows(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> None:
@@ -235,13 +234,12 @@ def list_rows(trial: Trial, digest: str, split: synthetic_pb2.Split.ValueType) -
     """All rows of one split of a dataset."""
     request = synthetic_pb2.ListRowsRequest(dataset_digest=digest, split=split, page_size=100)
     rows = trial.connections.synthetic.ListRows
-    return wait_out_errors(lambda: list(pages("synthetic", rows, request, "rows")), trial.progress.now)
+    return wait_out_errors(lambda: list(pages(rows, request)), trial.progress.now)
 
 
 def list_runs(trial: Trial) -> Sequence[training_pb2.Run]:
     """The specialist's runs."""
-    request = training_pb2.ListRunsRequest(specialist=NAME)
-    return list(pages("training", trial.connections.training.ListRuns, request, "runs"))
+    return list(pages(trial.connections.training.ListRuns, training_pb2.ListRunsRequest(specialist=NAME)))
 
 
 def list_broken(figures: dict[str, Any]) -> list[str]:

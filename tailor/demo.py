@@ -23,7 +23,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.build import build_dataset, describe_skipped
-from tailor.cli.calls import list_adapters, pages, unary
+from tailor.cli.calls import list_adapters, pages
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.datasets import describe_figures
 from tailor.cli.definitions import read_definition
@@ -142,7 +142,7 @@ def wait_for_base(connections: Connections, client: TailorClient, name: str, now
     """Wait until training has stored the base and inference serves it."""
 
     def check() -> tuple[bool | None, str]:
-        bases = unary("training", connections.training.ListBases, training_pb2.ListBasesRequest()).bases
+        bases = connections.training.ListBases(training_pb2.ListBasesRequest()).bases
         return any(base.name == name for base in bases) or None, f"fetching {name}"
 
     wait_for(check, now)
@@ -190,7 +190,7 @@ def publish_documents(
         figures = wait_for(all_accounted, now)
 
     def registry_agrees() -> tuple[bool | None, str]:
-        flow = unary("registry", connections.registry.GetFlow, registry_pb2.GetFlowRequest(since=since))
+        flow = connections.registry.GetFlow(registry_pb2.GetFlowRequest(since=since))
         counts = {"documents_anonymized": flow.anonymized, "documents_rejected": dict(flow.rejected)}
         text = f"the registry counts {flow.anonymized} anonymised, {sum(flow.rejected.values())} rejected"
         return figures == figures | counts or None, text
@@ -229,7 +229,7 @@ def train(
     run_id = find_run(connections, dataset, now).run_id
 
     def ended() -> tuple[training_pb2.Run | None, str]:
-        run = unary("training", connections.training.GetRun, training_pb2.GetRunRequest(run_id=run_id)).run
+        run = connections.training.GetRun(training_pb2.GetRunRequest(run_id=run_id)).run
         is_over = run.state == training_pb2.RUN_STATE_SUCCEEDED or run.state in FAILED
         return run if is_over else None, describe(run)
 
@@ -351,7 +351,7 @@ def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt, now: Re
 
     def listed() -> tuple[training_pb2.Run | None, str]:
         request = training_pb2.ListRunsRequest(specialist=dataset.specialist)
-        runs: Iterator[training_pb2.Run] = pages("training", connections.training.ListRuns, request, "runs")
+        runs: Iterator[training_pb2.Run] = pages(connections.training.ListRuns, request)
         return next((run for run in runs if run.dataset_digest == dataset.digest), None), "waiting for the run to start"
 
     try:
@@ -364,14 +364,13 @@ def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt, now: Re
             recipe=dataset.pipeline[0].recipe,
             request_id=new_id("req"),
         )
-        return wait_out_errors(lambda: unary("training", connections.training.CreateRun, request).run, now)
+        return wait_out_errors(lambda: connections.training.CreateRun(request).run, now)
 
 
 def find_adapter(connections: Connections, digest: str) -> registry_pb2.CatalogueAdapter | None:
     """The adapter as the registry knows it, or None."""
     try:
-        request = registry_pb2.GetAdapterRequest(digest=digest)
-        return unary("registry", connections.registry.GetAdapter, request).adapter
+        return connections.registry.GetAdapter(registry_pb2.GetAdapterRequest(digest=digest)).adapter
     except NotFound:
         return None
 
@@ -380,7 +379,7 @@ def describe_evaluation(connections: Connections, digest: str) -> str:
     """How far the evaluation is, in a few words. Raises FailedPrecondition if it failed."""
     request = evaluation_pb2.GetEvaluationRequest(adapter_digest=digest)
     try:
-        answer = unary("evaluation", connections.evaluation.GetEvaluation, request)
+        answer = connections.evaluation.GetEvaluation(request)
     except NotFound:
         return "waiting for the evaluation to begin"
     if answer.state == evaluation_pb2.EVALUATION_STATE_FAILED:

@@ -24,7 +24,7 @@ SEARCH, SORT, TOKEN, OFFSET = "q", "sort", "token", "from"
 
 
 @dataclass(frozen=True)
-class Column(Generic[T]):
+class PageColumn(Generic[T]):
     """A column of a list. Without a key, the list cannot be sorted by it."""
 
     title: str
@@ -56,7 +56,7 @@ class ListSpec(Generic[T]):
 
     path: str
     noun: str
-    columns: tuple[Column[T], ...]
+    columns: tuple[PageColumn[T], ...]
     text: Callable[[T], str]
     searched: str
     choices: tuple[ListFilter[T], ...] = ()
@@ -150,12 +150,12 @@ class Listing(Generic[T]):
             return ""
         return f"{self.spec.path}?{urlencode(self.spec.kept)}" if self.spec.kept else self.spec.path
 
-    def sort_url(self, column: Column[T]) -> str:
+    def sort_url(self, column: PageColumn[T]) -> str:
         """Sorted by the column; numbers and times are largest first at first, and the other way round at the second click."""
         descending = not self.query.descending if self.query.sorted_by == column.name else column.numeric
         return self._url(sort=f"-{column.name}" if descending else column.name)
 
-    def direction(self, column: Column[T]) -> str:
+    def direction(self, column: PageColumn[T]) -> str:
         """`ascending`, `descending`, or `none`, as `aria-sort` has it."""
         if not column.name or self.query.sorted_by != column.name:
             return "none"

@@ -3,58 +3,35 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, pages, unary
-from tailor.cli.columns import columns, emit_items
-from tailor.cli.figures import decision_of, figures_table, print_adapter
-from tailor.cli.messages import to_dict
-from tailor.cli.output import short, shows
+from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, pages
+from tailor.cli.figures import describe_adapter, figures_table
+from tailor.cli.options import AdapterName, Generation, Limit, SpecialistName, SpecialistOption, Wait
+from tailor.cli.options import Reason as ReasonText
+from tailor.cli.output import bold, short
 from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import CommandSession
-from tailor.cli.whole_words import Digest
+from tailor.cli.tables import emit_list, emit_pages
 from tailor.events.envelope import new_id
-
-SpecialistName = Annotated[str, typer.Argument(metavar="SPECIALIST", help="The specialist's name.")]
-AdapterName = Annotated[
-    str, typer.Argument(metavar="ADAPTER", help="The adapter's digest, or at least its first 6 digits.")
-]
-Generation = Annotated[
-    int | None,
-    typer.Option(
-        "--expected-generation", min=0, help="Fail unless this generation serves; by default, the current one."
-    ),
-]
-
-SpecialistOption = Annotated[str, typer.Option(help="Only those of this specialist.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait until every ready replica serves the change.")]
+from tailor.list_columns import ADAPTERS, DECISIONS
 
 
-def list_adapters(
-    session: CommandSession,
-    specialist: Annotated[str, typer.Option(help="List only adapters of this specialist.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Max adapters to list.")] = 50,
-) -> None:
+def list_adapters(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
     """List adapters, newest first, with the state of each, its reasons, and what can be done next."""
     request = registry_pb2.ListAdaptersRequest(specialist=specialist)
-    items = first(limit, pages("registry", session.connections.registry.ListAdapters, request, "adapters"))
-
-    def print_reasons(console: Console) -> None:
-        for item in items:
-            print_adapter(console, item)
-
-    emit_items(session, "adapters", items, COLUMNS, print_reasons)
+    items = first(limit, pages(session.connections.registry.ListAdapters, request))
+    emit_list(session, items, SHOWN, document={"adapters": items}, remarks=map(describe_adapter, items))
 
 
 def evaluate(session: CommandSession, adapter: AdapterName) -> None:
     """Measure an adapter again, in the background. `tailor adapter list` shows the result."""
     digest = adapter_digest(session.connections.registry, adapter)
     request = evaluation_pb2.EvaluateRequest(adapter_digest=digest, request_id=new_id("req"))
-    answer = unary("evaluation", session.connections.evaluation.Evaluate, request)
-    session.output.emit(to_dict(answer), shows(f"Evaluation {answer.evaluation_id} of {short(digest)} has started."))
+    answer = session.connections.evaluation.Evaluate(request)
+    session.output.emit(answer, f"Evaluation {answer.evaluation_id} of {short(digest)} has started.")
 
 
 def promote(
@@ -85,10 +62,10 @@ def promote(
         override=override,
         reason=reason,
     )
-    answer = unary("registry", registry.Promote, request, REASON_SECONDS if override else TIMEOUT_SECONDS)
+    answer = registry.Promote(request, timeout=REASON_SECONDS if override else TIMEOUT_SECONDS)
     if wait:
         wait_for_rollout(registry, answer.serving)
-    session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
+    session.output.emit(answer, _serves(answer.serving))
 
 
 def rollback(
@@ -97,11 +74,10 @@ def rollback(
     """Make the previous adapter serve the specialist again."""
     registry = session.connections.registry
     expected = expected_generation(registry, specialist, generation)
-    request = registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected)
-    answer = unary("registry", registry.Rollback, request)
+    answer = registry.Rollback(registry_pb2.RollbackRequest(specialist=specialist, expected_generation=expected))
     if wait:
         wait_for_rollout(registry, answer.serving)
-    session.output.emit(to_dict(answer), shows(_serves(answer.serving)))
+    session.output.emit(answer, _serves(answer.serving))
 
 
 def expected_generation(
@@ -110,7 +86,7 @@ def expected_generation(
     """The generation to expect: the given one, or else the current one."""
     if generation is not None:
         return generation
-    answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
+    answer = registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=specialist))
     return answer.serving.decision.generation
 
 
@@ -120,27 +96,7 @@ def _serves(serving: models_pb2.SpecialistServing) -> str:
     return f"{serving.specialist} is served by {model} since generation {serving.generation}{why}."
 
 
-def _where(item: registry_pb2.CatalogueAdapter) -> str:
-    if item.canary_percent:
-        return f"{item.canary_percent} % of the callers"
-    return f"on {item.serving_replicas} of {item.ready_replicas}" if item.serving else ""
-
-
-def _documents(adapter: models_pb2.AdapterTrained) -> Digest:
-    alone = "" if adapter.preference_dataset_digest else adapter.dataset_digest
-    return Digest(adapter.sft_dataset_digest or alone)
-
-
-COLUMNS = columns(
-    "adapter=adapter.digest",
-    "specialist=adapter.specialist",
-    ("documents", lambda item: _documents(item.adapter)),
-    "rankings=adapter.preference_dataset_digest",
-    ("round", lambda item: item.adapter.round or ""),
-    ("loss", lambda item: f"{item.adapter.first_loss:.2f} to {item.adapter.last_loss:.2f}"),
-    "state",
-    ("serves", lambda item: _where(item) + (" tainted" if item.tainted else "")),
-)
+SHOWN = ADAPTERS.pick("adapter, specialist, documents, rankings, round, loss, state, serves")
 
 
 def approvals(session: CommandSession, specialist: SpecialistOption = "") -> None:
@@ -149,66 +105,41 @@ def approvals(session: CommandSession, specialist: SpecialistOption = "") -> Non
     Only specialists with `promotion = "approval"` wait. Others promote an adapter that passes at once.
     """
     request = registry_pb2.ListApprovalsRequest(specialist=specialist)
-    items = list(pages("registry", session.connections.registry.ListApprovals, request, "adapters"))
+    items = list(pages(session.connections.registry.ListApprovals, request))
+    parts = (
+        (
+            bold(short(item.adapter.digest), f" of {item.adapter.specialist}"),
+            figures_table(item.evaluation),
+            describe_adapter(item),
+        )
+        for item in items
+    )
+    session.output.emit({"adapters": items}, parts if items else "Nothing waits for approval.")
 
-    def render(console: Console) -> None:
-        if not items:
-            console.print("Nothing waits for approval.")
-        for item in items:
-            console.print(f"[bold]{short(item.adapter.digest)}[/] of {item.adapter.specialist}", highlight=False)
-            console.print(figures_table(item.evaluation))
-            print_adapter(console, item)
 
-    session.output.emit({"adapters": [to_dict(item) for item in items]}, render)
-
-
-def approve(
-    session: CommandSession,
-    adapter: AdapterName,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")] = "",
-) -> None:
+def approve(session: CommandSession, adapter: AdapterName, reason: ReasonText = "") -> None:
     """Let a waiting adapter serve, or start its canary if the specialist has one."""
     registry = session.connections.registry
     request = registry_pb2.ApproveAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
-    answer = unary("registry", registry.ApproveAdapter, request, REASON_SECONDS)
+    answer = registry.ApproveAdapter(request, timeout=REASON_SECONDS)
     serving = answer.serving
     is_canary = serving.canary.adapter_digest == request.adapter_digest
     share = f"{serving.canary.percent} % of the callers of " if is_canary else "All callers of "
     text = f"{share}{serving.specialist} get {short(request.adapter_digest)} since generation {serving.generation}."
-    session.output.emit(to_dict(answer), shows(text))
+    session.output.emit(answer, text)
 
 
-def decline(
-    session: CommandSession,
-    adapter: AdapterName,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")],
-) -> None:
+def decline(session: CommandSession, adapter: AdapterName, reason: ReasonText) -> None:
     """End an adapter's wait without a promotion."""
     registry = session.connections.registry
     request = registry_pb2.DeclineAdapterRequest(adapter_digest=adapter_digest(registry, adapter), reason=reason)
-    answer = unary("registry", registry.DeclineAdapter, request, REASON_SECONDS)
+    answer = registry.DeclineAdapter(request, timeout=REASON_SECONDS)
     name = short(request.adapter_digest)
     text = f"{name} is declined. `tailor adapter promote NAME {name}` can still make it serve."
-    session.output.emit(to_dict(answer), shows(text))
+    session.output.emit(answer, text)
 
 
-def decisions(
-    session: CommandSession,
-    specialist: SpecialistOption = "",
-    limit: Annotated[int, typer.Option(min=1, help="Max decisions to list.")] = 50,
-) -> None:
+def decisions(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
     """List operators' decisions, newest first: overrides of the gate, approvals, declined adapters, and deletions."""
     request = registry_pb2.ListDecisionsRequest(specialist=specialist)
-    items = first(limit, pages("registry", session.connections.registry.ListDecisions, request, "decisions"))
-    emit_items(session, "decisions", items, DECISIONS)
-
-
-DECISIONS = columns(
-    "time=create_time",
-    "decision=kind",
-    "specialist",
-    "adapter=adapter_digest",
-    ("verdict", lambda item: decision_of(item.verdict) if item.verdict else ""),
-    ("key", lambda item: item.key_id or "the console's operator"),
-    "reason",
-)
+    emit_pages(session, session.connections.registry.ListDecisions, request, DECISIONS, limit)

@@ -1,16 +1,15 @@
 """`tailor ask`: ask a specialist, and optionally the base for comparison."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from tailor.api.inference.v1 import inference_pb2
-from tailor.cli.calls import calling
-from tailor.cli.output import Output
+from tailor.cli.calls import CALLERS_SERVICE, calling
+from tailor.cli.output import Output, bold
 from tailor.cli.session import CommandSession
 from tailor.client import Piece, TailorClient
 
@@ -39,16 +38,16 @@ def ask(
     with session.connections.client() as client:
         for name in names:
             if compare:
-                session.output.notes.print(f"[bold]{escape(name)}[/]")
+                session.output.note(bold(name))
             answers.append(_stream(client, session.output, name, prompt, **sampling))
     document = {"answers": answers} if compare else answers[0]
-    session.output.emit(document, lambda console: _finish(console, answers))
+    session.output.emit(document, _describe(answers))
 
 
 def _stream(client: TailorClient, output: Output, name: str, prompt: str, **sampling: Any) -> dict[str, Any]:
     parts: list[str] = []
     last = Piece("", "")
-    with calling("inference", inference_pb2.StreamGenerateRequest.DESCRIPTOR.full_name):
+    with calling("inference", f"{CALLERS_SERVICE}/StreamGenerate"):
         for last in client.stream(name, prompt, **sampling):
             parts.append(last.text)
             output.write(last.text)
@@ -63,22 +62,26 @@ def _stream(client: TailorClient, output: Output, name: str, prompt: str, **samp
     }
 
 
-def _finish(console: Console, answers: list[dict[str, Any]]) -> None:
+def _describe(answers: list[dict[str, Any]]) -> Iterator[Any]:
     if len(answers) > 1:
-        print_answers(console, [(answer["model"], answer["text"]) for answer in answers])
+        yield ComparedAnswers([(answer["model"], answer["text"]) for answer in answers])
     for answer in answers:
-        console.print(f"draft {answer['draft_id']} of {answer['model']}", style="dim")
+        yield Text(f"draft {answer['draft_id']} of {answer['model']}", style="dim")
 
 
-def print_answers(console: Console, answers: list[tuple[str, str]]) -> None:
+class ComparedAnswers:
     """Texts, each under its name: next to each other on a terminal, one after the other elsewhere."""
-    if not console.is_terminal:
-        for name, text in answers:
-            console.print(f"[{name}]", markup=False)
-            console.print(text.strip(), markup=False, highlight=False)
-        return
-    result = Table(expand=True, show_lines=True)
-    for name, _ in answers:
-        result.add_column(name, ratio=1, overflow="fold")
-    result.add_row(*(Text(text.strip()) for _, text in answers))
-    console.print(result)
+
+    def __init__(self, answers: list[tuple[str, str]]) -> None:
+        self._answers = answers
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not console.is_terminal:
+            for name, text in self._answers:
+                yield Text(f"[{name}]\n{text.strip()}")
+            return
+        result = Table(expand=True, show_lines=True)
+        for name, _ in self._answers:
+            result.add_column(name, ratio=1, overflow="fold")
+        result.add_row(*(Text(text.strip()) for _, text in self._answers))
+        yield result

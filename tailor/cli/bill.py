@@ -1,15 +1,10 @@
 """`tailor specialist bill`: what a specialist used in a month."""
 
-from typing import Annotated
-
-import typer
-
 from tailor.api.registry.v1 import reports_pb2
-from tailor.cli.adapters import SpecialistName
-from tailor.cli.calls import unary
-from tailor.cli.columns import columns, emit_list
-from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.options import Month, SpecialistName
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list
+from tailor.columns import columns, read
 
 COMPUTE_SECONDS = 60.0
 QUANTITIES = {
@@ -18,7 +13,6 @@ QUANTITIES = {
     reports_pb2.LEDGER_KIND_STORAGE: "{:,.3f} gigabyte-months",
     reports_pb2.LEDGER_KIND_EXPERT_MINUTES: "{:,.0f} minutes of {:,} judgements",
 }
-Month = Annotated[str, typer.Option(metavar="YYYY-MM", help="The month, in UTC; the current one by default.")]
 
 
 def bill(session: CommandSession, specialist: SpecialistName, month: Month = "") -> None:
@@ -27,15 +21,8 @@ def bill(session: CommandSession, specialist: SpecialistName, month: Month = "")
     Each run counts once, in the month of its last report. Prices appear only if the installation has set them.
     """
     request = reports_pb2.GetLedgerRequest(specialist=specialist, month=month)
-    answer = unary("registry", session.connections.reports.GetLedger, request, COMPUTE_SECONDS)
-    remarks = describe_totals(answer)
-    emit_list(
-        session,
-        answer.lines,
-        COLUMNS,
-        document=to_dict(answer),
-        remarks=lambda console: console.print("\n".join(remarks), highlight=False),
-    )
+    answer = session.connections.reports.GetLedger(request, timeout=COMPUTE_SECONDS)
+    emit_list(session, answer.lines, COLUMNS, document=answer, remarks=describe_totals(answer))
 
 
 def describe_totals(answer: reports_pb2.GetLedgerResponse) -> list[str]:
@@ -58,8 +45,7 @@ def _describe_budget(used: float, budget: float) -> str:
 
 
 def _describe_kind(line: reports_pb2.LedgerLine) -> str:
-    kind = short_enum(reports_pb2.LedgerKind, line.kind, "LEDGER_KIND_").replace("_", " ")
-    return f"{kind} on {line.device}" if line.device else kind
+    return f"{read(line, 'kind')} on {line.device}" if line.device else str(read(line, "kind"))
 
 
 def _describe_quantity(line: reports_pb2.LedgerLine) -> str:
@@ -67,8 +53,9 @@ def _describe_quantity(line: reports_pb2.LedgerLine) -> str:
     return form.format(line.quantity, line.runs)
 
 
-def _describe_price(line: reports_pb2.LedgerLine) -> str:
-    return f"{line.amount:,.2f} {line.currency}" if line.HasField("amount") else "-"
-
-
-COLUMNS = columns(("what", _describe_kind), ("how much", _describe_quantity), ("price", _describe_price))
+COLUMNS = columns(
+    None,
+    ("what", _describe_kind),
+    ("how much", _describe_quantity),
+    ("price", lambda line: f"{line.amount:,.2f} {line.currency}" if line.HasField("amount") else "-"),
+)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 from google.protobuf.message import Message
+from rich.text import Text
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import unary
 from tailor.cli.datasets import describe_figures, over_redaction_warning
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short
@@ -40,7 +40,7 @@ def build(
     """
 
     def report() -> None:
-        session.output.notes.print("still building; it continues if this command ends")
+        session.output.note("still building; it continues if this command ends")
 
     answer = build_dataset(session.connections.synthetic, specialist, new_id("req"), kind, report, again=again)
     dataset = answer.dataset
@@ -55,10 +55,9 @@ def build(
     if plan is not None:
         text += f"\n{describe_forecast(plan)}"
     document = {**to_dict(answer), "plan": to_dict(plan) if plan else None}
-    # The reader copies the setting: no line may break within it, and `[rows]` must not be read as markup.
-    session.output.emit(document, lambda console: console.print(text, markup=False, soft_wrap=True))
+    session.output.emit(document, text)
     if warning := over_redaction_warning(dataset.figures):
-        session.output.notes.print(warning, style="yellow", highlight=False)
+        session.output.note(Text(warning, style="yellow"))
 
 
 def _forecast(session: CommandSession, dataset: models_pb2.DatasetBuilt) -> training_pb2.RunPlan | None:
@@ -66,9 +65,7 @@ def _forecast(session: CommandSession, dataset: models_pb2.DatasetBuilt) -> trai
     try:
         return forecast_run(session.connections, dataset)
     except TailorError as error:
-        session.output.notes.print(
-            f"No forecast of the run yet: {error.message}", highlight=False, markup=False, soft_wrap=True
-        )
+        session.output.note(f"No forecast of the run yet: {error.message}")
         return None
 
 
@@ -93,7 +90,7 @@ def build_dataset(
     end = time.monotonic() + MAX_SECONDS
     while True:
         try:
-            return unary("synthetic", synthetic.BuildDataset, request, CALL_SECONDS)
+            return synthetic.BuildDataset(request, timeout=CALL_SECONDS)
         except (Aborted, DeadlineExceeded) as error:
             if not _is_running(error) or time.monotonic() > end:
                 raise

@@ -1,20 +1,21 @@
 """`tailor canary`: try an adapter on a share of the callers."""
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
+from rich.text import Text
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.adapters import AdapterName, Generation, SpecialistName, Wait, expected_generation
-from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short, shows, table
+from tailor.cli.adapters import expected_generation
+from tailor.cli.calls import adapter_digest
+from tailor.cli.options import AdapterName, Generation, SpecialistName, Wait
+from tailor.cli.output import short
 from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import item_table
+from tailor.columns import columns, moment, read
 from tailor.errors import NotFound, Reason
 
 
@@ -38,8 +39,7 @@ def start(
         ),
     ] = None,
     max_error_rate_increase: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Max increase of the share of failed calls.", show_default="0.02"),
+        float | None, typer.Option(min=0, max=1, help="Max increase of the share of failed calls.", show_default="0.02")
     ] = None,
     max_latency_ratio: Annotated[
         float | None,
@@ -74,14 +74,14 @@ def start(
         expected_generation=expected_generation(registry, specialist, generation),
         policy=policy,
     )
-    answer = unary("registry", registry.StartCanary, request)
+    answer = registry.StartCanary(request)
     if wait:
         wait_for_rollout(registry, answer.serving)
     canary, now = answer.serving.canary, answer.serving.generation
     text = (
         f"{canary.percent} % of the callers of {specialist} get {short(canary.adapter_digest)} since generation {now}."
     )
-    session.output.emit(to_dict(answer), shows(text))
+    session.output.emit(answer, text)
 
 
 def stop(
@@ -90,50 +90,44 @@ def stop(
     """Withdraw the canary: the serving adapter serves all callers again."""
     registry = session.connections.registry
     expected = expected_generation(registry, specialist, generation)
-    request = registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=expected)
-    answer = unary("registry", registry.StopCanary, request)
+    answer = registry.StopCanary(registry_pb2.StopCanaryRequest(specialist=specialist, expected_generation=expected))
     if wait:
         wait_for_rollout(registry, answer.serving)
     text = f"All callers of {specialist} get the same adapter since generation {answer.serving.generation}."
-    session.output.emit(to_dict(answer), shows(text))
+    session.output.emit(answer, text)
 
 
 def show(session: CommandSession, specialist: SpecialistName) -> None:
     """Show the newest canary: the measurements of both arms, and its outcome."""
     registry = session.connections.registry
-    answer = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist))
+    answer = registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=specialist))
     if not answer.HasField("canary"):
         raise NotFound(
             Reason.NO_CANARY_YET,
             f"{specialist} has had no canary yet. `tailor canary start {specialist} ADAPTER` begins one.",
         )
-    session.output.emit(to_dict(answer.canary), _renderer(answer.canary))
+    session.output.emit(answer.canary, _describe(answer.canary))
 
 
-def _renderer(canary: registry_pb2.Canary) -> Callable[[Console], None]:
-    state = short_enum(registry_pb2.CanaryState, canary.state, "CANARY_STATE_")
+ARMS = columns(
+    None,
+    "=0, callers=1.callers, calls=1.calls, failed=1.errors",
+    ("first token", lambda row: _describe_seconds(row[1], "first_token_seconds")),
+    ("per further token", lambda row: _describe_seconds(row[1], "token_seconds")),
+)
+
+
+def _describe(canary: registry_pb2.Canary) -> Iterator[Any]:
     policy = canary.policy
-
-    def render(console: Console) -> None:
-        console.print(
-            f"{short(canary.adapter_digest)} on {policy.percent} % of the callers since generation {canary.generation}"
-            f" ({_when(canary.start_time)}): [bold]{state}[/]",
-            highlight=False,
-        )
-        if canary.reason:
-            console.print(f"{_when(canary.end_time)}: {canary.reason}", highlight=False)
-        columns = ("", "callers", "calls", "failed", "first token", "per further token")
-        arms = (("canary", canary.canary), ("serving", canary.incumbent))
-        console.print(table("medians", columns, [_row(name, arm) for name, arm in arms]))
-        console.print(
-            f"decided after {policy.min_calls} calls of each arm, or {policy.max_seconds} s; limits: error rate"
-            f" +{policy.max_error_rate_increase:g}, latency x{policy.max_latency_ratio:g}",
-            highlight=False,
-        )
-        if policy.outcome:
-            console.print(_describe_outcome(canary), highlight=False)
-
-    return render
+    share = f"{short(canary.adapter_digest)} on {policy.percent} % of the callers since generation {canary.generation}"
+    yield Text.assemble(f"{share} ({moment(canary.start_time)}): ", (str(read(canary, "state")), "bold"))
+    if canary.reason:
+        yield f"{moment(canary.end_time)}: {canary.reason}"
+    yield item_table("medians", ARMS, [("canary", canary.canary), ("serving", canary.incumbent)])
+    limits = f"error rate +{policy.max_error_rate_increase:g}, latency x{policy.max_latency_ratio:g}"
+    yield f"decided after {policy.min_calls} calls of each arm, or {policy.max_seconds} s; limits: {limits}"
+    if policy.outcome:
+        yield _describe_outcome(canary)
 
 
 def _describe_outcome(canary: registry_pb2.Canary) -> str:
@@ -148,11 +142,6 @@ def _describe_outcome(canary: registry_pb2.Canary) -> str:
     )
 
 
-def _row(name: str, arm: registry_pb2.CanaryArm) -> tuple[object, ...]:
-    first = f"{arm.first_token_seconds:.3f} s" if arm.HasField("first_token_seconds") else "-"
-    further = f"{arm.token_seconds:.3f} s" if arm.HasField("token_seconds") else "-"
-    return name, arm.callers, arm.calls, arm.errors, first, further
-
-
-def _when(moment: Timestamp) -> str:
-    return moment.ToDatetime().isoformat(sep=" ", timespec="seconds")
+def _describe_seconds(arm: registry_pb2.CanaryArm, name: str) -> str:
+    seconds = read(arm, name)
+    return "-" if seconds == "" else f"{seconds:.3f} s"

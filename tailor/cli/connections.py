@@ -30,6 +30,7 @@ from tailor.api.registry.v1 import (
 )
 from tailor.api.synthetic.v1 import imports_pb2_grpc, synthesis_pb2_grpc, synthetic_pb2_grpc
 from tailor.api.training.v1 import training_pb2_grpc
+from tailor.cli.calls import Calls
 from tailor.client import TailorClient, Tls
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unauthenticated, Unavailable
 from tailor.events.topics import load_topics
@@ -64,7 +65,7 @@ class _Stub(Generic[T]):
         self._stub = stub
 
     def __get__(self, connections: "Connections", owner: object) -> T:
-        return self._stub(connections.channel(self._service))
+        return self._stub(grpc.intercept_channel(connections.channel(self._service), Calls(self._service)))
 
 
 class Connections:
@@ -145,7 +146,7 @@ class Connections:
             raise InvalidArgument(
                 Reason.UNKNOWN_SERVICE, f"Unknown service {service}. Services: {', '.join(SERVICES)}."
             )
-        return operations_pb2_grpc.EventServiceStub(self.channel(service))
+        return operations_pb2_grpc.EventServiceStub(grpc.intercept_channel(self.channel(service), Calls(service)))
 
     def client(self) -> TailorClient:
         """The client that callers use."""

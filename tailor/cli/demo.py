@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tailor.cli.demo_page import list_next_commands, list_remedies, print_lines, print_result, save_scores
+from tailor.cli.demo_page import describe_result, list_next_commands, list_remedies, save_scores
 from tailor.cli.progress import ProgressReporter
 from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, Reason
@@ -37,15 +37,15 @@ def demo(
     try:
         figures = run_demo(state_dir, material, ProgressReporter(notes))
         save_scores(scores, figures)
-        session.output.emit(figures, lambda console: print_result(console, figures, scores))
+        session.output.emit(figures, describe_result(figures, scores))
     finally:
         if not keep:
             notes.print("\nStopping the stack ...")
             stack.down(state_dir)
     if figures["promoted"]:
-        print_lines(notes, list_next_commands(state_dir, specialist, figures, is_running=keep))
+        notes.show(list_next_commands(state_dir, specialist, figures, is_running=keep))
         return
     repeat = ["demo", *(() if sample == SAMPLE else ("--sample", str(sample)))]
-    print_lines(notes, list_remedies(state_dir, material.file, specialist, figures, repeat))
+    notes.show(list_remedies(state_dir, material.file, specialist, figures, repeat))
     decision = figures["verdict"]["decision"]
     raise FailedPrecondition(Reason.GATE_NOT_MET, f"The gate's verdict is {decision}; nothing was promoted.")

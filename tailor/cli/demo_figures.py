@@ -61,9 +61,7 @@ def list_news(figures: Figures, adapter: models_pb2.AdapterTrained, started: Tim
 
 
 def model_figures(
-    dataset: models_pb2.DatasetBuilt,
-    item: registry_pb2.CatalogueAdapter,
-    definition: models_pb2.SpecialistChanged,
+    dataset: models_pb2.DatasetBuilt, item: registry_pb2.CatalogueAdapter, definition: models_pb2.SpecialistChanged
 ) -> Figures:
     """The dataset, the run (losses in nats per token), and the evaluation with its limits and the gate's verdict.
 

@@ -1,18 +1,20 @@
 """What `tailor demo` prints at its end: answers side by side, five lines of result, and what to do next; and its file of scores."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from rich.console import Console
 from rich.table import Table
 
 from tailor.api.events.v1 import models_pb2
-from tailor.cli.ask import print_answers
-from tailor.cli.figures import describe
+from tailor.cli.ask import ComparedAnswers
+from tailor.cli.figures import describe_metric, estimates
 from tailor.cli.next_commands import to_command
-from tailor.cli.output import PlainConsole, short, table
+from tailor.cli.output import PlainConsole, bold, short
+from tailor.cli.tables import item_table
+from tailor.columns import columns
+from tailor.list_columns import describe_estimate
 
 # Titles of the models, in the order of the columns.
 TITLES = {"base": "base", "few_shot": "base with examples", "incumbent": "serving before", "candidate": "tuned"}
@@ -21,14 +23,13 @@ FILE_WIDTH = 400
 REASON = "I read the report, and its answers are good enough"
 
 
-def print_result(console: Console, figures: dict[str, Any], scores: Path) -> None:
-    """Print the answers and five lines of result. `scores` is the file with the others."""
+def describe_result(figures: dict[str, Any], scores: Path) -> Iterator[Any]:
+    """The answers and five lines of result. `scores` is the file with the others."""
     for answer in figures["answers"]:
-        console.print(f"\n[bold]Question[/] (draft {answer['draft_id']})")
-        console.print(answer["question"], markup=False, highlight=False)
+        yield "", bold("Question", f" (draft {answer['draft_id']})"), answer["question"]
         texts = [("base", answer["base"]), ("base with examples", answer["few_shot"]), ("tuned", answer["tuned"])]
-        print_answers(console, texts if answer["examples"] else [texts[0], texts[2]])
-    print_lines(console, _list_result(figures, scores))
+        yield ComparedAnswers(texts if answer["examples"] else [texts[0], texts[2]])
+    yield _list_result(figures, scores)
 
 
 def save_scores(file: Path, figures: dict[str, Any]) -> None:
@@ -36,51 +37,39 @@ def save_scores(file: Path, figures: dict[str, Any]) -> None:
     evaluation = json_format.ParseDict(figures["evaluation"], models_pb2.AdapterEvaluated())
     with file.open("w", encoding="utf-8") as text:
         console = PlainConsole(file=text, force_terminal=True, color_system=None, width=FILE_WIDTH)
-        console.print(scores_table(evaluation))
-        console.print()
-        console.print(gains_table(evaluation))
-        console.print()
-        print_lines(
-            console, (f"{figures['verdict']['decision']}: {reason}" for reason in figures["verdict"]["reasons"])
-        )
-        print_lines(console, _list_skipped(figures, evaluation))
+        verdict = figures["verdict"]
+        reasons = (f"{verdict['decision']}: {reason}" for reason in verdict["reasons"])
+        console.show(scores_table(evaluation), "", gains_table(evaluation), "", reasons)
+        console.show(_list_skipped(figures, evaluation))
 
 
 def scores_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
     """Each model's value of every metric and suite's measure with its 95 % interval."""
     figures = [*evaluation.metrics, *evaluation.suites]
     models = [model for model in TITLES if any(model in item.models for item in figures)]
-    rows = [
-        (_name(item), *(describe(item.models[model]) if model in item.models else "" for model in models))
-        for item in figures
-    ]
-    title = f"scores on {evaluation.rows} held-out rows, with 95 % intervals"
-    return table(title, ("metric", *(TITLES[model] for model in models)), rows)
+    shown = columns(None, ("metric", describe_metric), *(estimates(TITLES[model], model) for model in models))
+    return item_table(f"scores on {evaluation.rows} held-out rows, with 95 % intervals", shown, figures)
 
 
 def gains_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
     """What tuning gives, over each other model, and whether that is certain."""
     figures = [item for item in (*evaluation.metrics, *evaluation.suites) if item.gains]
     models = [model for model in TITLES if any(model in item.gains for item in figures)]
-    rows = [
-        (
-            item.metric,
-            *(_describe_gain(item.gains[model]) if model in item.gains else "" for model in models),
-            max(gain.rows for gain in item.gains.values()),
-        )
-        for item in figures
-    ]
-    columns = ("metric", *(f"over {TITLES[model]}" for model in models), "rows")
-    return table("gains of the tuned model; positive is better", columns, rows)
+    shown = columns(
+        models_pb2.MetricFigures,
+        "metric",
+        *((f"over {TITLES[model]}", lambda item, model=model: _describe_gain(item, model)) for model in models),
+        ("rows", lambda item: max(gain.rows for gain in item.gains.values())),
+    )
+    return item_table("gains of the tuned model; positive is better", shown, figures)
 
 
-def _describe_gain(gain: models_pb2.Estimate) -> str:
+def _describe_gain(item: models_pb2.MetricFigures, model: str) -> str:
+    if model not in item.gains:
+        return ""
+    gain = item.gains[model]
     certain = "better, " if gain.low > 0 else "worse, " if gain.high < 0 else "not certain, "
-    return certain + describe(gain, "+")
-
-
-def _name(item: models_pb2.MetricFigures) -> str:
-    return item.metric + (" (lower is better)" if item.lower_is_better else "")
+    return certain + describe_estimate(gain, "+")
 
 
 def _list_skipped(figures: dict[str, Any], evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
@@ -108,12 +97,6 @@ def _list_result(figures: dict[str, Any], scores: Path) -> Iterator[str]:
     yield f"gate       {verdict['decision']}: {' '.join(verdict['reasons'])}"
     state = "promoted" if figures["promoted"] else "not promoted"
     yield f"adapter    {short(figures['adapter']['digest'])}, {state}; all scores with their intervals: {scores}"
-
-
-def print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print lines as they are, without breaking commands."""
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def list_remedies(

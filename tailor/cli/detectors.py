@@ -9,7 +9,6 @@ import typer
 
 from tailor.cli.detector_tables import find_kind, find_labels, must_be_accepted, table
 from tailor.cli.hub_models import HubModel, download, find_model
-from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.folder_digest import digest_of
@@ -36,9 +35,7 @@ def add_detector(  # noqa: PLR0917 - options of a command
     """
     model = find_model(source)
     _check(model, accept_licence, max_gib)
-    session.output.notes.print(
-        f"{model.source}, {model.size_bytes / 1e6:.0f} MB, licence {model.licence}", markup=False
-    )
+    session.output.note(f"{model.source}, {model.size_bytes / 1e6:.0f} MB, licence {model.licence}")
     stored = _store(model, folder)
     kind = find_kind(stored)
     labels, unused = find_labels(stored, kind, label or ())
@@ -58,9 +55,7 @@ def add_detector(  # noqa: PLR0917 - options of a command
         "table": content,
     }
     ignored = f"\nWithout a type, and therefore ignored: {', '.join(unused)}" if unused else ""
-    session.output.emit(
-        document, shows(f"{content}{ignored}\nAdd this table to the file that TAILOR_DETECTORS_FILE names.")
-    )
+    session.output.emit(document, f"{content}{ignored}\nAdd this table to the file that TAILOR_DETECTORS_FILE names.")
 
 
 def _check(model: HubModel, accepted: str, max_gib: float) -> None:

@@ -30,9 +30,7 @@ def env(session: CommandSession) -> None:
         file = place.publisher_password_file
         lines.append(f'export TAILOR_KAFKA_SASL_PASSWORD="$(cat {shlex.quote(str(file))})"')
         document["TAILOR_KAFKA_SASL_PASSWORD_FILE"] = str(file)
-    session.output.emit(
-        document, lambda console: console.print("\n".join(lines), soft_wrap=True, markup=False, highlight=False)
-    )
+    session.output.emit(document, lines)
 
 
 def addresses(place: "Connection") -> dict[str, str]:

@@ -1,21 +1,19 @@
 """`tailor erasure`: erase documents and people, and show the signed receipts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli import ids
-from tailor.cli.calls import first, pages, unary
-from tailor.cli.columns import columns, emit_items
-from tailor.cli.messages import to_dict
-from tailor.cli.output import shows
+from tailor.cli.options import Limit
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list, emit_pages
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.envelope import new_id
+from tailor.list_columns import ERASURES
 
 ERASURE = "ers_"
 TEXT = "txt_"
@@ -50,20 +48,17 @@ def create(
         raise InvalidArgument(Reason.NOTHING_NAMED, "Give exactly one of --document and --subject.")
     document_ids = document or _resolve(session, subject, dry_run=dry_run)
     if dry_run:
-        session.output.emit(
-            {"document_ids": document_ids}, shows("\n".join(document_ids) or "No document would be erased.")
-        )
+        session.output.emit({"document_ids": document_ids}, "\n".join(document_ids) or "No document would be erased.")
         return
     reason = reason or (SUBJECT_REASON if subject else DOCUMENT_REASON)
     batches = [document_ids[start : start + MAX_DOCUMENTS] for start in range(0, len(document_ids), MAX_DOCUMENTS)]
-    emit_items(session, "erasures", [_erase(session, batch, reason) for batch in batches], COLUMNS)
+    _emit_erasures(session, [_erase(session, batch, reason) for batch in batches])
 
 
 def lift(
     session: CommandSession,
     erased: Annotated[
-        str,
-        typer.Argument(metavar="[ID]", help="An erasure, or one document that was erased.", callback=ids.erased_id),
+        str, typer.Argument(metavar="[ID]", help="An erasure, or one document that was erased.", callback=ids.erased_id)
     ] = "",
     *,
     subject: Annotated[
@@ -77,13 +72,10 @@ def lift(
     if bool(erased) == bool(subject):
         raise InvalidArgument(Reason.NOTHING_NAMED, "Give either an erasure's or a document's id, or --subject.")
     if erased:
-        emit_items(session, "erasures", _lift(session, erased), COLUMNS)
+        _emit_erasures(session, _lift(session, erased))
         return
-    request = anonymization_pb2.LiftSubjectRequest(subject=subject)
-    unary("anonymization", session.connections.anonymization.LiftSubject, request)
-    session.output.emit(
-        {"lifted": True}, shows("Lifted. Documents published from now on contain surrogates for it again.")
-    )
+    session.connections.anonymization.LiftSubject(anonymization_pb2.LiftSubjectRequest(subject=subject))
+    session.output.emit({"lifted": True}, "Lifted. Documents published from now on contain surrogates for it again.")
 
 
 def show(
@@ -91,26 +83,24 @@ def show(
     erasure: Annotated[str, typer.Argument(help="The erasure's id, or its first digits.", callback=ids.erasure_id)],
 ) -> None:
     """Show an erasure: its receipt, or what it still waits for."""
-    request = registry_pb2.GetErasureRequest(erasure_id=erasure)
-    item = unary("registry", session.connections.registry.GetErasure, request).erasure
-    session.output.emit(to_dict(item), lambda console: _show(console, item))
+    item = session.connections.registry.GetErasure(registry_pb2.GetErasureRequest(erasure_id=erasure)).erasure
+    session.output.emit(item, _describe(item))
 
 
-def list_erasures(
-    session: CommandSession,
-    limit: Annotated[int, typer.Option(min=1, help="Max erasures to list.")] = 50,
-) -> None:
+def list_erasures(session: CommandSession, limit: Limit = 50) -> None:
     """List erasures, newest first, with the services that have not confirmed yet."""
-    request = registry_pb2.ListErasuresRequest()
-    items = first(limit, pages("registry", session.connections.registry.ListErasures, request, "erasures"))
-    emit_items(session, "erasures", items, COLUMNS)
+    emit_pages(session, session.connections.registry.ListErasures, registry_pb2.ListErasuresRequest(), ERASURES, limit)
+
+
+def _emit_erasures(session: CommandSession, erasures: list[registry_pb2.Erasure]) -> None:
+    emit_list(session, erasures, ERASURES, document={"erasures": erasures})
 
 
 def _resolve(session: CommandSession, subject: str, *, dry_run: bool) -> list[str]:
     request = anonymization_pb2.ResolveSubjectRequest(subject=subject, dry_run=dry_run)
-    answer = unary("anonymization", session.connections.anonymization.ResolveSubject, request)
+    answer = session.connections.anonymization.ResolveSubject(request)
     verb = "would be" if dry_run else "are"
-    session.output.notes.print(f"{_count(answer.document_ids)}; {answer.vault_entries} vault entries {verb} destroyed.")
+    session.output.note(f"{_count(answer.document_ids)}; {answer.vault_entries} vault entries {verb} destroyed.")
     return list(answer.document_ids)
 
 
@@ -123,42 +113,28 @@ def _count(ids: Sequence[str]) -> str:
 
 def _erase(session: CommandSession, document_ids: list[str], reason: str) -> registry_pb2.Erasure:
     request = registry_pb2.EraseRequest(document_ids=document_ids, request_id=new_id("req"), reason=reason)
-    return unary("registry", session.connections.registry.Erase, request).erasure
+    return session.connections.registry.Erase(request).erasure
 
 
 def _lift(session: CommandSession, name: str) -> list[registry_pb2.Erasure]:
     registry = session.connections.registry
     documents = [name]
     if name.startswith(ERASURE):
-        erasure = unary("registry", registry.GetErasure, registry_pb2.GetErasureRequest(erasure_id=name)).erasure
+        erasure = registry.GetErasure(registry_pb2.GetErasureRequest(erasure_id=name)).erasure
         documents = sorted(set(erasure.document_ids) - set(erasure.lifted_document_ids))
     lifted = {}
     for document_id in documents:
-        request = registry_pb2.LiftErasureRequest(document_id=document_id)
-        erasure = unary("registry", registry.LiftErasure, request).erasure
+        erasure = registry.LiftErasure(registry_pb2.LiftErasureRequest(document_id=document_id)).erasure
         lifted[erasure.erasure_id] = erasure
     return list(lifted.values())
 
 
-def _state(item: registry_pb2.Erasure) -> str:
-    return "receipt signed" if item.HasField("receipt") else f"waiting for {', '.join(item.waiting_for)}"
-
-
-COLUMNS = columns(
-    "erasure=erasure_id",
-    ("documents", lambda item: len(item.document_ids)),
-    ("lifted", lambda item: len(item.lifted_document_ids) or ""),
-    "reason",
-    "requested=create_time",
-    ("state", _state),
-)
-
-
-def _show(console: Console, item: registry_pb2.Erasure) -> None:
-    console.print(f"{item.erasure_id}: {_state(item)}")
+def _describe(item: registry_pb2.Erasure) -> Iterator[str]:
+    (state,) = ERASURES.pick("state")
+    yield f"{item.erasure_id}: {state.cell(item)}"
     if not item.HasField("receipt"):
-        console.print("\n".join(item.document_ids))
+        yield from item.document_ids
         return
-    console.print(item.receipt.body, markup=False)
-    console.print(f"signature {item.receipt.signature.hex()}", soft_wrap=True)
-    console.print(f"public key of the registry {item.receipt.public_key.hex()}", soft_wrap=True)
+    yield item.receipt.body
+    yield f"signature {item.receipt.signature.hex()}"
+    yield f"public key of the registry {item.receipt.public_key.hex()}"

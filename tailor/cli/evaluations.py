@@ -1,20 +1,21 @@
 """`tailor evaluations`: show what was measured of an adapter, and compare what two models answered."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.adapters import AdapterName
-from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.columns import item_table
-from tailor.cli.figures import COSTS, describe, figures_table, print_adapter, print_definition, state_of
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short, table
+from tailor.cli.calls import adapter_digest
+from tailor.cli.figures import COSTS, describe_adapter, describe_definition, figures_table, state_of
+from tailor.cli.options import AdapterName
+from tailor.cli.output import bold, short
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import item_table
+from tailor.columns import columns, read
+from tailor.list_columns import describe_estimate
 from tailor.word_diff import Side, diff_words
 
 COMPARE_SECONDS = 60.0
@@ -38,33 +39,29 @@ def show(
     """Show an adapter's newest evaluation: gains, scores and suites with 95 % intervals, costs of answers, goals and the verdict."""
     registry = session.connections.registry
     digest = adapter_digest(registry, adapter)
-    item = unary("registry", registry.GetAdapter, registry_pb2.GetAdapterRequest(digest=digest)).adapter
+    item = registry.GetAdapter(registry_pb2.GetAdapterRequest(digest=digest)).adapter
     answer = evaluation_pb2.GetEvaluationResponse()
     if report or not item.HasField("evaluation"):
         request = evaluation_pb2.GetEvaluationRequest(adapter_digest=digest)
-        answer = unary("evaluation", session.connections.evaluation.GetEvaluation, request)
+        answer = session.connections.evaluation.GetEvaluation(request)
 
-    def render(console: Console) -> None:
-        console.print(f"[bold]{short(digest)}[/] of {item.adapter.specialist}: {state_of(item.state)}", highlight=False)
-        if item.HasField("evaluation"):
-            console.print(figures_table(item.evaluation))
-            console.print(item_table("answers", COSTS, item.evaluation.costs))
-            print_definition(console, item.evaluation)
-            for name, reason in sorted(item.evaluation.not_measured.items()):
-                console.print(f"not measured: {name}: {reason}", highlight=False, markup=False, soft_wrap=True)
-            print_adapter(console, item)
-        else:
-            console.print(_describe_progress(answer), highlight=False)
-        if answer.report_markdown:
-            console.print(answer.report_markdown, highlight=False, markup=False, soft_wrap=True)
+    title = bold(short(digest), f" of {item.adapter.specialist}: {state_of(item.state)}")
+    parts = _describe_evaluation(item) if item.HasField("evaluation") else _describe_progress(answer)
+    session.output.emit({"adapter": item, "evaluation": answer}, title, parts, answer.report_markdown or None)
 
-    session.output.emit({"adapter": to_dict(item), "evaluation": to_dict(answer)}, render)
+
+def _describe_evaluation(item: registry_pb2.CatalogueAdapter) -> Iterator[Any]:
+    yield figures_table(item.evaluation)
+    yield item_table("answers", COSTS, item.evaluation.costs)
+    yield describe_definition(item.evaluation)
+    for name, reason in sorted(item.evaluation.not_measured.items()):
+        yield f"not measured: {name}: {reason}"
+    yield describe_adapter(item)
 
 
 def _describe_progress(answer: evaluation_pb2.GetEvaluationResponse) -> str:
-    state = short_enum(evaluation_pb2.EvaluationState, answer.state, "EVALUATION_STATE_")
     reason = f", {answer.reason}" if answer.reason else ""
-    return f"evaluation {state}{reason}: {answer.rows_done} of {answer.rows_total} rows measured"
+    return f"evaluation {read(answer, 'state')}{reason}: {answer.rows_done} of {answer.rows_total} rows measured"
 
 
 def compare(
@@ -92,8 +89,8 @@ def compare(
         page_size=rows,
         page_token=page,
     )
-    answer = unary("evaluation", session.connections.evaluation.CompareEvaluations, request, COMPARE_SECONDS)
-    session.output.emit(to_dict(answer), lambda console: _print(console, answer, (first, second)))
+    answer = session.connections.evaluation.CompareEvaluations(request, timeout=COMPARE_SECONDS)
+    session.output.emit(answer, _describe_comparison(answer, (first, second)))
 
 
 def _model(registry: registry_pb2_grpc.RegistryServiceStub, name: str) -> evaluation_pb2.ComparedModel:
@@ -101,27 +98,26 @@ def _model(registry: registry_pb2_grpc.RegistryServiceStub, name: str) -> evalua
     return evaluation_pb2.ComparedModel(adapter_digest=adapter_digest(registry, adapter), model=model)
 
 
-def _print(console: Console, answer: evaluation_pb2.CompareEvaluationsResponse, names: tuple[str, str]) -> None:
+def _describe_comparison(answer: evaluation_pb2.CompareEvaluationsResponse, names: tuple[str, str]) -> Iterator[Any]:
     better = "lower is better" if answer.lower_is_better else "higher is better"
-    columns = ("rows of", "rows", *names, f"gain of {names[1]}, 95 %")
-    groups = [
-        (_group(item), item.rows, describe(item.first), describe(item.second), describe(item.gain, "+"))
-        for item in answer.groups
-    ]
-    console.print(table(f"{answer.metric} ({better})", columns, groups))
+    shown = columns(
+        evaluation_pb2.GroupComparison,
+        ("rows of", _group),
+        "rows",
+        (names[0], lambda item: describe_estimate(item.first)),
+        (names[1], lambda item: describe_estimate(item.second)),
+        (f"gain of {names[1]}, 95 %", lambda item: describe_estimate(item.gain, "+")),
+    )
+    yield item_table(f"{answer.metric} ({better})", shown, answer.groups)
     for row in answer.rows:
-        console.print()
         where = ", ".join(part for part in (row.task, row.language) if part)
         values = f"{row.first_value:.3f} to {row.second_value:.3f}, gain {row.gain:+.3f}"
-        console.print(f"[bold]{row.row_id}[/] ({where}): {values}", highlight=False)
-        console.print(Text(f"prompt: {row.prompt}", style="dim"))
-        console.print(_answers(row))
+        yield "", bold(row.row_id, f" ({where}): {values}"), Text(f"prompt: {row.prompt}", style="dim"), _answers(row)
     if answer.only_first or answer.only_second:
-        console.print(
-            f"Not compared: {answer.only_first} rows that only {names[0]} has, {answer.only_second} that only {names[1]} has."
-        )
+        only = f"{answer.only_first} rows that only {names[0]} has, {answer.only_second} that only {names[1]} has"
+        yield f"Not compared: {only}."
     if answer.next_page_token:
-        console.print(f"More rows: --page {answer.next_page_token}")
+        yield f"More rows: --page {answer.next_page_token}"
 
 
 def _group(item: evaluation_pb2.GroupComparison) -> str:

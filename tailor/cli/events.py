@@ -12,15 +12,15 @@ from typing import Annotated, Any
 import typer
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
-from rich.console import Console
 
 from tailor.api.events.v1 import operations_pb2
-from tailor.cli.calls import pages, unary
-from tailor.cli.columns import ShownField, emit_list, show_field
+from tailor.cli.calls import pages
 from tailor.cli.connections import SERVICES
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows
+from tailor.cli.options import Reason as ReasonText
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list
+from tailor.columns import columns
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.events.topics import Topic, load_topics
 
@@ -32,13 +32,11 @@ ServiceName = Annotated[str, typer.Argument(help="The service that could not han
 EventName = Annotated[
     str, typer.Argument(metavar="EVENT", help="TOPIC/PARTITION/OFFSET, as `tailor event dead` shows it.")
 ]
-COLUMNS = (
-    ShownField("service", lambda row: row[0]),
-    ShownField("event", lambda row: row[1].event_id or f"{row[1].topic}/{row[1].partition}/{row[1].offset}"),
-    *(
-        ShownField(name, lambda row, path=path: show_field(row[1], path))  # type: ignore[misc]
-        for name, path in (("state", "state"), ("reason", "reason"), ("what to do", "message"), ("note", "note"))
-    ),
+COLUMNS = columns(
+    None,
+    "service=0",
+    ("event", lambda row: row[1].event_id or f"{row[1].topic}/{row[1].partition}/{row[1].offset}"),
+    "state=1.state, reason=1.reason, what to do=1.message, note=1.note",
 )
 
 
@@ -85,38 +83,30 @@ def dead(
         request = operations_pb2.ListDeadLettersRequest(include_closed=everything)
         try:
             stub = session.connections.events(name)
-            rows += [(name, letter) for letter in pages(name, stub.ListDeadLetters, request, "dead_letters")]
+            rows += [(name, letter) for letter in pages(stub.ListDeadLetters, request)]
         except TailorError as error:
             if service:
                 raise
             silent[name] = str(error.reason)
     document = {"dead_letters": [{"service": name} | to_dict(letter) for name, letter in rows], "no_answer": silent}
 
-    def name_silent(console: Console) -> None:
-        for name, reason in silent.items():
-            console.print(f"{name} did not answer ({reason}).", highlight=False)
-
-    emit_list(session, rows, COLUMNS, document=document, empty="No dead letters.", remarks=name_silent)
+    remarks = [f"{name} did not answer ({reason})." for name, reason in silent.items()]
+    emit_list(session, rows, COLUMNS, document=document, empty="No dead letters.", remarks=remarks)
 
 
 def replay(session: CommandSession, service: ServiceName, event: EventName) -> None:
     """Have a service handle a dead letter's event again, after its cause is mended; or send an unsent event (EVENT is its id) again."""
     request = operations_pb2.ReplayDeadLetterRequest(**_place(event) if "/" in event else {"event_id": event})
-    answer = unary(service, session.connections.events(service).ReplayDeadLetter, request, REPLAY_SECONDS)
+    answer = session.connections.events(service).ReplayDeadLetter(request, timeout=REPLAY_SECONDS)
     done = "The event was handled." if "/" in event else "The event is in the outbox again."
-    session.output.emit(to_dict(answer), shows(done))
+    session.output.emit(answer, done)
 
 
-def skip(
-    session: CommandSession,
-    service: ServiceName,
-    event: EventName,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why. Stays on record, without personal data.")],
-) -> None:
+def skip(session: CommandSession, service: ServiceName, event: EventName, reason: ReasonText) -> None:
     """Have a service move past one event for good, also if it fails on it again and again."""
     request = operations_pb2.SkipEventRequest(**_place(event), reason=reason)
-    answer = unary(service, session.connections.events(service).SkipEvent, request, REPLAY_SECONDS)
-    session.output.emit(to_dict(answer), shows(f"{service} moves past {event}."))
+    answer = session.connections.events(service).SkipEvent(request, timeout=REPLAY_SECONDS)
+    session.output.emit(answer, f"{service} moves past {event}.")
 
 
 def _place(event: str) -> dict[str, Any]:

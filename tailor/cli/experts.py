@@ -1,18 +1,16 @@
 """Experts of a specialist together: how far they agree, their mean marks, and what their comments ask for again and again."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tailor.api.registry.v1 import panel_pb2, registry_pb2
-from tailor.cli.adapters import SpecialistName
-from tailor.cli.calls import unary
-from tailor.cli.columns import columns, emit_list, show_field
-from tailor.cli.messages import to_dict
+from tailor.cli.options import SpecialistName
 from tailor.cli.session import CommandSession
-from tailor.cli.specialist_changes import print_changes
-from tailor.cli.whole_words import Digest
+from tailor.cli.specialists import list_changes
+from tailor.cli.tables import emit_list
+from tailor.columns import columns
 from tailor.errors import InvalidArgument, Reason
 
 COMPUTE_SECONDS = 60.0
@@ -24,54 +22,38 @@ def agreement(session: CommandSession, specialist: SpecialistName) -> None:
     1 is perfect agreement, 0 is what chance gives. Only drafts that at least two experts judged count.
     """
     request = panel_pb2.GetAgreementRequest(specialist=specialist)
-    answer = unary("registry", session.connections.panel.GetAgreement, request, COMPUTE_SECONDS)
-    emit_list(
-        session,
-        [item for item in answer.agreement if item.units],
-        AGREEMENT,
-        document=to_dict(answer),
-        empty="No draft was judged by two experts yet, so there is no agreement to measure.",
-        remarks=lambda console: console.print(f"{answer.judgements} judgements by {answer.experts} experts"),
-    )
+    answer = session.connections.panel.GetAgreement(request, timeout=COMPUTE_SECONDS)
+    found = [item for item in answer.agreement if item.units]
+    empty = "No draft was judged by two experts yet, so there is no agreement to measure."
+    remarks = [f"{answer.judgements} judgements by {answer.experts} experts"]
+    emit_list(session, found, AGREEMENT, document=answer, empty=empty, remarks=remarks)
 
 
-def _describe_alpha(item: panel_pb2.CriterionAgreement) -> str:
-    if not item.HasField("alpha"):
-        return "-"
-    return f"{item.alpha:.2f}" + (f" ({item.low:.2f} to {item.high:.2f})" if item.HasField("low") else "")
+def _describe_interval(value: float, item: panel_pb2.CriterionAgreement | panel_pb2.PanelMean) -> str:
+    return f"{value:.2f}" + (f" ({item.low:.2f} to {item.high:.2f})" if item.HasField("low") else "")
 
 
 AGREEMENT = columns(
-    "criterion", ("who", lambda item: item.expert_id or "the panel"), ("alpha, 95 % interval", _describe_alpha), "units"
+    panel_pb2.CriterionAgreement,
+    "criterion, who=expert_id or 'the panel'",
+    ("alpha, 95 % interval", lambda item: _describe_interval(item.alpha, item) if item.HasField("alpha") else "-"),
+    "units",
 )
 
 
 def panel(session: CommandSession, specialist: SpecialistName) -> None:
     """Show the mean marks of drafts, 1 to 5, by criterion, month and adapter. Intervals are 95 % ones over drafts."""
     request = panel_pb2.GetPanelReportRequest(specialist=specialist)
-    answer = unary("registry", session.connections.panel.GetPanelReport, request, COMPUTE_SECONDS)
-    emit_list(
-        session,
-        answer.means,
-        MEANS,
-        document=to_dict(answer),
-        empty="No draft has a mark yet.",
-        remarks=lambda console: console.print(f"{answer.judgements} judgements with marks", highlight=False),
-    )
-
-
-def _describe_mean(item: panel_pb2.PanelMean) -> str:
-    return f"{item.mean:.2f}" + (f" ({item.low:.2f} to {item.high:.2f})" if item.HasField("low") else "")
+    answer = session.connections.panel.GetPanelReport(request, timeout=COMPUTE_SECONDS)
+    remarks = [f"{answer.judgements} judgements with marks"]
+    emit_list(session, answer.means, MEANS, document=answer, empty="No draft has a mark yet.", remarks=remarks)
 
 
 MEANS = columns(
-    "criterion",
-    "month",
-    ("adapter", lambda item: Digest(item.adapter_digest) if item.adapter_digest else "base"),
-    ("mean, 95 % interval", _describe_mean),
-    "drafts",
-    "experts",
-    "question",
+    panel_pb2.PanelMean,
+    "criterion, month, adapter=adapter_digest or 'base'",
+    ("mean, 95 % interval", lambda item: _describe_interval(item.mean, item)),
+    "drafts, experts, question",
 )
 
 
@@ -90,18 +72,13 @@ def guidelines(
     Guidelines are in the prompts of `few_shot`, of the judge model, and of the teacher that revises drafts by comments.
     """
     request = panel_pb2.ProposeGuidelinesRequest(specialist=specialist, page_size=limit)
-    answer = unary("registry", session.connections.panel.ProposeGuidelines, request, COMPUTE_SECONDS)
+    answer = session.connections.panel.ProposeGuidelines(request, timeout=COMPUTE_SECONDS)
     if take:
         _take_over(session, specialist, text or _find(answer, take))
     else:
-        emit_list(
-            session,
-            list(enumerate(answer.guidelines, start=1)),
-            GUIDELINES,
-            document=to_dict(answer),
-            empty="No two comments ask for the same yet.",
-            remarks=lambda console: _print_remarks(console, answer),
-        )
+        numbered = list(enumerate(answer.guidelines, start=1))
+        empty = "No two comments ask for the same yet."
+        emit_list(session, numbered, GUIDELINES, document=answer, empty=empty, remarks=_list_remarks(answer))
 
 
 def _find(answer: panel_pb2.ProposeGuidelinesResponse, number: int) -> str:
@@ -116,30 +93,20 @@ def _find(answer: panel_pb2.ProposeGuidelinesResponse, number: int) -> str:
 def _take_over(session: CommandSession, name: str, line: str) -> None:
     """Add a line to the guidelines of the current definition. Fails if the definition changes meanwhile."""
     registry = session.connections.registry
-    current = unary("registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=name)).specialist
+    current = registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=name)).specialist
     evaluation = current.evaluation
     evaluation.guidelines = "\n".join(filter(None, (evaluation.guidelines.strip(), line.strip())))
-    request = registry_pb2.UpdateSpecialistRequest(specialist=current)
-    answer = unary("registry", registry.UpdateSpecialist, request)
+    answer = registry.UpdateSpecialist(registry_pb2.UpdateSpecialistRequest(specialist=current))
 
-    def render(console: Console) -> None:
-        print_changes(console, list(answer.changes))
-        console.print(f"Specialist {name} has revision {answer.specialist.revision}.")
-
-    session.output.emit(to_dict(answer), render)
+    revision = f"Specialist {name} has revision {answer.specialist.revision}."
+    session.output.emit(answer, list_changes(answer.changes), revision)
 
 
-def _print_remarks(console: Console, answer: panel_pb2.ProposeGuidelinesResponse) -> None:
-    console.print(f"{answer.comments} comments", highlight=False)
+def _list_remarks(answer: panel_pb2.ProposeGuidelinesResponse) -> Iterator[str]:
+    yield f"{answer.comments} comments"
     for number, item in enumerate(answer.guidelines, start=1):
         for example in item.examples:
-            console.print(f"{number}: {example.text} ({example.judgement_id})", markup=False, highlight=False)
+            yield f"{number}: {example.text} ({example.judgement_id})"
 
 
-GUIDELINES = columns(
-    ("number", lambda row: row[0]),
-    ("guideline", lambda row: row[1].text),
-    ("comments", lambda row: row[1].comments),
-    ("experts", lambda row: row[1].experts),
-    ("taken over", lambda row: show_field(row[1], "adopted")),
-)
+GUIDELINES = columns(None, "number=0, guideline=1.text, comments=1.comments, experts=1.experts, taken over=1.adopted")

@@ -1,108 +1,98 @@
 """Shows an evaluation's figures, always with their intervals, and the gate's verdict."""
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from rich.console import Console
 from rich.table import Table
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.columns import columns
-from tailor.cli.messages import short_enum
-from tailor.cli.output import short, table
+from tailor.cli.output import short
+from tailor.cli.tables import item_table
+from tailor.columns import columns, read, word
+from tailor.list_columns import describe_estimate as describe
+from tailor.list_columns import describe_price
 
 SUITE_LIMITS = {"max_forgetting": "forgetting", "max_refusal_drop": "drop of refusals"}
 
 
-def describe(estimate: models_pb2.Estimate, sign: str = "") -> str:
-    """A value with its interval."""
-    if not math.isfinite(estimate.high - estimate.low):
-        return "not known" if math.isnan(estimate.value) else f"{estimate.value:{sign}.3f} (no interval)"
-    return f"{estimate.value:{sign}.3f} ({estimate.low:{sign}.3f} to {estimate.high:{sign}.3f})"
-
-
 def decision_of(decision: "registry_pb2.Decision.ValueType") -> str:
     """The gate's decision as a word; `not evaluated` before the first evaluation."""
-    return short_enum(registry_pb2.Decision, decision, "DECISION_").replace("unspecified", "not evaluated")
+    return word(registry_pb2.Decision.DESCRIPTOR, decision).replace("unspecified", "not evaluated")
 
 
 def state_of(state: "registry_pb2.AdapterState.ValueType") -> str:
     """The state of an adapter as a word, the same as on every page."""
-    return short_enum(registry_pb2.AdapterState, state, "ADAPTER_STATE_")
+    return word(registry_pb2.AdapterState.DESCRIPTOR, state)
 
 
-def print_verdict(
-    console: Console, name: str, decision: "registry_pb2.Decision.ValueType", reasons: Iterable[str]
-) -> None:
+def describe_verdict(name: str, decision: "registry_pb2.Decision.ValueType", reasons: Iterable[str]) -> Iterator[str]:
     """A line for each reason of a verdict."""
-    for reason in reasons:
-        console.print(f"{name} {decision_of(decision)}: {reason}", highlight=False)
+    return (f"{name} {decision_of(decision)}: {reason}" for reason in reasons)
 
 
-def print_adapter(console: Console, item: registry_pb2.CatalogueAdapter) -> None:
-    """The reasons of an adapter's verdict, an operator's decision about it, and what can be done next, in lines that can be copied."""
+def describe_adapter(item: registry_pb2.CatalogueAdapter) -> Iterator[str]:
+    """The reasons of an adapter's verdict, an operator's decision about it, and what can be done next."""
     name, state = short(item.adapter.digest), state_of(item.state)
     # A verdict on a later evaluation does not change what serves, so the state comes first.
     shown = name if state == decision_of(item.decision) else f"{name} {state}; newest verdict"
-    print_verdict(console, shown, item.decision, item.reasons)
+    yield from describe_verdict(shown, item.decision, item.reasons)
     if item.HasField("operator_decision"):
-        console.print(f"{name} {describe_decision(item.operator_decision)}", highlight=False, soft_wrap=True)
+        yield f"{name} {describe_decision(item.operator_decision)}"
     if item.advice:
-        console.print(f"{name} next: {item.advice}", highlight=False, markup=False, soft_wrap=True)
+        yield f"{name} next: {item.advice}"
 
 
 def describe_decision(decision: registry_pb2.OperatorDecision) -> str:
     """Who decided what, when and why."""
-    kind = short_enum(registry_pb2.OperatorDecisionKind, decision.kind, "OPERATOR_DECISION_KIND_")
     verdict = f" (verdict: {decision_of(decision.verdict)})" if decision.verdict else ""
     who = decision.key_id or "the console's operator"
     when = decision.create_time.ToDatetime().isoformat(sep=" ", timespec="minutes")
-    return f"{kind}{verdict} by {who} on {when}: {decision.reason or 'no reason given'}"
+    return f"{read(decision, 'kind')}{verdict} by {who} on {when}: {decision.reason or 'no reason given'}"
 
 
 def figures_table(evaluation: models_pb2.AdapterEvaluated) -> Table:
     """A row per metric and suite's measure: the candidate's gain over each other model, each model's value, and the number of rows."""
     models = _models(evaluation)
-    rows = [
-        (
-            item.metric + (" (lower is better)" if item.lower_is_better else ""),
-            "\n".join(f"{model} {describe(item.gains[model], '+')}" for model in models if model in item.gains),
-            *(describe(item.models[model]) if model in item.models else "" for model in models),
-            item.models["candidate"].rows if "candidate" in item.models else "",
-        )
-        for item in (*evaluation.metrics, *evaluation.suites)
-    ]
     pairs = f", {evaluation.pairs} of them ranked pairs" if evaluation.pairs else ""
     title = f"evaluation on {evaluation.rows} held-out rows{pairs}, 95 % intervals"
-    return table(title, ("metric", "gain over", *models, "rows"), rows)
+    shown = columns(
+        None,
+        ("metric", describe_metric),
+        ("gain over", lambda item: "\n".join(_list_gains(item, models))),
+        *(estimates(model, model) for model in models),
+        ("rows", lambda item: item.models["candidate"].rows if "candidate" in item.models else ""),
+    )
+    return item_table(title, shown, (*evaluation.metrics, *evaluation.suites))
 
 
-def describe_price(cost: models_pb2.ModelCost) -> str:
-    """The price of 1,000 answers with its currency; empty without one."""
-    return f"{cost.price_per_1000:.2f} {cost.currency}" if cost.HasField("price_per_1000") else ""
+def describe_metric(item: models_pb2.MetricFigures) -> str:
+    """A metric's name, and whether lower is better."""
+    return item.metric + (" (lower is better)" if item.lower_is_better else "")
+
+
+def estimates(name: str, model: str, absent: str = "") -> tuple[str, Callable[[models_pb2.MetricFigures], str]]:
+    """The column of a model's values of metrics."""
+    return name, lambda item: describe(item.models[model]) if model in item.models else absent
+
+
+def _list_gains(item: models_pb2.MetricFigures, models: Iterable[str]) -> Iterator[str]:
+    return (f"{model} {describe(item.gains[model], '+')}" for model in models if model in item.gains)
 
 
 # What the answers of a model took, and the price of 1,000.
 COSTS = columns(
-    "model",
-    "answers",
-    ("median", lambda cost: f"{cost.median_seconds:.2f} s"),
-    ("95 % within", lambda cost: f"{cost.p95_seconds:.2f} s"),
-    ("prompt tokens", lambda cost: f"{cost.prompt_tokens:.0f}"),
-    ("answer tokens", lambda cost: f"{cost.answer_tokens:.0f}"),
+    models_pb2.ModelCost,
+    "model, answers, median=median_seconds|{:.2f} s, 95 % within=p95_seconds|{:.2f} s, prompt tokens|{:.0f}",
+    "answer tokens|{:.0f}",
     ("per 1,000", describe_price),
 )
 
 
-def print_definition(console: Console, evaluation: models_pb2.AdapterEvaluated) -> None:
+def describe_definition(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
     """Rows that were left out, answers that were cut, the metrics and the gate that were measured, and the goals, a line each."""
-    for line in (
-        *_describe_rows(evaluation),
-        *_describe_definitions(evaluation),
-        *map(_describe_goal, evaluation.goals),
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
+    yield from _describe_rows(evaluation)
+    yield from _describe_definitions(evaluation)
+    yield from map(_describe_goal, evaluation.goals)
 
 
 def _describe_rows(evaluation: models_pb2.AdapterEvaluated) -> Iterator[str]:
@@ -130,8 +120,9 @@ def _describe_definitions(evaluation: models_pb2.AdapterEvaluated) -> Iterator[s
 
 def _describe_goal(goal: models_pb2.Goal) -> str:
     wanted = f"gain over base of {goal.goal:g}" if goal.is_gain else f"{goal.goal:g}"
-    state = short_enum(models_pb2.GoalState, goal.state, "GOAL_STATE_")
-    return f"goal: {goal.metric} {wanted}; {state}: {describe(goal.estimate, '+' if goal.is_gain else '')}"
+    return (
+        f"goal: {goal.metric} {wanted}; {read(goal, 'state')}: {describe(goal.estimate, '+' if goal.is_gain else '')}"
+    )
 
 
 def _models(evaluation: models_pb2.AdapterEvaluated) -> list[str]:

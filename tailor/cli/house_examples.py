@@ -18,7 +18,7 @@ def list_train_rows(
 ) -> Iterator[synthetic_pb2.Row]:
     """Yield the train rows of a dataset, page by page."""
     request = synthetic_pb2.ListRowsRequest(dataset_digest=dataset_digest, split=synthetic_pb2.SPLIT_TRAIN)
-    return pages("synthetic", synthetic.ListRows, request, "rows")
+    return pages(synthetic.ListRows, request)
 
 
 def choose_examples(

@@ -15,7 +15,7 @@ from tailor.api.ingestion.v1 import replay_pb2
 from tailor.api.registry.v1 import people_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import pages, unary
+from tailor.cli.calls import pages
 from tailor.cli.connections import Connections
 from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, NotFound, Reason
@@ -82,13 +82,12 @@ def _complete_each(kind: IdKind, ids: Lister) -> Callable[[typer.Context, list[s
     return callback
 
 
-def _listed(service: str, call: Callable[[Connections], Any], request: Callable[..., Any], items: str) -> Lister:
-    """Every id that a service lists: `runs.run_id` are the ids of all pages' `runs`."""
-    name, field = items.split(".")
+def _listed(call: Callable[[Connections], Any], request: Callable[..., Any], field: str) -> Lister:
+    """Every id that a service lists."""
 
     def ids(connections: Connections, params: dict[str, Any], start: str) -> Iterator[str]:
         del params, start
-        return (getattr(item, field) for item in pages(service, call(connections), request(page_size=MAX_PAGE), name))
+        return (getattr(item, field) for item in pages(call(connections), request(page_size=MAX_PAGE)))
 
     return ids
 
@@ -96,13 +95,12 @@ def _listed(service: str, call: Callable[[Connections], Any], request: Callable[
 def _samples(connections: Connections, params: dict[str, Any], start: str) -> Iterator[str]:
     del start
     request = synthesis_pb2.ListSamplesRequest(synthesis_id=params["synthesis_id"], page_size=MAX_SAMPLES)
-    return (item.row_id for item in pages("synthetic", connections.syntheses.ListSamples, request, "samples"))
+    return (item.row_id for item in pages(connections.syntheses.ListSamples, request))
 
 
 def _erased_documents(connections: Connections, params: dict[str, Any], start: str) -> Iterator[str]:
     del params, start
-    request = registry_pb2.ListErasuresRequest(page_size=MAX_PAGE)
-    items = pages("registry", connections.registry.ListErasures, request, "erasures")
+    items = pages(connections.registry.ListErasures, registry_pb2.ListErasuresRequest(page_size=MAX_PAGE))
     return (document_id for item in items for document_id in item.document_ids)
 
 
@@ -110,20 +108,18 @@ def _passages(connections: Connections, params: dict[str, Any], start: str) -> I
     """Those that `tailor review next` shows to this reviewer."""
     del params, start
     for kind in (review_pb2.PASSAGE_KIND_SAMPLE, review_pb2.PASSAGE_KIND_DISAGREEMENT):
-        request = review_pb2.NextPassageRequest(kind=kind)
-        yield unary("anonymization", connections.review.NextPassage, request).passage.passage_id
+        yield connections.review.NextPassage(review_pb2.NextPassageRequest(kind=kind)).passage.passage_id
 
 
 def _documents(connections: Connections, params: dict[str, Any], start: str) -> list[str]:
     request = registry_pb2.ListDocumentsRequest(specialist=params.get("specialist") or "", document_id=start)
-    answer = unary("registry", connections.registry.ListDocuments, request)
+    answer = connections.registry.ListDocuments(request)
     return [item.anonymized.document_id for item in answer.documents]
 
 
 def _drafts(connections: Connections, params: dict[str, Any], start: str) -> list[str]:
     del params
-    request = registry_pb2.TraceRequest(draft_id=start, draft_only=True)
-    return [unary("registry", connections.registry.Trace, request).draft.draft_id]
+    return [connections.registry.Trace(registry_pb2.TraceRequest(draft_id=start, draft_only=True)).draft.draft_id]
 
 
 RUNS = IdKind("run_", "run", Reason.UNKNOWN_RUN, "tailor run list")
@@ -139,32 +135,16 @@ DOCUMENTS = IdKind("doc_", "anonymised document", Reason.UNKNOWN_DOCUMENT, "tail
 ERASED_DOCUMENTS = IdKind("doc_", "erased document", Reason.UNKNOWN_DOCUMENT, "tailor erasure show ID")
 
 # The callbacks of arguments and options.
-run_id = _completes(
-    RUNS, _listed("training", lambda to: to.training.ListRuns, training_pb2.ListRunsRequest, "runs.run_id")
-)
+run_id = _completes(RUNS, _listed(lambda to: to.training.ListRuns, training_pb2.ListRunsRequest, "run_id"))
 synthesis_id = _completes(
-    SYNTHESES,
-    _listed(
-        "synthetic",
-        lambda to: to.syntheses.ListSyntheses,
-        synthesis_pb2.ListSynthesesRequest,
-        "syntheses.synthesis_id",
-    ),
+    SYNTHESES, _listed(lambda to: to.syntheses.ListSyntheses, synthesis_pb2.ListSynthesesRequest, "synthesis_id")
 )
 sample_id = _completes(SAMPLES, _samples)
-key_id = _completes(
-    KEYS, _listed("registry", lambda to: to.registry.ListKeys, registry_pb2.ListKeysRequest, "keys.key_id")
-)
-person_id = _completes(
-    PEOPLE, _listed("registry", lambda to: to.people.ListPeople, people_pb2.ListPeopleRequest, "people.person_id")
-)
-replay_id = _completes(
-    REPLAYS,
-    _listed("ingestion", lambda to: to.replays.ListReplays, replay_pb2.ListReplaysRequest, "replays.replay_id"),
-)
+key_id = _completes(KEYS, _listed(lambda to: to.registry.ListKeys, registry_pb2.ListKeysRequest, "key_id"))
+person_id = _completes(PEOPLE, _listed(lambda to: to.people.ListPeople, people_pb2.ListPeopleRequest, "person_id"))
+replay_id = _completes(REPLAYS, _listed(lambda to: to.replays.ListReplays, replay_pb2.ListReplaysRequest, "replay_id"))
 erasure_id = _completes(
-    ERASURES,
-    _listed("registry", lambda to: to.registry.ListErasures, registry_pb2.ListErasuresRequest, "erasures.erasure_id"),
+    ERASURES, _listed(lambda to: to.registry.ListErasures, registry_pb2.ListErasuresRequest, "erasure_id")
 )
 passage_id = _completes(PASSAGES, _passages)
 draft_id = _completes(DRAFTS, _drafts)

@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc
-from tailor.cli.calls import calling, unary
 from tailor.cli.chat_files import Chat, check_files, read_chats
-from tailor.cli.columns import columns, emit_items
 from tailor.cli.hub_data import PREFIX, download
-from tailor.cli.messages import to_dict
-from tailor.cli.output import shows
 from tailor.cli.progress import wait_out_errors
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list
+from tailor.columns import columns
 from tailor.errors import TailorError
 
 # An import is as long as its rows need at the barrier.
@@ -48,26 +46,25 @@ def import_(
         header.request_id = f"imp_{check_files(paths)}"
 
         def note(text: str) -> None:
-            session.output.notes.print(text, highlight=False)
+            session.output.note(text)
 
         answer = wait_out_errors(lambda: send(session.connections.imports, header, read_chats(paths), note), note)
     item = getattr(answer, "import")
     state = "imported" if answer.created else "was imported before"
     text = f"{item.name} {state}: {item.rows:,} rows. Rejected: {_rejected(item) or 'none'}."
-    session.output.emit(to_dict(answer), shows(text))
+    session.output.emit(answer, text)
 
 
 def imports(session: CommandSession) -> None:
     """List imports with licences, shares and rows."""
-    answer = unary("synthetic", session.connections.imports.ListImports, imports_pb2.ListImportsRequest())
-    emit_items(session, "imports", answer.imports, COLUMNS)
+    answer = session.connections.imports.ListImports(imports_pb2.ListImportsRequest())
+    emit_list(session, answer.imports, COLUMNS, document=answer)
 
 
 def forget_import(session: CommandSession, name: Annotated[str, typer.Argument(help="The import's name.")]) -> None:
     """Delete an import. Datasets that exist keep its rows until the next build."""
-    request = imports_pb2.ForgetImportRequest(name=name)
-    answer = unary("synthetic", session.connections.imports.ForgetImport, request)
-    session.output.emit(to_dict(answer), shows(f"{name} is forgotten."))
+    answer = session.connections.imports.ForgetImport(imports_pb2.ForgetImportRequest(name=name))
+    session.output.emit(answer, f"{name} is forgotten.")
 
 
 def send(
@@ -75,13 +72,12 @@ def send(
 ) -> imports_pb2.ImportDatasetResponse:
     """Stream the header and the chats in chunks. Blocks. Raises what reading the chats raises, or the service's TailorError."""
     stream = _Stream(header, chats, note)
-    with calling("synthetic", imports_pb2.ImportDatasetRequest.DESCRIPTOR.full_name):
-        try:
-            return imports.ImportDataset(iter(stream), timeout=IMPORT_SECONDS)
-        finally:
-            # gRPC swallows what its request iterator raises, and reports a cancelled call.
-            if stream.error is not None:
-                raise stream.error
+    try:
+        return imports.ImportDataset(iter(stream), timeout=IMPORT_SECONDS)
+    finally:
+        # gRPC swallows what its request iterator raises, and reports a cancelled call.
+        if stream.error is not None:
+            raise stream.error
 
 
 class _Stream:
@@ -127,12 +123,9 @@ def _rejected(item: imports_pb2.DatasetImport) -> str:
 
 
 COLUMNS = columns(
-    "import=name",
-    "licence",
-    ("share", lambda item: f"{item.share_percent} %"),
-    ("rows", lambda item: f"{item.rows:,}"),
+    imports_pb2.DatasetImport,
+    "import=name, licence, share=share_percent|{} %, rows|{:,}",
     ("rejected", _rejected),
-    "source",
-    ("specialists", lambda item: ", ".join(item.specialists) or "all"),
+    "source, specialists=specialists or 'all'",
     ("state", lambda item: "finished" if item.sha256 else "not finished; repeat the import"),
 )

@@ -6,16 +6,13 @@ from typing import Annotated
 
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
 
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli import ids
-from tailor.cli.calls import pages, unary
-from tailor.cli.columns import columns, emit_items, show_field
-from tailor.cli.messages import to_dict
-from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_pages
+from tailor.list_columns import KEYS
 
 
 class KeyRole(Enum):
@@ -54,35 +51,16 @@ def create(  # noqa: PLR0917 - options of a command
     )
     if days is not None:
         request.expire_time.CopyFrom(_in_days(days))
-    answer = unary("registry", session.connections.registry.CreateKey, request)
+    answer = session.connections.registry.CreateKey(request)
 
-    def render(console: Console) -> None:
-        console.print(
-            f"{answer.key.key_id} ({role.value}). Send the secret as `authorization: Bearer ...`; it is not shown again:"
-        )
-        console.print(answer.secret, soft_wrap=True, markup=False)
-
-    session.output.emit(to_dict(answer), render)
+    how = "Send the secret as `authorization: Bearer ...`; it is not shown again:"
+    session.output.emit(answer, f"{answer.key.key_id} ({role.value}). {how}", answer.secret)
 
 
 def list_keys(session: CommandSession) -> None:
     """List keys without their secrets, newest first."""
-    registry = session.connections.registry
-    items = list(pages("registry", registry.ListKeys, registry_pb2.ListKeysRequest(), "keys"))
-    emit_items(session, "keys", items, COLUMNS)
-
-
-COLUMNS = columns(
-    "key=key_id",
-    "name",
-    "role",
-    ("specialists", lambda key: ", ".join(key.specialists) or "all"),
-    ("methods", lambda key: ", ".join(method.rpartition(".")[2] for method in key.methods) or "all"),
-    ("calls per minute", lambda key: key.calls_per_minute or "no limit"),
-    ("state", lambda key: "revoked" if key.revoked else ""),
-    ("expires", lambda key: show_field(key, "expire_time") or "never"),
-    ("created by", lambda key: key.created_by or "unknown"),
-)
+    shown = KEYS.pick("key, name, role, specialists, methods, calls per minute, state, expires, created by")
+    emit_pages(session, session.connections.registry.ListKeys, registry_pb2.ListKeysRequest(), shown)
 
 
 def revoke(
@@ -90,8 +68,8 @@ def revoke(
     key: Annotated[str, typer.Argument(help="The key's id, or its first digits.", callback=ids.key_id)],
 ) -> None:
     """Revoke a key. Every service refuses it within seconds."""
-    answer = unary("registry", session.connections.registry.RevokeKey, registry_pb2.RevokeKeyRequest(key_id=key))
-    session.output.emit(to_dict(answer), shows(f"{answer.key.key_id} is revoked."))
+    answer = session.connections.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=key))
+    session.output.emit(answer, f"{answer.key.key_id} is revoked.")
 
 
 def _in_days(days: int) -> Timestamp:

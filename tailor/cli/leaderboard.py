@@ -1,18 +1,16 @@
 """`tailor specialist leaderboard`: a specialist's adapters and prompts by their scores."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.adapters import SpecialistName
-from tailor.cli.calls import adapter_digest, unary
-from tailor.cli.columns import ShownField, columns, emit_list, show_field
-from tailor.cli.figures import describe, describe_price
-from tailor.cli.messages import to_dict
+from tailor.cli.calls import adapter_digest
+from tailor.cli.options import SpecialistName
 from tailor.cli.session import CommandSession
-from tailor.cli.whole_words import Digest
+from tailor.cli.tables import emit_list
+from tailor.list_columns import list_leaderboard
 
 UNTUNED = ("base", "few_shot", "prompt")
 
@@ -33,21 +31,11 @@ def leaderboard(
     registry = session.connections.registry
     for entry, pinned in ((pin, True), (unpin, False)):
         if entry:
-            request = registry_pb2.PinEntryRequest(specialist=specialist, entry=_entry(registry, entry), pinned=pinned)
-            unary("registry", registry.PinEntry, request)
-    answer = unary(
-        "registry",
-        registry.GetLeaderboard,
-        registry_pb2.GetLeaderboardRequest(specialist=specialist, metric=metric),
-    )
-    shown = list_columns(answer.metric)
-    emit_list(
-        session,
-        answer.entries,
-        shown,
-        document=to_dict(answer),
-        remarks=lambda console: _print_remarks(console, answer),
-    )
+            change = registry_pb2.PinEntryRequest(specialist=specialist, entry=_entry(registry, entry), pinned=pinned)
+            registry.PinEntry(change)
+    answer = registry.GetLeaderboard(registry_pb2.GetLeaderboardRequest(specialist=specialist, metric=metric))
+    shown = list_leaderboard(answer.metric)
+    emit_list(session, answer.entries, shown, document=answer, remarks=_list_remarks(answer))
 
 
 def _entry(registry: registry_pb2_grpc.RegistryServiceStub, entry: str) -> str:
@@ -55,27 +43,11 @@ def _entry(registry: registry_pb2_grpc.RegistryServiceStub, entry: str) -> str:
     return entry if entry in UNTUNED or entry.startswith("external:") else adapter_digest(registry, entry)
 
 
-def _print_remarks(console: Console, answer: registry_pb2.GetLeaderboardResponse) -> None:
-    console.print(f"By {answer.metric}: {'lower' if answer.lower_is_better else 'higher'} is better. 95 % intervals.")
+def _list_remarks(answer: registry_pb2.GetLeaderboardResponse) -> Iterator[str]:
+    yield f"By {answer.metric}: {'lower' if answer.lower_is_better else 'higher'} is better. 95 % intervals."
     if len({entry.dataset_digest for entry in answer.entries}) > 1:
-        console.print("Scores on different datasets cannot be compared; each dataset has its own ranks.")
+        yield "Scores on different datasets cannot be compared; each dataset has its own ranks."
     if answer.not_evaluated:
-        console.print(f"Not shown: {answer.not_evaluated} adapters without an evaluation.")
+        yield f"Not shown: {answer.not_evaluated} adapters without an evaluation."
     if answer.skipped:
-        console.print(f"Not shown: {answer.skipped} older adapters.")
-
-
-def list_columns(metric: str) -> tuple[ShownField, ...]:
-    """The columns of a ranking by a metric."""
-    return columns(
-        ("", lambda entry: "pinned" if entry.pinned else ""),
-        ("rank", lambda entry: entry.rank or "-"),
-        ("model", lambda entry: Digest(entry.adapter_digest) if entry.adapter_digest else entry.model),
-        ("state", lambda entry: show_field(entry, "state") if entry.state else ""),
-        (metric, lambda entry: describe(entry.scores[metric]) if metric in entry.scores else "not measured"),
-        ("gain over base", lambda entry: describe(entry.gains[metric], "+") if metric in entry.gains else ""),
-        ("median", lambda entry: f"{entry.cost.median_seconds:.2f} s" if entry.HasField("cost") else ""),
-        ("per 1,000", lambda entry: describe_price(entry.cost)),
-        "rows",
-        "dataset=dataset_digest",
-    )
+        yield f"Not shown: {answer.skipped} older adapters."

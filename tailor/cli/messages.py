@@ -11,8 +11,6 @@ from typing import Any
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tailor.wire import enum_name
-
 
 def to_dict(message: Message) -> dict[str, Any]:
     """Every field of the message. Unset messages and numbers that are not finite are None, times RFC 3339 strings, and bytes base64."""
@@ -43,11 +41,6 @@ def _value(field: Any, value: Any) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return known.name if known else value
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
-
-
-def short_enum(enum: Any, number: int, prefix: str) -> str:
-    """The enum value for people: `RUN_STATE_QUEUED` becomes `queued`. One that this release does not know becomes `unknown 9`."""
-    return enum_name(enum, number, prefix).lower().replace("_", " ")
 
 
 def describe_removed(removed: Mapping[str, int]) -> str:

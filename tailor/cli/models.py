@@ -5,11 +5,9 @@ from typing import Annotated
 import typer
 
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import calling, unary
-from tailor.cli.columns import columns, emit_items
-from tailor.cli.messages import to_dict
-from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list
+from tailor.columns import columns, number
 from tailor.errors import Reason, Unavailable
 
 
@@ -29,13 +27,11 @@ def add(
     Only this command, `model add-detector` and `dataset import` contact a hub.
     """
     base = None
-    request = training_pb2.AddBaseRequest(name=name, source=source)
-    with calling("training", request.DESCRIPTOR.full_name):
-        for response in session.connections.training.AddBase(request):
-            if response.step:
-                session.output.notes.print(response.step, highlight=False, markup=False)
-            if response.HasField("base"):
-                base = response.base
+    for response in session.connections.training.AddBase(training_pb2.AddBaseRequest(name=name, source=source)):
+        if response.step:
+            session.output.note(response.step)
+        if response.HasField("base"):
+            base = response.base
     if base is None:
         raise Unavailable(
             Reason.BASE_NOT_ADDED,
@@ -44,19 +40,19 @@ def add(
     terms = (
         "licence unknown: check it before you use the base" if base.licence == "unknown" else f"licence {base.licence}"
     )
-    session.output.emit(to_dict(base), shows(f"Base {base.name} is stored, {base.size_bytes / 1e6:.0f} MB, {terms}."))
+    session.output.emit(base, f"Base {base.name} is stored, {base.size_bytes / 1e6:.0f} MB, {terms}.")
 
 
 def list_bases(session: CommandSession) -> None:
     """List the stored bases."""
-    answer = unary("training", session.connections.training.ListBases, training_pb2.ListBasesRequest())
-    emit_items(session, "bases", answer.bases, COLUMNS)
+    answer = session.connections.training.ListBases(training_pb2.ListBasesRequest())
+    emit_list(session, answer.bases, COLUMNS, document=answer)
 
 
 COLUMNS = columns(
+    training_pb2.Base,
     "base=name",
-    ("parameters", lambda base: f"{base.parameters / 1e6:.0f} M"),
-    ("size", lambda base: f"{base.size_bytes / 1e6:.0f} MB"),
-    "licence",
-    "digest",
+    number("parameters", lambda base: base.parameters / 1e6, "{:.0f} M"),
+    number("size", lambda base: base.size_bytes / 1e6, "{:.0f} MB"),
+    "licence, digest",
 )

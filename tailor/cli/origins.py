@@ -3,19 +3,16 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.cli.calls import unary
-from tailor.cli.columns import columns, emit_list, moment
-from tailor.cli.messages import short_enum, to_dict
+from tailor.cli.options import SpecialistName
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list
+from tailor.columns import columns, moment, read
 
 # Lists are counted when they are asked for, over all documents.
 LIST_SECONDS = 60.0
 KINDS = {"source": "documents and deliverables", "examples": "examples", "tests": "golden documents"}
-
-SpecialistName = Annotated[str, typer.Argument(help="The specialist's name.")]
 
 
 def origins(session: CommandSession, specialist: SpecialistName) -> None:
@@ -24,13 +21,10 @@ def origins(session: CommandSession, specialist: SpecialistName) -> None:
     `tailor dataset rows SPECIALIST --new` shows rows that the new documents would give.
     """
     answer = _list(session, specialist)
-
-    def remark(console: Console) -> None:
-        if any(_waits(origin) for origin in answer.origins):
-            console.print(f"Admit what you have looked at: tailor specialist admit {specialist}", highlight=False)
-
+    waits = any(_waits(origin) for origin in answer.origins)
+    remarks = [f"Admit what you have looked at: tailor specialist admit {specialist}"] * waits
     empty = "The specialist selects no document."
-    emit_list(session, answer.origins, COLUMNS, document=to_dict(answer), empty=empty, remarks=remark)
+    emit_list(session, answer.origins, COLUMNS, document=answer, empty=empty, remarks=remarks)
 
 
 def admit(
@@ -52,28 +46,20 @@ def admit(
     ]
     for origin in chosen:
         request = synthetic_pb2.AdmitOriginRequest(specialist=specialist, kind=origin.kind, name=origin.name)
-        unary("synthetic", session.connections.synthetic.AdmitOrigin, request)
-    document = {"admitted": [to_dict(origin) for origin in chosen]}
-
-    def render(console: Console) -> None:
-        for origin in chosen:
-            console.print(
-                f"Admitted: {origin.documents:,} {KINDS[_kind_of(origin)]} of {origin.name or '(none)'}.",
-                highlight=False,
-            )
-        if not chosen:
-            console.print("Nothing of that waits.")
-
-    session.output.emit(document, render)
+        session.connections.synthetic.AdmitOrigin(request)
+    lines = [
+        f"Admitted: {origin.documents:,} {KINDS[_kind_of(origin)]} of {origin.name or '(none)'}." for origin in chosen
+    ]
+    session.output.emit({"admitted": chosen}, lines or "Nothing of that waits.")
 
 
 def _list(session: CommandSession, specialist: str) -> synthetic_pb2.ListOriginsResponse:
     request = synthetic_pb2.ListOriginsRequest(specialist=specialist)
-    return unary("synthetic", session.connections.synthetic.ListOrigins, request, LIST_SECONDS)
+    return session.connections.synthetic.ListOrigins(request, timeout=LIST_SECONDS)
 
 
 def _kind_of(origin: synthetic_pb2.Origin) -> str:
-    return short_enum(synthetic_pb2.OriginKind, origin.kind, "ORIGIN_KIND_")
+    return str(read(origin, "kind"))
 
 
 def _waits(origin: synthetic_pb2.Origin) -> bool:
@@ -87,9 +73,7 @@ def _describe_state(origin: synthetic_pb2.Origin) -> str:
 
 
 COLUMNS = columns(
-    ("kind", _kind_of),
-    ("name", lambda origin: origin.name or "(none)"),
-    "documents",
-    "published by=publishers",
+    synthetic_pb2.Origin,
+    "kind, name=name or '(none)', documents, published by=publishers",
     ("admitted", _describe_state),
 )

@@ -1,20 +1,18 @@
 """Words of callers about a specialist's drafts: feedback, and outcomes, which say what drafts were worth."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import feedback_pb2, outcomes_pb2
 from tailor.cli import ids
-from tailor.cli.adapters import SpecialistName
-from tailor.cli.calls import adapter_digest, calling, unary
-from tailor.cli.columns import ShownField, columns, emit_list, item_table
-from tailor.cli.messages import to_dict
+from tailor.cli.calls import CALLERS_SERVICE, adapter_digest, calling
+from tailor.cli.options import SpecialistName
 from tailor.cli.session import CommandSession
-from tailor.client import OutcomeReceipt
+from tailor.cli.tables import emit_list, item_table
+from tailor.columns import columns
 from tailor.wire import to_datetime
 
 MAX_WEEKS = 104
@@ -43,20 +41,13 @@ def report_outcome(
     """Report what a draft was worth: the minutes from it to the deliverable, and how satisfied you are.
 
     Without a draft, report how long the same work takes without Tailor, for the baseline."""
-    with (
-        session.connections.client() as client,
-        calling("inference", inference_pb2.ReportOutcomeRequest.DESCRIPTOR.full_name),
-    ):
+    with session.connections.client() as client, calling("inference", f"{CALLERS_SERVICE}/ReportOutcome"):
         receipt = client.report_outcome(
             draft, specialist=specialist, minutes=minutes, satisfaction=satisfaction, request_id=request_id
         )
-    document = {**asdict(receipt), "create_time": receipt.create_time.isoformat()}
-    session.output.emit(document, lambda console: _print_receipt(console, receipt))
-
-
-def _print_receipt(console: Console, receipt: OutcomeReceipt) -> None:
     counted = f"generation {receipt.generation}" if receipt.generation else "the baseline"
-    console.print(f"Recorded for {counted} of {receipt.specialist}.", highlight=False)
+    document = {**asdict(receipt), "create_time": receipt.create_time.isoformat()}
+    session.output.emit(document, f"Recorded for {counted} of {receipt.specialist}.")
 
 
 def outcomes(
@@ -68,17 +59,17 @@ def outcomes(
 
     Medians with 95 % intervals: minutes to the deliverable, share of the draft kept, satisfaction from 1 to 5."""
     request = outcomes_pb2.GetOutcomesRequest(specialist=specialist, weeks=weeks)
-    answer = unary("registry", session.connections.outcomes.GetOutcomes, request, COMPUTE_SECONDS)
-    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
+    answer = session.connections.outcomes.GetOutcomes(request, timeout=COMPUTE_SECONDS)
+    session.output.emit(answer, _describe(answer))
 
 
-def _print(console: Console, answer: outcomes_pb2.GetOutcomesResponse) -> None:
+def _describe(answer: outcomes_pb2.GetOutcomesResponse) -> Iterator[Any]:
     if not answer.generations:
-        console.print("No outcomes yet. Callers report them by `ReportOutcome`; docs/call.md shows how.")
+        yield "No outcomes yet. Callers report them by `ReportOutcome`; docs/call.md shows how."
     else:
-        console.print(item_table("medians by generation, 95 % intervals", COLUMNS, answer.generations))
-        console.print(item_table("by week", (_WEEK, *COLUMNS), answer.weeks))
-    console.print(item_table("published", WEEK_COLUMNS, answer.documents))
+        yield item_table("medians by generation, 95 % intervals", COLUMNS, answer.generations)
+        yield item_table("by week", columns(None, *_WEEK, *COLUMNS), answer.weeks)
+    yield item_table("published", WEEK_COLUMNS, answer.documents)
 
 
 def describe_median(estimate: outcomes_pb2.MedianEstimate, style: str) -> str:
@@ -89,18 +80,15 @@ def describe_median(estimate: outcomes_pb2.MedianEstimate, style: str) -> str:
     return f"{estimate.median:{style}}{interval}, n = {estimate.count}"
 
 
-def _median(name: str, field: str, style: str) -> ShownField:
-    return ShownField(name, lambda item: describe_median(getattr(item, field), style))
-
-
-_WEEK = ShownField("week of", lambda item: f"{to_datetime(item.week):%Y-%m-%d}")
-WEEK_COLUMNS = (_WEEK, *columns("documents", "knowledge articles", "deliverables"))
-COLUMNS = (
-    *columns(("generation", lambda item: item.generation or "baseline"), "adapter=adapter_digest"),
-    _median("minutes", "minutes", ".0f"),
-    _median("kept", "edit_retention", ".0%"),
-    _median("satisfaction", "satisfaction", ".1f"),
-    *columns("deliverables"),
+_WEEK = columns(None, ("week of", lambda item: f"{to_datetime(item.week):%Y-%m-%d}"))
+WEEK_COLUMNS = columns(outcomes_pb2.WeekOfDocuments, *_WEEK, "documents, knowledge articles, deliverables")
+COLUMNS = columns(
+    outcomes_pb2.OutcomeFigures,
+    "generation=generation or 'baseline', adapter=adapter_digest",
+    ("minutes", lambda item: describe_median(item.minutes, ".0f")),
+    ("kept", lambda item: describe_median(item.edit_retention, ".0%")),
+    ("satisfaction", lambda item: describe_median(item.satisfaction, ".1f")),
+    "deliverables",
 )
 
 
@@ -113,15 +101,10 @@ def feedback(
     """Show what became of a specialist's drafts: accepted, edited or rejected, with stars and comments, newest first."""
     digest = adapter_digest(session.connections.registry, adapter) if adapter else ""
     request = feedback_pb2.ListFeedbackRequest(specialist=specialist, adapter_digest=digest, page_size=limit)
-    answer = unary("registry", session.connections.feedback.ListFeedback, request)
-    emit_list(
-        session,
-        answer.feedback,
-        FEEDBACK,
-        document=to_dict(answer),
-        empty="No feedback yet. Callers give it by `RecordFeedback`; docs/call.md shows how.",
-        remarks=lambda console: console.print(_describe_totals(answer.totals), highlight=False),
-    )
+    answer = session.connections.feedback.ListFeedback(request)
+    empty = "No feedback yet. Callers give it by `RecordFeedback`; docs/call.md shows how."
+    remarks = [_describe_totals(answer.totals)]
+    emit_list(session, answer.feedback, FEEDBACK, document=answer, empty=empty, remarks=remarks)
 
 
 def _describe_totals(totals: feedback_pb2.FeedbackTotals) -> str:
@@ -130,11 +113,8 @@ def _describe_totals(totals: feedback_pb2.FeedbackTotals) -> str:
 
 
 FEEDBACK = columns(
-    "draft=draft_id",
-    "adapter=adapter_digest",
-    "verdict",
-    ("stars", lambda item: item.stars or "-"),
+    feedback_pb2.Feedback,
+    "draft=draft_id, adapter=adapter_digest, verdict, stars=stars or '-'",
     ("edited text", lambda item: f"{len(item.edited_text):,} characters" if item.edited_text else "-"),
-    "comment",
-    "time=create_time",
+    "comment, time=create_time",
 )

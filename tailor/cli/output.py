@@ -3,19 +3,21 @@
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import yaml
+from google.protobuf.message import Message
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from tailor.cli.whole_words import SHORT_DIGEST, WordTable
+from tailor.cli.messages import to_dict
+from tailor.cli.whole_words import SHORT_DIGEST, DigestText, WordTable
+from tailor.columns import Digest
 from tailor.errors import TailorError
 
-Render = Callable[[Console], None]
 # Names, comments, publishers' ids and models' answers could write to the clipboard or hide lines with them.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 REPLACEMENT = "\ufffd"
@@ -43,6 +45,19 @@ class PlainConsole(Console):
         """Print with rich's markup, without cutting off what is wider than the terminal."""
         super().print(*objects, crop=crop, **options)
 
+    def show(self, *parts: Any) -> None:
+        """Print parts of a result, one below the other: texts as they are, which the terminal may break into lines, and renderables.
+
+        A part may be an iterator of parts, or None.
+        """
+        for part in parts:
+            if isinstance(part, Iterator | list | tuple):
+                self.show(*part)
+            elif isinstance(part, str | Text):
+                self.print(part, markup=False, highlight=False, soft_wrap=True)
+            elif part is not None:
+                self.print(part)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The parts of what is printed."""
         for segment in super().render(renderable, options):
@@ -58,18 +73,27 @@ class Output:
     """Where a command's result goes. Progress always goes to standard error, through `notes`."""
 
     def __init__(self, form: OutputFormat = OutputFormat.TABLE) -> None:
-        self.notes: Console = PlainConsole(stderr=True)
+        self.notes = PlainConsole(stderr=True)
         self._form = form
         self._console = PlainConsole(highlight=False)
 
-    def emit(self, document: Any, render: Render) -> None:
-        """Write the result. Call it once."""
+    @property
+    def is_terminal(self) -> bool:
+        """True if people read the result as it is written."""
+        return self._console.is_terminal
+
+    def emit(self, document: Any, *parts: Any) -> None:
+        """Write the result, a message or plain data with messages in it, or its parts for people. Call it once."""
         if self._form is OutputFormat.TABLE:
-            render(self._console)
+            self._console.show(*parts)
         elif self._form is OutputFormat.JSON:
-            sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+            sys.stdout.write(json.dumps(_to_plain(document), ensure_ascii=False, indent=2) + "\n")
         else:
-            sys.stdout.write(_to_yaml(document))
+            sys.stdout.write(_to_yaml(_to_plain(document)))
+
+    def note(self, *parts: Any) -> None:
+        """Write parts for people to standard error."""
+        self.notes.show(*parts)
 
     def emit_each(self, document: Any) -> None:
         """Write one of many results: a line of JSON, or a YAML document."""
@@ -81,6 +105,18 @@ class Output:
         """Show a piece of a result that is still being generated. A JSON or YAML document contains every piece."""
         if self._form is OutputFormat.TABLE:
             self._console.out(plain(text), end="", highlight=False)
+
+
+def _to_plain(document: Any) -> Any:
+    if isinstance(document, Message):
+        return to_dict(document)
+    if isinstance(document, Mapping):
+        return {name: _to_plain(value) for name, value in document.items()}
+    return (
+        [_to_plain(value) for value in document]
+        if isinstance(document, Sequence) and not isinstance(document, str)
+        else document
+    )
 
 
 def _to_yaml(document: Any) -> str:
@@ -100,10 +136,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for column in columns:
         result.add_column(column)
     for row in rows:
-        result.add_row(*(cell if isinstance(cell, Text) else Text(plain(str(cell))) for cell in row))
+        result.add_row(*map(_to_text, row))
     if not result.row_count:
         result.add_row("none yet")
     return result
+
+
+def _to_text(cell: object) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    return DigestText(cell) if isinstance(cell, Digest) else Text(plain(str(cell)))
 
 
 def short(digest: str) -> str:
@@ -111,9 +153,9 @@ def short(digest: str) -> str:
     return digest[:SHORT_DIGEST] or "-"
 
 
-def shows(renderable: Any) -> Render:
-    """A render function that prints one thing."""
-    return lambda console: console.print(renderable)
+def bold(name: str, rest: str = "") -> Text:
+    """A line that begins with a name in bold."""
+    return Text.assemble((name, "bold"), rest)
 
 
 def print_error(error: TailorError) -> None:

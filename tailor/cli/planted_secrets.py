@@ -4,9 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
-from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
 from tailor.errors import AlreadyExists, Reason
 from tailor.planted_secrets import PlantedSecret, draw_secret, write_secrets
@@ -40,7 +38,7 @@ def plant_secrets(
     (folder / LIST).write_bytes(write_secrets(planted))
     written = {"documents": str(documents), "planted_secrets": str(folder / LIST), "count": len(planted)}
     text = f"Publish {documents}, and name {folder / LIST} in TAILOR_PLANTED_SECRETS_FILE of evaluation."
-    session.output.emit(written, shows(Text(text)))
+    session.output.emit(written, text)
 
 
 def _draw(place: str, pattern: str) -> PlantedSecret:

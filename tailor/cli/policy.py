@@ -2,21 +2,22 @@
 
 import difflib
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from tailor.api.anonymization.v1 import anonymization_pb2, policy_pb2
 from tailor.api.common.v1 import common_pb2
-from tailor.cli.calls import first, pages, unary
-from tailor.cli.columns import columns, emit_items, item_table
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short, shows, table
+from tailor.cli.messages import to_dict
+from tailor.cli.options import Limit
+from tailor.cli.output import short
 from tailor.cli.replays import start_replay
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_pages, item_table
+from tailor.columns import columns, read
 from tailor.errors import InvalidArgument, Reason
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
@@ -35,8 +36,8 @@ def check(
 ) -> None:
     """Check a policy and show what it decides. A wrong policy is reported field by field, and the exit status is 1."""
     request = policy_pb2.CheckPolicyRequest(policy=read_policy(policy) if policy else "")
-    answer = unary("anonymization", session.connections.policies.CheckPolicy, request, CHECK_SECONDS)
-    session.output.emit(to_dict(answer), lambda console: _print_decisions(console, answer))
+    answer = session.connections.policies.CheckPolicy(request, timeout=CHECK_SECONDS)
+    session.output.emit(answer, _describe_decisions(answer))
 
 
 def diff(
@@ -56,8 +57,8 @@ def diff(
         text=read_text(text) if text else "",
         labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
     )
-    answer = unary("anonymization", session.connections.policies.ComparePolicies, request, CHECK_SECONDS)
-    session.output.emit(to_dict(answer), lambda console: _print_differences(console, answer))
+    answer = session.connections.policies.ComparePolicies(request, timeout=CHECK_SECONDS)
+    session.output.emit(answer, _describe_differences(answer))
 
 
 def preview(
@@ -86,11 +87,10 @@ def preview(
         labels=common_pb2.Labels(source=source, department=department, confidentiality=confidentiality),
     )
     stub = session.connections.anonymization
-    answer = unary("anonymization", stub.PreviewAnonymization, request, PREVIEW_SECONDS)
+    answer = stub.PreviewAnonymization(request, timeout=PREVIEW_SECONDS)
     document = {"before": before, "after": answer.text, **to_dict(answer)}
     document.pop("text")
-    render = (lambda console: _print_preview(console, before, answer)) if diff else shows(Text(answer.text))
-    session.output.emit(document, render)
+    session.output.emit(document, _describe_preview(before, answer) if diff else answer.text)
 
 
 def apply(
@@ -103,24 +103,22 @@ def apply(
 ) -> None:
     """Install a policy for the running installation. It is recorded who installed it and when."""
     request = policy_pb2.ApplyPolicyRequest(policy=read_policy(policy))
-    answer = unary("anonymization", session.connections.policies.ApplyPolicy, request, CHECK_SECONDS)
+    answer = session.connections.policies.ApplyPolicy(request, timeout=CHECK_SECONDS)
     document = to_dict(answer)
     if replay:
         document["replay"] = to_dict(start_replay(session, answer.policy.barrier_digest, all_documents=False))
-    session.output.emit(document, lambda console: _print_applied(console, answer, is_replayed=replay))
+    session.output.emit(document, _describe_applied(answer, is_replayed=replay))
 
 
-def list_policies(
-    session: CommandSession,
-    limit: Annotated[int, typer.Option(min=1, help="Max policies to list.")] = 50,
-) -> None:
+def list_policies(session: CommandSession, limit: Limit = 50) -> None:
     """List the policies that were in force, newest first, with who installed them and when."""
-    stub, request = session.connections.policies, policy_pb2.ListPoliciesRequest()
-    items = first(limit, pages("anonymization", stub.ListPolicies, request, "policies"))
-    emit_items(session, "policies", items, COLUMNS)
+    emit_pages(session, session.connections.policies.ListPolicies, policy_pb2.ListPoliciesRequest(), COLUMNS, limit)
 
 
-COLUMNS = columns("generation", "policy=policy_digest", "detectors=detectors_digest", "installed by", "at=create_time")
+COLUMNS = columns(
+    policy_pb2.InstalledPolicy,
+    "generation, policy=policy_digest, detectors=detectors_digest, installed by, at=create_time",
+)
 
 
 def read_policy(name: str) -> str:
@@ -143,45 +141,39 @@ def read_text(path: Path) -> str:
         ) from None
 
 
-def _print_decisions(console: Console, answer: policy_pb2.CheckPolicyResponse) -> None:
+def _describe_decisions(answer: policy_pb2.CheckPolicyResponse) -> Iterator[Any]:
     """The decisions of a policy."""
-    console.print(f"policy {short(answer.policy_digest)} is valid", highlight=False)
-    console.print(item_table("", DECISIONS, answer.decisions))
+    yield f"policy {short(answer.policy_digest)} is valid"
+    yield item_table("", DECISIONS, answer.decisions)
     if answer.list_files:
-        console.print(f"files of names: {', '.join(answer.list_files)}")
-    console.print(f"policies by name: {', '.join(answer.named_policies)}")
+        yield f"files of names: {', '.join(answer.list_files)}"
+    yield f"policies by name: {', '.join(answer.named_policies)}"
 
 
-def _print_differences(console: Console, answer: policy_pb2.ComparePoliciesResponse) -> None:
+def _describe_differences(answer: policy_pb2.ComparePoliciesResponse) -> Iterator[Any]:
     """Where two policies differ."""
-    console.print(f"{short(answer.before_digest)} -> {short(answer.after_digest)}", highlight=False)
-    if answer.differences:
-        console.print(item_table("", DIFFERENCES, answer.differences))
-    else:
-        console.print("Both treat every type in the same way.")
+    yield f"{short(answer.before_digest)} -> {short(answer.after_digest)}"
+    same = "Both treat every type in the same way."
+    yield item_table("", DIFFERENCES, answer.differences) if answer.differences else same
     if answer.HasField("text_after"):
-        _print_diff(console, answer.text_before.text, answer.text_after.text)
+        yield _list_changed_lines(answer.text_before.text, answer.text_after.text)
 
 
-def _print_diff(console: Console, before: str, after: str) -> None:
+def _list_changed_lines(before: str, after: str) -> Iterator[Text]:
     """The lines of a text that changed."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "before", "after", n=1, lineterm="")
-    for line in lines:
-        console.print(Text(line, style=COLOURS.get(line[:1], "")), soft_wrap=True)
+    return (Text(line, style=COLOURS.get(line[:1], "")) for line in lines)
 
 
-def _print_applied(console: Console, answer: policy_pb2.ApplyPolicyResponse, *, is_replayed: bool) -> None:
+def _describe_applied(answer: policy_pb2.ApplyPolicyResponse, *, is_replayed: bool) -> Iterator[str]:
     """What was installed."""
     policy = answer.policy
     verb = "is in force" if answer.changed else "was in force already"
-    console.print(f"policy {short(policy.policy_digest)} {verb}, generation {policy.generation}", highlight=False)
+    yield f"policy {short(policy.policy_digest)} {verb}, generation {policy.generation}"
     if is_replayed:
-        console.print("The replay runs. `tailor replay list` shows its progress.")
-    elif answer.outdated_documents:
-        count = answer.outdated_documents
-        console.print(
-            f"{count} documents passed under another policy or other detectors. `tailor replay start` reaches them."
-        )
+        yield "The replay runs. `tailor replay list` shows its progress."
+    elif count := answer.outdated_documents:
+        yield f"{count} documents passed under another policy or other detectors. `tailor replay start` reaches them."
 
 
 def _rule(rule: int, labels: dict[str, str]) -> str:
@@ -195,26 +187,24 @@ def _labels(labels: common_pb2.Labels) -> str:
     return ", ".join(f"{name} {value}" for name, value in named.items() if value) or "any"
 
 
-def _print_preview(console: Console, before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> None:
-    _print_diff(console, before, answer.text)
-    actions = {
-        change.entity_type: short_enum(anonymization_pb2.Action, change.action, "ACTION_") for change in answer.changes
-    }
-    rows = [(kind, answer.findings[kind], actions.get(kind, "")) for kind in sorted(answer.findings)]
-    console.print(f"\nfindings under policy {short(answer.policy_digest)}")
+def _describe_preview(before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> Iterator[Any]:
+    yield _list_changed_lines(before, answer.text)
+    yield f"\nfindings under policy {short(answer.policy_digest)}"
     if answer.rules_only_languages:
-        console.print(
-            f"masked by rules only, because no detector covers them: {', '.join(answer.rules_only_languages)}"
-        )
-    console.print(table("", ("type", "found", "action"), rows))
+        yield f"masked by rules only, because no detector covers them: {', '.join(answer.rules_only_languages)}"
+    actions = {change.entity_type: str(read(change, "action")) for change in answer.changes}
+    found = columns(None, "type=0, found=1", ("action", lambda row: actions.get(row[0], "")))
+    yield item_table("", found, sorted(answer.findings.items()))
 
 
-DECISIONS = columns("type=entity_type", "action", ("for", lambda decision: _rule(decision.rule, dict(decision.labels))))
+DECISIONS = columns(
+    policy_pb2.PolicyDecision,
+    "type=entity_type, action",
+    ("for", lambda decision: _rule(decision.rule, dict(decision.labels))),
+)
 DIFFERENCES = columns(
+    policy_pb2.PolicyDifference,
     "type=entity_type",
     ("labels", lambda item: _labels(item.labels)),
-    "before",
-    "after",
-    ("documents", lambda item: item.documents or ""),
-    ("values", lambda item: item.values or ""),
+    "before, after, documents=documents or '', values=values or ''",
 )

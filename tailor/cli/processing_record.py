@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from tailor.api.anonymization.v1 import policy_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.calls import first, pages, unary
+from tailor.cli.calls import first, pages
 from tailor.cli.markdown import list_table_lines
-from tailor.cli.output import short, shows
+from tailor.cli.output import short
 from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.topics import Topic, load_topics
@@ -48,24 +47,23 @@ def record(
 ) -> None:
     """Write the record of processing activities (GDPR Art. 30) of this installation as Markdown."""
     stub = session.connections.policies
-    policy = unary("anonymization", stub.CheckPolicy, policy_pb2.CheckPolicyRequest())
-    history = first(HISTORY, pages("anonymization", stub.ListPolicies, policy_pb2.ListPoliciesRequest(), "policies"))
+    policy = stub.CheckPolicy(policy_pb2.CheckPolicyRequest())
+    history = first(HISTORY, pages(stub.ListPolicies, policy_pb2.ListPoliciesRequest()))
     specialists = _specialists(session)
     text = render(policy, history, specialists, controller=controller, officer=officer)
     if out is None:
-        session.output.emit({"markdown": text}, shows(Text(text)))
+        session.output.emit({"markdown": text}, text)
         return
     try:
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InvalidArgument(Reason.INVALID_FILE, f"{out} cannot be written: {error.strerror}.") from None
-    session.output.emit({"file": str(out)}, shows(f"wrote {out}"))
+    session.output.emit({"file": str(out)}, f"wrote {out}")
 
 
 def _specialists(session: CommandSession) -> list[str]:
     registry = session.connections.registry
-    request = registry_pb2.ListSpecialistsRequest()
-    specialists = first(SPECIALISTS, pages("registry", registry.ListSpecialists, request, "specialists"))
+    specialists = first(SPECIALISTS, pages(registry.ListSpecialists, registry_pb2.ListSpecialistsRequest()))
     return [item.specialist.name for item in specialists]
 
 

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc
+from tailor.api.ingestion.v1 import ingestion_pb2_grpc
 from tailor.cli import ids
-from tailor.cli.calls import calling
 from tailor.cli.connections import Connections
-from tailor.cli.output import shows
 from tailor.cli.records import Record, is_large, to_record, to_reference, to_stream, to_tombstone
 from tailor.cli.session import CommandSession
 from tailor.cli.submissions import Description, DocumentKind, FileSubmission, collect, refer
@@ -53,8 +51,7 @@ def publish(
     tombstone: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID",
-            help="Your own id of a document to erase everywhere; repeatable. Give its `--kind` too.",
+            metavar="ID", help="Your own id of a document to erase everywhere; repeatable. Give its `--kind` too."
         ),
     ] = None,
     source: Annotated[
@@ -110,7 +107,7 @@ def publish(
     }
     text = f"{published.total} published ({published.sent} to Kafka, {published.streamed} streamed)."
     text += "".join(f" {count} rejected: {reason}." for reason, count in published.rejected.items())
-    session.output.emit(document, shows(text))
+    session.output.emit(document, text)
 
 
 def publish_all(
@@ -141,7 +138,7 @@ def send_all(
     sent = streamed = 0
     for submission in submissions:
         if is_large(submission):
-            answer = _submit(ingestion(), submission)
+            answer = ingestion().SubmitDocument(to_stream(submission), timeout=SUBMIT_SECONDS)
             rejected.update([answer.rejection_reason] if answer.rejection_reason else [])
             streamed += 1
         else:
@@ -155,10 +152,3 @@ def send_all(
         sent += 1
         tell(sent + streamed)
     return Published(sent, streamed, dict(rejected))
-
-
-def _submit(
-    ingestion: ingestion_pb2_grpc.IngestionServiceStub, submission: FileSubmission
-) -> ingestion_pb2.SubmitDocumentResponse:
-    with calling("ingestion", ingestion_pb2.SubmitDocumentRequest.DESCRIPTOR.full_name):
-        return ingestion.SubmitDocument(to_stream(submission), timeout=SUBMIT_SECONDS)

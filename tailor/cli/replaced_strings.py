@@ -1,19 +1,22 @@
 """Commands of `tailor review` about strings that the barrier replaces in many documents, and is hardly right to."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from tailor.api.anonymization.v1 import replaced_pb2 as pb
-from tailor.cli.calls import first, pages, unary
-from tailor.cli.columns import ShownField, columns, emit_list, show_field
+from tailor.cli.calls import first, pages
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short
+from tailor.cli.options import Limit
+from tailor.cli.output import bold, short
 from tailor.cli.replays import start_replay
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list
+from tailor.columns import columns
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
+from tailor.list_columns import REPLACED
 
 # Lists are counted when they are asked for, over all documents.
 LIST_SECONDS = 60.0
@@ -25,25 +28,25 @@ Strings = Annotated[list[str], typer.Argument(metavar="TYPE:SURROGATE...", help=
 def replaced(
     session: CommandSession,
     string: Annotated[
-        str,
-        typer.Argument(metavar="[TYPE:SURROGATE]", help="Show this string and ten places. Needs data-protection."),
+        str, typer.Argument(metavar="[TYPE:SURROGATE]", help="Show this string and ten places. Needs data-protection.")
     ] = "",
     *,
     strings: Annotated[
         bool, typer.Option("--strings", help="Show the strings themselves. Needs data-protection; each is recorded.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Max strings to list.")] = 50,
+    limit: Limit = 50,
 ) -> None:
     """List strings that are replaced in many documents of many departments or sources, the most replaced first: hardly people."""
     if string:
         seen = _see(session, string)
-        session.output.emit(to_dict(seen), lambda console: _print_places(console, seen))
+        session.output.emit(seen, _describe_places(seen))
         return
     stub = session.connections.replaced
-    items = first(limit, pages("anonymization", stub.ListReplaced, pb.ListReplacedRequest(), "strings"))
+    items = first(limit, pages(stub.ListReplaced, pb.ListReplacedRequest()))
     values = [_see(session, name_of(item), without_places=True).value if strings else "" for item in items]
     document = {"strings": [to_dict(item) | {"value": value} for item, value in zip(items, values, strict=True)]}
-    shown = (*([ShownField("string", lambda item: values[items.index(item)])] if strings else []), *COLUMNS)
+    own = columns(None, ("string", lambda item: values[items.index(item)]))
+    shown = columns(None, *own, *REPLACED) if strings else REPLACED
     emit_list(session, items, shown, document=document, empty="No string is replaced in many documents.")
 
 
@@ -73,38 +76,19 @@ def allow(
                 raise
             sentence = "Another replay runs; run `tailor replay start` when it has ended."
 
-    def render(console: Console) -> None:
-        policy = answer.policy
-        console.print(f"Allowed. Policy {short(policy.policy_digest)} is in force, generation {policy.generation}.")
-        console.print(sentence)
-
-    session.output.emit(document, render)
+    policy = f"Policy {short(answer.policy.policy_digest)} is in force, generation {answer.policy.generation}."
+    session.output.emit(document, f"Allowed. {policy}", sentence)
 
 
 def keep(session: CommandSession, strings: Strings) -> None:
     """Record that strings are personal and stay replaced; they no longer count as over-redaction. Needs data-protection."""
     answer = _decide(session, strings, pb.REPLACED_DECISION_KEPT)
-    session.output.emit(to_dict(answer), lambda console: console.print("Recorded. The policy is the same."))
+    session.output.emit(answer, "Recorded. The policy is the same.")
 
 
 def name_of(item: pb.ReplacedString) -> str:
     """The argument that names a string."""
     return f"{item.entity_type}:{item.surrogate}"
-
-
-def _describe_decision(item: pb.ReplacedString) -> str:
-    return f"{show_field(item, 'decision')} by {item.decided_by}" if item.decided_by else ""
-
-
-COLUMNS = columns(
-    "type=entity_type",
-    "surrogate",
-    "times",
-    "documents",
-    "departments",
-    "sources",
-    ("decided", _describe_decision),
-)
 
 
 def _decide(
@@ -114,14 +98,14 @@ def _decide(
     for string in strings:
         entity_type, surrogate = _read(string)
         request = pb.DecideReplacedRequest(entity_type=entity_type, surrogate=surrogate, decision=decision)
-        answer = unary("anonymization", session.connections.replaced.DecideReplaced, request, LIST_SECONDS)
+        answer = session.connections.replaced.DecideReplaced(request, timeout=LIST_SECONDS)
     return answer
 
 
 def _see(session: CommandSession, string: str, *, without_places: bool = False) -> pb.GetReplacedResponse:
     entity_type, surrogate = _read(string)
     request = pb.GetReplacedRequest(entity_type=entity_type, surrogate=surrogate, without_places=without_places)
-    return unary("anonymization", session.connections.replaced.GetReplaced, request, LIST_SECONDS)
+    return session.connections.replaced.GetReplaced(request, timeout=LIST_SECONDS)
 
 
 def _read(string: str) -> tuple[str, str]:
@@ -131,20 +115,14 @@ def _read(string: str) -> tuple[str, str]:
     return entity_type.upper(), surrogate
 
 
-def _print_places(console: Console, seen: pb.GetReplacedResponse) -> None:
+def _describe_places(seen: pb.GetReplacedResponse) -> Iterator[str | Text]:
     counts = seen.counts
-    console.print(f"{counts.entity_type}: {seen.value}", style="bold", markup=False)
-    console.print(
-        f"replaced {counts.times} times in {counts.documents} documents of {counts.departments} departments and {counts.sources} sources"
-    )
+    where = f"{counts.documents} documents of {counts.departments} departments and {counts.sources} sources"
+    yield bold(f"{counts.entity_type}: {seen.value}")
+    yield f"replaced {counts.times} times in {where}"
     for place in seen.places:
         labels = ", ".join(filter(None, (place.department, place.source)))
-        console.print(f"\n{place.document_id} {labels}".rstrip(), style="dim")
-        text = Text(f"{place.text[: place.start]}")
-        text.append(seen.value, style="bold underline")
-        text.append(place.text[place.end :])
-        console.print(text)
+        yield Text(f"\n{place.document_id} {labels}".rstrip(), style="dim")
+        yield Text.assemble(place.text[: place.start], (seen.value, "bold underline"), place.text[place.end :])
     argument = name_of(counts)
-    console.print(
-        f"\nIf it is not personal: tailor review allow '{argument}'. If it is: tailor review keep '{argument}'."
-    )
+    yield f"\nIf it is not personal: tailor review allow '{argument}'. If it is: tailor review keep '{argument}'."

@@ -7,18 +7,18 @@ from itertools import islice
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from tailor.api.anonymization.v1 import policy_pb2
 from tailor.api.ingestion.v1 import replay_pb2
 from tailor.api.registry.v1 import lineage_pb2
 from tailor.cli import ids
-from tailor.cli.calls import first, pages, unary
-from tailor.cli.columns import columns, emit_items, emit_list, item_table
+from tailor.cli.calls import first, pages
 from tailor.cli.connections import Connections
 from tailor.cli.messages import to_dict
-from tailor.cli.output import table
+from tailor.cli.options import Limit
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list, emit_pages, item_table
+from tailor.columns import columns
 from tailor.errors import PermissionDenied
 from tailor.events.envelope import new_id
 
@@ -33,18 +33,17 @@ ADVICE = {
     "UNREADABLE": "the kept text cannot be read; have their owners publish them again",
 }
 COLUMNS = columns(
-    "replay=replay_id",
-    "state",
-    "documents",
+    replay_pb2.Replay,
+    "replay=replay_id, state, documents",
     ("done", lambda replay: sum(replay.outcomes.values())),
     ("sent", lambda replay: sum(replay.outcomes[name] for name in SENT if name in replay.outcomes)),
     "started=create_time",
 )
-DOCUMENTS = columns("document=document_id")
+DOCUMENTS = columns(replay_pb2.ReplayDocument, "document=document_id")
+OUTCOMES = columns(None, "outcome=0, documents=1", ("", lambda row: ADVICE.get(row[0], "")))
 LEARNERS = columns(
-    "adapter=adapter_digest",
-    "specialist",
-    "serves=serving",
+    lineage_pb2.Learner,
+    "adapter=adapter_digest, specialist, serves=serving",
     ("state", lambda learner: "retired" if learner.retired else "tainted" if learner.tainted else ""),
     "dataset=dataset_digest",
 )
@@ -68,20 +67,15 @@ def start(
     needs its owner to publish it again.
     """
     policies = session.connections.policies
-    request = policy_pb2.ListPoliciesRequest(page_size=1)
-    in_force = unary("anonymization", policies.ListPolicies, request).policies
+    in_force = policies.ListPolicies(policy_pb2.ListPoliciesRequest(page_size=1)).policies
     digest = in_force[0].barrier_digest if in_force else ""
     started = start_replay(session, digest, all_documents=all_documents)
     _emit(session, _wait(session, started) if wait else started)
 
 
-def list_replays(
-    session: CommandSession, limit: Annotated[int, typer.Option(min=1, help="Max replays to list.")] = 50
-) -> None:
+def list_replays(session: CommandSession, limit: Limit = 50) -> None:
     """List replays, newest first, with their progress."""
-    stub = session.connections.replays
-    items = first(limit, pages("ingestion", stub.ListReplays, replay_pb2.ListReplaysRequest(), "replays"))
-    emit_items(session, "replays", items, COLUMNS)
+    emit_pages(session, session.connections.replays.ListReplays, replay_pb2.ListReplaysRequest(), COLUMNS, limit)
 
 
 def show(
@@ -96,18 +90,17 @@ def show(
     """Show a replay: its outcomes, and which adapters learned from what would be masked now."""
     stub = session.connections.replays
     if not outcome:
-        _emit(session, unary("ingestion", stub.GetReplay, replay_pb2.GetReplayRequest(replay_id=replay_id)).replay)
+        _emit(session, stub.GetReplay(replay_pb2.GetReplayRequest(replay_id=replay_id)).replay)
         return
     request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay_id, outcome=outcome.upper())
-    found = first(limit, pages("ingestion", stub.ListReplayDocuments, request, "documents"))
+    found = first(limit, pages(stub.ListReplayDocuments, request))
     document = {"document_ids": [item.document_id for item in found]}
     emit_list(session, found, DOCUMENTS, document=document, empty="No document has this outcome.")
 
 
 def cancel(session: CommandSession, replay_id: ReplayId) -> None:
     """End a replay before its next document."""
-    request = replay_pb2.CancelReplayRequest(replay_id=replay_id)
-    _emit(session, unary("ingestion", session.connections.replays.CancelReplay, request).replay)
+    _emit(session, session.connections.replays.CancelReplay(replay_pb2.CancelReplayRequest(replay_id=replay_id)).replay)
 
 
 def start_replay(session: CommandSession, barrier_digest: str, *, all_documents: bool) -> replay_pb2.Replay:
@@ -115,15 +108,14 @@ def start_replay(session: CommandSession, barrier_digest: str, *, all_documents:
     request = replay_pb2.StartReplayRequest(
         request_id=new_id("req"), all_documents=all_documents, barrier_digest=barrier_digest
     )
-    return unary("ingestion", session.connections.replays.StartReplay, request).replay
+    return session.connections.replays.StartReplay(request).replay
 
 
 def list_learners(connections: Connections, document_ids: Iterator[str]) -> list[lineage_pb2.Learner]:
     """The adapters that learned from documents, each once."""
     learners: dict[str, lineage_pb2.Learner] = {}
     while batch := list(islice(document_ids, MAX_IDS)):
-        request = lineage_pb2.ListLearnersRequest(document_ids=batch)
-        answer = unary("registry", connections.lineage.ListLearners, request)
+        answer = connections.lineage.ListLearners(lineage_pb2.ListLearnersRequest(document_ids=batch))
         learners |= {learner.adapter_digest: learner for learner in answer.learners}
     return [learners[digest] for digest in sorted(learners)]
 
@@ -142,7 +134,7 @@ class ReplayLearners:
 def _find_learners(connections: Connections, replay: replay_pb2.Replay) -> ReplayLearners:
     """The adapters that learned from the documents of a replay; none if the key's role may not ask."""
     request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay.replay_id, page_size=MAX_IDS)
-    documents = list(pages("ingestion", connections.replays.ListReplayDocuments, request, "documents"))
+    documents = list(pages(connections.replays.ListReplayDocuments, request))
     unchecked = [document.document_id for document in documents if document.outcome in ADVICE]
     checked = [document.document_id for document in documents if document.outcome not in ADVICE]
     try:
@@ -162,30 +154,22 @@ def _wait(session: CommandSession, replay: replay_pb2.Replay) -> replay_pb2.Repl
     while replay.state == replay_pb2.REPLAY_STATE_RUNNING:
         if sum(replay.outcomes.values()) != done:
             done = sum(replay.outcomes.values())
-            session.output.notes.print(f"{done} of {replay.documents} documents", highlight=False)
+            session.output.note(f"{done} of {replay.documents} documents")
         time.sleep(POLL_SECONDS)
-        request = replay_pb2.GetReplayRequest(replay_id=replay.replay_id)
-        replay = unary("ingestion", session.connections.replays.GetReplay, request).replay
+        replay = session.connections.replays.GetReplay(replay_pb2.GetReplayRequest(replay_id=replay.replay_id)).replay
     return replay
 
 
 def _emit(session: CommandSession, replay: replay_pb2.Replay) -> None:
     learners = _find_learners(session.connections, replay)
-    document = to_dict(replay) | {
-        "adapters": [to_dict(learner) for learner in learners.superseded],
-        "unchecked_adapters": [to_dict(learner) for learner in learners.unchecked],
-    }
-
-    def render(console: Console) -> None:
-        console.print(item_table("", COLUMNS, [replay]))
-        rows = [(name, count, ADVICE.get(name, "")) for name, count in sorted(replay.outcomes.items())]
-        if rows:
-            console.print(table("", ("outcome", "documents", ""), rows))
-        for title, entries in [
-            ("adapters that learned from what would be masked now", learners.superseded),
-            ("adapters that learned from documents whose owners must publish them again", learners.unchecked),
-        ]:
-            if entries:
-                console.print(item_table(title, LEARNERS, entries))
-
-    session.output.emit(document, render)
+    document = {**to_dict(replay), "adapters": learners.superseded, "unchecked_adapters": learners.unchecked}
+    tables = (
+        ("", OUTCOMES, sorted(replay.outcomes.items())),
+        ("adapters that learned from what would be masked now", LEARNERS, learners.superseded),
+        ("adapters that learned from documents whose owners must publish them again", LEARNERS, learners.unchecked),
+    )
+    session.output.emit(
+        document,
+        item_table("", COLUMNS, [replay]),
+        (item_table(title, shown, items) for title, shown, items in tables if items),
+    )

@@ -4,7 +4,6 @@ import time
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.calls import unary
 from tailor.errors import Aborted, DeadlineExceeded, FailedPrecondition, Reason
 
 POLL_SECONDS = 0.3
@@ -24,7 +23,7 @@ def wait_for_rollout(
     request = registry_pb2.GetSpecialistRequest(name=decision.specialist)
     generation = decision.generation
     while True:
-        serving = unary("registry", registry.GetSpecialist, request).serving
+        serving = registry.GetSpecialist(request).serving
         if serving.decision.generation > generation:
             text = f"Generation {serving.decision.generation} replaced generation {generation} during the rollout."
             raise Aborted(Reason.GENERATION_MOVED, text)

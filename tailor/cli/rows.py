@@ -1,6 +1,7 @@
 """`tailor dataset rows`: what a specialist learns from, row by row."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -9,10 +10,11 @@ from rich.text import Text
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.cli import ids
-from tailor.cli.calls import dataset_digest, unary
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import short
+from tailor.cli.calls import dataset_digest
+from tailor.cli.options import SpecialistName
+from tailor.cli.output import bold, short
 from tailor.cli.session import CommandSession
+from tailor.columns import read
 from tailor.values import DatasetKind
 
 ROWS_SECONDS = 30.0
@@ -21,7 +23,7 @@ MAX_PAGE_ROWS = 100
 
 def rows(
     session: CommandSession,
-    specialist: Annotated[str, typer.Argument(help="The specialist's name.")],
+    specialist: SpecialistName,
     *,
     task: Annotated[str, typer.Option(help="Only rows of this task, such as `section` or `answer`.")] = "",
     document: Annotated[
@@ -53,8 +55,8 @@ def rows(
         drawn = synthetic_pb2.PreviewRowsRequest(
             specialist=specialist, document_id=document, page_size=min(limit, MAX_PAGE_ROWS), new_only=new
         )
-        rows = unary("synthetic", session.connections.synthetic.PreviewRows, drawn, ROWS_SECONDS)
-        session.output.emit(to_dict(rows), lambda console: print_preview(console, rows))
+        rows = session.connections.synthetic.PreviewRows(drawn, timeout=ROWS_SECONDS)
+        session.output.emit(rows, _describe_preview(rows))
         return
     if split not in ("", "train", "held_out"):
         raise typer.BadParameter("must be train or held_out", param_hint="--split")
@@ -68,7 +70,7 @@ def rows(
         text=grep,
     )
     response = find_rows(session.connections.synthetic, request, limit, session.output.notes)
-    session.output.emit(to_dict(response), lambda console: print_rows(console, response))
+    session.output.emit(response, _describe_rows(response))
 
 
 def find_rows(
@@ -82,7 +84,7 @@ def find_rows(
     scanned = 0
     while True:
         request.page_size = min(limit - len(rows), MAX_PAGE_ROWS)
-        page = unary("synthetic", synthetic.ListRows, request, ROWS_SECONDS)
+        page = synthetic.ListRows(request, timeout=ROWS_SECONDS)
         rows += page.rows
         scanned += page.scanned_rows
         if not page.next_page_token or len(rows) >= limit:
@@ -98,47 +100,40 @@ def find_rows(
     )
 
 
-def print_rows(console: Console, response: synthetic_pb2.ListRowsResponse) -> None:
-    """Print each row with its origin, then how much was read."""
-    for row in response.rows:
-        _print_row(console, row)
-    more = "; more follow, see --limit" if response.next_page_token else ""
-    console.print(
-        f"{len(response.rows):,} rows shown, {response.scanned_rows:,} read, of dataset {short(response.dataset_digest)}{more}",
-        highlight=False,
-    )
+def _describe_rows(response: synthetic_pb2.ListRowsResponse) -> Iterator[Any]:
+    """Each row with its origin, then how much was read."""
+    yield map(_describe_row, response.rows)
+    read_of = f"{response.scanned_rows:,} read, of dataset {short(response.dataset_digest)}"
+    yield f"{len(response.rows):,} rows shown, {read_of}{'; more follow, see --limit' * bool(response.next_page_token)}"
 
 
-def print_preview(console: Console, response: synthetic_pb2.PreviewRowsResponse) -> None:
-    """Print drawn rows, which no dataset has yet."""
-    for row in response.rows:
-        _print_row(console, row)
-    console.print(f"{len(response.rows):,} rows drawn; nothing was built", highlight=False)
+def _describe_preview(response: synthetic_pb2.PreviewRowsResponse) -> Iterator[Any]:
+    """Drawn rows, which no dataset has yet."""
+    yield map(_describe_row, response.rows)
+    yield f"{len(response.rows):,} rows drawn; nothing was built"
 
 
-def _print_row(console: Console, row: synthetic_pb2.Row) -> None:
+def _describe_row(row: synthetic_pb2.Row) -> Iterator[Any]:
     # A preview is on neither side.
-    split = short_enum(synthetic_pb2.Split, row.split, "SPLIT_") if row.split else ""
-    facts = [row.task, split, row.made_by]
-    facts += [row.language, f"{row.tokens:,} tokens" if row.tokens else ""]
-    facts.append(f"grounded: {row.grounding}" if row.grounding else "")
-    console.print(Text.assemble((row.row_id, "bold"), "  ", ", ".join(fact for fact in facts if fact)))
+    split = read(row, "split") if row.split else ""
+    facts = (
+        row.task,
+        split,
+        row.made_by,
+        row.language,
+        f"{row.tokens:,} tokens" if row.tokens else "",
+        f"grounded: {row.grounding}" if row.grounding else "",
+    )
+    yield bold(row.row_id, f"  {', '.join(filter(None, facts))}")
     if row.document_ids:
-        console.print(Text(f"documents {', '.join(row.document_ids)}", style="dim"), soft_wrap=True)
+        yield Text(f"documents {', '.join(row.document_ids)}", style="dim")
     if row.source or row.publisher:
-        console.print(
-            Text(f"source {row.source or '(none)'}, published by {row.publisher or '(unknown)'}", style="dim")
-        )
+        origin = f"source {row.source or '(none)'}, published by {row.publisher or '(unknown)'}"
+        yield Text(origin, style="dim")
     if row.lineage:
         lineage = ", ".join(f"{name} {row.lineage[name]}" for name in sorted(row.lineage) if row.lineage[name])
-        console.print(Text(lineage, style="dim"), soft_wrap=True)
-    for message in row.messages:
-        _print_message(console, message.role, message.content)
-    if row.rejected:
-        _print_message(console, "rejected", row.rejected)
-    console.print()
-
-
-def _print_message(console: Console, role: str, content: str) -> None:
-    console.print(Text(f"[{role}]", style="cyan"))
-    console.print(Text(content), soft_wrap=True)
+        yield Text(lineage, style="dim")
+    texts = [(message.role, message.content) for message in row.messages]
+    for role, content in (*texts, *([("rejected", row.rejected)] if row.rejected else ())):
+        yield Text(f"[{role}]", style="cyan"), content
+    yield ""

@@ -3,7 +3,7 @@
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import pages, unary
+from tailor.cli.calls import pages
 from tailor.cli.connections import Connections
 from tailor.pipelines import PipelineStage, learns_from_rankings, list_recipes
 
@@ -36,12 +36,11 @@ def forecast_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> 
         preference_dataset_digest=rankings.digest if rankings else "",
         started_by_dataset=True,
     )
-    return unary("training", connections.training.PlanRun, request, PLAN_SECONDS).plan
+    return connections.training.PlanRun(request, timeout=PLAN_SECONDS).plan
 
 
 def _find_newest(connections: Connections, specialist: str, *, ranked: bool) -> models_pb2.DatasetBuilt | None:
-    request = registry_pb2.ListDatasetsRequest(specialist=specialist)
-    datasets = pages("registry", connections.registry.ListDatasets, request, "datasets")
+    datasets = pages(connections.registry.ListDatasets, registry_pb2.ListDatasetsRequest(specialist=specialist))
     return next((item for item in datasets if (item.kind == PREFERENCE) is ranked), None)
 
 

@@ -1,20 +1,17 @@
 """Runs, their plans and their reports, as text and tables for people."""
 
 from collections.abc import Iterator
-from typing import Literal
-
-from rich.console import Console
+from typing import Any, Literal
 
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.columns import columns, item_table, print_fields
-from tailor.cli.figures import decision_of, print_adapter
+from tailor.cli.figures import decision_of, describe_adapter
 from tailor.cli.figures import state_of as adapter_state_of
-from tailor.cli.messages import short_enum, to_dict
-from tailor.cli.output import table
+from tailor.cli.messages import to_dict
 from tailor.cli.run_forecast import describe_limit
 from tailor.cli.session import CommandSession
-from tailor.cli.whole_words import Digest
+from tailor.cli.tables import Fields, item_table
+from tailor.columns import Digest, columns, read
 
 GIB = 2**30
 FAILED = (training_pb2.RUN_STATE_FAILED, training_pb2.RUN_STATE_CANCELLED)
@@ -28,7 +25,7 @@ MEASURED: tuple[Literal["reward", "kl", "accuracy", "held_out_loss"], ...] = (
 
 def state_of(run: training_pb2.Run) -> str:
     """The run's state for people, such as `running`."""
-    return short_enum(training_pb2.RunState, run.state, "RUN_STATE_")
+    return str(read(run, "state"))
 
 
 def describe(run: training_pb2.Run) -> str:
@@ -58,36 +55,35 @@ def emit_run(
     session: CommandSession, run: training_pb2.Run, adapter: registry_pb2.CatalogueAdapter | None = None
 ) -> None:
     """Write a run as the command's result, with the gate's verdict if its adapter is given."""
+    verdict = {}
+    if adapter is not None:
+        verdict = {"gate": {"decision": decision_of(adapter.decision), "reasons": list(adapter.reasons)}}
+    session.output.emit({**to_dict(run), **verdict}, _describe_run(run, adapter))
 
-    def render(console: Console) -> None:
-        print_fields(console, run, FACTS)
-        if run.stages:
-            console.print(item_table("", STAGES, [(number, run) for number in range(len(run.stages))]))
-        if run.HasField("plan"):
-            console.print(table("", ("", "plan", "used", "error"), _figures(run.plan, _report(run))))
-            _print_verdict(console, run.plan)
-        if adapter is not None:
-            console.print(f"adapter: {adapter_state_of(adapter.state)}")
-            print_adapter(console, adapter)
 
-    verdict = {} if adapter is None else {"decision": decision_of(adapter.decision), "reasons": list(adapter.reasons)}
-    session.output.emit({**to_dict(run), **({"gate": verdict} if verdict else {})}, render)
+def _describe_run(run: training_pb2.Run, adapter: registry_pb2.CatalogueAdapter | None) -> Iterator[Any]:
+    yield Fields(FACTS, run)
+    if run.stages:
+        yield item_table("", STAGES, [(number, run) for number in range(len(run.stages))])
+    if run.HasField("plan"):
+        yield item_table("", FIGURES, _figures(run.plan, run.report if run.HasField("report") else None))
+        yield _describe_verdict(run.plan)
+    if adapter is not None:
+        yield f"adapter: {adapter_state_of(adapter.state)}"
+        yield describe_adapter(adapter)
 
 
 def emit_plan(
     session: CommandSession, plan: training_pb2.RunPlan, evaluation: registry_pb2.PlanEvaluationResponse
 ) -> None:
     """Write a plan, and what its evaluation can show, as the command's result."""
-
-    def render(console: Console) -> None:
-        console.print(table("", ("", "plan"), [row[:2] for row in _figures(plan, None)]))
-        _print_verdict(console, plan)
-        if limit := describe_limit(plan):
-            console.print(limit, highlight=False, markup=False, soft_wrap=True)
-        for sentence in (evaluation.sentence, *evaluation.conditions):
-            console.print(f"evaluation: {sentence}", highlight=False, soft_wrap=True)
-
-    session.output.emit({**to_dict(plan), "evaluation": to_dict(evaluation)}, render)
+    session.output.emit(
+        {**to_dict(plan), "evaluation": evaluation},
+        item_table("", FIGURES.pick(", plan"), _figures(plan, None)),
+        _describe_verdict(plan),
+        describe_limit(plan) or None,
+        (f"evaluation: {sentence}" for sentence in (evaluation.sentence, *evaluation.conditions)),
+    )
 
 
 def _describe_approval(run: training_pb2.Run) -> str:
@@ -106,18 +102,14 @@ def _describe_recipe(stage: training_pb2.RunStage) -> str:
 
 
 FACTS = columns(
-    "run=run_id",
-    "specialist",
-    "dataset=dataset_digest",
-    "base",
-    "recipe",
-    ("round", lambda run: run.round or ""),
-    "worker=epoch",
+    training_pb2.Run,
+    "run=run_id, specialist, dataset=dataset_digest, base, recipe, round=round or '', worker=epoch",
     ("state", describe),
     ("approved", _describe_approval),
     "adapter=adapter_digest",
 )
 STAGES = columns(
+    None,
     ("stage", _describe_number),
     ("recipe", lambda row: _describe_recipe(row[1].stages[row[0]])),
     ("dataset", lambda row: Digest(row[1].stages[row[0]].dataset_digest)),
@@ -126,8 +118,7 @@ STAGES = columns(
 )
 
 
-def _report(run: training_pb2.Run) -> training_pb2.RunReport | None:
-    return run.report if run.HasField("report") else None
+FIGURES = columns(None, "=0, plan=1, used=2, error=3")
 
 
 def _figures(plan: training_pb2.RunPlan, used: training_pb2.RunReport | None) -> Iterator[tuple[str, str, str, str]]:
@@ -159,10 +150,7 @@ def _price(price: training_pb2.Price) -> str:
     return f"{price.total:.2f} {price.currency}" + (f" ({parts})" if parts else "")
 
 
-def _print_verdict(console: Console, plan: training_pb2.RunPlan) -> None:
-    if plan.fits:
-        console.print("fits")
-        return
-    console.print(f"does not fit: {plan.refusal}", highlight=False)
-    if plan.nearest_recipe:
-        console.print(f"nearest recipe that fits: {plan.nearest_recipe}")
+def _describe_verdict(plan: training_pb2.RunPlan) -> Iterator[str]:
+    yield "fits" if plan.fits else f"does not fit: {plan.refusal}"
+    if plan.nearest_recipe and not plan.fits:
+        yield f"nearest recipe that fits: {plan.nearest_recipe}"

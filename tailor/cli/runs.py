@@ -1,25 +1,26 @@
 """`tailor run`: plan, create, approve, list, show, watch and cancel runs."""
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from tailor.api.registry.v1 import registry_pb2
-from tailor.api.training.v1 import training_pb2, training_pb2_grpc
+from tailor.api.training.v1 import training_pb2
 from tailor.cli import ids
-from tailor.cli.calls import adapter_digest, calling, dataset_digest, first, pages, unary
-from tailor.cli.columns import columns, emit_items
+from tailor.cli.calls import adapter_digest, dataset_digest
+from tailor.cli.options import Limit, SpecialistName, SpecialistOption
 from tailor.cli.run_forecast import PLAN_SECONDS
 from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_pages
+from tailor.columns import columns
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.events.envelope import new_id
+from tailor.list_columns import RUNS
 from tailor.pipelines import list_recipes
 from tailor.wire import to_pipeline
 
 RunId = Annotated[str, typer.Argument(help="The run's id, or its first digits.", callback=ids.run_id)]
-Specialist = Annotated[str, typer.Argument(help="The specialist's name.")]
 Dataset = Annotated[
     str, typer.Argument(help="The dataset's digest, or at least its first 6 digits; see `tailor dataset list`.")
 ]
@@ -37,26 +38,18 @@ Preferences = Annotated[
 ]
 
 
-COLUMNS = columns(
-    "run=run_id", "specialist", "dataset=dataset_digest", "recipe", "state", ("at", describe), "adapter=adapter_digest"
-)
+SHOWN = columns(None, *RUNS.pick("run, specialist, dataset, recipe, state"), ("at", describe), *RUNS.pick("adapter"))
 
 
-def list_runs(
-    session: CommandSession,
-    specialist: Annotated[str, typer.Option(help="List only runs of this specialist.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Max runs to list.")] = 50,
-) -> None:
+def list_runs(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
     """List runs, newest first."""
     request = training_pb2.ListRunsRequest(specialist=specialist)
-    found_runs = first(limit, pages("training", session.connections.training.ListRuns, request, "runs"))
-    emit_items(session, "runs", found_runs, COLUMNS)
+    emit_pages(session, session.connections.training.ListRuns, request, SHOWN, limit)
 
 
 def show(session: CommandSession, run_id: RunId) -> None:
     """Show one run: its stages with dataset, parent and adapter, its plan next to what it used, and the gate's verdict."""
-    request = training_pb2.GetRunRequest(run_id=run_id)
-    run = unary("training", session.connections.training.GetRun, request).run
+    run = session.connections.training.GetRun(training_pb2.GetRunRequest(run_id=run_id)).run
     emit_run(session, run, _find_adapter(session, run.adapter_digest))
 
 
@@ -67,12 +60,12 @@ def watch(
 ) -> None:
     """Follow a run until it ends. The exit status is 1 if it ends without an adapter."""
     run = training_pb2.Run()
-    for response in _watch(session.connections.training, run_id):
+    for response in session.connections.training.WatchRun(training_pb2.WatchRunRequest(run_id=run_id)):
         run = response.run
         for line in response.log_lines if logs else ():
-            session.output.notes.print(describe_line(line), highlight=False, markup=False)
+            session.output.note(describe_line(line))
         if not response.log_lines:
-            session.output.notes.print(describe(run), highlight=False, markup=False)
+            session.output.note(describe(run))
     emit_run(session, run)
     if run.state in FAILED:
         raise FailedPrecondition(
@@ -82,19 +75,17 @@ def watch(
 
 def cancel(session: CommandSession, run_id: RunId) -> None:
     """Cancel a run that has not ended."""
-    request = training_pb2.CancelRunRequest(run_id=run_id)
-    emit_run(session, unary("training", session.connections.training.CancelRun, request).run)
+    emit_run(session, session.connections.training.CancelRun(training_pb2.CancelRunRequest(run_id=run_id)).run)
 
 
 def approve(session: CommandSession, run_id: RunId) -> None:
     """Start a run that waits for approval, because its forecast is above a limit. The key that approves stays on record."""
-    request = training_pb2.ApproveRunRequest(run_id=run_id)
-    emit_run(session, unary("training", session.connections.training.ApproveRun, request).run)
+    emit_run(session, session.connections.training.ApproveRun(training_pb2.ApproveRunRequest(run_id=run_id)).run)
 
 
 def plan(
     session: CommandSession,
-    specialist: Specialist,
+    specialist: SpecialistName,
     dataset: Dataset,
     *,
     recipe: Recipe = "",
@@ -110,15 +101,15 @@ def plan(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
     request = training_pb2.PlanRunRequest(**fields, started_by_dataset=False)
-    plan = unary("training", session.connections.training.PlanRun, request, PLAN_SECONDS).plan
+    plan = session.connections.training.PlanRun(request, timeout=PLAN_SECONDS).plan
     datasets = filter(None, (request.dataset_digest, request.preference_dataset_digest))
     evaluation = registry_pb2.PlanEvaluationRequest(specialist=specialist, dataset_digests=datasets)
-    emit_plan(session, plan, unary("registry", session.connections.registry.PlanEvaluation, evaluation))
+    emit_plan(session, plan, session.connections.registry.PlanEvaluation(evaluation))
 
 
 def create(
     session: CommandSession,
-    specialist: Specialist,
+    specialist: SpecialistName,
     dataset: Dataset,
     *,
     recipe: Recipe = "",
@@ -135,7 +126,7 @@ def create(
         session, specialist, dataset, recipe=recipe, base=base, parent=parent, preferences=preference_dataset
     )
     request = training_pb2.CreateRunRequest(**fields, request_id=new_id("req"), priority=priority)
-    emit_run(session, unary("training", session.connections.training.CreateRun, request, PLAN_SECONDS).run)
+    emit_run(session, session.connections.training.CreateRun(request, timeout=PLAN_SECONDS).run)
 
 
 def _complete(
@@ -143,9 +134,7 @@ def _complete(
 ) -> dict[str, str]:
     """The fields that plan and create share: digests by their first digits, base and recipe by default the specialist's."""
     registry = session.connections.registry
-    definition = unary(
-        "registry", registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=specialist)
-    ).specialist
+    definition = registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=specialist)).specialist
     return {
         "specialist": specialist,
         "dataset_digest": dataset_digest(registry, dataset),
@@ -161,17 +150,6 @@ def _find_adapter(session: CommandSession, digest: str) -> registry_pb2.Catalogu
     if not digest:
         return None
     try:
-        request = registry_pb2.GetAdapterRequest(digest=digest)
-        return unary("registry", session.connections.registry.GetAdapter, request).adapter
+        return session.connections.registry.GetAdapter(registry_pb2.GetAdapterRequest(digest=digest)).adapter
     except NotFound:
         return None
-
-
-def _watch(training: training_pb2_grpc.TrainingServiceStub, run_id: str) -> Iterator[training_pb2.WatchRunResponse]:
-    request = training_pb2.WatchRunRequest(run_id=run_id)
-    with calling("training", request.DESCRIPTOR.full_name):
-        call = training.WatchRun(request)
-        try:
-            yield from call
-        finally:
-            call.cancel()  # type: ignore[no-untyped-call]

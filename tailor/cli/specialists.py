@@ -1,26 +1,29 @@
 """`tailor specialist`: define, change, show and delete specialists."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import tomli_w
 import typer
-from rich.console import Console
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
-from tailor.cli.calls import pages, unary
-from tailor.cli.columns import columns, emit_items, print_fields
+from tailor.api.registry.v1.registry_pb2 import GetSpecialistResponse, ReplicaState
+from tailor.cli.calls import REASON_SECONDS
 from tailor.cli.definitions import list_set_fields, read_definition, to_fields
 from tailor.cli.figures import describe_gate
 from tailor.cli.messages import to_dict
-from tailor.cli.output import short, shows, table
+from tailor.cli.options import Reason, SpecialistName
+from tailor.cli.output import short
 from tailor.cli.session import CommandSession
-from tailor.cli.whole_words import Digest
+from tailor.cli.tables import Fields, emit_pages, item_table
 from tailor.codec import decode, encode
+from tailor.columns import Digest, columns
 from tailor.events.envelope import new_id
-from tailor.pipelines import describe_pipeline, list_recipes
+from tailor.list_columns import SPECIALISTS, describe_serving
+from tailor.pipelines import describe_pipeline
 from tailor.values import EvaluationPolicy, RowPolicy, SamplingDefaults
 from tailor.wire import to_pipeline
 
@@ -37,31 +40,29 @@ def create(
     answer = define(session.connections.registry, read_definition(file))
     name = answer.specialist.name
     text = f"Specialist {name} created." if answer.created else f"Specialist {name} exists with this definition."
-    session.output.emit(to_dict(answer), shows(text))
+    session.output.emit(answer, text)
 
 
 def list_specialists(session: CommandSession) -> None:
     """List specialists and the adapter that serves each."""
-    registry = session.connections.registry
-    request = registry_pb2.ListSpecialistsRequest()
-    items = list(pages("registry", registry.ListSpecialists, request, "specialists"))
-    emit_items(session, "specialists", items, COLUMNS)
+    shown = SPECIALISTS.pick("name, base, pipeline, serves, generation")
+    emit_pages(session, session.connections.registry.ListSpecialists, registry_pb2.ListSpecialistsRequest(), shown)
 
 
 def show(
     session: CommandSession,
-    name: Annotated[str, typer.Argument(help="The specialist's name.")],
+    name: SpecialistName,
     as_toml: Annotated[
         bool, typer.Option("--toml", help="Only the definition, in TOML, for `tailor specialist update`.")
     ] = False,
 ) -> None:
     """Show a specialist's definition, the adapter that serves it, and the replicas that have it."""
-    answer = unary("registry", session.connections.registry.GetSpecialist, registry_pb2.GetSpecialistRequest(name=name))
+    answer = session.connections.registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=name))
     if as_toml:
         fields = to_fields(answer.specialist)
-        session.output.emit(fields, lambda console: console.out(tomli_w.dumps(fields), end="", highlight=False))
+        session.output.emit(fields, tomli_w.dumps(fields).removesuffix("\n"))
         return
-    session.output.emit(to_dict(answer), lambda console: _print(console, answer))
+    session.output.emit(answer, _describe(answer))
 
 
 def define(
@@ -69,30 +70,15 @@ def define(
 ) -> registry_pb2.CreateSpecialistResponse:
     """Create the specialist. Idempotent: the same definition returns the existing one."""
     request = registry_pb2.CreateSpecialistRequest(specialist=definition, request_id=new_id("req"))
-    return unary("registry", registry.CreateSpecialist, request)
-
-
-def _serving(item: registry_pb2.GetSpecialistResponse) -> object:
-    decision = item.serving.decision
-    if not decision.generation or decision.ended:
-        return "nothing yet"
-    return Digest(decision.adapter_digest) if decision.adapter_digest else "the base"
-
-
-COLUMNS = columns(
-    "name=specialist.name",
-    "base=specialist.base",
-    ("pipeline", lambda item: list_recipes(to_pipeline(item.specialist))),
-    ("serves", _serving),
-    "generation=serving.decision.generation",
-)
+    return registry.CreateSpecialist(request)
 
 
 def _describe_serving(answer: registry_pb2.GetSpecialistResponse) -> str:
     decision, canary = answer.serving.decision, answer.serving.decision.canary
+    model = describe_serving(answer)
     override = ", by an override of the gate" if decision.overridden else ""
     tried = f"; {canary.percent} % of the callers get {short(canary.adapter_digest)}" if canary.percent else ""
-    return f"{_serving(answer)}, generation {decision.generation}{override}{tried}"
+    return f"{short(model) if isinstance(model, Digest) else model}, generation {decision.generation}{override}{tried}"
 
 
 def _describe_approval(specialist: models_pb2.SpecialistChanged) -> str:
@@ -118,9 +104,8 @@ def _describe_canary(specialist: models_pb2.SpecialistChanged) -> str:
 KEPT = "stored, anonymised, for 30 days"
 PRIVATE = "surrogates replace personal data, separately for each call"
 FACTS = columns(
-    "specialist=specialist.name",
-    "revision=specialist.revision",
-    "description=specialist.description",
+    GetSpecialistResponse,
+    "specialist=specialist.name, revision=specialist.revision, description=specialist.description",
     "base=specialist.base",
     ("pipeline", lambda answer: describe_pipeline(to_pipeline(answer.specialist))),
     "next round=round.sentence",
@@ -149,15 +134,82 @@ def list_settings(specialist: models_pb2.SpecialistChanged) -> dict[str, Any]:
     return {name: table for name, table in {**policies, **fields}.items() if table}
 
 
-def _print(console: Console, answer: registry_pb2.GetSpecialistResponse) -> None:
-    print_fields(console, answer, FACTS)
-    for line in describe_gate(answer.specialist.gate):
-        console.print(line, highlight=False)
-    console.out(tomli_w.dumps(list_settings(answer.specialist)), highlight=False)
-    replicas = [
-        (replica.replica, "yes" if replica.serving else replica.reason or "not yet", replica.seen_time.ToJsonString())
-        for replica in answer.serving.rollout
-    ]
+def _describe(answer: registry_pb2.GetSpecialistResponse) -> Iterator[Any]:
+    yield Fields(FACTS, answer)
+    yield describe_gate(answer.specialist.gate)
+    yield tomli_w.dumps(list_settings(answer.specialist))
+    replicas = columns(
+        ReplicaState,
+        "replica",
+        (
+            f"serves generation {answer.serving.decision.generation}",
+            lambda replica: "yes" if replica.serving else replica.reason or "not yet",
+        ),
+        "last seen=seen_time",
+    )
     title = f"ready replicas, rollout {'finished' if answer.serving.finished else 'not finished'}"
-    serves = f"serves generation {answer.serving.decision.generation}"
-    console.print(table(title, ("replica", serves, "last seen"), replicas))
+    yield item_table(title, replicas, answer.serving.rollout)
+
+
+# Fields that results before and after a change cannot be compared across.
+MEASURED = ("gate", "metrics", "evaluation", "sampling")
+
+DefinitionFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The whole definition in TOML.")]
+
+
+def update(session: CommandSession, file: DefinitionFile) -> None:
+    """Replace a specialist's definition by FILE, which has the fields of `tailor specialist create`.
+
+    `tailor specialist show NAME --toml` writes such a file; `tailor specialist diff FILE` shows first what would change. A field that FILE
+    does not set returns to its default. With `revision` in FILE, the update fails if that is not the current one.
+    """
+    answer = _update(session.connections.registry, read_definition(file), validate_only=False)
+    specialist = answer.specialist
+
+    revision = f"Specialist {specialist.name} has revision {specialist.revision}."
+    session.output.emit(answer, list_changes(answer.changes), revision)
+
+
+def diff(session: CommandSession, file: DefinitionFile) -> None:
+    """Show field by field what `tailor specialist update FILE` would change. Saves nothing, and checks FILE as the update does."""
+    answer = _update(session.connections.registry, read_definition(file), validate_only=True)
+    session.output.emit({"changes": answer.changes}, list_changes(answer.changes))
+
+
+def delete(
+    session: CommandSession,
+    name: SpecialistName,
+    reason: Reason = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a specialist: it stops serving, building and training. Idempotent.
+
+    Its documents, datasets, adapters and drafts stay; `tailor erasure create` erases documents. The name can be created again.
+    """
+    if not yes:
+        typer.confirm(f"Callers of {name} will get an error at once. Delete it?", abort=True, err=True)
+    request = registry_pb2.DeleteSpecialistRequest(name=name, reason=reason)
+    answer = session.connections.registry.DeleteSpecialist(request, timeout=REASON_SECONDS)
+    text = f"Specialist {name} is deleted." if answer.deleted else f"Specialist {name} was deleted before."
+    kept = "Its documents, datasets, adapters and drafts stay; `tailor erasure create` erases documents."
+    session.output.emit(answer, f"{text} {kept}")
+
+
+CHANGES = columns(registry_pb2.FieldChange, "field, now=before or 'not set', new=after or 'not set'")
+
+
+def list_changes(changes: Sequence[registry_pb2.FieldChange]) -> Iterator[Any]:
+    """A row per changed field; says if results of before cannot be compared with those of after."""
+    yield item_table("", CHANGES, changes) if changes else "No field differs."
+    if any(change.field.startswith(MEASURED) for change in changes):
+        yield "Evaluations by the new definition cannot be compared with earlier ones; their reports say so."
+
+
+def _update(
+    registry: registry_pb2_grpc.RegistryServiceStub, definition: models_pb2.SpecialistChanged, *, validate_only: bool
+) -> registry_pb2.UpdateSpecialistResponse:
+    if not definition.revision:
+        current = registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=definition.name))
+        definition.revision = current.specialist.revision
+    request = registry_pb2.UpdateSpecialistRequest(specialist=definition, validate_only=validate_only)
+    return registry.UpdateSpecialist(request)

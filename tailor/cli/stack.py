@@ -1,6 +1,6 @@
 """`tailor up`, `down` and `status`: the embedded stack."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import grpc
@@ -12,11 +12,11 @@ from rich.text import Text
 
 from tailor.api.events.v1.operations_pb2 import GetEventStatusRequest
 from tailor.cli import own_stores
-from tailor.cli.calls import unary
-from tailor.cli.columns import columns, emit_list, list_table
 from tailor.cli.connections import SERVICES, Connections
 from tailor.cli.messages import to_dict
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list, list_table
+from tailor.columns import columns
 from tailor.errors import TailorError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def up(
     with Screen(session.output.notes) as show:
         snapshot = stack.up(session.connections.state_dir, own_stores=chosen).wait_ready(wait_seconds, show)
     document = describe(snapshot) | {"console_url": stack.connection(session.connections.state_dir).console_url}
-    session.output.emit(document, lambda console: _print_places(console, session.connections))
+    session.output.emit(document, _list_places(session.connections))
 
 
 def down(session: CommandSession) -> None:
@@ -79,7 +79,7 @@ def down(session: CommandSession) -> None:
     from tailor.local import stack
 
     stack.down(session.connections.state_dir)
-    session.output.emit({"running": False}, lambda console: console.print("The stack is stopped."))
+    session.output.emit({"running": False}, "The stack is stopped.")
 
 
 def status(session: CommandSession) -> None:
@@ -153,6 +153,7 @@ def _describe_restarts(part: dict[str, Any]) -> str:
 
 
 PARTS = columns(
+    None,
     ("part", lambda part: part["name"]),
     ("state", lambda part: Text(part["state"], style=STYLES.get(part["state"], ""))),
     ("waits for", lambda part: part["detail"]),
@@ -161,15 +162,15 @@ PARTS = columns(
 )
 
 
-def _print_places(console: Console, connections: Connections) -> None:
+def _list_places(connections: Connections) -> Iterator[str]:
     from tailor.local import stack
 
     place = stack.connection(connections.state_dir)
-    console.print("The stack is running.")
-    console.print(f"console    {place.console_url}  (the password is in {place.console_password_file})")
-    console.print(f"broker     {place.publisher.kafka_bootstrap_servers}{_describe_broker(place)}")
-    console.print(f"inference  {place.service_addresses['inference']} (gRPC), {place.inference_url} (HTTP)")
-    console.print(f"your key   is in {place.operator_key_file}")
+    yield "The stack is running."
+    yield f"console    {place.console_url}  (the password is in {place.console_password_file})"
+    yield f"broker     {place.publisher.kafka_bootstrap_servers}{_describe_broker(place)}"
+    yield f"inference  {place.service_addresses['inference']} (gRPC), {place.inference_url} (HTTP)"
+    yield f"your key   is in {place.operator_key_file}"
 
 
 def _describe_broker(place: "Connection") -> str:
@@ -193,7 +194,7 @@ def _add_faults(connections: Connections, document: dict[str, Any]) -> None:
             continue
         try:
             stub = connections.events(part["name"])
-            status = unary(part["name"], stub.GetEventStatus, GetEventStatusRequest(), HEALTH_SECONDS)
+            status = stub.GetEventStatus(GetEventStatusRequest(), timeout=HEALTH_SECONDS)
         except TailorError:
             # The part's state already says whether it answers; an older one has no such call.
             continue

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
 from tailor.api.anonymization.v1 import anonymization_pb2, subject_pb2
 from tailor.api.registry.v1 import lineage_pb2
-from tailor.cli.calls import unary
 from tailor.cli.messages import to_dict
-from tailor.cli.output import shows
 from tailor.cli.replays import list_learners
 from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
@@ -45,12 +42,12 @@ def export(
         raise InvalidArgument(Reason.INVALID_FILE, f"{out} exists. Name a new file.")
     name = sys.stdin.readline(MAX_CHARS + 2).strip() if person == "-" else person
     request = subject_pb2.DescribeSubjectRequest(subject=name)
-    held = unary("anonymization", session.connections.subjects.DescribeSubject, request, SECONDS)
+    held = session.connections.subjects.DescribeSubject(request, timeout=SECONDS)
     content = _content(session, held)
     _write(out, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
     counts = {"documents": len(content["documents"]), "adapters": len(content["adapters"]), "file": str(out)}
     shown = f"{counts['documents']} documents and rows, {counts['adapters']} adapters that learned from them: written to {out}"
-    session.output.emit(counts, shows(shown))
+    session.output.emit(counts, shown)
 
 
 def reidentify(
@@ -67,8 +64,8 @@ def reidentify(
     Needs a key with the role data-protection. The embedded stack's first is in `.tailor/secrets/protection.key`.
     """
     request = anonymization_pb2.ReidentifyRequest(entity_type=entity_type, surrogate=surrogate, purpose=purpose)
-    answer = unary("anonymization", session.connections.anonymization.Reidentify, request)
-    session.output.emit(to_dict(answer), shows(Text(answer.value)))
+    answer = session.connections.anonymization.Reidentify(request)
+    session.output.emit(answer, answer.value)
 
 
 def _content(session: CommandSession, held: subject_pb2.DescribeSubjectResponse) -> dict[str, Any]:

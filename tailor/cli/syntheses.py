@@ -3,18 +3,21 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.cli import ids
-from tailor.cli.calls import calling, first, pages, unary
-from tailor.cli.columns import columns, emit_items
+from tailor.cli.calls import first, pages
+from tailor.cli.options import Limit, SpecialistName, SpecialistOption
+from tailor.cli.output import bold
 from tailor.cli.session import CommandSession
-from tailor.cli.synthesis_views import emit_comments, emit_sample_list, emit_synthesis, progress, state_of
+from tailor.cli.tables import Fields, emit_pages, item_table
+from tailor.columns import columns, read
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.events.envelope import new_id
+from tailor.list_columns import SYNTHESES
 
 # The barrier reads every example before the call returns.
 CREATE_SECONDS = 300.0
@@ -25,9 +28,7 @@ SynthesisId = Annotated[
 RowId = Annotated[
     str,
     typer.Argument(
-        metavar="ROW",
-        help="The row's id, or its first digits; see `tailor synthesis samples`.",
-        callback=ids.sample_id,
+        metavar="ROW", help="The row's id, or its first digits; see `tailor synthesis samples`.", callback=ids.sample_id
     ),
 ]
 
@@ -54,8 +55,7 @@ def create(
         ),
     ] = [],  # noqa: B006
     example: Annotated[
-        list[Path],
-        typer.Option(help="A file with an example per line: JSON with `prompt` and `answer`; repeatable."),
+        list[Path], typer.Option(help="A file with an example per line: JSON with `prompt` and `answer`; repeatable.")
     ] = [],  # noqa: B006
     instruction: Annotated[str, typer.Option(help="What the rows are about and how they are written.")] = "",
     attribute: Annotated[
@@ -113,7 +113,7 @@ def create(
         needs_review=review,
     )
     request = pb.CreateSynthesisRequest(spec=spec, request_id=request_id or new_id("req"))
-    created = unary("synthetic", session.connections.syntheses.CreateSynthesis, request, CREATE_SECONDS).synthesis
+    created = session.connections.syntheses.CreateSynthesis(request, timeout=CREATE_SECONDS).synthesis
     if follow:
         follow_synthesis(session, created.synthesis_id)
     else:
@@ -165,34 +165,23 @@ def _price(option: str, prompt: float | None, answer: float | None) -> pb.Synthe
     return pb.SynthesisPrice(input=prompt, output=answer)
 
 
-def list_syntheses(
-    session: CommandSession,
-    specialist: Annotated[str, typer.Option(help="List only those of this specialist.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Max syntheses to list.")] = 50,
-) -> None:
+def list_syntheses(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
     """List syntheses, newest first."""
+    shown = columns(None, *SYNTHESES.pick("synthesis, specialist, task, state"), ("progress", progress))
     request = pb.ListSynthesesRequest(specialist=specialist)
-    items = first(limit, pages("synthetic", session.connections.syntheses.ListSyntheses, request, "syntheses"))
-    emit_items(session, "syntheses", items, COLUMNS)
-
-
-COLUMNS = columns(
-    "synthesis=synthesis_id", "specialist=spec.specialist", "task=spec.task", "state", ("progress", progress)
-)
+    emit_pages(session, session.connections.syntheses.ListSyntheses, request, shown, limit)
 
 
 def show(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Show one synthesis: its rows, what was refused and why, tokens and cost."""
     request = pb.GetSynthesisRequest(synthesis_id=synthesis_id)
-    emit_synthesis(session, unary("synthetic", session.connections.syntheses.GetSynthesis, request).synthesis)
+    emit_synthesis(session, session.connections.syntheses.GetSynthesis(request).synthesis)
 
 
-def comments(
-    session: CommandSession, specialist: Annotated[str, typer.Argument(help="The specialist's name.")]
-) -> None:
+def comments(session: CommandSession, specialist: SpecialistName) -> None:
     """Count what became of the comments of experts: revised, refused and why, or waiting."""
-    request = pb.CountCommentsRequest(specialist=specialist)
-    emit_comments(session, unary("synthetic", session.connections.syntheses.CountComments, request))
+    answer = session.connections.syntheses.CountComments(pb.CountCommentsRequest(specialist=specialist))
+    session.output.emit(answer, describe_comments(answer))
 
 
 def watch(session: CommandSession, synthesis_id: SynthesisId) -> None:
@@ -213,8 +202,8 @@ def samples(
             Reason.INVALID_ARGUMENT, "--state must be `pending`, `accepted`, `rejected` or `refused`."
         )
     request = pb.ListSamplesRequest(synthesis_id=synthesis_id, state=pb.SampleState.Value(name))
-    rows = pages("synthetic", session.connections.syntheses.ListSamples, request, "samples")
-    emit_sample_list(session, first(limit, rows))
+    rows = first(limit, pages(session.connections.syntheses.ListSamples, request))
+    session.output.emit({"samples": rows}, map(describe_sample, rows) if rows else "none yet")
 
 
 def accept(session: CommandSession, synthesis_id: SynthesisId, row_id: RowId) -> None:
@@ -230,19 +219,19 @@ def reject(session: CommandSession, synthesis_id: SynthesisId, row_id: RowId) ->
 def _review(session: CommandSession, synthesis_id: str, row_id: str, *, accept: bool) -> None:
     decision = pb.SampleDecision(row_id=row_id, accept=accept)
     request = pb.ReviewSamplesRequest(synthesis_id=synthesis_id, decisions=[decision])
-    emit_synthesis(session, unary("synthetic", session.connections.syntheses.ReviewSamples, request).synthesis)
+    emit_synthesis(session, session.connections.syntheses.ReviewSamples(request).synthesis)
 
 
 def cancel(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """End a synthesis; its rows stay."""
     request = pb.CancelSynthesisRequest(synthesis_id=synthesis_id)
-    emit_synthesis(session, unary("synthetic", session.connections.syntheses.CancelSynthesis, request).synthesis)
+    emit_synthesis(session, session.connections.syntheses.CancelSynthesis(request).synthesis)
 
 
 def resume(session: CommandSession, synthesis_id: SynthesisId) -> None:
     """Continue a paused synthesis at once."""
     request = pb.ResumeSynthesisRequest(synthesis_id=synthesis_id)
-    emit_synthesis(session, unary("synthetic", session.connections.syntheses.ResumeSynthesis, request).synthesis)
+    emit_synthesis(session, session.connections.syntheses.ResumeSynthesis(request).synthesis)
 
 
 # Pauses that end only when somebody does something.
@@ -252,21 +241,113 @@ NEEDS_SOMEBODY = {Reason.TEACHER_KEY_REFUSED, Reason.TEACHER_QUOTA, Reason.TEACH
 def follow_synthesis(session: CommandSession, synthesis_id: str) -> None:
     """Show every change. Raises FailedPrecondition with the reason of a pause that needs somebody."""
     synthesis = pb.Synthesis()
-    for synthesis in _watch(session, synthesis_id):
-        session.output.notes.print(f"{state_of(synthesis)}: {progress(synthesis)}", highlight=False)
+    request = pb.WatchSynthesisRequest(synthesis_id=synthesis_id)
+    for response in session.connections.syntheses.WatchSynthesis(request):
+        synthesis = response.synthesis
+        session.output.note(f"{state_of(synthesis)}: {progress(synthesis)}")
         if synthesis.state == pb.SYNTHESIS_STATE_PAUSED:
-            session.output.notes.print(synthesis.message, highlight=False, markup=False)
+            session.output.note(synthesis.message)
             if Reason(synthesis.reason) in NEEDS_SOMEBODY:
                 raise FailedPrecondition(Reason(synthesis.reason), synthesis.message)
     emit_synthesis(session, synthesis)
 
 
-def _watch(session: CommandSession, synthesis_id: str) -> Iterator[pb.Synthesis]:
-    request = pb.WatchSynthesisRequest(synthesis_id=synthesis_id)
-    with calling("synthetic", request.DESCRIPTOR.full_name):
-        call = session.connections.syntheses.WatchSynthesis(request)
-        try:
-            for response in call:
-                yield response.synthesis
-        finally:
-            call.cancel()  # type: ignore[no-untyped-call]
+CRITIQUE = "critique"
+FATES = (
+    ("accepted", "revised, in the next datasets"),
+    ("pending", "revised, waiting for an expert"),
+    ("rejected", "revised, rejected by an expert"),
+    ("running", "being answered"),
+    ("waiting", "waiting for a synthesis"),
+    ("held_out", "on held-out prompts"),
+    ("without_texts", "on drafts without stored texts"),
+)
+TEACHER_NOTES = {
+    pb.TEACHER_STATE_NONE: (
+        "No teacher is configured, so nothing is revised. Set TAILOR_TEACHER_BASE_URL and TAILOR_TEACHER_MODEL for synthetic."
+    ),
+    pb.TEACHER_STATE_NOT_ALLOWED: "The definition allows no teacher, so nothing is revised. Set `use_teacher = true` and update it.",
+}
+
+
+def state_of(synthesis: pb.Synthesis) -> str:
+    """The state for people, such as `running`."""
+    return str(read(synthesis, "state"))
+
+
+def progress(synthesis: pb.Synthesis) -> str:
+    """Rows, refusals, tokens and money in one line."""
+    spec = synthesis.spec
+    parts = [
+        f"{synthesis.accepted + synthesis.pending}/{spec.target} rows",
+        f"{synthesis.pending} wait for an expert" if synthesis.pending else "",
+        f"{sum(refusal.rows for refusal in synthesis.refusals)} refused" if synthesis.refusals else "",
+        tokens_of(synthesis),
+        money_of(synthesis),
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def tokens_of(synthesis: pb.Synthesis) -> str:
+    """Tokens used, and the budget if there is one. Lost answers count by their worst case."""
+    budget = synthesis.spec.budget_tokens
+    used = synthesis.use.tokens + synthesis.use.lost_tokens
+    return f"{used:,} of {budget:,} tokens" if budget else f"{used:,} tokens"
+
+
+def money_of(synthesis: pb.Synthesis) -> str:
+    """The cost, and the budget if there is one; empty without prices."""
+    if not synthesis.use.HasField("eur"):
+        return ""
+    budget = synthesis.spec.budget_eur
+    return f"{synthesis.use.eur:.4f} of {budget:.2f} EUR" if budget else f"{synthesis.use.eur:.4f} EUR"
+
+
+def seeds_of(spec: pb.SynthesisSpec) -> str:
+    """What the rows are made from."""
+    if spec.task == CRITIQUE:
+        return f"{spec.target} comments of experts"
+    return f"{len(spec.document_ids)} documents and {len(spec.examples)} examples as seeds"
+
+
+FACTS = columns(
+    pb.Synthesis,
+    "synthesis=synthesis_id, specialist=spec.specialist, task=spec.task, state",
+    ("reason", lambda item: f"{item.reason}: {item.message}" if item.reason else ""),
+    ("progress", progress),
+    ("seeds", lambda item: seeds_of(item.spec)),
+    "teacher, judge, prompts of version=prompt_version",
+)
+
+
+COUNTS = columns(None, "comments=0, number=1")
+REFUSALS = columns(pb.SynthesisRefusals, "reason|words, rows")
+
+
+def describe_comments(answer: pb.CountCommentsResponse) -> Iterator[Any]:
+    """What became of comments."""
+    yield f"{answer.comments} comments"
+    fates = [(name, getattr(answer, field)) for field, name in FATES]
+    fates += [(f"refused: {item.reason.replace('_', ' ')}", item.rows) for item in answer.refusals]
+    if rows := [fate for fate in fates if fate[1]]:
+        yield item_table("", COUNTS, rows)
+    if answer.tokens_per_month:
+        used = f"{answer.tokens_this_month:,} of {answer.tokens_per_month:,} tokens of this month"
+        yield f"{used} are used or reserved."
+    yield TEACHER_NOTES.get(answer.teacher)
+
+
+def emit_synthesis(session: CommandSession, synthesis: pb.Synthesis) -> None:
+    """Write a synthesis as the command's result."""
+    refused = item_table("refused", REFUSALS, synthesis.refusals) if synthesis.refusals else None
+    session.output.emit(synthesis, Fields(FACTS, synthesis), refused)
+
+
+def describe_sample(sample: pb.Sample) -> Iterator[Any]:
+    """A sample with its texts."""
+    mark = f", mark {sample.mark}" if sample.mark else ""
+    if sample.HasField("back_translation"):
+        mark += f", back-translation {sample.back_translation:.0f}"
+    yield bold(sample.row_id, f" {read(sample, 'state')} {sample.reason.replace('_', ' ')}{mark}".rstrip())
+    yield f"prompt: {sample.prompt}"
+    yield f"answer: {sample.completion}"

@@ -42,7 +42,6 @@ from tailor.cli import (
     review,
     rows,
     runs,
-    specialist_changes,
     specialists,
     stack,
     subject,
@@ -72,8 +71,8 @@ NOUNS = {
     "specialist": Noun(
         "Define, change, show and delete specialists, and follow how each does.",
         (
-            specialists.list_specialists, specialists.show, specialists.create, specialist_changes.update, specialist_changes.diff,
-            specialist_changes.delete, origins.origins, origins.admit, leaderboard.leaderboard, outcomes.feedback, outcomes.outcomes,
+            specialists.list_specialists, specialists.show, specialists.create, specialists.update, specialists.diff,
+            specialists.delete, origins.origins, origins.admit, leaderboard.leaderboard, outcomes.feedback, outcomes.outcomes,
             experts.agreement, experts.panel, experts.guidelines, bill.bill, report.report,
         ),
     ),

@@ -3,17 +3,15 @@
 import typer
 
 from tailor.api.registry.v1 import objects_pb2
-from tailor.cli.calls import unary
-from tailor.cli.columns import columns, emit_list
-from tailor.cli.messages import to_dict
-from tailor.cli.output import shows
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import emit_list
+from tailor.columns import columns
 
 # One object may be a base's file of many gigabytes.
 PAGE_SECONDS = 3600.0
 
 
-DAMAGED = columns("object=uri", "documents=document_ids")
+DAMAGED = columns(objects_pb2.DamagedObject, "object=uri, documents=document_ids")
 
 
 def verify(session: CommandSession) -> None:
@@ -25,20 +23,19 @@ def verify(session: CommandSession) -> None:
     total = objects_pb2.VerifyObjectsResponse()
     while True:
         request = objects_pb2.VerifyObjectsRequest(page_token=total.next_page_token)
-        page = unary("registry", session.connections.objects.VerifyObjects, request, PAGE_SECONDS)
+        page = session.connections.objects.VerifyObjects(request, timeout=PAGE_SECONDS)
         for name in ("objects", "bytes", "unnamed"):
             setattr(total, name, getattr(total, name) + getattr(page, name))
         total.damaged.extend(page.damaged)
         total.next_page_token = page.next_page_token
         if not page.next_page_token:
             break
-        session.output.notes.print(f"{total.objects:,} objects read, {len(total.damaged)} damaged")
+        session.output.note(f"{total.objects:,} objects read, {len(total.damaged)} damaged")
 
     text = f"{total.objects:,} objects of {total.bytes / 1e6:,.0f} MB read, {len(total.damaged)} damaged."
     if total.unnamed:
         text += f" {total.unnamed:,} of them are not named by a digest: they can be read, and nothing more is known."
-    emit_list(
-        session, total.damaged, DAMAGED, document=to_dict(total), empty="Nothing is damaged.", remarks=shows(text)
-    )
+    empty = "Nothing is damaged."
+    emit_list(session, total.damaged, DAMAGED, document=total, empty=empty, remarks=[text])
     if total.damaged:
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ MAX_LINES = 6
 SHORT_DIGEST = 12
 
 
-class Digest(Text):
+class DigestText(Text):
     """A digest as a cell: its first digits on a terminal, whole elsewhere; a dash if it is empty."""
 
     def __init__(self, digest: str) -> None:
@@ -87,7 +87,7 @@ def share_width(least: Sequence[int], natural: Sequence[int], room: int) -> list
 
 
 def _on_one_line(cell: object) -> str:
-    return " ".join((cell.whole if isinstance(cell, Digest) else str(cell)).split())
+    return " ".join((cell.whole if isinstance(cell, DigestText) else str(cell)).split())
 
 
 def _measure(column: Column, split: Callable[[str], list[str]]) -> int:

@@ -16,7 +16,6 @@ from services.registry.domain import JudgingPolicy, KeyTerms
 from services.registry.handlers import keys, specialists
 from services.registry.rules.agreement import MIN_UNITS
 from tailor.api.registry.v1 import panel_pb2
-from tailor.cli.calls import unary
 from tailor.cli.connections import Connections, Endpoints
 from tests.integration.test_judging_flow import Flow, flow
 
@@ -63,8 +62,7 @@ def test_two_experts_agree_and_the_noisy_one_is_found_by_what_the_registry_measu
     with closing(connect(flow, tmp_path)) as connections, open_panel(connections, "letters", seed=2) as panel:
         assert panel.ask(choose_prompts(1, PROMPTS), said.append) == PROMPTS
         decisions = panel.judge(said.append)
-        request = panel_pb2.GetAgreementRequest(specialist="letters")
-        response = unary("registry", connections.panel.GetAgreement, request)
+        response = connections.panel.GetAgreement(panel_pb2.GetAgreementRequest(specialist="letters"))
         figures = measure_panel(response, {item.expert_id: item.name for item in panel.experts}, decisions)
         assert not panel.judge(said.append)
         texts = {key: panel.experts[0].client.draft(key).answer for item in decisions for key in item.drafts}

@@ -3,25 +3,25 @@
 from services.console import rules
 from services.console.domain import DOCUMENT_ID, Page, Permission, Visitor
 from services.console.handlers import PAGE_SIZE, get_dataset
-from services.console.listing import Column, ListFilter, ListQuery, ListSpec, parse_query
+from services.console.listing import ListFilter, ListQuery, ListSpec, PageColumn, parse_query
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
+    by_enum,
     by_specialist,
-    join_labels,
+    read_messages,
     read_spec,
-    seconds,
-    to_options,
+    to_columns,
     to_plain_options,
 )
 from services.console.ports import Services
-from services.console.reads import LIST_SIZE, find_document, read_page
+from services.console.reads import find_document, read_page
 from tailor.api.anonymization.v1.replaced_pb2 import ListReplacedRequest, ReplacedString
 from tailor.api.anonymization.v1.review_pb2 import ListRareCombinationsRequest, RareCombination
-from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import documents_pb2
-from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1.registry_pb2 import CatalogueDocument, Erasure, ListDocumentsRequest, ListErasuresRequest
+from tailor.columns import join
 from tailor.errors import NotFound
+from tailor.list_columns import COMBINATIONS, DOCUMENTS, ERASURES, REPLACED, join_labels
 
 # Per call of the registry.
 MAX_DOCUMENTS = 1_000
@@ -29,45 +29,28 @@ MAX_DOCUMENTS = 1_000
 MAX_FINDINGS = 50
 
 
-def list_documents(
-    services: Services, visitor: Visitor, parameters: Parameters
-) -> ListAnswer[registry_pb2.CatalogueDocument]:
+def list_documents(services: Services, visitor: Visitor, parameters: Parameters) -> ListAnswer[CatalogueDocument]:
     """Documents by id: all, those of a specialist, or those of a dataset. A visitor who is limited to some specialists sees the documents
     of one at a time.
 
     Raises NotFound for a specialist or a dataset that is not visible to the visitor.
     """
-    choices = by_specialist(services, visitor)
-    spec = ListSpec[registry_pb2.CatalogueDocument](
+    spec = ListSpec[CatalogueDocument](
         path="/documents",
         noun="documents",
-        columns=(
-            Column("Document", "document", lambda item: item.anonymized.document_id),
-            Column("Kind", "kind", lambda item: rules.word(item.anonymized, "kind")),
-            Column("Format", "format", lambda item: item.anonymized.format),
-            Column("Version", "version", lambda item: item.anonymized.version.sequence, numeric=True),
-            Column("Labels", "labels", lambda item: join_labels(item.anonymized.labels)),
-            Column("Language", "language", lambda item: item.anonymized.language),
-            Column("Characters", "characters", lambda item: item.anonymized.char_count, numeric=True),
-            Column("Found and replaced", "found", lambda item: sum(item.anonymized.findings.values()), numeric=True),
-            Column("Time (UTC)", "time", lambda item: seconds(item.anonymized.create_time), numeric=True),
+        columns=to_columns(
+            DOCUMENTS, "document, kind, format, version, labels, language, characters, personal values, time"
         ),
-        text=lambda item: " ".join(
-            (
-                item.anonymized.document_id,
-                item.anonymized.format,
-                item.anonymized.language,
-                join_labels(item.anonymized.labels),
-                *item.anonymized.findings,
-            )
+        text=join(
+            "anonymized.document_id, anonymized.format, anonymized.language",
+            lambda item: join_labels(item.anonymized.labels),
+            lambda item: " ".join(item.anonymized.findings),
         ),
         searched="id, labels, format, language, types of what was replaced",
         choices=(
-            *(choices or (ListFilter[registry_pb2.CatalogueDocument]("specialist", ""),)),
+            *(by_specialist(services, visitor) or (ListFilter[CatalogueDocument]("specialist", ""),)),
             ListFilter("dataset", ""),
-            ListFilter(
-                "kind", "Kind", to_options(common_pb2.Kind, "KIND_"), lambda item: rules.code(item.anonymized, "kind")
-            ),
+            by_enum(CatalogueDocument, "anonymized.kind"),
         ),
         first="first",
         further="further ones",
@@ -76,11 +59,11 @@ def list_documents(
     focus = visitor.focus(query.filters.get("specialist", ""))
     digest = _find_dataset(services, visitor, query.filters.get("dataset", ""))
 
-    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.CatalogueDocument]:
+    def list_page(token: str, query: ListQuery) -> Page[CatalogueDocument]:
         if DOCUMENT_ID.fullmatch(query.search) and not focus and not digest:
             return _get_document(services, query.search)
         size = PAGE_SIZE if not (query.search or query.sort) else MAX_DOCUMENTS
-        request = registry_pb2.ListDocumentsRequest(specialist=focus, dataset=digest, page_size=size, page_token=token)
+        request = ListDocumentsRequest(specialist=focus, dataset=digest, page_size=size, page_token=token)
         return read_page(services.registry.ListDocuments, request, "documents")
 
     return read_spec(spec, parameters, "registry", list_page)
@@ -95,95 +78,57 @@ def _find_dataset(services: Services, visitor: Visitor, digest: str) -> str:
     return dataset[0].digest if dataset else digest
 
 
-def _get_document(services: Services, document_id: str) -> Page[registry_pb2.CatalogueDocument]:
+def _get_document(services: Services, document_id: str) -> Page[CatalogueDocument]:
     try:
         return Page((find_document(services, document_id),))
     except NotFound:
         return Page()
 
 
-def list_rejections(
-    services: Services, visitor: Visitor, parameters: Parameters
-) -> ListAnswer[registry_pb2.CatalogueDocument]:
+def list_rejections(services: Services, visitor: Visitor, parameters: Parameters) -> ListAnswer[CatalogueDocument]:
     """Rejected submissions by id. Raises PermissionDenied for a visitor of some specialists."""
     visitor.require_all()
-    spec = ListSpec[registry_pb2.CatalogueDocument](
+    spec = ListSpec[CatalogueDocument](
         path="/documents/rejected",
         noun="rejected submissions",
-        columns=(
-            Column("Document", "document", lambda item: item.rejected.document_id),
-            Column("Reason", "reason", lambda item: rules.code(item.rejected, "reason")),
-            Column("What to do"),
-            Column("Rejected by", "stage", lambda item: rules.word(item.rejected, "stage")),
-            Column("Format", "format", lambda item: item.rejected.format),
-            Column("Labels", "labels", lambda item: join_labels(item.rejected.labels)),
-            Column("Time (UTC)", "time", lambda item: seconds(item.rejected.create_time), numeric=True),
-        ),
-        text=lambda item: " ".join(
-            (
-                item.rejected.document_id,
-                item.rejected.submission_id,
-                rules.code(item.rejected, "reason"),
-                item.rejected.hint,
-                item.rejected.format,
-                item.rejected.duplicate_of,
-                join_labels(item.rejected.labels),
-            )
+        columns=to_columns(DOCUMENTS, "document, reason, What to do, rejected by, format, labels, time"),
+        text=join(
+            "rejected.document_id, rejected.submission_id, rejected.hint, rejected.format, rejected.duplicate_of",
+            lambda item: rules.code(item.rejected, "reason"),
+            lambda item: join_labels(item.rejected.labels),
         ),
         searched="ids, reason, what to do, format, labels",
         choices=(
-            ListFilter(
-                "reason",
-                "Reason",
-                to_options(documents_pb2.RejectionReason, "REJECTION_REASON_"),
-                lambda item: rules.code(item.rejected, "reason"),
-            ),
-            ListFilter(
-                "stage",
-                "Rejected by",
-                to_options(documents_pb2.Stage, "STAGE_"),
-                lambda item: rules.code(item.rejected, "stage"),
-            ),
+            by_enum(CatalogueDocument, "rejected.reason"),
+            by_enum(CatalogueDocument, "rejected.stage", title="Rejected by"),
         ),
         first="first",
         further="further ones",
     )
-
-    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.CatalogueDocument]:
-        request = registry_pb2.ListDocumentsRequest(only_rejected=True, page_size=PAGE_SIZE, page_token=token)
-        return read_page(services.registry.ListDocuments, request, "documents")
-
-    return read_spec(spec, parameters, "registry", list_page)
+    request = ListDocumentsRequest(only_rejected=True, page_size=PAGE_SIZE)
+    return read_messages(spec, parameters, services.registry.ListDocuments, request)
 
 
-def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[registry_pb2.Erasure]:
+def list_erasures(services: Services, parameters: Parameters) -> ListAnswer[Erasure]:
     """Erasures, newest first."""
 
-    def state(item: registry_pb2.Erasure) -> str:
+    def state(item: Erasure) -> str:
         return "succeeded" if item.receipt.body else "waiting"
 
-    spec = ListSpec[registry_pb2.Erasure](
+    spec = ListSpec[Erasure](
         path="/erasures",
         noun="erasures",
-        columns=(
-            Column("Erasure", "erasure", lambda item: item.erasure_id),
-            Column("Documents", "documents", lambda item: len(item.document_ids), numeric=True),
-            Column("Reason", "reason", lambda item: item.reason),
-            Column("State", "state", state),
-            Column("Waiting for"),
-            Column("Receipt"),
-            Column("Requested (UTC)", "requested", lambda item: seconds(item.create_time), numeric=True),
+        columns=to_columns(
+            ERASURES,
+            "erasure, documents, reason",
+            PageColumn("State", "state", state),
+            "Waiting for, Receipt, requested",
         ),
-        text=lambda item: " ".join((item.erasure_id, item.reason, *item.document_ids, *item.waiting_for)),
+        text=join("erasure_id, reason, document_ids, waiting_for"),
         searched="ids of erasures and documents, reason, services",
         choices=(ListFilter("state", "State", to_plain_options(("succeeded", "waiting")), state),),
     )
-
-    def list_page(token: str, query: ListQuery) -> Page[registry_pb2.Erasure]:
-        request = registry_pb2.ListErasuresRequest(page_token=token, page_size=LIST_SIZE)
-        return read_page(services.registry.ListErasures, request, "erasures")
-
-    return read_spec(spec, parameters, "registry", list_page)
+    return read_messages(spec, parameters, services.registry.ListErasures, ListErasuresRequest())
 
 
 def list_rare_combinations(services: Services, parameters: Parameters) -> ListAnswer[RareCombination]:
@@ -191,23 +136,14 @@ def list_rare_combinations(services: Services, parameters: Parameters) -> ListAn
     spec = ListSpec[RareCombination](
         path="/residual",
         noun="combinations",
-        columns=(
-            Column("Document", "document", lambda item: item.document_id),
-            Column("Types", "types", lambda item: " ".join(item.entity_types)),
-            Column("Documents that share it", "documents", lambda item: item.documents, numeric=True),
-            Column("Passage", silent=True),
-        ),
-        text=lambda item: " ".join((item.document_id, *item.entity_types)),
+        columns=to_columns(COMBINATIONS, "document, types, documents that share it, (Passage)"),
+        text=join("document_id, entity_types"),
         searched="document, types",
         first="first",
         further="further ones",
     )
-
-    def list_page(token: str, query: ListQuery) -> Page[RareCombination]:
-        request = ListRareCombinationsRequest(page_size=MAX_FINDINGS, page_token=token)
-        return read_page(services.review.ListRareCombinations, request, "combinations")
-
-    return read_spec(spec, parameters, "anonymization", list_page)
+    request = ListRareCombinationsRequest(page_size=MAX_FINDINGS)
+    return read_messages(spec, parameters, services.review.ListRareCombinations, request)
 
 
 def list_replaced(services: Services, parameters: Parameters) -> ListAnswer[ReplacedString]:
@@ -215,23 +151,11 @@ def list_replaced(services: Services, parameters: Parameters) -> ListAnswer[Repl
     spec = ListSpec[ReplacedString](
         path="/replaced",
         noun="strings",
-        columns=(
-            Column("Type", "type", lambda item: item.entity_type),
-            Column("Surrogate", "surrogate", lambda item: item.surrogate),
-            Column("Times", "times", lambda item: item.times, numeric=True),
-            Column("Documents", "documents", lambda item: item.documents, numeric=True),
-            Column("Departments", "departments", lambda item: item.departments, numeric=True),
-            Column("Sources", "sources", lambda item: item.sources, numeric=True),
-            Column("Decided", "decided", lambda item: item.decision),
-        ),
-        text=lambda item: f"{item.entity_type} {item.surrogate}",
+        columns=to_columns(REPLACED, "type, surrogate, times, documents, departments, sources, decided"),
+        text=join("entity_type, surrogate"),
         searched="type, surrogate",
         first="most replaced",
         further="further ones",
     )
-
-    def list_page(token: str, query: ListQuery) -> Page[ReplacedString]:
-        request = ListReplacedRequest(page_size=MAX_FINDINGS, page_token=token)
-        return read_page(services.replaced.ListReplaced, request, "strings")
-
-    return read_spec(spec, parameters, "anonymization", list_page)
+    request = ListReplacedRequest(page_size=MAX_FINDINGS)
+    return read_messages(spec, parameters, services.replaced.ListReplaced, request)

@@ -1,32 +1,31 @@
 """Specialists, and the syntheses and samples for them."""
 
-from services.console import rules
 from services.console.domain import Page, Visitor
-from services.console.listing import Column, ListFilter, ListQuery, ListSpec
+from services.console.listing import ListFilter, ListQuery, ListSpec
 from services.console.lists.common import (
     ListAnswer,
     Parameters,
-    by_specialist,
-    chosen_specialist,
+    by_enum,
+    read_messages,
+    read_of_specialists,
     read_spec,
-    seconds,
-    to_options,
+    to_columns,
     to_plain_options,
 )
 from services.console.ports import Services
-from services.console.reads import LIST_SIZE, read_page, read_specialists
-from tailor.api.events.v1 import models_pb2
-from tailor.api.registry.v1 import registry_pb2
-from tailor.api.synthetic.v1 import synthesis_pb2
+from services.console.reads import read_page
+from tailor.api.registry.v1.registry_pb2 import GetSpecialistResponse, ListSpecialistsRequest
+from tailor.api.synthetic.v1.synthesis_pb2 import (
+    ListSamplesRequest,
+    ListSynthesesRequest,
+    Sample,
+    SampleState,
+    Synthesis,
+)
+from tailor.columns import columns, join, read
+from tailor.list_columns import SPECIALISTS, SYNTHESES
 
-
-def _serves(item: registry_pb2.GetSpecialistResponse) -> str:
-    decision = item.serving.decision
-    if decision.adapter_digest:
-        return "overridden" if decision.overridden else "adapter"
-    return "base" if decision.generation and not decision.ended else "nothing"
-
-
+SAMPLES = columns(Sample, "state, mark, language")
 SERVES = (
     ("adapter", "an adapter"),
     ("overridden", "an adapter, overridden"),
@@ -35,116 +34,77 @@ SERVES = (
 )
 
 
-def list_specialists(
-    services: Services, visitor: Visitor, parameters: Parameters
-) -> ListAnswer[registry_pb2.GetSpecialistResponse]:
+def _serves(item: GetSpecialistResponse) -> str:
+    decision = item.serving.decision
+    if decision.adapter_digest:
+        return "overridden" if decision.overridden else "adapter"
+    return "base" if decision.generation and not decision.ended else "nothing"
+
+
+def _promotion(item: GetSpecialistResponse) -> str:
+    return str(read(item, "specialist.promotion")).upper() if item.specialist.promotion else "AUTOMATIC"
+
+
+def list_specialists(services: Services, visitor: Visitor, parameters: Parameters) -> ListAnswer[GetSpecialistResponse]:
     """Specialists by name."""
-    spec = ListSpec[registry_pb2.GetSpecialistResponse](
+    (pipeline,) = SPECIALISTS.pick("pipeline")
+    spec = ListSpec[GetSpecialistResponse](
         path="/specialists",
         noun="specialists",
-        columns=(
-            Column("Specialist", "name", lambda item: item.specialist.name),
-            Column("Serves", "serves", _serves),
-            Column("Generation", "generation", lambda item: item.serving.decision.generation, numeric=True),
-            Column("Base", "base", lambda item: item.specialist.base),
-            Column("Pipeline", "pipeline", lambda item: rules.pipeline(item.specialist)),
-            Column("Next round"),
-            Column("Changed (UTC)", "changed", lambda item: seconds(item.specialist.update_time), numeric=True),
-            Column("Links", silent=True),
-        ),
-        text=lambda item: " ".join(
-            (item.specialist.name, item.specialist.description, item.specialist.base, rules.pipeline(item.specialist))
-        ),
+        columns=to_columns(SPECIALISTS, "name, serves, generation, base, pipeline, Next round, changed, (Links)"),
+        text=join("specialist.name, specialist.description, specialist.base", pipeline.cell),
         searched="name, description, base, pipeline",
         choices=(
             ListFilter("serves", "Serves", SERVES, _serves),
             ListFilter(
-                "promotion",
-                "Promotion",
-                to_options(models_pb2.PromotionMode, "PROMOTION_MODE_"),
-                lambda item: rules.code(item.specialist, "promotion") if item.specialist.promotion else "AUTOMATIC",
+                "promotion", "Promotion", by_enum(GetSpecialistResponse, "specialist.promotion").options, _promotion
             ),
         ),
         first="first",
         further="further ones",
     )
-    return read_spec(
+    return read_messages(
         spec,
         parameters,
-        "registry",
-        lambda token, query: read_specialists(services, token),
+        services.registry.ListSpecialists,
+        ListSpecialistsRequest(),
         lambda item: visitor.may_use(item.specialist.name),
     )
 
 
-def list_syntheses(services: Services, visitor: Visitor, parameters: Parameters) -> ListAnswer[synthesis_pb2.Synthesis]:
+def list_syntheses(services: Services, visitor: Visitor, parameters: Parameters) -> ListAnswer[Synthesis]:
     """Syntheses, newest first."""
-    spec = ListSpec[synthesis_pb2.Synthesis](
+    spec = ListSpec[Synthesis](
         path="/syntheses",
         noun="syntheses",
-        columns=(
-            Column("Synthesis", "synthesis", lambda item: item.synthesis_id),
-            Column("Specialist", "specialist", lambda item: item.spec.specialist),
-            Column("Task", "task", lambda item: item.spec.task),
-            Column("State", "state", lambda item: rules.word(item, "state")),
-            Column("Accepted", "accepted", lambda item: item.accepted, numeric=True),
-            Column("Waiting", "waiting", lambda item: item.pending, numeric=True),
-            Column("Refused", "refused", lambda item: sum(part.rows for part in item.refusals), numeric=True),
-            Column("Target", "target", lambda item: item.spec.target, numeric=True),
-            Column("Tokens", "tokens", lambda item: item.use.tokens + item.use.lost_tokens, numeric=True),
-            Column("EUR", "eur", lambda item: item.use.eur, numeric=True),
-            Column("Created (UTC)", "created", lambda item: seconds(item.create_time), numeric=True),
+        columns=to_columns(
+            SYNTHESES, "synthesis, specialist, task, state, accepted, waiting, refused, target, tokens, cost, created"
         ),
-        text=lambda item: " ".join(
-            (item.synthesis_id, item.spec.specialist, item.spec.task, item.teacher, item.judge, item.reason)
-        ),
+        text=join("synthesis_id, spec.specialist, spec.task, teacher, judge, reason"),
         searched="id, specialist, task, models, reason",
-        choices=(
-            *by_specialist(services, visitor),
-            ListFilter(
-                "state",
-                "State",
-                to_options(synthesis_pb2.SynthesisState, "SYNTHESIS_STATE_"),
-                lambda item: rules.code(item, "state"),
-            ),
-        ),
+        choices=(by_enum(Synthesis, "state"),),
     )
-
-    def list_page(token: str, query: ListQuery) -> Page[synthesis_pb2.Synthesis]:
-        specialist = chosen_specialist(visitor, query)
-        request = synthesis_pb2.ListSynthesesRequest(specialist=specialist, page_token=token, page_size=LIST_SIZE)
-        return read_page(services.syntheses.ListSyntheses, request, "syntheses")
-
-    return read_spec(
-        spec,
-        parameters,
-        "synthetic",
-        list_page,
-        lambda item: visitor.may_use(item.spec.specialist),
+    return read_of_specialists(
+        services, visitor, spec, parameters, services.syntheses.ListSyntheses, ListSynthesesRequest()
     )
 
 
-def list_samples(services: Services, synthesis_id: str, parameters: Parameters) -> ListAnswer[synthesis_pb2.Sample]:
+def list_samples(services: Services, synthesis_id: str, parameters: Parameters) -> ListAnswer[Sample]:
     """The samples of a synthesis that the visitor may see, in the order in which they were made."""
-    spec = ListSpec[synthesis_pb2.Sample](
+    spec = ListSpec[Sample](
         path=f"/syntheses/{synthesis_id}",
         noun="samples",
-        columns=(
-            Column("State", "state", lambda item: rules.word(item, "state")),
-            Column("Mark", "mark", lambda item: item.mark, numeric=True),
-            Column("Language", "language", lambda item: item.language),
-        ),
-        text=lambda item: " ".join((item.row_id, item.prompt, item.completion, item.reason, *item.document_ids)),
+        columns=to_columns(SAMPLES, "state, mark, language"),
+        text=join("row_id, prompt, completion, reason, document_ids"),
         searched="prompt, answer, reason, ids",
         choices=(ListFilter("state", "State", to_plain_options(("pending", "accepted", "rejected", "refused"))),),
         first="first",
         further="further ones",
     )
 
-    def list_page(token: str, query: ListQuery) -> Page[synthesis_pb2.Sample]:
-        state = query.filters.get("state", "unspecified").upper()
-        number = synthesis_pb2.SampleState.Value(f"SAMPLE_STATE_{state}")
-        request = synthesis_pb2.ListSamplesRequest(synthesis_id=synthesis_id, state=number, page_token=token)
+    def list_page(token: str, query: ListQuery) -> Page[Sample]:
+        state = SampleState.Value(f"SAMPLE_STATE_{query.filters.get('state', 'unspecified').upper()}")
+        request = ListSamplesRequest(synthesis_id=synthesis_id, state=state, page_token=token)
         return read_page(services.syntheses.ListSamples, request, "samples")
 
     return read_spec(spec, parameters, "synthetic", list_page)

@@ -18,7 +18,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.calls import list_adapters, pages, unary
+from tailor.cli.calls import list_adapters, pages
 from tailor.cli.connections import SERVICES as WITH_RPC
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.progress import ProgressReporter, Report, wait_for
@@ -161,7 +161,7 @@ class Reader:
         request = registry_pb2.GetFlowRequest(since=self._since)
 
         def are_through() -> tuple[int | None, str]:
-            flow = unary("registry", self._connect().registry.GetFlow, request)
+            flow = self._connect().registry.GetFlow(request)
             count = flow.anonymized + sum(flow.rejected.values())
             text = f"{count} of {self._documents} documents are anonymised or rejected"
             return flow.anonymized if count >= self._documents else None, text
@@ -172,7 +172,7 @@ class Reader:
         request = training_pb2.ListRunsRequest(specialist=self._specialist.name)
 
         def listed() -> tuple[str | None, str]:
-            runs: Iterator[training_pb2.Run] = pages("training", self._connect().training.ListRuns, request, "runs")
+            runs: Iterator[training_pb2.Run] = pages(self._connect().training.ListRuns, request)
             return next((run.run_id for run in runs), None), "waiting for the run"
 
         return wait_for(listed, now)
@@ -194,9 +194,7 @@ class Reader:
         with connections.client() as callers:
             demo.wait_until_served(connections, callers, self._wait_for_adapter(now), now)
         request = registry_pb2.GetSpecialistRequest(name=self._specialist.name)
-        wait_for_rollout(
-            connections.registry, unary("registry", connections.registry.GetSpecialist, request).serving.decision
-        )
+        wait_for_rollout(connections.registry, connections.registry.GetSpecialist(request).serving.decision)
 
 
 def evict_worker(connections: Connections, plane: ControlPlane, specialist: str, now: Report) -> Mapping[str, int]:
@@ -205,7 +203,7 @@ def evict_worker(connections: Connections, plane: ControlPlane, specialist: str,
     Returns the run's epochs, and the step from which its last worker went on.
     """
     listed = training_pb2.ListRunsRequest(specialist=specialist)
-    runs: Iterator[training_pb2.Run] = pages("training", connections.training.ListRuns, listed, "runs")
+    runs: Iterator[training_pb2.Run] = pages(connections.training.ListRuns, listed)
     newest = next(runs)
     request = training_pb2.CreateRunRequest(
         specialist=specialist,
@@ -214,10 +212,10 @@ def evict_worker(connections: Connections, plane: ControlPlane, specialist: str,
         recipe=EVICTED_RECIPE,
         request_id=new_id("req"),
     )
-    asked = training_pb2.GetRunRequest(run_id=unary("training", connections.training.CreateRun, request, 60).run.run_id)
+    asked = training_pb2.GetRunRequest(run_id=connections.training.CreateRun(request, timeout=60).run.run_id)
 
     def read() -> training_pb2.Run:
-        return unary("training", connections.training.GetRun, asked).run
+        return connections.training.GetRun(asked).run
 
     def trains() -> tuple[training_pb2.Run | None, str]:
         run = read()
@@ -257,7 +255,7 @@ def count_worker_jobs(plane: ControlPlane) -> int:
 def make_caller_key(connections: Connections, specialist: str) -> str:
     """A new API key that may ask the specialist."""
     request = registry_pb2.CreateKeyRequest(name="flow", role=common_pb2.ROLE_CALLER, specialists=[specialist])
-    return unary("registry", connections.registry.CreateKey, request).secret
+    return connections.registry.CreateKey(request).secret
 
 
 def restart(plane: ControlPlane, name: str) -> float:
@@ -324,18 +322,18 @@ def is_whole(plane: ControlPlane, name: str) -> bool:
 def erase(officer: Connections, now: Report) -> Mapping[str, int | bool]:
     """Erase what names the person, as data protection does: resolve, erase, wait for the receipt. Returns the figures."""
     subject = anonymization_pb2.ResolveSubjectRequest(subject=PERSON)
-    found = unary("anonymization", officer.anonymization.ResolveSubject, subject, 60)
+    found = officer.anonymization.ResolveSubject(subject, timeout=60)
     request = registry_pb2.EraseRequest(document_ids=found.document_ids, reason="subject-request")
-    erasure_id = unary("registry", officer.registry.Erase, request, 60).erasure.erasure_id
+    erasure_id = officer.registry.Erase(request, timeout=60).erasure.erasure_id
     asked = registry_pb2.GetErasureRequest(erasure_id=erasure_id)
 
     def signed() -> tuple[registry_pb2.Erasure | None, str]:
-        erasure = unary("registry", officer.registry.GetErasure, asked).erasure
+        erasure = officer.registry.GetErasure(asked).erasure
         text = f"waiting for {', '.join(erasure.waiting_for)}"
         return (erasure if erasure.HasField("receipt") else None), text
 
     wait_for(signed, now, stalled_seconds=RECEIPT_SECONDS)
-    left = unary("anonymization", officer.anonymization.ResolveSubject, subject, 60).document_ids
+    left = officer.anonymization.ResolveSubject(subject, timeout=60).document_ids
     now(f"{len(found.document_ids)} documents are erased, and the receipt is signed")
     return {"documents": len(found.document_ids), "left": len(left), "receipt": True}
 

@@ -10,8 +10,7 @@ import pytest
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2, outcomes_pb2, registry_pb2, reports_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.cli.audit_report import MAX_BARS, plots, report
-from tailor.cli.audit_tables import duration, facts, sections
+from tailor.cli.audit import MAX_BARS, duration, facts, plots, report, sections
 from tailor.cli.output import short
 from tailor.errors import Aborted, DeadlineExceeded, Reason
 from tests.evaluations import make_evaluated, make_figures

@@ -20,7 +20,7 @@ from tailor.cli import demo_figures
 from tailor.cli.connections import Connections
 from tailor.cli.definitions import read_definition
 from tailor.cli.demo import SAMPLE
-from tailor.cli.demo_page import list_next_commands, list_remedies, print_result, save_scores
+from tailor.cli.demo_page import describe_result, list_next_commands, list_remedies, save_scores
 from tailor.cli.main import app
 from tailor.cli.output import PlainConsole
 from tailor.cli.published_files import PublishedFiles
@@ -290,7 +290,7 @@ def test_ends_with_the_answers_and_five_lines_of_result(tmp_path: Path) -> None:
     output, scores = io.StringIO(), tmp_path / "demo-scores.txt"
     gate = {"verdict": {"decision": "passed", "reasons": ["bleu gains +2.500 over base."]}}
 
-    print_result(PlainConsole(file=output, width=80), figures() | gate, scores)
+    PlainConsole(file=output, width=80).show(describe_result(figures() | gate, scores))
 
     text = output.getvalue()
     assert "What [now]?" in text and all(answer in text for answer in ("plain", "shown", "house"))

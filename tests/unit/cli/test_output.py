@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import yaml
-from rich.console import Console
 from rich.text import Text
 
 from tailor.api.training.v1 import training_pb2
-from tailor.cli.columns import columns, emit_items, list_table, print_fields
+from tailor.cli.calls import list_field
 from tailor.cli.connections import Connections
 from tailor.cli.output import Output, OutputFormat, PlainConsole, plain, print_error, table
 from tailor.cli.session import CommandSession
+from tailor.cli.tables import Fields, emit_list, list_table
+from tailor.columns import columns
 from tailor.errors import InvalidArgument, Reason
+from tailor.rpc.methods import all_methods
 from tests.unit.cli.conftest import Tailor
 
 # Writes to the clipboard, clears the screen, and begins a sequence by one character.
@@ -103,7 +105,8 @@ def show(width: int, is_terminal: bool) -> list[str]:
 
 DIGEST = "ab" * 32
 SHOWN = columns(
-    "run=run_id", "dataset=dataset_digest", "state", "stage=progress.step", "approved=approve_time", "message"
+    training_pb2.Run,
+    "run=run_id, dataset=dataset_digest, state, stage=progress.step, approved=approve_time, message",
 )
 
 
@@ -116,14 +119,8 @@ def run() -> training_pb2.Run:
     return item
 
 
-def console(*, is_terminal: bool) -> Console:
+def console(*, is_terminal: bool) -> PlainConsole:
     return PlainConsole(file=io.StringIO(), width=200, force_terminal=is_terminal, color_system=None)
-
-
-def test_a_field_is_shown_by_its_type() -> None:
-    shown = ["run_1", DIGEST[:12], "running", "7", "2027-01-15 08:00:00", "a\nb\tc"]
-    assert [str(column.cell(run())) for column in SHOWN] == shown
-    assert [str(column.cell(training_pb2.Run(state=99))) for column in SHOWN[:5]] == ["", "-", "unknown 99", "0", ""]  # type: ignore[arg-type]
 
 
 def test_without_a_terminal_an_item_is_one_line_of_whole_values_between_tabs() -> None:
@@ -139,11 +136,13 @@ def test_a_terminal_gets_headings_and_the_first_digits() -> None:
     text = terminal.file.getvalue()  # type: ignore[attr-defined]
     assert text.split()[:3] == ["run", "dataset", "state"]
     assert DIGEST[:12] in text and DIGEST not in text
+    terminal.print(list_table(SHOWN.pick("dataset"), [training_pb2.Run()]))
+    assert terminal.file.getvalue().split()[-1] == "-"  # type: ignore[attr-defined]
 
 
 def test_one_item_has_a_line_for_each_field_that_is_set() -> None:
     pipe = console(is_terminal=False)
-    print_fields(pipe, training_pb2.Run(run_id="run_1", dataset_digest=DIGEST), SHOWN[:2])
+    pipe.show(Fields(SHOWN.pick("run, dataset"), training_pb2.Run(run_id="run_1", dataset_digest=DIGEST)))
     assert pipe.file.getvalue() == f"run\trun_1\ndataset\t{DIGEST}\n"  # type: ignore[attr-defined]
 
 
@@ -151,7 +150,7 @@ def test_one_item_has_a_line_for_each_field_that_is_set() -> None:
 def test_programs_get_every_field(
     form: OutputFormat, load: Callable[[str], Any], connections: Connections, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    emit_items(CommandSession(Output(form), connections), "runs", [run()], SHOWN)
+    emit_list(CommandSession(Output(form), connections), [run()], SHOWN, document={"runs": [run()]})
     document = load(capsys.readouterr().out)
     assert document["runs"][0]["progress"]["step"] == 7 and document["runs"][0]["dataset_digest"] == DIGEST
 
@@ -159,3 +158,9 @@ def test_programs_get_every_field(
 def test_remarks_and_an_empty_list_leave_standard_output_to_items(tailor: Tailor) -> None:
     shown = tailor("document", "list")
     assert len(shown.out.splitlines()) == 2 and "ingested 3" in shown.err
+
+
+def test_a_method_that_lists_has_one_list_by_which_its_items_are_named() -> None:
+    methods = [method for method in all_methods() if method.name.startswith("List")]
+    paged = [method for method in methods if "next_page_token" in method.output_type.fields_by_name]
+    assert {method.name: list_field(method.output_type) for method in paged}["ListRuns"] == "runs"

@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 
 from services.console.domain import GIVEN_ROLES, InvitationTerms, Page, Role
-from services.console.listing import BATCH_ITEMS, Column, ListFilter, ListQuery, ListSpec, parse_query, read_list
+from services.console.listing import BATCH_ITEMS, ListFilter, ListQuery, ListSpec, PageColumn, parse_query, read_list
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import InvalidArgument
@@ -33,7 +33,11 @@ NUMBERS = 2_500
 SPEC = ListSpec[int](
     path="/numbers",
     noun="numbers",
-    columns=(Column("Number", "number", float, numeric=True), Column("Digits", "digits", str), Column("Plain")),
+    columns=(
+        PageColumn("Number", "number", float, numeric=True),
+        PageColumn("Digits", "digits", str),
+        PageColumn("Plain"),
+    ),
     text=lambda item: f"n{item:04d}",
     searched="the number",
     choices=(
