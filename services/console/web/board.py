@@ -1,4 +1,4 @@
-"""The board of the first page: one tile per stage of the flow, as JSON values: documents of the whole installation, then one specialist.
+"""The board of the Flow page: one tile per stage of the flow, as JSON values: documents of the whole installation, then one specialist.
 
 templates/flow.html shows them first, and static/console.js updates them from `/api/flow`: both read the keys that are written here.
 """

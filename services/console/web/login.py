@@ -29,7 +29,7 @@ def set_cookie(request: Request, console: Console, response: Response, session: 
 
 
 def local_path(target: str) -> str:
-    """The target if it is a page of the console; otherwise the first page."""
+    """The target if it is a page of the console; otherwise the way to the main page."""
     safe = target.startswith("/") and not target.startswith(("//", "/\\", "/api/", "/login", "/openid/"))
     return target if safe and target.isprintable() else "/"
 

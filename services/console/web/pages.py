@@ -12,6 +12,7 @@ from services.console.lists import specialists as specialist_lists
 from services.console.overview import load_overview
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.board import make_board
+from services.console.web.navigation import find_main_page
 from services.console.web.notices import NOTICES
 from tailor.errors import NotFound, Reason
 
@@ -19,10 +20,14 @@ router = APIRouter()
 
 
 @router.get("/")
+def main_page(visitor: SignedIn) -> Response:
+    """Redirect visitors to the page at which their work begins."""
+    return RedirectResponse(find_main_page(visitor), status_code=303)
+
+
+@router.get("/flow", dependencies=[Depends(needs(Permission.FLOW))])
 def flow(request: Request, console: ConsoleOf, visitor: SignedIn, specialist: str = "") -> Response:
-    """The flow at work, from the rows on of one specialist. Visitors who may not see it are redirected to the Ask page."""
-    if not visitor.may(Permission.FLOW):
-        return RedirectResponse("/ask", status_code=303)
+    """The flow at work, from the rows on of one specialist."""
     view = load_overview(console.services, visitor, specialist)
     board = make_board(view, visitor)
     return console.renderer.page(request, "flow.html", board=board, names=view.names, failures=view.failures)
