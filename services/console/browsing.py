@@ -1,4 +1,4 @@
-"""From datasets to rows, from rows to documents, and back."""
+"""From datasets to rows, from rows to documents, and back; syntheses and their samples."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,12 @@ from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionRequest, Submissi
 from tailor.api.registry.v1.registry_pb2 import (
     GetDatasetRequest,
     GetDatasetResponse,
+)
+from tailor.api.synthetic.v1.synthesis_pb2 import (
+    GetSynthesisRequest,
+    ReviewSamplesRequest,
+    SampleDecision,
+    Synthesis,
 )
 from tailor.api.synthetic.v1.synthetic_pb2 import ListRowsRequest, Row, Split
 from tailor.codec import decode
@@ -103,3 +109,22 @@ def list_learners(services: Services, visitor: Visitor, document: DocumentAnonym
     return ServiceAnswer(
         tuple(item.name for item in known if decode(Selection, item.selection).admits(labels)), answer.failure
     )
+
+
+def get_synthesis(services: Services, visitor: Visitor, synthesis_id: str) -> ServiceAnswer[Synthesis | None]:
+    """A synthesis. Raises NotFound if it is not visible to the visitor."""
+    return call("synthetic", lambda: _find_visible(services, visitor, synthesis_id), None)
+
+
+def review_sample(services: Services, visitor: Visitor, synthesis_id: str, row_id: str, *, accept: bool) -> None:
+    """Record the visitor's decision about a row."""
+    _find_visible(services, visitor, synthesis_id)
+    decision = SampleDecision(row_id=row_id, accept=accept)
+    services.syntheses.ReviewSamples(ReviewSamplesRequest(synthesis_id=synthesis_id, decisions=[decision]))
+
+
+def _find_visible(services: Services, visitor: Visitor, synthesis_id: str) -> Synthesis:
+    synthesis = services.syntheses.GetSynthesis(GetSynthesisRequest(synthesis_id=synthesis_id)).synthesis
+    if not visitor.may_use(synthesis.spec.specialist):
+        raise NotFound(Reason.UNKNOWN_SYNTHESIS, "This synthesis does not exist, or you do not have access to it.")
+    return synthesis

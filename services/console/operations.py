@@ -1,15 +1,18 @@
-"""What operators change and decide: definitions, overrides, approvals, and pins of leaderboards.
+"""What operators change and decide: definitions, overrides, approvals, pins of leaderboards, people and their invitations.
 
 The registry admits the console itself to these calls, so the console refuses what the registry would refuse to the visitor's own key, and
 names the visitor's key, which stays on record.
 """
 
-from services.console.domain import Permission, Visitor
+from functools import partial
+
+from services.console.domain import GIVEN_ROLES, InvitationTerms, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists, require_adapter
 from services.console.ports import Services
+from services.console.reads import read_people, scan
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
 from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
-from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1 import people_pb2, registry_pb2
 from tailor.api.registry.v1.panel_pb2 import ProposeGuidelinesRequest, ProposeGuidelinesResponse
 from tailor.api.registry.v1.registry_pb2 import (
     GetLeaderboardResponse,
@@ -17,7 +20,8 @@ from tailor.api.registry.v1.registry_pb2 import (
     UpdateSpecialistResponse,
 )
 from tailor.api.synthetic.v1.synthesis_pb2 import CountCommentsRequest, CountCommentsResponse
-from tailor.errors import NotFound, Reason
+from tailor.codec import encode
+from tailor.errors import InvalidArgument, NotFound, Reason
 
 
 def get_specialist(services: Services, visitor: Visitor, name: str) -> GetSpecialistResponse:
@@ -128,3 +132,44 @@ def compare_evaluations(
     for side in (request.first, request.second):
         require_adapter(services, visitor, side.adapter_digest)
     return call("evaluation", lambda: services.evaluation.CompareEvaluations(request), None)
+
+
+def invite_person(services: Services, visitor: Visitor, terms: InvitationTerms) -> people_pb2.InvitePersonResponse:
+    """Invite a person. Raises InvalidArgument or NotFound if they could use more specialists than the visitor."""
+    visitor.require(Permission.PEOPLE)
+    if visitor.specialists and not terms.specialists:
+        raise InvalidArgument(
+            Reason.INVALID_PERSON,
+            "You may use some specialists only, so a person whom you invite must be limited too.",
+            field_violations={"specialists": "must name at least one of your own"},
+        )
+    if terms.role not in GIVEN_ROLES:
+        raise InvalidArgument(
+            Reason.INVALID_PERSON,
+            "The console does not give this role; `tailor person invite NAME --role ROLE` does, with a key that has it.",
+            field_violations={"role": f"must be one of {', '.join(GIVEN_ROLES)}"},
+        )
+    for specialist in terms.specialists:
+        visitor.require_specialist(specialist)
+    return services.people.InvitePerson(encode(people_pb2.InvitePersonRequest, terms, invited_by=visitor.key_id))
+
+
+def renew_invitation(services: Services, visitor: Visitor, person_id: str) -> people_pb2.RenewInvitationResponse:
+    """Invite a person again. Raises NotFound for a person who is unknown, removed, or may use more than the visitor."""
+    _check_person(services, visitor, person_id)
+    request = people_pb2.RenewInvitationRequest(person_id=person_id, invited_by=visitor.key_id)
+    return services.people.RenewInvitation(request)
+
+
+def remove_person(services: Services, visitor: Visitor, person_id: str) -> None:
+    """Remove a person. Raises NotFound for a person who is unknown or may use more than the visitor."""
+    _check_person(services, visitor, person_id)
+    services.people.RemovePerson(people_pb2.RemovePersonRequest(person_id=person_id, removed_by=visitor.key_id))
+
+
+def _check_person(services: Services, visitor: Visitor, person_id: str) -> None:
+    visitor.require(Permission.PEOPLE)
+    people = scan(partial(read_people, services)) if visitor.specialists else ()
+    managed = {person.person_id for person in people if visitor.may_grant(person.specialists)}
+    if visitor.specialists and person_id not in managed:
+        raise NotFound(Reason.UNKNOWN_PERSON, "This person does not exist, or you do not have access to them.")

@@ -1,4 +1,4 @@
-"""The first page: what the installation took in, and how far one specialist is."""
+"""The Flow page: what the installation took in, and how far one specialist is."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ class Overview:
 
 
 def load_overview(services: Services, visitor: Visitor, specialist: str = "") -> Overview:
-    """Everything on the first page, of the given specialist or of the first by name. The services are called in parallel.
+    """Everything on the Flow page, of the given specialist or of the first by name. The services are called in parallel.
 
     Visitors who may not see runs get no specialist. Raises NotFound for one that is unknown or not visible to the visitor.
     """

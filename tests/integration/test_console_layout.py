@@ -1,5 +1,6 @@
 """Every page of the console on a laptop and on a telephone, in light and dark: it fits, and axe finds nothing."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,15 @@ from tests.integration.console_world import LONG, OWN_ID, make_world
 from tests.integration.page_layout import find_overflow, find_scrolling, find_silent_scrolling
 from tests.unit.console.judging_fakes import FIRST, FOURTH, SECOND, THIRD
 from tests.unit.console.messages import ADAPTER, DATASET, DRAFT, KEY, RUN, SYNTHESIS_ID
+from tests.unit.console.test_navigation import MAIN_PAGES
 from tests.unit.console.world import World, sign_in
 
 pytestmark = pytest.mark.integration
 
 LAPTOP, PHONE = (1366, 768), (390, 844)
 OPERATOR_PAGES = (
-    "/",
-    f"/?specialist={LONG}",
+    "/flow",
+    f"/flow?specialist={LONG}",
     "/documents",
     "/documents/rejected",
     f"/documents/own?id={quote(OWN_ID, safe='')}",
@@ -73,7 +75,7 @@ PAGES: Mapping[Role | None, tuple[str, ...]] = {
     None: ("/login", "/invitation"),
 }
 # Addresses that are no pages: what scripts read, a picture, and ways to other pages.
-NO_PAGES = ("/api/", "/openid/", "/rows", "/evaluations/{digest}/plot.png")
+NO_PAGES = re.compile(r"/$|/api/|/openid/|/rows|/evaluations/{digest}/plot.png")
 # A page, and what is done on it to get another page as the answer.
 FORMS = (
     ("/keys", "document.querySelector('form[action=\"/keys\"] input[name=name]').value = 'CI publisher'", "/keys"),
@@ -117,9 +119,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     world, folder = make_world(), tmp_path_factory.mktemp("profile")
     with serve_console(world.services) as address, open_browser(program, Path(folder)) as page:
         visitors = Browser(world, address, page)
-        for role in PAGES:
-            if role:
-                visitors.sign_in(role)
+        for role in Role:
+            visitors.sign_in(role)
         yield visitors
 
 
@@ -139,7 +140,7 @@ def check_page(page: BrowserPage, size: tuple[int, int]) -> list[str]:
 
 def test_no_page_is_skipped() -> None:
     routes = [route for module in MODULES for route in module.router.routes if isinstance(route, APIRoute)]
-    pages = [route for route in routes if "GET" in route.methods and not route.path.startswith(NO_PAGES)]
+    pages = [route for route in routes if "GET" in route.methods and not NO_PAGES.match(route.path)]
     opened = [path.partition("?")[0] for paths in PAGES.values() for path in paths]
     assert [page.path for page in pages if not any(page.path_regex.match(path) for path in opened)] == []
 
@@ -153,6 +154,33 @@ def test_a_page_fits_and_axe_finds_nothing(
     if path == f"/runs/{RUN}":
         page.wait_for("!!document.querySelector('.chart svg') && !!document.querySelector('.log .error')")
     assert check_page(page, size) == []
+
+
+@pytest.fixture
+def scriptless(browser: Browser) -> Iterator[Browser]:
+    """The browser with scripts of pages turned off."""
+    browser.page.call("Emulation.setScriptExecutionDisabled", value=True)
+    yield browser
+    browser.page.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_each_row_of_the_navigation_is_one_line_on_a_laptop_and_needs_no_script(
+    scriptless: Browser, role: Role
+) -> None:
+    page = scriptless.open(role, MAIN_PAGES[role], LAPTOP)
+    page.evaluate("document.querySelector('.who span').textContent = 'Wide Name '.repeat(6)")
+    heights = "[...document.querySelectorAll('.top nav')].map((nav) => nav.offsetHeight)"
+    assert 0 < max(page.evaluate(heights)) < 40
+    is_one_line = "document.querySelector('.who').offsetTop < document.querySelector('.top nav').offsetTop + 20"
+    assert page.evaluate(is_one_line)
+    # By the keyboard, to the next group and into it.
+    page.evaluate("document.querySelector('.top nav a:not([aria-current])').focus()")
+    target = page.evaluate("document.activeElement.getAttribute('href')")
+    page.press("Enter")
+    page.wait_for_page()
+    assert page.evaluate("document.location.pathname") == target
+    assert page.evaluate("document.querySelectorAll('.top nav [aria-current=page]').length") == 1
 
 
 @pytest.mark.parametrize("size", [LAPTOP, PHONE])
@@ -230,7 +258,7 @@ def test_a_telephone_shows_no_keys_and_calls_no_draft_left_or_right(browser: Bro
 
 
 def test_the_flow_shows_the_specialist_that_is_chosen(browser: Browser) -> None:
-    page = browser.open(Role.OPERATOR, "/", LAPTOP)
+    page = browser.open(Role.OPERATOR, "/flow", LAPTOP)
     run = "document.querySelector('[data-stage=run] strong').innerText"
     assert page.evaluate(run) == "succeeded"
     page.evaluate(f"document.querySelector('#specialist').value = '{LONG}'")

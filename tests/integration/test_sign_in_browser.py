@@ -72,7 +72,7 @@ def test_a_person_opens_their_invitation_and_signs_in(place: Place, page: Browse
     wait_until(lambda: "Welcome, Ada Example" in str(page.evaluate("document.body.innerText")))
     assert "tlp_" in str(page.evaluate("document.body.innerText"))
     page.evaluate("document.querySelector('main button').click()")
-    assert "Ada Example · expert" in arrive(page, "/ask")
+    assert "Ada Example · expert" in arrive(page, "/judge")
     assert page.errors == []
 
 

@@ -19,25 +19,7 @@ from starlette.types import ASGIApp
 
 from services.console.ports import OpenIdProvider, Services
 from services.console.settings import Settings
-from services.console.web import (
-    actions,
-    audit,
-    commands,
-    comparisons,
-    definitions,
-    judging,
-    keys,
-    login,
-    operations,
-    pages,
-    people,
-    review,
-    rows,
-    runs,
-    specialist,
-    syntheses,
-)
-from services.console.web import openid as openid_pages
+from services.console.web import actions, judging, login, operations, pages, people, review, rows, runs
 from services.console.web.access import Console, check_csrf, console_of, session_of, signed_in
 from services.console.web.guard import Guard
 from services.console.web.render import Renderer
@@ -48,26 +30,8 @@ from tailor.logging import get_logger, place
 
 log = get_logger(__name__)
 
-# `comparisons` precedes `pages`, whose `/evaluations/{digest}` would match `/evaluations/compare` too; so does `commands` precede `runs`.
-MODULES = (
-    login,
-    openid_pages,
-    comparisons,
-    pages,
-    rows,
-    commands,
-    runs,
-    definitions,
-    specialist,
-    audit,
-    keys,
-    people,
-    review,
-    judging,
-    syntheses,
-    actions,
-    operations,
-)
+# `operations` precedes `pages`, whose `/evaluations/{digest}` would match `/evaluations/compare` too; so does `actions` precede `runs`.
+MODULES = (login, operations, pages, rows, actions, runs, people, review, judging)
 
 
 def create_app(settings: Settings, services: Services, openid: OpenIdProvider | None = None) -> ASGIApp:

@@ -1,4 +1,4 @@
-"""People: the list, inviting and removing for operators, and accepting an invitation."""
+"""People and API keys: the lists, inviting, creating and removing for operators, and accepting an invitation."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -6,12 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
-from services.console import handlers, people
+from services.console import handlers, operations
 from services.console.domain import (
     GIVEN_ROLES,
     MAX_MAIL_CHARS,
     MAX_NAME_CHARS,
     InvitationTerms,
+    KeyTerms,
     Permission,
     Role,
     Visitor,
@@ -40,7 +41,7 @@ Invitation = InvitePersonResponse | RenewInvitationResponse
 @router.get("/people", dependencies=[Depends(needs(Permission.PEOPLE))])
 def list_people(request: Request, console: ConsoleOf, visitor: SignedIn, notice: str = "") -> Response:
     """The people whom the visitor may see."""
-    return _page(request, console, visitor, removed=notice == "removed")
+    return _show_people(request, console, visitor, removed=notice == "removed")
 
 
 @router.post("/people", dependencies=[Depends(needs(Permission.PEOPLE))])
@@ -56,28 +57,28 @@ def invite(  # noqa: PLR0917 - fields of a form
 ) -> Response:
     """Invite a person. Only this response contains the code, and it is not cached."""
     terms = InvitationTerms(name.strip(), role, mail.strip(), tuple(specialists), days)
-    invitation = people.invite(console.services, visitor, terms)
+    invitation = operations.invite_person(console.services, visitor, terms)
     person = invitation.person
     log.info("person invited", person_id=person.person_id, role=word(person, "role"), key_id=visitor.key_id)
-    return _page(request, console, visitor, invitation=invitation)
+    return _show_people(request, console, visitor, invitation=invitation)
 
 
 @router.post("/people/{person_id}/renew", dependencies=[Depends(needs(Permission.PEOPLE))])
 def renew(request: Request, console: ConsoleOf, visitor: SignedIn, person_id: str) -> Response:
     """Invite a person again. Only this response contains the code, and it is not cached."""
-    invitation = people.renew(console.services, visitor, person_id)
+    invitation = operations.renew_invitation(console.services, visitor, person_id)
     log.info("person invited again", person_id=person_id, key_id=visitor.key_id)
-    return _page(request, console, visitor, invitation=invitation)
+    return _show_people(request, console, visitor, invitation=invitation)
 
 
 @router.post("/people/{person_id}/remove", dependencies=[Depends(needs(Permission.PEOPLE))])
 def remove(console: ConsoleOf, visitor: SignedIn, person_id: str) -> Response:
-    people.remove(console.services, visitor, person_id)
+    operations.remove_person(console.services, visitor, person_id)
     log.info("person removed", person_id=person_id, key_id=visitor.key_id)
     return RedirectResponse("/people?notice=removed", status_code=303)
 
 
-def _page(
+def _show_people(
     request: Request,
     console: Console,
     visitor: Visitor,
@@ -139,3 +140,60 @@ def _accept(console: Console, code: str) -> AcceptInvitationResponse:
         return console.services.people.AcceptInvitation(AcceptInvitationRequest(code_sha256=sha256(code.strip())))
     except NotFound as error:
         raise Unauthenticated(Reason.UNKNOWN_INVITATION, error.message) from None
+
+
+@router.get("/keys", dependencies=[Depends(needs(Permission.KEYS))])
+def list_keys(request: Request, console: ConsoleOf, visitor: SignedIn, notice: str = "") -> Response:
+    """The keys that the visitor may see."""
+    return _show_keys(request, console, visitor, revoked=notice == "revoked")
+
+
+@router.post("/keys", dependencies=[Depends(needs(Permission.MANAGE_KEYS))])
+def create_key(  # noqa: PLR0917 - fields of a form
+    request: Request,
+    console: ConsoleOf,
+    visitor: SignedIn,
+    name: Annotated[str, Form(max_length=MAX_NAME_CHARS)],
+    role: Annotated[Role, Form()],
+    specialists: Annotated[list[str], Form(max_length=200)] = [],  # noqa: B006 - FastAPI copies it
+    methods: Annotated[str, Form(max_length=2_000)] = "",
+    calls_per_minute: Annotated[int, Form()] = 0,
+    days: Annotated[int, Form()] = 0,
+) -> Response:
+    """Create a key. Only this response contains its secret, and it is not cached."""
+    names = tuple(methods.replace(",", " ").split())
+    terms = KeyTerms(name.strip(), role, tuple(specialists), names, calls_per_minute, days)
+    created = handlers.create_key(console.services, visitor, terms)
+    log.info("key created", created=created.key.key_id, role=word(created.key, "role"), key_id=visitor.key_id)
+    return _show_keys(request, console, visitor, created=created)
+
+
+@router.post("/keys/{key_id}/revoke", dependencies=[Depends(needs(Permission.MANAGE_KEYS))])
+def revoke_key(console: ConsoleOf, visitor: SignedIn, key_id: str) -> Response:
+    handlers.revoke_key(console.services, visitor, key_id)
+    log.info("key revoked", revoked=key_id, key_id=visitor.key_id)
+    return RedirectResponse("/keys?notice=revoked", status_code=303)
+
+
+def _show_keys(
+    request: Request,
+    console: Console,
+    visitor: Visitor,
+    *,
+    created: handlers.NewKey | None = None,
+    revoked: bool = False,
+) -> Response:
+    now = datetime.now(UTC)
+    answer = lists.list_keys(console.services, visitor, request.query_params, now)
+    known = handlers.list_specialists(console.services, visitor)
+    return console.renderer.page(
+        request,
+        "keys.html",
+        view=answer.value,
+        created=created,
+        revoked=revoked,
+        now=now,
+        roles=GIVEN_ROLES,
+        specialists=[item.specialist.name for item in known.value],
+        failures=dict.fromkeys(answer.failures + known.failures),
+    )

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from services.console import rules
 from services.console.domain import Permission, Visitor
+from services.console.web.navigation import Navigation, make_navigation
 from services.console.web.sessions import BrowserSession
 from tailor.api.anonymization.v1 import review_pb2
 from tailor.api.events.v1 import models_pb2
@@ -42,25 +43,6 @@ METRIC_NAMES = {
     "win_rate": "Win rate",
     "kl": "KL",
 }
-NAVIGATION = (
-    ("/", "Flow", Permission.FLOW),
-    ("/documents", "Documents", Permission.DOCUMENTS),
-    ("/audit", "Audit", Permission.AUDIT),
-    ("/datasets", "Datasets", Permission.DATASETS),
-    ("/syntheses", "Syntheses", Permission.SYNTHESES),
-    ("/runs", "Runs", Permission.RUNS),
-    ("/adapters", "Adapters", Permission.ADAPTERS),
-    ("/approvals", "Approvals", Permission.ADAPTERS),
-    ("/specialists", "Specialists", Permission.SPECIALISTS),
-    ("/judge", "Judge", Permission.JUDGE),
-    ("/ask", "Ask", Permission.ASK),
-    ("/drafts", "Drafts", Permission.TRACE),
-    ("/review", "Review", Permission.REVIEW),
-    ("/residual", "Residual", Permission.RESIDUAL),
-    ("/erasures", "Erasures", Permission.ERASURES),
-    ("/keys", "Keys", Permission.KEYS),
-    ("/people", "People", Permission.PEOPLE),
-)
 
 
 def time(stamp: Timestamp) -> str:
@@ -258,8 +240,8 @@ class Renderer:
         """A page with the visitor's own navigation."""
         session: BrowserSession = request.state.session
         visitor: Visitor | None = getattr(request.state, "visitor", None)
-        links = [(path, title) for path, title, action in NAVIGATION if visitor and visitor.may(action)]
+        navigation = make_navigation(visitor, request.url.path) if visitor else Navigation()
         text = self._environment.get_template(template).render(
-            {"failures": ()} | values, visitor=visitor, csrf=session.csrf, links=links, path=request.url.path
+            {"failures": ()} | values, visitor=visitor, csrf=session.csrf, navigation=navigation
         )
         return HTMLResponse(text, status_code=status)

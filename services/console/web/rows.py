@@ -1,18 +1,25 @@
-"""A dataset with its rows, and a document with the way to its rows."""
+"""A dataset with its rows, a document with the way to its rows, and syntheses with the samples that experts accept or reject."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from services.console import browsing, handlers
 from services.console.domain import SPLITS, Permission, RowQuery
+from services.console.lists import specialists
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.notices import NOTICES
+from tailor.logging import get_logger
+
+log = get_logger(__name__)
 
 router = APIRouter()
+
+SAMPLE_STATES = ("pending", "accepted", "rejected", "refused")
+READING = [Depends(needs(Permission.SYNTHESES))]
 
 
 @router.get("/datasets/{digest}", dependencies=[Depends(needs(Permission.DATASETS))])
@@ -85,3 +92,40 @@ def document(
         learners=learners.value if learners else (),
         failures=dict.fromkeys(answer.failures + (learners.failures if learners else ())),
     )
+
+
+@router.get("/syntheses", dependencies=READING)
+def syntheses(request: Request, console: ConsoleOf, visitor: SignedIn) -> Response:
+    """Syntheses, newest first."""
+    answer = specialists.list_syntheses(console.services, visitor, request.query_params)
+    return console.renderer.page(request, "syntheses.html", view=answer.value, failures=answer.failures)
+
+
+@router.get("/syntheses/{synthesis_id}", dependencies=READING)
+def synthesis(request: Request, console: ConsoleOf, visitor: SignedIn, synthesis_id: str) -> Response:
+    """One synthesis with its samples."""
+    answer = browsing.get_synthesis(console.services, visitor, synthesis_id)
+    samples = specialists.list_samples(console.services, synthesis_id, request.query_params) if answer.value else None
+    return console.renderer.page(
+        request,
+        "synthesis.html",
+        synthesis=answer.value,
+        view=samples.value if samples else None,
+        synthesis_id=synthesis_id,
+        failures=answer.failures + (samples.failures if samples else ()),
+    )
+
+
+@router.post("/syntheses/{synthesis_id}/review", dependencies=[Depends(needs(Permission.REVIEW_SAMPLES))])
+def review(  # noqa: PLR0917 - fields of a form
+    console: ConsoleOf,
+    visitor: SignedIn,
+    synthesis_id: str,
+    row_id: Annotated[str, Form(max_length=64)],
+    accept: Annotated[bool, Form()],
+    state: Annotated[str, Form(pattern=f"^({'|'.join(SAMPLE_STATES)})?$")] = "",
+) -> Response:
+    """Record a decision, and show the page with the same filter."""
+    browsing.review_sample(console.services, visitor, synthesis_id, row_id, accept=accept)
+    log.info("sample reviewed", synthesis_id=synthesis_id, row_id=row_id, accepted=accept, key_id=visitor.key_id)
+    return RedirectResponse(f"/syntheses/{synthesis_id}?state={state}", status_code=303)

@@ -1,4 +1,4 @@
-"""The first page: documents of the whole installation, then the later stages of one specialist."""
+"""The Flow page: documents of the whole installation, then the later stages of one specialist."""
 
 import pytest
 
@@ -57,12 +57,12 @@ def test_flow_shows_one_specialist_at_a_time(path: str, values: list[str]) -> No
 
 def test_flow_offers_the_visitors_specialists_and_follows_the_chosen_one() -> None:
     world = make_two_specialists()
-    text = world.signed_in().get(f"/?specialist={NAME}").text
+    text = world.signed_in().get(f"/flow?specialist={NAME}").text
     assert f"<option>board-minutes</option><option selected>{NAME}</option>" in text
     assert f'data-specialist="{NAME}"' in text
     limited = world.signed_in(Role.ENGINEER, NAME)
-    assert "board-minutes" not in limited.get("/").text
-    assert limited.get("/?specialist=board-minutes").status_code == 404
+    assert "board-minutes" not in limited.get("/flow").text
+    assert limited.get("/flow?specialist=board-minutes").status_code == 404
 
 
 def test_flow_is_idle_before_anything_happened() -> None:

@@ -42,7 +42,7 @@ from tests.unit.console.messages import (
 from tests.unit.console.world import PASSWORD, World, sign_in
 
 PAGES = [
-    "/",
+    "/flow",
     "/documents",
     "/documents/rejected",
     f"/documents/doc_{1:032x}",
@@ -92,7 +92,7 @@ def test_names_a_service_that_does_not_answer_and_shows_the_rest() -> None:
     browser = world.signed_in()
     world.training.down = True
     world.unhealthy.add("training")
-    text = browser.get("/").text
+    text = browser.get("/flow").text
     assert "No answer from training." in text
     assert "134" not in text
     assert "131" in text
@@ -232,7 +232,7 @@ def test_key_for_one_specialist_cannot_see_others() -> None:
     world.training.runs.append(run(specialist="secret-deals", run_id="run_secret"))
     world.inference.names = ("base", NAME, "secret-deals")
     browser = world.signed_in(Role.ENGINEER, NAME)
-    for path in ("/", "/specialists", "/adapters", "/datasets", "/runs", "/ask"):
+    for path in ("/flow", "/specialists", "/adapters", "/datasets", "/runs", "/ask"):
         assert "secret-deals" not in browser.get(path).text
     hidden = (f"/evaluations/{'e' * 64}", f"/datasets/{'f' * 64}", "/runs/run_secret")
     for path in (*hidden, "/documents?specialist=secret-deals"):

@@ -138,7 +138,7 @@ def test_rare_combinations_name_documents_and_types_and_only_data_protection_rea
 
 def test_the_flow_claims_nothing_and_leads_to_what_was_measured() -> None:
     browser = World().signed_in(Role.ENGINEER)
-    page = browser.get("/").text
+    page = browser.get("/flow").text
     assert "no personal data" not in page and 'href="/residual">what is left?' in page
     assert 'href="/residual">What was left' in browser.get("/audit").text
 
