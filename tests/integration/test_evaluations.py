@@ -460,7 +460,8 @@ def test_an_evaluation_that_waits_for_an_event_holds_up_no_other_and_fails_in_th
         assert house.run()
     house.store_rows("later", [make_row(1)])
     house.specialists.terms["later"] = replace(make_terms(), name="later")
-    for _ in range(10):
+    # Ten looks wait a second each, and the next one gives up.
+    for _ in range(11):
         house.look_again()
         while house.run():
             pass
