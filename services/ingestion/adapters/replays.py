@@ -173,8 +173,9 @@ def _known(replays: _Replays, replay_id: str) -> Replay:
     known = replays.find(replay_id=replay_id)
     if known is None:
         running = replays.value(replays.c.replay_id, state=ReplayState.RUNNING)
-        message = f"{running or 'Another replay'} is running. Wait until it ends, or cancel it."
-        raise FailedPrecondition(Reason.REPLAY_RUNNING, message)
+        raise FailedPrecondition(
+            Reason.REPLAY_RUNNING, f"{running or 'Another replay'} is running. Wait until it ends, or cancel it."
+        )
     return known
 
 
