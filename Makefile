@@ -149,6 +149,7 @@ check: install ## Format, lint, types, import contracts, weaknesses, secrets, li
 	$(BIN)/python -m deploy.budget
 	$(BIN)/buf lint proto
 	$(BIN)/buf format --diff --exit-code proto
+	$(BIN)/buf breaking proto --against proto/v0.3.0.binpb
 	$(BIN)/python deploy/generate.py --check
 	$(BIN)/python -m deploy.errors_page --check
 	$(BIN)/pip-licenses >/dev/null
