@@ -201,8 +201,8 @@ def test_waiting_runs_of_the_pipeline_are_superseded_and_no_others(house: House)
     house.publish("d1", specialist="memos")
     other = newest(house, 1)
     handlers.cancel_run(house.runs, other.run_id, house.now())
-    house.publish("d2", specialist="memos", minutes=1)
     started = house.start("d1", DPO)
+    house.publish("d2", specialist="memos", minutes=1)
     manual = house.create(recipe="polish").run_id
     for number, name in enumerate(("p1", "d2"), start=1):
         house.now.forward(60)
