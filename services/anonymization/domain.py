@@ -325,8 +325,8 @@ class Passed:
 class Unreadable:
     """A document that goes no further. `reason` is the name of a reason of rejection in documents.proto.
 
-    Its quarantined bytes are missing or do not verify (UNREADABLE), finding its values took too long (TIMEOUT) or more processor time
-    or memory than it may (TOO_EXPENSIVE), or no detector covers one of its languages (LANGUAGE_NOT_COVERED).
+    Its quarantined bytes are missing or do not verify, or finding its values meets a defect (UNREADABLE), takes too long (TIMEOUT) or more
+    processor time or memory than it may (TOO_EXPENSIVE), or no detector covers one of its languages (LANGUAGE_NOT_COVERED).
     """
 
     ingested: Ingested

@@ -24,6 +24,7 @@ from services.anonymization.domain import (
     NO_LABELS,
     TIMEOUT,
     TOO_EXPENSIVE,
+    UNREADABLE,
     Anonymized,
     AnonymizedPrompt,
     DocumentOutcome,
@@ -137,7 +138,11 @@ def _read_and_pass(
     except DeadlineExceeded:
         return Unreadable(ingested, TOO_SLOW, now_ms(), TIMEOUT)
     except (InvalidArgument, ResourceExhausted) as error:
-        reasons = {Reason.LANGUAGE_NOT_COVERED: LANGUAGE_NOT_COVERED, Reason.TOO_EXPENSIVE: TOO_EXPENSIVE}
+        reasons = {
+            Reason.LANGUAGE_NOT_COVERED: LANGUAGE_NOT_COVERED,
+            Reason.TOO_EXPENSIVE: TOO_EXPENSIVE,
+            Reason.CHILD_FAILED: UNREADABLE,
+        }
         if error.reason not in reasons:
             raise
         return Unreadable(ingested, error.message, now_ms(), reasons[error.reason])

@@ -24,7 +24,7 @@ from services.anonymization.ledger import SqlLedger
 from services.anonymization.wire import ANONYMIZED, REJECTED, to_ingested
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import InvalidArgument, Reason, ResourceExhausted, Unavailable
+from tailor.errors import InvalidArgument, Reason, ResourceExhausted, TailorError, Unavailable
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased, Forgotten
 from tailor.events.memory import MemoryProducer
@@ -135,14 +135,21 @@ class FailingAnonymizer(OneNameAnonymizer):
         raise self.error
 
 
-def test_a_document_that_takes_too_much_is_rejected(engine: Engine) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ResourceExhausted(Reason.TOO_EXPENSIVE, "It took too much."), documents_pb2.REJECTION_REASON_TOO_EXPENSIVE),
+        (InvalidArgument(Reason.CHILD_FAILED, "A defect."), documents_pb2.REJECTION_REASON_UNREADABLE),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_rejected(engine: Engine, error: TailorError, reason: int) -> None:
     world = World(engine)
-    world.anonymizer = FailingAnonymizer(ResourceExhausted(Reason.TOO_EXPENSIVE, "It took too much."))
+    world.anonymizer = FailingAnonymizer(error)
     outcome = world.pass_document()
     assert isinstance(outcome, Unreadable) and world.corpus.texts == []
     message = world.producer.messages(REJECTED)[0]
     assert isinstance(message, documents_pb2.DocumentRejected)
-    assert message.reason == documents_pb2.REJECTION_REASON_TOO_EXPENSIVE and message.hint == "It took too much."
+    assert message.reason == reason and message.hint == error.message
 
 
 def test_a_document_that_ended_the_service_twice_is_rejected_at_the_third_start(engine: Engine) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from services.anonymization.adapters.children import child
 from services.anonymization.adapters.children.child_analyzer import ChildAnalyzer
-from services.anonymization.adapters.children.messages import REQUEST, Installation, Operation, ReadRequest
+from services.anonymization.adapters.children.messages import REQUEST, Installation, Operation, ReadRequest, decode
 from services.anonymization.domain import Action
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise import budget
@@ -132,6 +132,21 @@ def test_a_child_without_memory_for_a_text_ends_by_its_limit(memory_bytes: int, 
         write_frame(requests, REQUEST.dump_json(request))
         assert (read_frame(answers, 2**20) is None) == bool(code)
     assert reader.wait(600) == code
+
+
+def test_a_defect_is_reported_with_its_place_and_without_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError(MEMO)
+
+    analyzers = child.Analyzers(installation())
+    monkeypatch.setattr(analyzers.sections, "sections", fail)
+    request = ReadRequest(
+        Operation.SECTIONS, TextToRead(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=0
+    )
+    with pytest.raises(InvalidArgument) as failed:
+        decode(child.answer(analyzers, request))
+    assert failed.value.reason == "CHILD_FAILED" and f"KeyError in {Path(__file__).name}" in failed.value.message
+    assert "Okafor" not in failed.value.message
 
 
 def test_work_for_a_caller_who_has_gone_ends(analyzer: ChildAnalyzer) -> None:

@@ -12,6 +12,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from collections import OrderedDict
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from services.anonymization.recognise.languages.loading import load_section_anal
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector
 from services.anonymization.recognise.recognition import Recognition
-from tailor.errors import TailorError
+from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.frames import read_frame, write_frame
 
 MAX_REQUEST = 64 * 2**20
@@ -82,9 +83,9 @@ class Analyzers:
 def answer(analyzers: Analyzers, request: ReadRequest) -> bytes:
     """Read the request's text."""
     question = request.question
-    if request.operation is Operation.SECTIONS:
-        return encode(Recognition(sections=tuple(analyzers.sections.sections(question.text, question.ends))))
     try:
+        if request.operation is Operation.SECTIONS:
+            return encode(Recognition(sections=tuple(analyzers.sections.sections(question.text, question.ends))))
         analyzer = analyzers.find(request.policy, request.cache_size, accepts_all=request.accepts_all)
         match request.operation:
             case Operation.FIND:
@@ -96,9 +97,20 @@ def answer(analyzers: Analyzers, request: ReadRequest) -> bytes:
                 return encode(analyzer.recognise(question))
     except TailorError as error:
         return encode_error(error)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a defect that one text meets is reported with that text
+        return encode_error(_describe_defect(error))
     finally:
         if not request.cache_size:
             clear_caches()
+
+
+def _describe_defect(error: Exception) -> InvalidArgument:
+    """Where it is, without the exception's text, which may quote what was read."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
+    return InvalidArgument(Reason.CHILD_FAILED, f"Reading the text failed: {place}. Report this defect.")
 
 
 def serve(connection: socket.socket, analyzers: Analyzers) -> None:

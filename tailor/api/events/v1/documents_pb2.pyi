@@ -72,7 +72,7 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     REJECTION_REASON_TIMEOUT: _RejectionReason.ValueType  # 9
     """Parsing took longer than allowed."""
     REJECTION_REASON_UNREADABLE: _RejectionReason.ValueType  # 10
-    """The quarantined bytes do not verify or were encrypted with another key."""
+    """The quarantined bytes do not verify or were encrypted with another key, or a defect of the barrier. The hint says which."""
     REJECTION_REASON_NOT_ALLOWED: _RejectionReason.ValueType  # 11
     """The reference leads to a bucket, host or address that is not allowed."""
     REJECTION_REASON_UNREACHABLE: _RejectionReason.ValueType  # 12
@@ -112,7 +112,7 @@ REJECTION_REASON_MALFORMED: RejectionReason.ValueType  # 8
 REJECTION_REASON_TIMEOUT: RejectionReason.ValueType  # 9
 """Parsing took longer than allowed."""
 REJECTION_REASON_UNREADABLE: RejectionReason.ValueType  # 10
-"""The quarantined bytes do not verify or were encrypted with another key."""
+"""The quarantined bytes do not verify or were encrypted with another key, or a defect of the barrier. The hint says which."""
 REJECTION_REASON_NOT_ALLOWED: RejectionReason.ValueType  # 11
 """The reference leads to a bucket, host or address that is not allowed."""
 REJECTION_REASON_UNREACHABLE: RejectionReason.ValueType  # 12
