@@ -136,6 +136,18 @@ class Runtime:
         thread.start()
         self._threads.append(thread)
 
+    def every(self, name: str, seconds: float, work: Callable[[], object]) -> None:
+        """Call `work` in a thread every `seconds`. Its errors are logged, and it is called again; a defect ends the process."""
+
+        def repeat(stop: threading.Event) -> None:
+            while not stop.wait(seconds):
+                try:
+                    work()
+                except TailorError as error:
+                    log.warning("periodic work failed", work=name, reason=error.reason)
+
+        self.spawn(name, repeat)
+
     def on_stop(self, close: Callable[[], None]) -> None:
         """Call `close` when the process ends, in reverse order of registration."""
         self._closers.append(close)
@@ -222,12 +234,14 @@ class Runtime:
         if kept:
             self.spawn("raw topics", RawTopics(settings, self.name, kept, self.faults).run)
 
-    def read_table(self, settings: KafkaSettings, topic: str, apply: Handler) -> None:
-        """Apply every event of a topic in a thread, from its beginning. Blocks until all existing events have been applied."""
+    def read_table(self, settings: KafkaSettings, topic: str, apply: Handler, *, wait: bool = True) -> None:
+        """Apply every event of a topic in a thread, from its beginning. With `wait`, blocks until all existing events have been applied."""
         if self.events.watch is not None:
             self.events.watch.add_table(topic)
         reader = TableReader(settings, topic, apply, self.faults)
         self.spawn(topic, reader.run)
+        if not wait:
+            return
 
         def check() -> None:
             if not reader.caught_up.is_set():

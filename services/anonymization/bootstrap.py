@@ -12,7 +12,7 @@ from services.anonymization.assembly import make_parts
 from services.anonymization.consumers import INGESTED, on_ingested
 from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.policy.detectors import detectors_digest
-from services.anonymization.policy.installed import CurrentPolicy, install_from_settings
+from services.anonymization.policy.installed import LOOK_SECONDS, CurrentPolicy, install_from_settings
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.policy_rpc import PolicyServicer, SubjectServicer
 from services.anonymization.recognise.detectors.definition import DEFAULT as DEFAULT_DETECTORS
@@ -58,7 +58,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         analyzer, surrogates, vault, engine=engine, settings=settings, detectors=digest, terms=review.terms
     )
     current = CurrentPolicy(policies, parts, KafkaPolicies(producer), digest)
-    runtime.spawn("policy", current.follow)
+    runtime.every("policy", LOOK_SECONDS, current.look)
     ledger, audit = SqlLedger(engine), SqlAuditLog(engine)
     servicer = AnonymizationServicer(
         anonymizer=current, prompts=current.prompts, previewer=current, vault=vault, subjects=subjects,

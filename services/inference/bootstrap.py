@@ -16,14 +16,13 @@ from services.inference.definitions import Definitions
 from services.inference.draft_texts import DraftTextStore
 from services.inference.engines.choose import choose_engine
 from services.inference.generation import DraftRecorder, Inference, ModelServer
-from services.inference.repeated_calls import RepeatedCalls
+from services.inference.repeated_calls import SWEEP_SECONDS, RepeatedCalls
 from services.inference.rpc import open_servers
 from services.inference.serving_table import ServingTable
 from services.inference.settings import Settings
 from tailor.compute_lock import ComputeLock
 from tailor.events.envelope import new_id
 from tailor.events.erased import ERASED, forgetting
-from tailor.events.table import TableReader
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
@@ -58,10 +57,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.read_published(settings, SERVING, ServingConsumer(models, publish_report, runtime.wait_for).apply)
     forget_models = partial(handlers.forget_erased, models)
     forget = forgetting(runtime.name, forget_models, producer, supersede=forget_models)
-    erased = TableReader(settings, ERASED, lambda event: runtime.wait_for(ERASED, lambda: forget(event)))
-    runtime.spawn("erased", erased.run)
+    runtime.read_table(settings, ERASED, lambda event: runtime.wait_for(ERASED, lambda: forget(event)), wait=False)
     repeated_calls = RepeatedCalls()
-    runtime.spawn("repeated calls", repeated_calls.run)
+    runtime.every("repeated calls", SWEEP_SECONDS, repeated_calls.drop_expired)
     admission = Admission(settings.max_concurrent, settings.max_queued)
     gate.open(Inference(models, admission, definitions, anonymizer, recorder, archive, repeated_calls))
     runtime.ready()

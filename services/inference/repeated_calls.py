@@ -118,12 +118,8 @@ class RepeatedCalls:
                 self._drop(next(iter(self._kept)))
         running.ended.set()
 
-    def run(self, stop: threading.Event) -> None:
-        """Drop expired answers until `stop` is set, also while nobody calls."""
-        while not stop.wait(SWEEP_SECONDS):
-            self.drop_expired()
-
     def drop_expired(self) -> None:
+        """Drop expired answers, also while nobody calls."""
         with self._lock:
             self._drop_expired()
 

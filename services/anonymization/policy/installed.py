@@ -24,7 +24,7 @@ from services.anonymization.ports import (
     TrueValues,
 )
 from services.anonymization.settings import Settings
-from tailor.errors import InvalidArgument, Reason, TailorError
+from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
 from tailor.values import Labels
 
@@ -121,14 +121,6 @@ class CurrentPolicy(Anonymizer, Previewer, TrueValues):
     def parts(self) -> PolicyParts:
         """What applies the policy in force, as of the last look."""
         return self._parts
-
-    def follow(self, stop: threading.Event) -> None:
-        """Look again and again until `stop` is set. A policy that cannot be applied, or a lost database, is logged."""
-        while not stop.wait(LOOK_SECONDS):
-            try:
-                self.look()
-            except TailorError as error:
-                log.warning("policy not looked up", reason=error.reason)
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
         self.look()
