@@ -2,9 +2,11 @@
 
 import math
 
+from tailor.api.anonymization.v1.anonymization_pb2 import PreviewAnonymizationResponse
 from tailor.api.anonymization.v1.replaced_pb2 import ReplacedString
 from tailor.api.anonymization.v1.review_pb2 import RareCombination
 from tailor.api.common.v1.common_pb2 import Labels
+from tailor.api.events.v1.documents_pb2 import DocumentAnonymized
 from tailor.api.events.v1.models_pb2 import DatasetBuilt, DatasetFigures, Estimate, ModelCost
 from tailor.api.registry.v1.people_pb2 import Person
 from tailor.api.registry.v1.registry_pb2 import (
@@ -55,11 +57,16 @@ def describe_over_redaction(figures: DatasetFigures) -> str:
     return text if limit else "unknown"
 
 
+def describe_rules_only(result: DocumentAnonymized | PreviewAnonymizationResponse) -> str:
+    """The languages of a text that no detector covers, with what that means; empty if there are none."""
+    languages = ", ".join(result.rules_only_languages)
+    return f"masked by rules only: {languages}" if languages else ""
+
+
 def _state_of_document(item: CatalogueDocument) -> str:
     if item.HasField("rejected"):
         return f"rejected: {read(item, 'rejected.reason')}. {item.rejected.hint}"
-    uncovered = ", ".join(item.anonymized.rules_only_languages)
-    return f"anonymised; {uncovered} by rules only" if uncovered else "anonymised"
+    return "; ".join(filter(None, ("anonymised", describe_rules_only(item.anonymized))))
 
 
 def _count_findings(item: CatalogueDocument) -> int:

@@ -52,6 +52,7 @@ from services.anonymization.ports import (
     Subjects,
     TrueValues,
 )
+from tailor.codec import load
 from tailor.errors import (
     DeadlineExceeded,
     FailedPrecondition,
@@ -165,17 +166,15 @@ def _anonymize_document(
     subjects.keep(ingested.document_id, result.values)
     ref, language = corpus.write(clean), language_of(clean.text)
     recorder.record(ingested, clean, result, language)
-    return Passed(
-        ingested,
-        ref,
-        sum(map(len, clean.parts)),
-        result.findings,
-        result.policy_digest,
-        now_ms(),
-        language,
-        move_spans(ingested.spans, result.changes[-1]),
-        result.detectors_digest,
-        result.rules_only_languages,
+    return load(
+        Passed,
+        vars(result),
+        ingested=ingested,
+        text=ref,
+        char_count=sum(map(len, clean.parts)),
+        time_ms=now_ms(),
+        language=language,
+        spans=move_spans(ingested.spans, result.changes[-1]),
     )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from itertools import chain
+from typing import Any
 
 import grpc
 
@@ -20,6 +21,7 @@ from services.anonymization.ports import (
 from services.anonymization.recognise import budget
 from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
+from tailor.codec import encode
 from tailor.rpc.auth import current_caller
 from tailor.wire import to_labels
 
@@ -53,13 +55,8 @@ class AnonymizationServicer(anonymization_pb2_grpc.AnonymizationServiceServicer)
             result = handlers.anonymize_texts(
                 self._anonymizer, tuple(request.texts) or (request.text,), to_labels(request.labels)
             )
-        return anonymization_pb2.AnonymizeResponse(
-            text="" if request.texts else result.texts[0],
-            texts=result.texts if request.texts else (),
-            findings=result.findings,
-            policy_digest=result.policy_digest,
-            rules_only_languages=result.rules_only_languages,
-        )
+        texts: dict[str, Any] = {"texts": result.texts} if request.texts else {"texts": (), "text": result.texts[0]}
+        return encode(anonymization_pb2.AnonymizeResponse, result, **texts)
 
     def AnonymizeRow(
         self, request: anonymization_pb2.AnonymizeRowRequest, context: grpc.ServicerContext

@@ -19,6 +19,7 @@ from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages, item_table
 from tailor.columns import columns, read
 from tailor.errors import InvalidArgument, Reason
+from tailor.list_columns import describe_rules_only
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,63}")
 # A policy's patterns are tried in a separate process, and a text is read twice.
@@ -190,8 +191,7 @@ def _labels(labels: common_pb2.Labels) -> str:
 def _describe_preview(before: str, answer: anonymization_pb2.PreviewAnonymizationResponse) -> Iterator[Any]:
     yield _list_changed_lines(before, answer.text)
     yield f"\nfindings under policy {short(answer.policy_digest)}"
-    if answer.rules_only_languages:
-        yield f"masked by rules only, because no detector covers them: {', '.join(answer.rules_only_languages)}"
+    yield from filter(None, [describe_rules_only(answer)])
     actions = {change.entity_type: str(read(change, "action")) for change in answer.changes}
     found = columns(None, "type=0, found=1", ("action", lambda row: actions.get(row[0], "")))
     yield item_table("", found, sorted(answer.findings.items()))

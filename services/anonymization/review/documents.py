@@ -1,11 +1,11 @@
 """The newest version of every document, and rare combinations of quasi-identifiers, in PostgreSQL."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, func, select
+from sqlalchemy import Connection, Engine, Row, Select, and_, func, select
 
+from services.anonymization.ledger import PROCESSED
 from services.anonymization.review.domain import (
     RARE_BELOW,
     Combination,
@@ -70,13 +70,12 @@ class SqlReviewedDocuments(Rows[ReviewedDocument]):
 
     def count_rules_only(self, sources: Sequence[str]) -> dict[str, int]:
         """By language, the sources' documents with passages that were masked by rules only; of all documents if no source is named."""
-        languages = self.c.rules_only_languages
-        query = self.select(languages != [], **_of(sources)).with_only_columns(languages, func.count())
-        counts = Counter[str]()
+        language = func.jsonb_array_elements_text(PROCESSED.c.outcome["rules_only_languages"]).label("language")
+        is_newest = and_(PROCESSED.c.document_id == self.c.document_id, PROCESSED.c.sequence == self.c.sequence)
+        languages = self.select(is_newest, **_of(sources)).with_only_columns(language).subquery().c.language
+        query = select(languages, func.count()).group_by(languages).order_by(languages)
         with self._connect() as connection:
-            for names, documents in connection.execute(query.group_by(languages)):
-                counts.update(dict.fromkeys(names, documents))
-        return dict(sorted(counts.items()))
+            return dict(connection.execute(query).all())
 
     def outdated(self, terms_digest: str) -> Iterator[str]:
         """Ids of the documents that passed under other decisions of reviews. Streams."""

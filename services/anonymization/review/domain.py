@@ -84,8 +84,7 @@ class PassageMark:
 class ReviewedDocument:
     """The newest version of a document, as a review needs it.
 
-    `replaced` are the [start, end) stretches that the barrier replaced; None if they were not read. `rules_only_languages` are those of its
-    passages that no detector covers.
+    `replaced` are the [start, end) stretches that the barrier replaced; None if they were not read.
     """
 
     document_id: str
@@ -94,7 +93,6 @@ class ReviewedDocument:
     language: str
     passages: int
     replaced: tuple[tuple[int, int], ...] | None = None
-    rules_only_languages: tuple[str, ...] = ()
     department: str = ""
     words: int = 0
 

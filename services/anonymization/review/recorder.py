@@ -46,7 +46,6 @@ class DocumentRecorder(ReviewRecorder):
             language,
             passages,
             places,
-            result.rules_only_languages,
             ingested.labels.department,
             len(text.split()),
         )

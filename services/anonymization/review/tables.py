@@ -31,8 +31,6 @@ DOCUMENTS = Table(
     Column("replaced", JSONB(none_as_null=True)),
     # What reviews had decided when the document passed.
     Column("terms_digest", String(64), nullable=False, server_default=""),
-    # Languages of passages that were masked by rules only.
-    Column("rules_only_languages", JSONB, nullable=False, server_default="[]"),
     Column("department", String(64), nullable=False, server_default=""),
     Column("words", Integer, nullable=False, server_default="0"),
 )

@@ -12,6 +12,7 @@ from services.console.domain import SPLITS, Permission, RowQuery
 from services.console.lists import specialists
 from services.console.web.access import ConsoleOf, SignedIn, needs
 from services.console.web.notices import NOTICES
+from tailor.list_columns import describe_rules_only
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -89,6 +90,7 @@ def document(
         "document.html",
         document_id=document_id,
         document=answer.value,
+        rules_only=describe_rules_only(answer.value) if answer.value else "",
         learners=learners.value if learners else (),
         failures=dict.fromkeys(answer.failures + (learners.failures if learners else ())),
     )

@@ -66,7 +66,6 @@ CREATE TABLE review_documents (
     passages integer NOT NULL,
     replaced jsonb,
     terms_digest varchar(64) DEFAULT '' NOT NULL,
-    rules_only_languages jsonb DEFAULT '[]' NOT NULL,
     department varchar(64) DEFAULT '' NOT NULL,
     words integer DEFAULT 0 NOT NULL,
     PRIMARY KEY (document_id)
