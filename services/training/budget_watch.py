@@ -1,4 +1,4 @@
-"""The loop that stops runs before they exceed their specialist's budget: forecasts can be too low, and other costs use the same budget."""
+"""The repeated job that stops runs before they exceed their budget: forecasts can be too low, and other costs use the same budget."""
 
 from datetime import datetime, timedelta
 

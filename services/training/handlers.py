@@ -18,7 +18,6 @@ from services.training.spending import first_of_month, price_committed, price_mo
 from services.training.transitions import assign_plan, cancel, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
-from tailor.retry import Stopped, retry
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -31,12 +30,11 @@ MAX_PRIORITY = 100
 PLAN_LIFETIME = timedelta(hours=1)
 # A run that ends in a month was created at most so long before it.
 LONGEST_RUN = timedelta(days=92)
-RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class TrainingPorts:
-    """What commands and loops need.
+    """What commands and jobs need.
 
     `plan` forecasts the stages of a run on a base (`StoredPlanner.plan`). `price_other_costs` gives what a specialist has used this month
     besides runs (`RegistryLedger.this_month`).
@@ -303,20 +301,14 @@ def check_pipeline(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> N
         load_stages(recipe, ports.recipes)
 
 
-def add_default_base(bases: StoredBases, name: str, source: str, stop: threading.Event) -> None:
-    """Add the installation's base if it is missing, retrying until `stop` is set. Blocks; runs wait for the base meanwhile."""
-
-    def add() -> None:
-        if bases.find(name) is None:
-            for step in add_base(bases, name, source):
-                log.info("adding the default base", base=name, step=step if isinstance(step, str) else "added")
-
-    def warn(error: TailorError, _: int = 0) -> None:
-        log.warning("the default base was not added", base=name, reason=error.reason)
-
-    try:
-        retry(add, stop=stop, initial_seconds=RETRY_SECONDS, max_seconds=RETRY_SECONDS, on_wait=warn)
-    except TailorError as error:
-        warn(error)
-    except Stopped:
+def add_default_base(bases: StoredBases, name: str, source: str) -> None:
+    """Add the installation's base if it is missing; runs wait for it. Blocks. Only what a retry may mend is raised, the rest is logged."""
+    if bases.find(name) is not None:
         return
+    try:
+        for step in add_base(bases, name, source):
+            log.info("adding the default base", base=name, step=step if isinstance(step, str) else "added")
+    except TailorError as error:
+        if error.retryable:
+            raise
+        log.warning("the default base was not added", base=name, reason=error.reason)

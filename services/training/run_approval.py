@@ -1,20 +1,17 @@
 """Runs that are forecast above a limit: somebody approves them, and meanwhile operators see that they wait."""
 
+import math
 from collections.abc import Sequence
 
 from services.training.adapters.sql import SqlRuns
 from services.training.domain import Run, RunState
 from services.training.handlers import TrainingPorts, explain_overspending
 from services.training.transitions import approve
-from tailor.errors import FailedPrecondition, Reason
-from tailor.events.faults import Faults
+from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.logging import get_logger
-from tailor.telemetry import RUNS_AWAITING_APPROVAL
 
 log = get_logger(__name__)
 
-# What the notice is about.
-PART = "run approval"
 SHOWN_RUNS = 3
 
 
@@ -38,26 +35,18 @@ def approve_run(ports: TrainingPorts, run_id: str, approved_by: str) -> Run:
     return approved
 
 
-class ApprovalNotice:
-    """Says which runs wait for approval: as a notice of the service, which `tailor status` shows, and as a metric."""
+def check_waiting_runs(runs: SqlRuns) -> None:
+    """Raise FailedPrecondition (WAITS_FOR_APPROVAL) while runs wait: every replica shows the failure of a job as a notice."""
+    if message := _describe(runs.awaiting_approval()):
+        raise FailedPrecondition(Reason.WAITS_FOR_APPROVAL, message)
 
-    def __init__(self, runs: SqlRuns, faults: Faults) -> None:
-        self._runs = runs
-        self._faults = faults
-        self._shown = ""
 
-    def tick(self) -> None:
-        """Look once."""
-        waiting = [run for run in self._runs.active() if run.state is RunState.AWAITING_APPROVAL]
-        RUNS_AWAITING_APPROVAL.set(len(waiting))
-        message = _describe(waiting)
-        if message == self._shown:
-            return
-        self._shown = message
-        if message:
-            self._faults.notice(PART, FailedPrecondition(Reason.WAITS_FOR_APPROVAL, message))
-        else:
-            self._faults.clear(PART)
+def count_waiting_runs(runs: SqlRuns) -> float:
+    """The value of the metric; not a number while the database does not answer."""
+    try:
+        return len(runs.awaiting_approval())
+    except Unavailable:
+        return math.nan
 
 
 def _describe(waiting: Sequence[Run]) -> str:

@@ -1,9 +1,8 @@
-"""The two loops over the runs: one plans queued runs, the supervisor starts and replaces their workers."""
+"""The two repeated jobs over the runs: one plans queued runs, the supervisor starts and replaces their workers."""
 
-import threading
 from collections.abc import Callable, Container
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from services.training.adapters.sql import SqlRuns, SqlUnit
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
@@ -30,28 +29,11 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-INTERVAL = timedelta(seconds=1)
-
-
-def tick_until_stopped(tick: Callable[[], None], interval: timedelta, stop: threading.Event) -> None:
-    """Call `tick` at this interval until `stop` is set. Blocks.
-
-    A retryable TailorError, such as a lost database, only delays the next tick. Any other exception passes through.
-    """
-    while not stop.is_set():
-        try:
-            tick()
-        except TailorError as error:
-            if not error.retryable:
-                raise
-            log.warning("waiting for a dependency", reason=error.reason)
-        stop.wait(interval.total_seconds())
-
 
 def prepare_runs(ports: TrainingPorts) -> None:
     """Make queued runs ready to start: plan them, and find the reward adapter of their current stage.
 
-    Both may take seconds, so no transaction is open meanwhile. Two services on one database only plan twice.
+    Both may take seconds, so no transaction is open meanwhile. A run that was changed meanwhile stays as it is.
     """
     for run in ports.runs.active():
         if not run.due(ports.now()) or run.current.dataset is None:
@@ -106,7 +88,7 @@ def _without_reason(run: Run) -> Run:
 class Supervisor:
     """Starts workers for queued runs, and replaces lost ones. A restarted service finds a live worker by its lease, and keeps it.
 
-    Several supervisors may share one database: each change locks the run and checks it again. Launchers are called outside transactions.
+    Each change locks the run and checks it again, so a paused supervisor does no harm. Launchers are called outside transactions.
     """
 
     def __init__(self, runs: SqlRuns, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:

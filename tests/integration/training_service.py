@@ -87,7 +87,7 @@ def write_recipes(folder: Path) -> Path:
 
 
 class PreparingSupervisor(Supervisor):
-    """A supervisor that also prepares queued runs in each tick; the service does that in another thread."""
+    """A supervisor that also prepares queued runs in each tick; in the service, that is another job."""
 
     def __init__(self, ports: TrainingPorts, launcher: Any, limits: Limits) -> None:
         super().__init__(ports.runs, launcher, limits, ports.now)

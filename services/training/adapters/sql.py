@@ -85,6 +85,11 @@ class SqlRuns:
         """Runs that have not ended, oldest first, unlocked."""
         return self._read(_select_active())
 
+    def awaiting_approval(self) -> list[Run]:
+        """Runs that wait for approval, oldest first."""
+        query = select(runs).where(runs.c.state == RunState.AWAITING_APPROVAL.value)
+        return self._read(query.order_by(runs.c.create_time, runs.c.run_id))
+
     def active_since(self, specialist: str, moment: datetime) -> list[Run]:
         """The specialist's runs that have not ended, or were created after the moment."""
         recent = or_(runs.c.create_time > moment, runs.c.state.in_(ACTIVE))
