@@ -10,8 +10,6 @@ from services.training.adapters.ledger import RegistryLedger
 from services.training.adapters.mlflow_mirror import MlflowEvaluations, MlflowMirror
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
-from services.training.budget_watch import INTERVAL as WATCH_INTERVAL
-from services.training.budget_watch import BudgetWatch
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
@@ -20,12 +18,18 @@ from services.training.planning.devices import Device
 from services.training.planning.planner import StoredPlanner
 from services.training.ports import Launcher
 from services.training.rpc import TrainingServicer
-from services.training.run_approval import check_waiting_runs, count_waiting_runs
 from services.training.settings import Settings
-from services.training.supervisor import Supervisor, prepare_runs
+from services.training.supervisor import (
+    WATCH_INTERVAL,
+    BudgetWatch,
+    Supervisor,
+    check_waiting_runs,
+    count_waiting_runs,
+    prepare_runs,
+)
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
-from tailor.jobs import JobKind, add_job
+from tailor.jobs import TICK_SECONDS, JobKind, add_job
 from tailor.runtime import Runtime
 from tailor.sql import transaction
 from tailor.storage.s3 import S3Store
@@ -87,7 +91,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     kinds = [
         JobKind("preparation", lambda _: prepare_runs(ports), every=1.0),
         JobKind("supervision", lambda _: supervisor.tick(), every=1.0),
-        JobKind("budgets", lambda _: budget_watch.tick(), every=WATCH_INTERVAL.total_seconds()),
+        JobKind("budgets", lambda _: budget_watch.tick(), every=WATCH_INTERVAL.total_seconds() - TICK_SECONDS),
         JobKind("run approval", lambda _: check_waiting_runs(runs), every=5.0),
     ]
     if uri:

@@ -10,12 +10,12 @@ from pathlib import Path
 from services.training.adapters.manifests import find_adapter, find_dataset
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
-from services.training.domain import REWARD, Adapter, Base, Failure, Run, Stage
+from services.training.domain import REWARD, Adapter, Base, Failure, Run, RunState, Stage
 from services.training.new_run import RunRequest, RunSources, check_parent, make_run
 from services.training.plans import HourLimits, Plan, Rates, add_price, limit_hours
 from services.training.recipe import load_stages
 from services.training.spending import first_of_month, price_committed, price_month
-from services.training.transitions import assign_plan, cancel, newest_result, resume
+from services.training.transitions import approve, assign_plan, cancel, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.storage.protocol import ObjectStore
@@ -258,6 +258,26 @@ def _decode_token(token: str) -> tuple[datetime, str] | None:
         raise InvalidArgument(
             Reason.INVALID_PAGE_TOKEN, "`page_token` must be the `next_page_token` of an earlier answer."
         ) from None
+
+
+def approve_run(ports: TrainingPorts, run_id: str, approved_by: str) -> Run:
+    """Queue a run that waits for approval. Idempotent until the run has ended.
+
+    `approved_by` is the key or person, or empty for the operator of the console. Raises NotFound (UNKNOWN_RUN), FailedPrecondition
+    (RUN_NOT_WAITING), or (OVER_BUDGET) if its forecast is above what is left of the specialist's budget. Blocks.
+    """
+    run = ports.runs.get(run_id)
+    if run.approve_time is not None and not run.state.ended:
+        return run
+    with ports.budget_lock:
+        overspending = explain_overspending(ports, run, run.plan) if run.plan is not None else None
+        if overspending is not None and run.state is RunState.AWAITING_APPROVAL:
+            raise FailedPrecondition(Reason.OVER_BUDGET, overspending.message, run_id=run_id)
+        with ports.runs.unit() as unit:
+            approved = approve(unit.get(run_id), approved_by, ports.now())
+            unit.save(approved)
+    log.info("run approved", run_id=run_id, key_id=approved_by)
+    return approved
 
 
 def cancel_run(runs: SqlRuns, run_id: str, now: datetime) -> Run:

@@ -16,8 +16,7 @@ from services.training.consumers import Consumers
 from services.training.domain import Base, RunState, Stage
 from services.training.plans import HourLimits, Plan, limit_hours
 from services.training.queue import Limits
-from services.training.run_approval import approve_run, check_waiting_runs, count_waiting_runs
-from services.training.supervisor import Supervisor, prepare_runs
+from services.training.supervisor import Supervisor, check_waiting_runs, count_waiting_runs, prepare_runs
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.codec import encode
@@ -104,10 +103,10 @@ def test_a_run_above_the_limit_waits_shows_why_and_starts_once_somebody_approves
     with pytest.raises(FailedPrecondition, match=re.escape(run.message)) as shown:
         check_waiting_runs(house.runs)
     assert (shown.value.reason, count_waiting_runs(house.runs)) == ("WAITS_FOR_APPROVAL", 1)
-    approved = approve_run(house.ports, run_id, "key_7")
+    approved = handlers.approve_run(house.ports, run_id, "key_7")
     assert (approved.state, approved.reason, approved.approved_by) == (RunState.QUEUED, "", "key_7")
     assert approved.approve_time == house.now()
-    assert approve_run(house.ports, run_id, "key_8") == approved
+    assert handlers.approve_run(house.ports, run_id, "key_8") == approved
     check_waiting_runs(house.runs)
     assert count_waiting_runs(house.runs) == 0
     house.supervisor.tick()
@@ -115,7 +114,7 @@ def test_a_run_above_the_limit_waits_shows_why_and_starts_once_somebody_approves
     # Once approved, it resumes without another approval.
     handlers.cancel_run(house.runs, run_id, house.now())
     with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, run_id, "key_7")
+        handlers.approve_run(house.ports, run_id, "key_7")
     assert refused.value.reason == "RUN_NOT_WAITING"
     assert house.create().state is RunState.QUEUED
 
@@ -134,12 +133,12 @@ def test_a_waiting_run_is_cancelled_superseded_or_forecast_again_like_others_and
     assert rankings.state is RunState.AWAITING_APPROVAL
     house.change_specialist(monthly_budget=10.0)
     with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, run_id, "key_7")
+        handlers.approve_run(house.ports, run_id, "key_7")
     assert (refused.value.reason, house.runs.get(run_id).state) == ("OVER_BUDGET", RunState.AWAITING_APPROVAL)
     house.forecast = replace(PLAN, seconds=60.0)
     other = house.create(recipe="other").run_id
     with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, other, "key_7")
+        handlers.approve_run(house.ports, other, "key_7")
     assert refused.value.reason == "RUN_NOT_WAITING"
     house.publish("d2", minutes=1)
     assert house.runs.get(run_id).reason == "SUPERSEDED"
