@@ -23,9 +23,8 @@ from services.training.supervisor import (
     WATCH_INTERVAL,
     BudgetWatch,
     Supervisor,
-    check_waiting_runs,
-    count_waiting_runs,
     prepare_runs,
+    show_waiting_runs,
 )
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
@@ -33,7 +32,6 @@ from tailor.jobs import TICK_SECONDS, JobKind, add_job
 from tailor.runtime import Runtime
 from tailor.sql import transaction
 from tailor.storage.s3 import S3Store
-from tailor.telemetry import RUNS_AWAITING_APPROVAL
 
 # Runs among which the planner searches similar ones.
 SEARCHED_RUNS = 200
@@ -86,13 +84,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()
-    RUNS_AWAITING_APPROVAL.set_function(partial(count_waiting_runs, runs))
     budget_watch = BudgetWatch(ports, launcher.ends_within)
     kinds = [
         JobKind("preparation", lambda _: prepare_runs(ports), every=1.0),
         JobKind("supervision", lambda _: supervisor.tick(), every=1.0),
         JobKind("budgets", lambda _: budget_watch.tick(), every=WATCH_INTERVAL.total_seconds() - TICK_SECONDS),
-        JobKind("run approval", lambda _: check_waiting_runs(runs), every=5.0),
     ]
     if uri:
         mirror = MlflowMirror(runs, uri)
@@ -103,6 +99,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         with transaction(engine) as connection:
             add_job(connection, tables.jobs, DEFAULT_BASE)
     runtime.jobs(engine, tables.jobs, kinds)
+    runtime.every("run approval", 5.0, partial(show_waiting_runs, runs, runtime.faults))
     runtime.ready()
 
 

@@ -1,6 +1,5 @@
-"""The repeated jobs over the runs: plan queued runs, start and replace their workers, watch their budgets, show what waits for approval."""
+"""The repeated jobs over the runs: plan queued runs, start and replace their workers, watch their budgets; and what waits for approval."""
 
-import math
 from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -34,14 +33,18 @@ from services.training.transitions import (
     stop_worker,
     wait_for_place,
 )
-from tailor.errors import FailedPrecondition, Reason, TailorError, Unavailable
+from tailor.errors import FailedPrecondition, Reason, TailorError
+from tailor.events.faults import Faults
 from tailor.logging import get_logger
+from tailor.telemetry import RUNS_AWAITING_APPROVAL
 
 log = get_logger(__name__)
 
 WATCH_INTERVAL = timedelta(seconds=5)
 # The registry adds up its ledger for an answer, and serving costs little within a minute.
 COSTS_LIFETIME = timedelta(seconds=60)
+# What the notice about runs that wait for approval is about.
+WAITING_PART = "run approval"
 SHOWN_RUNS = 3
 
 
@@ -306,22 +309,18 @@ def _explain(run: Run, budget: float, month: datetime) -> Failure:
     )
 
 
-def check_waiting_runs(runs: SqlRuns) -> None:
-    """Raise FailedPrecondition (WAITS_FOR_APPROVAL) while runs wait: every replica shows the failure of a job as a notice."""
-    if message := _describe(runs.awaiting_approval()):
-        raise FailedPrecondition(Reason.WAITS_FOR_APPROVAL, message)
-
-
-def count_waiting_runs(runs: SqlRuns) -> float:
-    """The value of the metric; not a number while the database does not answer."""
-    try:
-        return len(runs.awaiting_approval())
-    except Unavailable:
-        return math.nan
+def show_waiting_runs(runs: SqlRuns, faults: Faults) -> None:
+    """Show which runs wait for approval: as a notice of this process, and as a metric."""
+    waiting = runs.awaiting_approval()
+    RUNS_AWAITING_APPROVAL.set(len(waiting))
+    if waiting:
+        faults.notice(WAITING_PART, FailedPrecondition(Reason.WAITS_FOR_APPROVAL, _describe(waiting)))
+    else:
+        faults.clear(WAITING_PART)
 
 
 def _describe(waiting: Sequence[Run]) -> str:
-    """The oldest runs, each with what would fit; empty if none waits."""
+    """The oldest runs, each with what would fit."""
     sentences = [f"A run of {run.key.specialist!r} waits. {run.message}" for run in waiting[:SHOWN_RUNS]]
     if len(waiting) > SHOWN_RUNS:
         sentences.append(f"{len(waiting) - SHOWN_RUNS} more wait: `tailor run list`.")

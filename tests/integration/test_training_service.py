@@ -1,6 +1,5 @@
 """The gRPC methods of training over the database, approvals, and several services on one database."""
 
-import re
 import threading
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.training import handlers
 from services.training.consumers import Consumers
 from services.training.domain import Base, RunState, Stage
 from services.training.plans import HourLimits, Plan, limit_hours
 from services.training.queue import Limits
-from services.training.supervisor import Supervisor, check_waiting_runs, count_waiting_runs, prepare_runs
+from services.training.supervisor import WAITING_PART, Supervisor, prepare_runs, show_waiting_runs
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.codec import encode
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unauthenticated
 from tailor.events.envelope import Event
+from tailor.events.faults import Faults
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect
 from tests.integration.training_service import ONE, OPERATOR, House, at_once, call, training_service
@@ -84,6 +85,7 @@ def test_a_run_above_the_limit_is_approved_by_a_key_or_by_the_consoles_visitor(
 
 def test_a_run_above_the_limit_waits_shows_why_and_starts_once_somebody_approves_it(house: House) -> None:
     house.forecast = LONG
+    faults = Faults()
     run_id = house.start()
     run = house.only_run()
     for _ in range(3):
@@ -100,15 +102,17 @@ def test_a_run_above_the_limit_waits_shows_why_and_starts_once_somebody_approves
     assert 40_000 <= tokens <= 2e6 * 2 / 86
     fits = replace(LONG, seconds=LONG.fixed_seconds + tokens * LONG.train_token_seconds)
     assert not limit_hours(fits, HourLimits(), 0.0).needs_approval
-    with pytest.raises(FailedPrecondition, match=re.escape(run.message)) as shown:
-        check_waiting_runs(house.runs)
-    assert (shown.value.reason, count_waiting_runs(house.runs)) == ("WAITS_FOR_APPROVAL", 1)
+    show_waiting_runs(house.runs, faults)
+    (fault,) = faults.all()
+    assert (fault.part, fault.reason, fault.waits) == (WAITING_PART, "WAITS_FOR_APPROVAL", False)
+    assert run.message in fault.message
+    assert REGISTRY.get_sample_value("tailor_runs_awaiting_approval") == 1
     approved = handlers.approve_run(house.ports, run_id, "key_7")
     assert (approved.state, approved.reason, approved.approved_by) == (RunState.QUEUED, "", "key_7")
     assert approved.approve_time == house.now()
     assert handlers.approve_run(house.ports, run_id, "key_8") == approved
-    check_waiting_runs(house.runs)
-    assert count_waiting_runs(house.runs) == 0
+    show_waiting_runs(house.runs, faults)
+    assert not faults.all() and REGISTRY.get_sample_value("tailor_runs_awaiting_approval") == 0
     house.supervisor.tick()
     assert [job.run.run_id for job in house.launcher.started] == [run_id]
     # Once approved, it resumes without another approval.
