@@ -128,7 +128,10 @@ Handle = Callable[[HeldJob], float | None]
 
 @dataclass(frozen=True)
 class JobKind:
-    """A kind of jobs. `limit` of them run at a time in a process. With `every`, there is one, run at start and then repeatedly."""
+    """A kind of jobs. `limit` of them run at a time in a process.
+
+    With `every`, there is one, run at start and then at this interval in seconds, which no pause after a failure exceeds.
+    """
 
     name: str
     handle: Handle
@@ -263,8 +266,10 @@ class Jobs:
         self._store(update(self.table).where(job.is_held).values(due=due, lease_expires=None, **values))
 
     def _record_failure(self, job: HeldJob, error: TailorError) -> None:
-        log.warning("job failed", kind=job.kind.name, key=job.key, reason=error.reason, attempt=job.attempts)
-        pause = min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** min(job.attempts - 1, 16))
+        if job.attempts == 1:
+            log.warning("job failed", kind=job.kind.name, key=job.key, reason=error.reason)
+        longest = min(MAX_BACKOFF_SECONDS, job.kind.every or MAX_BACKOFF_SECONDS)
+        pause = min(longest, FIRST_BACKOFF_SECONDS * 2.0 ** min(job.attempts - 1, 16))
         asked = min(error.retry_after_seconds or 0.0, MAX_RETRY_AFTER_SECONDS)
         self._let_go(job, max(pause, asked), job.attempts, str(error.reason), error.message)
 

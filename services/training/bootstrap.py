@@ -1,4 +1,4 @@
-"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and loops."""
+"""Builds the service: the one place that chooses its real adapters and connects them to handlers, topics, gRPC and jobs."""
 
 from datetime import UTC, datetime
 from functools import partial
@@ -10,8 +10,6 @@ from services.training.adapters.ledger import RegistryLedger
 from services.training.adapters.mlflow_mirror import MlflowEvaluations, MlflowMirror
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
-from services.training.budget_watch import INTERVAL as WATCH_INTERVAL
-from services.training.budget_watch import BudgetWatch
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
 from services.training.handlers import TrainingPorts
@@ -20,16 +18,24 @@ from services.training.planning.devices import Device
 from services.training.planning.planner import StoredPlanner
 from services.training.ports import Launcher
 from services.training.rpc import TrainingServicer
-from services.training.run_approval import ApprovalNotice
 from services.training.settings import Settings
-from services.training.supervisor import INTERVAL, Supervisor, prepare_runs, tick_until_stopped
+from services.training.supervisor import (
+    WATCH_INTERVAL,
+    BudgetWatch,
+    Supervisor,
+    prepare_runs,
+    show_waiting_runs,
+)
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
+from tailor.jobs import TICK_SECONDS, JobKind, add_job
 from tailor.runtime import Runtime
+from tailor.sql import transaction
 from tailor.storage.s3 import S3Store
 
 # Runs among which the planner searches similar ones.
 SEARCHED_RUNS = 200
+DEFAULT_BASE = "default base"
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 
 
@@ -78,18 +84,22 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     supervisor = Supervisor(runs, launcher, settings.limits(), _now)
     supervisor.adopt()
-    for name, tick, interval in (
-        ("preparer", partial(prepare_runs, ports), INTERVAL),
-        ("supervisor", supervisor.tick, INTERVAL),
-        ("budgets", BudgetWatch(ports, launcher.ends_within).tick, WATCH_INTERVAL),
-        ("approvals", ApprovalNotice(runs, runtime.faults).tick, WATCH_INTERVAL),
-    ):
-        runtime.spawn(name, partial(tick_until_stopped, tick, interval))
+    budget_watch = BudgetWatch(ports, launcher.ends_within)
+    kinds = [
+        JobKind("preparation", lambda _: prepare_runs(ports), every=1.0),
+        JobKind("supervision", lambda _: supervisor.tick(), every=1.0),
+        JobKind("budgets", lambda _: budget_watch.tick(), every=WATCH_INTERVAL.total_seconds() - TICK_SECONDS),
+    ]
     if uri:
-        runtime.spawn("mlflow", MlflowMirror(runs, uri).run)
+        mirror = MlflowMirror(runs, uri)
+        kinds.append(JobKind("mlflow", lambda _: mirror.mirror(), every=5.0))
     if settings.default_base and settings.default_base_source:
         name, source = settings.default_base, settings.default_base_source
-        runtime.spawn("default base", partial(handlers.add_default_base, bases, name, source))
+        kinds.append(JobKind(DEFAULT_BASE, lambda _: handlers.add_default_base(bases, name, source)))
+        with transaction(engine) as connection:
+            add_job(connection, tables.jobs, DEFAULT_BASE)
+    runtime.jobs(engine, tables.jobs, kinds)
+    runtime.every("run approval", 5.0, partial(show_waiting_runs, runs, runtime.faults))
     runtime.ready()
 
 
@@ -101,9 +111,9 @@ def _start_launcher(runtime: Runtime, settings: Settings) -> Launcher:
         return launcher
     from services.training.launchers.kubernetes import KubernetesLauncher
 
-    jobs = KubernetesLauncher.from_settings(settings)
-    runtime.spawn("jobs", jobs.watch)
-    return jobs
+    cluster = KubernetesLauncher.from_settings(settings)
+    runtime.spawn("cluster", cluster.watch)
+    return cluster
 
 
 def _now() -> datetime:

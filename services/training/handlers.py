@@ -10,15 +10,14 @@ from pathlib import Path
 from services.training.adapters.manifests import find_adapter, find_dataset
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
-from services.training.domain import REWARD, Adapter, Base, Failure, Run, Stage
+from services.training.domain import REWARD, Adapter, Base, Failure, Run, RunState, Stage
 from services.training.new_run import RunRequest, RunSources, check_parent, make_run
 from services.training.plans import HourLimits, Plan, Rates, add_price, limit_hours
 from services.training.recipe import load_stages
 from services.training.spending import first_of_month, price_committed, price_month
-from services.training.transitions import assign_plan, cancel, newest_result, resume
+from services.training.transitions import approve, assign_plan, cancel, newest_result, resume
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.logging import get_logger
-from tailor.retry import Stopped, retry
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
@@ -31,12 +30,11 @@ MAX_PRIORITY = 100
 PLAN_LIFETIME = timedelta(hours=1)
 # A run that ends in a month was created at most so long before it.
 LONGEST_RUN = timedelta(days=92)
-RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class TrainingPorts:
-    """What commands and loops need.
+    """What commands and jobs need.
 
     `plan` forecasts the stages of a run on a base (`StoredPlanner.plan`). `price_other_costs` gives what a specialist has used this month
     besides runs (`RegistryLedger.this_month`).
@@ -262,6 +260,26 @@ def _decode_token(token: str) -> tuple[datetime, str] | None:
         ) from None
 
 
+def approve_run(ports: TrainingPorts, run_id: str, approved_by: str) -> Run:
+    """Queue a run that waits for approval. Idempotent until the run has ended.
+
+    `approved_by` is the key or person, or empty for the operator of the console. Raises NotFound (UNKNOWN_RUN), FailedPrecondition
+    (RUN_NOT_WAITING), or (OVER_BUDGET) if its forecast is above what is left of the specialist's budget. Blocks.
+    """
+    run = ports.runs.get(run_id)
+    if run.approve_time is not None and not run.state.ended:
+        return run
+    with ports.budget_lock:
+        overspending = explain_overspending(ports, run, run.plan) if run.plan is not None else None
+        if overspending is not None and run.state is RunState.AWAITING_APPROVAL:
+            raise FailedPrecondition(Reason.OVER_BUDGET, overspending.message, run_id=run_id)
+        with ports.runs.unit() as unit:
+            approved = approve(unit.get(run_id), approved_by, ports.now())
+            unit.save(approved)
+    log.info("run approved", run_id=run_id, key_id=approved_by)
+    return approved
+
+
 def cancel_run(runs: SqlRuns, run_id: str, now: datetime) -> Run:
     """End a run. Its worker learns of it with its next report, and the supervisor stops it."""
     with runs.unit() as unit:
@@ -303,20 +321,14 @@ def check_pipeline(ports: TrainingPorts, base: str, recipes: Iterable[str]) -> N
         load_stages(recipe, ports.recipes)
 
 
-def add_default_base(bases: StoredBases, name: str, source: str, stop: threading.Event) -> None:
-    """Add the installation's base if it is missing, retrying until `stop` is set. Blocks; runs wait for the base meanwhile."""
-
-    def add() -> None:
-        if bases.find(name) is None:
-            for step in add_base(bases, name, source):
-                log.info("adding the default base", base=name, step=step if isinstance(step, str) else "added")
-
-    def warn(error: TailorError, _: int = 0) -> None:
-        log.warning("the default base was not added", base=name, reason=error.reason)
-
-    try:
-        retry(add, stop=stop, initial_seconds=RETRY_SECONDS, max_seconds=RETRY_SECONDS, on_wait=warn)
-    except TailorError as error:
-        warn(error)
-    except Stopped:
+def add_default_base(bases: StoredBases, name: str, source: str) -> None:
+    """Add the installation's base if it is missing; runs wait for it. Blocks. Only what a retry may mend is raised, the rest is logged."""
+    if bases.find(name) is not None:
         return
+    try:
+        for step in add_base(bases, name, source):
+            log.info("adding the default base", base=name, step=step if isinstance(step, str) else "added")
+    except TailorError as error:
+        if error.retryable:
+            raise
+        log.warning("the default base was not added", base=name, reason=error.reason)

@@ -1,11 +1,11 @@
 """Reports of workers. Every function raises Aborted (STALE_EPOCH) if the worker no longer holds the run, NotFound for an unknown run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from services.training.adapters.sql import SqlRuns
+from services.training.adapters.sql import SqlRuns, SqlUnit
 from services.training.domain import Failure, LogLine, Progress, Run, RunState, TrainedAdapter
 from services.training.plans import Price, Rates, price_compute
 from services.training.transitions import advance, fail, finish_stage, is_event_due, renew, report_cost
@@ -17,12 +17,7 @@ MAX_LINE_LENGTH = 1000
 
 def heartbeat(runs: SqlRuns, run_id: str, epoch: int, now: datetime) -> bool:
     """Renew the worker's lease. True if the worker must stop."""
-    with runs.unit() as unit:
-        run = unit.get(run_id)
-        if _must_stop(run, epoch):
-            return True
-        unit.save(renew(run, epoch, now))
-    return False
+    return _report(runs, run_id, epoch, lambda unit, run: unit.save(renew(run, epoch, now)))
 
 
 def report_progress(runs: SqlRuns, run_id: str, epoch: int, progress: Progress, now: datetime) -> bool:
@@ -31,64 +26,69 @@ def report_progress(runs: SqlRuns, run_id: str, epoch: int, progress: Progress, 
         message = f"The loss is not a finite number at step {progress.step}. Lower optimizer.learning_rate."
         report_failed(runs, run_id, epoch, Failure("DIVERGED", message), now)
         return True
-    with runs.unit() as unit:
-        run = unit.get(run_id)
-        if _must_stop(run, epoch):
-            return True
-        progress = replace(progress, stage=run.stage)
-        publishes = is_event_due(run, progress, now)
-        run = advance(renew(run, epoch, now), progress)
-        unit.add_report(run, progress)
+
+    def advance_run(unit: SqlUnit, run: Run) -> None:
+        of_stage = replace(progress, stage=run.stage)
+        publishes = is_event_due(run, of_stage, now)
+        run = advance(renew(run, epoch, now), of_stage)
+        unit.add_report(run, of_stage)
         if publishes:
-            unit.publish_progress(run, progress)
+            unit.publish_progress(run, of_stage)
             run = replace(run, last_event=now)
         unit.save(run)
-    return False
+
+    return _report(runs, run_id, epoch, advance_run)
 
 
 def report_log(runs: SqlRuns, run_id: str, epoch: int, lines: Sequence[LogLine], now: datetime) -> bool:
     """Store log lines and renew the lease. True if the worker must stop. Raises InvalidArgument (TOO_MANY_LINES) over 100 lines."""
     if len(lines) > MAX_LINES:
         raise InvalidArgument(Reason.TOO_MANY_LINES, f"A report may have at most {MAX_LINES} lines. Send several.")
-    with runs.unit() as unit:
-        run = unit.get(run_id)
-        if _must_stop(run, epoch):
-            return True
+
+    def add_lines(unit: SqlUnit, run: Run) -> None:
         unit.save(renew(run, epoch, now))
         unit.add_log(run, [replace(line, message=line.message[:MAX_LINE_LENGTH]) for line in lines])
-    return False
+
+    return _report(runs, run_id, epoch, add_lines)
 
 
 def report_trained(
     runs: SqlRuns, run_id: str, epoch: int, trained: TrainedAdapter, *, rates: Rates, now: datetime
 ) -> bool:
     """Publish the stage's adapter, then queue the next stage or end the run. Idempotent. True if the worker must stop."""
-    with runs.unit() as unit:
-        run = unit.get(run_id)
-        if _must_stop(run, epoch):
-            return True
+
+    def finish(unit: SqlUnit, run: Run) -> None:
         if run.epoch == epoch and any(stage.result and stage.result.digest == trained.digest for stage in run.stages):
-            return False
+            return
         run = renew(run, epoch, now)
         unit.publish_adapter(run, trained, now)
         run = finish_stage(run, trained, now)
         unit.save(report_cost(run, _actual_price(rates, run)) if run.state is RunState.SUCCEEDED else run)
         if run.state is RunState.FAILED:
             unit.publish_failure(run)
-    return False
+
+    return _report(runs, run_id, epoch, finish)
 
 
 def report_failed(runs: SqlRuns, run_id: str, epoch: int, failure: Failure, now: datetime) -> bool:
     """End a run that cannot succeed, and publish that. Idempotent. True if the worker must stop."""
+
+    def end(unit: SqlUnit, run: Run) -> None:
+        if run.state is not RunState.FAILED or run.epoch != epoch:
+            run = fail(renew(run, epoch, now), failure, now)
+            unit.save(run)
+            unit.publish_failure(run)
+
+    return _report(runs, run_id, epoch, end)
+
+
+def _report(runs: SqlRuns, run_id: str, epoch: int, apply: Callable[[SqlUnit, Run], None]) -> bool:
+    """Apply a worker's report to its run in one transaction. True if the run was cancelled: the worker must stop."""
     with runs.unit() as unit:
         run = unit.get(run_id)
-        if _must_stop(run, epoch):
+        if run.state is RunState.CANCELLED and run.epoch == epoch:
             return True
-        if run.state is RunState.FAILED and run.epoch == epoch:
-            return False
-        run = fail(renew(run, epoch, now), failure, now)
-        unit.save(run)
-        unit.publish_failure(run)
+        apply(unit, run)
     return False
 
 
@@ -97,7 +97,3 @@ def _actual_price(rates: Rates, run: Run) -> Price:
     if run.plan is None:
         return Price(rates.currency, price_compute(rates, 1, run.worked_seconds))
     return replace(run.plan.price, compute=price_compute(rates, run.plan.devices, run.worked_seconds))
-
-
-def _must_stop(run: Run, epoch: int) -> bool:
-    return run.state is RunState.CANCELLED and run.epoch == epoch

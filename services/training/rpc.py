@@ -13,7 +13,6 @@ from services.training.domain import Base, Run
 from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
 from services.training.pipeline import plan_pipeline
-from services.training.run_approval import approve_run
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.codec import decode, encode
@@ -86,7 +85,7 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         self._find_visible(request.run_id)
         caller = current_caller()
         approved_by = request.approved_by if caller.kind == "service" else caller.key_id
-        return pb.ApproveRunResponse(run=wire.from_run(approve_run(self._ports, request.run_id, approved_by)))
+        return pb.ApproveRunResponse(run=wire.from_run(handlers.approve_run(self._ports, request.run_id, approved_by)))
 
     def ReportProgress(
         self, request: pb.ReportProgressRequest, context: grpc.ServicerContext

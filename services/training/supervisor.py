@@ -1,15 +1,22 @@
-"""The two loops over the runs: one plans queued runs, the supervisor starts and replaces their workers."""
+"""The repeated jobs over the runs: plan queued runs, start and replace their workers, watch their budgets; and what waits for approval."""
 
-import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from services.training.adapters.sql import SqlRuns, SqlUnit
 from services.training.domain import RETRIABLE_EXIT, Failure, Job, Run, RunState, StartedWorker
-from services.training.handlers import TrainingPorts, explain_misfit, explain_overspending, find_reward, make_plan
+from services.training.handlers import (
+    TrainingPorts,
+    explain_misfit,
+    explain_overspending,
+    find_reward,
+    make_plan,
+    price_others,
+)
 from services.training.ports import Launcher
 from services.training.queue import Limits, Queue
+from services.training.spending import first_of_month, must_end, price_month
 from services.training.transitions import (
     LEASE,
     RECHECK_INTERVAL,
@@ -23,35 +30,28 @@ from services.training.transitions import (
     requeue,
     requeue_preempted,
     start,
+    stop_worker,
     wait_for_place,
 )
-from tailor.errors import Reason, TailorError
+from tailor.errors import FailedPrecondition, Reason, TailorError
+from tailor.events.faults import Faults
 from tailor.logging import get_logger
+from tailor.telemetry import RUNS_AWAITING_APPROVAL
 
 log = get_logger(__name__)
 
-INTERVAL = timedelta(seconds=1)
-
-
-def tick_until_stopped(tick: Callable[[], None], interval: timedelta, stop: threading.Event) -> None:
-    """Call `tick` at this interval until `stop` is set. Blocks.
-
-    A retryable TailorError, such as a lost database, only delays the next tick. Any other exception passes through.
-    """
-    while not stop.is_set():
-        try:
-            tick()
-        except TailorError as error:
-            if not error.retryable:
-                raise
-            log.warning("waiting for a dependency", reason=error.reason)
-        stop.wait(interval.total_seconds())
+WATCH_INTERVAL = timedelta(seconds=5)
+# The registry adds up its ledger for an answer, and serving costs little within a minute.
+COSTS_LIFETIME = timedelta(seconds=60)
+# What the notice about runs that wait for approval is about.
+WAITING_PART = "run approval"
+SHOWN_RUNS = 3
 
 
 def prepare_runs(ports: TrainingPorts) -> None:
     """Make queued runs ready to start: plan them, and find the reward adapter of their current stage.
 
-    Both may take seconds, so no transaction is open meanwhile. Two services on one database only plan twice.
+    Both may take seconds, so no transaction is open meanwhile. A run that was changed meanwhile stays as it is.
     """
     for run in ports.runs.active():
         if not run.due(ports.now()) or run.current.dataset is None:
@@ -106,7 +106,7 @@ def _without_reason(run: Run) -> Run:
 class Supervisor:
     """Starts workers for queued runs, and replaces lost ones. A restarted service finds a live worker by its lease, and keeps it.
 
-    Several supervisors may share one database: each change locks the run and checks it again. Launchers are called outside transactions.
+    Each change locks the run and checks it again, so a paused supervisor does no harm. Launchers are called outside transactions.
     """
 
     def __init__(self, runs: SqlRuns, launcher: Launcher, limits: Limits, now: Callable[[], datetime]) -> None:
@@ -241,3 +241,87 @@ class Supervisor:
 def _record_waiting(unit: SqlUnit, run: Run, failure: Failure) -> None:
     if (run.reason, run.message) != (failure.reason, failure.message):
         unit.save(keep_waiting(run, failure, run.not_before))
+
+
+class BudgetWatch:
+    """Has a run's worker save and end while there is still time for it. `ends_within` is the most that this takes; the run fails then.
+
+    While the registry does not answer, its last answer of the month counts; until it has given one, only runs do.
+    """
+
+    def __init__(self, ports: TrainingPorts, ends_within: timedelta) -> None:
+        self._ports = ports
+        self._ends_within = ends_within
+        self._other_costs: dict[str, tuple[datetime, float]] = {}
+        self._silent_since: datetime | None = None
+
+    def tick(self) -> None:
+        """Look at every run that trains, whose compute has a price, and whose specialist has a budget."""
+        for run in self._ports.runs.active():
+            budget = self._ports.budgets.get(run.key.specialist)
+            if budget and run.plan is not None and run.plan.hourly_price > 0 and _can_stop(run):
+                self._check(run, budget)
+
+    def _check(self, run: Run, budget: float) -> None:
+        limit = budget - self._find_other_costs(run.key.specialist) - price_others(self._ports, run)
+        now = self._ports.now()
+        # A worker that is silent for longer may have ended; the supervisor finds out.
+        moment = min(now, run.heard_last + LEASE) if run.heard_last else now
+        if not must_end(run, limit, moment + WATCH_INTERVAL, self._ends_within):
+            return
+        with self._ports.runs.unit() as unit:
+            stored = unit.get(run.run_id)
+            if stored.epoch != run.epoch or not _can_stop(stored):
+                return
+            unit.save(stop_worker(stored, _explain(stored, budget, first_of_month(now))))
+        log.warning("run stopped at its budget", run_id=run.run_id, specialist=run.key.specialist)
+
+    def _find_other_costs(self, specialist: str) -> float:
+        """The last known costs besides runs in this month. Asks the registry at most once a minute; blocks."""
+        now = self._ports.now()
+        asked, costs = self._other_costs.get(specialist, (now - COSTS_LIFETIME, 0.0))
+        if asked < first_of_month(now):
+            costs = 0.0
+        is_silent = self._silent_since is not None and now - self._silent_since < COSTS_LIFETIME
+        if is_silent or (first_of_month(now) <= asked and now - asked < COSTS_LIFETIME):
+            return costs
+        try:
+            costs = self._ports.price_other_costs(specialist)
+        except TailorError as error:
+            log.warning("costs besides runs not known", specialist=specialist, reason=error.reason)
+            self._silent_since = now
+            return costs
+        self._other_costs[specialist] = now, costs
+        return costs
+
+
+def _can_stop(run: Run) -> bool:
+    return run.state is RunState.RUNNING and run.stopping is None and not run.is_finishing
+
+
+def _explain(run: Run, budget: float, month: datetime) -> Failure:
+    currency, forecast = (run.plan.price.currency, run.plan.price.compute) if run.plan else ("", 0.0)
+    return Failure(
+        Reason.OVER_BUDGET,
+        f"The run was stopped at {price_month(run, month):.2f} {currency}, forecast at {forecast:.2f} {currency}, before it exceeded the "
+        f"monthly budget of {budget:.2f} {currency} of {run.key.specialist!r}. Raise `monthly_budget`, or resume the run next month: it "
+        "continues from its last checkpoint.",
+    )
+
+
+def show_waiting_runs(runs: SqlRuns, faults: Faults) -> None:
+    """Show which runs wait for approval: as a notice of this process, and as a metric."""
+    waiting = runs.awaiting_approval()
+    RUNS_AWAITING_APPROVAL.set(len(waiting))
+    if waiting:
+        faults.notice(WAITING_PART, FailedPrecondition(Reason.WAITS_FOR_APPROVAL, _describe(waiting)))
+    else:
+        faults.clear(WAITING_PART)
+
+
+def _describe(waiting: Sequence[Run]) -> str:
+    """The oldest runs, each with what would fit."""
+    sentences = [f"A run of {run.key.specialist!r} waits. {run.message}" for run in waiting[:SHOWN_RUNS]]
+    if len(waiting) > SHOWN_RUNS:
+        sentences.append(f"{len(waiting) - SHOWN_RUNS} more wait: `tailor run list`.")
+    return " ".join(sentences)

@@ -152,6 +152,17 @@ def test_a_failing_job_waits_longer_each_time_and_is_shown_until_it_ends_well(en
     assert seen == [("job count", "WRONG_BASE", False)] * 3
 
 
+def test_a_job_that_repeats_fails_at_its_interval(engine: Engine) -> None:
+    attempts = []
+
+    def fail(job: HeldJob) -> None:
+        attempts.append(job.attempts)
+        raise FailedPrecondition(Reason.WRONG_BASE, "Another base.")
+
+    with running(make(engine, fail, every=0.02)):
+        wait_until(lambda: len(attempts) > 8)
+
+
 def test_a_job_that_waits_or_is_interrupted_keeps_its_payload_and_counts_no_attempt(engine: Engine) -> None:
     def wait(job: HeldJob) -> float:
         job.payload["waits"] = job.payload.get("waits", 0) + 1

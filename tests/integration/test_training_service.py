@@ -16,8 +16,7 @@ from services.training.consumers import Consumers
 from services.training.domain import Base, RunState, Stage
 from services.training.plans import HourLimits, Plan, limit_hours
 from services.training.queue import Limits
-from services.training.run_approval import PART, ApprovalNotice, approve_run
-from services.training.supervisor import Supervisor, prepare_runs
+from services.training.supervisor import WAITING_PART, Supervisor, prepare_runs, show_waiting_runs
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
 from tailor.codec import encode
@@ -87,13 +86,11 @@ def test_a_run_above_the_limit_is_approved_by_a_key_or_by_the_consoles_visitor(
 def test_a_run_above_the_limit_waits_shows_why_and_starts_once_somebody_approves_it(house: House) -> None:
     house.forecast = LONG
     faults = Faults()
-    notice = ApprovalNotice(house.runs, faults)
     run_id = house.start()
     run = house.only_run()
     for _ in range(3):
         house.now.forward(3600)
         house.supervisor.tick()
-        notice.tick()
     assert house.only_run() == run == house.create()
     assert (run.state, run.reason, run.epoch) == (RunState.AWAITING_APPROVAL, "WAITS_FOR_APPROVAL", 0)
     assert (house.launcher.started, house.topics(), len(house.forecasts)) == ([], [], 1)
@@ -105,22 +102,23 @@ def test_a_run_above_the_limit_waits_shows_why_and_starts_once_somebody_approves
     assert 40_000 <= tokens <= 2e6 * 2 / 86
     fits = replace(LONG, seconds=LONG.fixed_seconds + tokens * LONG.train_token_seconds)
     assert not limit_hours(fits, HourLimits(), 0.0).needs_approval
+    show_waiting_runs(house.runs, faults)
     (fault,) = faults.all()
-    assert (fault.part, fault.reason, fault.waits) == (PART, "WAITS_FOR_APPROVAL", False)
+    assert (fault.part, fault.reason, fault.waits) == (WAITING_PART, "WAITS_FOR_APPROVAL", False)
     assert run.message in fault.message
     assert REGISTRY.get_sample_value("tailor_runs_awaiting_approval") == 1
-    approved = approve_run(house.ports, run_id, "key_7")
+    approved = handlers.approve_run(house.ports, run_id, "key_7")
     assert (approved.state, approved.reason, approved.approved_by) == (RunState.QUEUED, "", "key_7")
     assert approved.approve_time == house.now()
-    assert approve_run(house.ports, run_id, "key_8") == approved
-    notice.tick()
+    assert handlers.approve_run(house.ports, run_id, "key_8") == approved
+    show_waiting_runs(house.runs, faults)
     assert not faults.all() and REGISTRY.get_sample_value("tailor_runs_awaiting_approval") == 0
     house.supervisor.tick()
     assert [job.run.run_id for job in house.launcher.started] == [run_id]
     # Once approved, it resumes without another approval.
     handlers.cancel_run(house.runs, run_id, house.now())
     with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, run_id, "key_7")
+        handlers.approve_run(house.ports, run_id, "key_7")
     assert refused.value.reason == "RUN_NOT_WAITING"
     assert house.create().state is RunState.QUEUED
 
@@ -139,12 +137,12 @@ def test_a_waiting_run_is_cancelled_superseded_or_forecast_again_like_others_and
     assert rankings.state is RunState.AWAITING_APPROVAL
     house.change_specialist(monthly_budget=10.0)
     with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, run_id, "key_7")
+        handlers.approve_run(house.ports, run_id, "key_7")
     assert (refused.value.reason, house.runs.get(run_id).state) == ("OVER_BUDGET", RunState.AWAITING_APPROVAL)
     house.forecast = replace(PLAN, seconds=60.0)
     other = house.create(recipe="other").run_id
     with pytest.raises(FailedPrecondition) as refused:
-        approve_run(house.ports, other, "key_7")
+        handlers.approve_run(house.ports, other, "key_7")
     assert refused.value.reason == "RUN_NOT_WAITING"
     house.publish("d2", minutes=1)
     assert house.runs.get(run_id).reason == "SUPERSEDED"

@@ -18,7 +18,6 @@ from services.training.adapters import tables
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
 from services.training.bootstrap import MIGRATIONS
-from services.training.budget_watch import BudgetWatch
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import Base, Run, Stage
 from services.training.handlers import TrainingPorts
@@ -27,7 +26,7 @@ from services.training.plans import Plan
 from services.training.queue import Limits
 from services.training.recipe import AdapterRecipe
 from services.training.rpc import TrainingServicer
-from services.training.supervisor import Supervisor, prepare_runs
+from services.training.supervisor import BudgetWatch, Supervisor, prepare_runs
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2 as pb
@@ -87,7 +86,7 @@ def write_recipes(folder: Path) -> Path:
 
 
 class PreparingSupervisor(Supervisor):
-    """A supervisor that also prepares queued runs in each tick; the service does that in another thread."""
+    """A supervisor that also prepares queued runs in each tick; in the service, that is another job."""
 
     def __init__(self, ports: TrainingPorts, launcher: Any, limits: Limits) -> None:
         super().__init__(ports.runs, launcher, limits, ports.now)

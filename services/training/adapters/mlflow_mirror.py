@@ -2,8 +2,8 @@
 
 import math
 import os
-import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from services.training.adapters.sql import SqlRuns
@@ -14,7 +14,6 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-INTERVAL_SECONDS = 5.0
 NEWEST_RUNS = 50
 BATCH = 1000  # the most metrics that MLflow accepts at once
 ENDS = {RunState.SUCCEEDED: "FINISHED", RunState.FAILED: "FAILED", RunState.CANCELLED: "KILLED"}
@@ -52,23 +51,13 @@ class MlflowMirror:
         self._mirrored: dict[str, int] = {}
         self._done: set[str] = set()
 
-    def run(self, stop: threading.Event) -> None:
-        """Mirror until stopped. Blocks."""
-        from mlflow.exceptions import MlflowException
-        from requests.exceptions import RequestException
-
-        while not stop.wait(INTERVAL_SECONDS):
-            try:
-                self.mirror()
-            except (MlflowException, RequestException) as error:
-                log.warning("mlflow does not answer", error=type(error).__name__)
-
     def mirror(self) -> None:
-        """Send what is new of every run that has started. Raises what MLflow's client raises."""
+        """Send what is new of every run that has started. Blocks. Raises Unavailable while MLflow does not answer."""
         for run in self._runs.page(size=NEWEST_RUNS):
             if run.start_time is not None and not (run.run_id in self._done and run.state.ended):
                 self._done.discard(run.run_id)
-                self._mirror_run(run)
+                with _client_errors():
+                    self._mirror_run(run)
 
     def _mirror_run(self, run: Run) -> None:
         mlflow_id = self._ids.get(run.run_id) or self._find_or_create(run)
@@ -120,17 +109,11 @@ class MlflowEvaluations:
         """Write one evaluation. Blocks. Raises Unavailable while MLflow does not answer.
 
         An adapter whose run was never mirrored, such as one of before MLflow was set up, is left out."""
-        from mlflow.exceptions import MlflowException
-        from requests.exceptions import RequestException
-
-        try:
-            run_id = self._find_run(evaluation)
-            if not run_id:
+        with _client_errors():
+            if run_id := self._find_run(evaluation):
+                self._write(run_id, evaluation)
+            else:
                 log.warning("evaluation not mirrored: its run is not in MLflow", adapter=evaluation.adapter_digest)
-                return
-            self._write(run_id, evaluation)
-        except (MlflowException, RequestException) as error:
-            raise Unavailable(Reason.UNAVAILABLE, f"MLflow does not answer ({type(error).__name__}).") from None
 
     def _find_run(self, evaluation: models_pb2.AdapterEvaluated) -> str:
         experiment = self._client.get_experiment_by_name(f"tailor/{evaluation.specialist}")
@@ -147,6 +130,17 @@ class MlflowEvaluations:
         self._client.set_tag(run_id, "tailor.report", evaluation.report.uri)
         page = f"{self._console_url}/evaluations/{evaluation.adapter_digest}"
         self._client.set_tag(run_id, "tailor.console", page)
+
+
+@contextmanager
+def _client_errors() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except (MlflowException, RequestException) as error:
+        raise Unavailable(Reason.UNAVAILABLE, f"MLflow does not answer ({type(error).__name__}).") from None
 
 
 def _connect(tracking_uri: str) -> Any:

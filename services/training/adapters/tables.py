@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from tailor.events.outbox import outbox_table
+from tailor.jobs import jobs_table
 
 metadata = MetaData()
 
@@ -104,5 +105,7 @@ newest_datasets = Table(
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("number", Integer, nullable=False),
 )
+
+jobs = jobs_table(metadata)
 
 outbox = outbox_table(metadata)

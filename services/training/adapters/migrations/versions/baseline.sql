@@ -9,6 +9,21 @@ CREATE TABLE adapters (
 );
 CREATE INDEX ix_adapters_specialist ON adapters (specialist);
 
+CREATE SEQUENCE job_epochs;
+
+CREATE TABLE jobs (
+    kind varchar(32) NOT NULL,
+    key varchar(128) NOT NULL,
+    payload jsonb DEFAULT '{}' NOT NULL,
+    due timestamptz NOT NULL,
+    epoch bigint DEFAULT 0 NOT NULL,
+    lease_expires timestamptz,
+    attempts integer DEFAULT 0 NOT NULL,
+    reason varchar(64) DEFAULT '' NOT NULL,
+    message text DEFAULT '' NOT NULL,
+    PRIMARY KEY (kind, key)
+);
+
 CREATE TABLE newest_datasets (
     specialist varchar(63) NOT NULL,
     kind varchar(16) NOT NULL,
