@@ -11,25 +11,27 @@ from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import age_of, is_one_of
 from services.synthetic.adapters.locks import session_lock
 from services.synthetic.adapters.records import to_draft, to_judgement
-from services.synthetic.adapters.syntheses import SPEC, USE
 from services.synthetic.adapters.tables import syntheses, synthesis_rows
 from services.synthetic.datasets import read_draft
 from services.synthetic.domain import CRITIQUE, Judgement, KeptDraft, Specialist
 from services.synthetic.synthesis_domain import (
+    OPEN_STATES,
     CommentCounts,
     CommentedDraft,
     ModelRole,
     MonthOfCritiques,
     SampleState,
+    SynthesisSpec,
     SynthesisState,
+    SynthesisUse,
 )
+from tailor.codec import load
 from tailor.errors import Reason
 from tailor.rounds import is_held_out
 from tailor.sql import transaction
 from tailor.storage.protocol import ObjectStore
 
 WAITING, RUNNING, HELD_OUT, WITHOUT_TEXTS = "waiting", "running", "held_out", "without_texts"
-OPEN_STATES = [state.value for state in SynthesisState if not state.has_ended]
 
 
 class _Comment(NamedTuple):
@@ -108,7 +110,7 @@ class SqlCommentedDrafts:
         newest = rows[-1] if rows else None
         left_over = None
         if newest is not None and newest.reason == Reason.BUDGET_SPENT:
-            left_over = SPEC.validate_python(newest.spec).budget_tokens - _count_spent(newest)
+            left_over = load(SynthesisSpec, newest.spec).budget_tokens - _count_spent(newest)
         return MonthOfCritiques(sum(map(_count_tokens, rows)), left_over, float(newest.age) if newest else None)
 
     def starting(self, specialist: str) -> AbstractContextManager[bool]:
@@ -171,11 +173,11 @@ def _count_tokens(row: Any) -> int:
     """Tokens that a synthesis took; until it ends, its whole budget, or what is reserved if that is in EUR only."""
     if SynthesisState(row.state).has_ended:
         return _count_spent(row)
-    use = USE.validate_python(row.use)
+    use = load(SynthesisUse, row.use)
     reserved = sum(use.of(role).reserved.total for role in ModelRole)
-    return max(SPEC.validate_python(row.spec).budget_tokens, _count_spent(row) + reserved)
+    return max(load(SynthesisSpec, row.spec).budget_tokens, _count_spent(row) + reserved)
 
 
 def _count_spent(row: Any) -> int:
-    use = USE.validate_python(row.use)
+    use = load(SynthesisUse, row.use)
     return sum(use.of(role).spent.total for role in ModelRole)

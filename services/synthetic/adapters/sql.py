@@ -1,6 +1,6 @@
 """Synthetic's database in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
@@ -56,11 +56,14 @@ from services.synthetic.domain import (
 )
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
+from tailor.jobs import HeldJob, add_job
 from tailor.sql import transaction
 from tailor.values import DatasetKind, Labels
 
 FILES_PER_STATEMENT = 1000
 TOPIC = "dataset.built.v1"
+# Kinds of jobs: the datasets of a specialist, its key, and the documents that are not prepared yet.
+BUILD, PREPARATION = "build", "preparation"
 # Held shared to add an item, and exclusively to read all of them, so that no item appears later at a position that was already read.
 ITEMS_LOCK = 7_461_102
 
@@ -89,6 +92,7 @@ class SqlRepository(SqlDrafts):
             if position is not None:
                 connection.execute(_set_pending(document.document_id, position))
                 connection.execute(_set_newest(document.labels, position))
+                add_job(connection, tables.jobs, PREPARATION)
             return position is not None
 
     def unknown_documents(self, documents: Sequence[Document]) -> list[Document]:
@@ -217,6 +221,13 @@ class SqlRepository(SqlDrafts):
     def building(self, specialist: str) -> AbstractContextManager[bool]:
         """Hold the specialist's build lock without a transaction; yields False at once if another replica holds it."""
         return session_lock(self._engine, f"build:{specialist}")
+
+    def add_builds(self, job: HeldJob, specialists: Iterable[str]) -> None:
+        """Have the specialists' datasets built that are due. Raises JobLost."""
+        with transaction(self._engine) as connection:
+            job.check(connection)
+            for name in specialists:
+                add_job(connection, tables.jobs, BUILD, name)
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
         """Record that a build was attempted with everything up to a position."""

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from tailor.events.outbox import outbox_table
+from tailor.jobs import jobs_table
 
 metadata = MetaData()
 
@@ -286,9 +287,6 @@ syntheses = Table(
     Column("message", Text, nullable=False),
     # Tokens by model: reported, reserved for running requests, and the worst case of lost answers.
     Column("use", JSONB, nullable=False),
-    # The lease: every holder has a higher epoch.
-    Column("epoch", BigInteger, nullable=False, server_default="0"),
-    Column("leased_until", DateTime(timezone=True)),
     Column("resume_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("ended_at", DateTime(timezone=True)),
@@ -304,7 +302,7 @@ synthesis_answers = Table(
     Column("model", String(256), nullable=False),
     Column("text", Text, nullable=False),
     Column("finish_reason", String(32), nullable=False),
-    Column("refused", Boolean, nullable=False),
+    Column("is_refused", Boolean, nullable=False),
     Column("checked", Boolean, nullable=False, server_default="false"),
     # What it was written from: documents and examples, or the judgement and the draft of a critique.
     Column("document_ids", ARRAY(String(64)), nullable=False),
@@ -364,5 +362,7 @@ import_texts = Table(
     Column("name", String(64), ForeignKey("dataset_imports.name", ondelete="CASCADE"), nullable=False, index=True),
     Column("part", Integer, nullable=False),
 )
+
+jobs = jobs_table(metadata)
 
 outbox = outbox_table(metadata)

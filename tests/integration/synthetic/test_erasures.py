@@ -8,11 +8,14 @@ import pytest
 from sqlalchemy import Engine
 
 from services.synthetic import handlers
-from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.adapters import tables
+from services.synthetic.adapters.erasures import SUPERSEDING
 from services.synthetic.domain import DocumentPage, KeptDraft, Row, SupersedeWaits
 from services.synthetic.erasures import DatasetSuperseder
 from tailor.events.erased import Erased, Forgotten
+from tailor.jobs import JobKind, Jobs
 from tailor.values import RowPolicy
+from tests.jobs import make_due, run_due
 from tests.synthetic import SPECIALIST, ListedRows, World, distinct, key_of, put_document
 
 pytestmark = pytest.mark.integration
@@ -75,7 +78,15 @@ def make_superseder(world: World, confirmed: dict[str, Forgotten], quiet: float 
     def confirm(erased: Erased, forgotten: Forgotten) -> None:
         confirmed[erased.document_id] = forgotten
 
-    return DatasetSuperseder(world.eraser(), SqlHoldings(world.engine), confirm, SupersedeWaits(quiet, 60.0))
+    return DatasetSuperseder(world.eraser(), confirm, SupersedeWaits(quiet, 60.0))
+
+
+def run(world: World, superseder: DatasetSuperseder) -> None:
+    """Run the superseder's job at once, and again as long as it is due."""
+    make_due(world.engine, tables.jobs)
+    jobs = Jobs(world.engine, tables.jobs, [JobKind(SUPERSEDING, superseder.run)])
+    while run_due(jobs):
+        pass
 
 
 def supersede(world: World, document_ids: Sequence[str]) -> dict[str, Forgotten]:
@@ -84,7 +95,8 @@ def supersede(world: World, document_ids: Sequence[str]) -> dict[str, Forgotten]
     superseder = make_superseder(world, confirmed)
     for document_id in document_ids:
         superseder.remember(Erased(document_id, "ers_1", sequence=2))
-    assert not confirmed and superseder.replace_if_due() and not superseder.replace_if_due()
+    assert not confirmed
+    run(world, superseder)
     return confirmed
 
 
@@ -117,13 +129,14 @@ def test_superseded_versions_wait_until_no_more_arrive_but_not_for_ever(world: W
     world.build()
     confirmed: dict[str, Forgotten] = {}
     superseder = make_superseder(world, confirmed, quiet=30.0)
-    assert not superseder.replace_if_due()
     for number in (1, 2):
         superseder.remember(Erased(key_of(number), "ers_1", sequence=2))
     world.run_sql(f"UPDATE superseded SET kept_at = kept_at - interval '55 seconds' WHERE document_id = '{key_of(1)}'")
-    assert not superseder.replace_if_due() and not confirmed
+    run(world, superseder)
+    assert not confirmed
     world.run_sql(f"UPDATE superseded SET kept_at = kept_at - interval '9 seconds' WHERE document_id = '{key_of(1)}'")
-    assert superseder.replace_if_due() and set(confirmed) == {key_of(1), key_of(2)}
+    run(world, superseder)
+    assert set(confirmed) == {key_of(1), key_of(2)}
 
 
 def test_a_superseded_version_takes_the_drafts_with_it_whose_prompts_were_drawn_from_it(world: World) -> None:

@@ -13,7 +13,7 @@ from tailor.events.erased import Erased
 from tailor.pipelines import list_recipes
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, RowPolicy
-from tests.synthetic import SPECIALIST, World, distinct, key_of
+from tests.synthetic import SPECIALIST, World, distinct, key_of, tick
 
 pytestmark = pytest.mark.integration
 
@@ -48,9 +48,9 @@ def ranked(engine: Engine, specialist: Specialist = LEARNS, prompts: int = 40) -
 
 def test_rankings_make_a_dataset_due_if_the_specialist_learns_from_them(engine: Engine) -> None:
     world = ranked(engine, replace(LEARNS, keep_drafts=False, stages=()))
-    assert handlers.tick(world.app) == []
+    assert tick(world.app) == []
     world.define(keep_drafts=True, stages=("sft", "dpo"), policy=BuildPolicy(min_ranked_prompts=8))
-    assert handlers.tick(world.app) == []
+    assert tick(world.app) == []
     result = handlers.build_dataset(world.app, "reports", "one", PREFERENCE)
     again = handlers.build_dataset(world.app, "reports", "one", PREFERENCE)
     assert result.created and (again.created, again.dataset.digest) == (True, result.dataset.digest)
@@ -81,18 +81,18 @@ def test_refuses_what_could_not_pass_and_says_what_is_missing(engine: Engine) ->
     world = ranked(engine, prompts=3)
     with pytest.raises(FailedPrecondition, match="3 rankings") as refused:
         world.build(kind=PREFERENCE)
-    assert refused.value.metadata["judgements"] == "3" and handlers.tick(world.app) == []
+    assert refused.value.metadata["judgements"] == "3" and tick(world.app) == []
     world.define(policy=BuildPolicy(1))
     rank(world, 3, 40)
     with pytest.raises(FailedPrecondition, match="40 ranked prompts; a round needs 42: 2 to go"):
         world.build(kind=PREFERENCE)
-    assert handlers.tick(world.app) == [] and world.published() == []
+    assert tick(world.app) == [] and world.published() == []
     world.define(rows=RowPolicy(max_row_tokens=10))
     with pytest.raises(FailedPrecondition, match="40 too long"):
         world.build(kind=PREFERENCE)
     world.define(rows=RowPolicy())
     rank(world, 40, 60)
-    (result,) = handlers.tick(world.app)
+    (result,) = tick(world.app)
     assert result.dataset.held_out_rows >= 5
 
 
