@@ -90,9 +90,8 @@ class DatasetEraser:
         return {dataset.digest for dataset in datasets}, objects
 
     def _supersede_ranked(self, name: str, adapters: Sequence[str]) -> list[Dataset]:
-        datasets = [
-            dataset for dataset in self.datasets.datasets(name) if not {*adapters}.isdisjoint(dataset.draft_adapters)
-        ]
+        known = self.datasets.all(specialist=name, order=self.datasets.c.digest)
+        datasets = [dataset for dataset in known if not {*adapters}.isdisjoint(dataset.draft_adapters)]
         for kind, digest in self.datasets.newest_digests(name).items():
             if digest in {dataset.digest for dataset in datasets}:
                 self._rebuild(name, kind)
@@ -143,8 +142,7 @@ class DatasetEraser:
             for document_id in old[key]:
                 named[document_id].add(digest)
                 digests.add(digest)
-        datasets = (self.datasets.dataset(name, digest) for digest in sorted(digests))
-        return [dataset for dataset in datasets if dataset is not None]
+        return self.datasets.all(specialist=name, digest=digests, order=self.datasets.c.digest)
 
     def _old_documents(self, key: str, current: Current) -> frozenset[str]:
         """The documents of which a sources file has another version than the current one."""

@@ -341,7 +341,7 @@ def preview_rows(
     """
     specialist = find_specialist(app.specialists, name)
     if document_id:
-        document = app.repository.document(document_id)
+        document = app.repository.documents.find(document_id=document_id)
         if document is None or not specialist.selection.admits(document.labels):
             raise NotFound(Reason.UNKNOWN_DOCUMENT, "The specialist does not select a document with this id.")
         documents = [document]

@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Engine, Select, and_, func, select
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import age_of, is_one_of
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.records import to_draft, to_judgement
 from services.synthetic.adapters.tables import syntheses, synthesis_rows
 from services.synthetic.datasets import read_draft
 from services.synthetic.domain import CRITIQUE, Judgement, KeptDraft, Specialist
@@ -28,6 +27,7 @@ from services.synthetic.synthesis_domain import (
 from tailor.codec import load
 from tailor.errors import Reason
 from tailor.rounds import is_held_out
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.protocol import ObjectStore
 
@@ -86,7 +86,7 @@ class SqlCommentedDrafts:
         """The drafts with their comments, by the place of the judgement, without those that can no longer be read. Blocks."""
         query = _comments(specialist.name).where(is_one_of(tables.judgements.c.judgement_id, judgement_ids))
         with transaction(self._engine) as connection:
-            judgements = [to_judgement(row) for row in connection.execute(query)]
+            judgements = Rows(connection, tables.judgements, Judgement).fetch(query)
             drafts = _find_drafts(connection, specialist.name, judgements)
         by_id = {judgement.judgement_id: judgement for judgement in judgements if _has_texts(judgement, drafts)}
         known = {}
@@ -129,7 +129,8 @@ def _comments(specialist: str) -> Select[Any]:
 
 
 def _read_comments(connection: Connection, specialist: Specialist, query: Select[Any]) -> Iterator[_Comment]:
-    rows = [(to_judgement(row), row) for row in connection.execute(query)]
+    judgements = Rows(connection, tables.judgements, Judgement)
+    rows = [(judgements.read(row), row) for row in connection.execute(query)]
     drafts = _find_drafts(connection, specialist.name, [judgement for judgement, row in rows if row.state is None])
     running = _find_running(connection, specialist.name)
     percent = specialist.rows.held_out_percent
@@ -152,10 +153,9 @@ def _has_texts(judgement: Judgement, drafts: dict[str, KeptDraft]) -> bool:
 
 
 def _find_drafts(connection: Connection, specialist: str, judgements: Sequence[Judgement]) -> dict[str, KeptDraft]:
-    table = tables.drafts
-    keys = sorted({key for judgement in judgements for key in judgement.drafts})
-    query = select(table).where(table.c.specialist == specialist, table.c.saved, is_one_of(table.c.draft_id, keys))
-    return {row.draft_id: to_draft(row) for row in connection.execute(query)}
+    keys = {key for judgement in judgements for key in judgement.drafts}
+    drafts = Rows(connection, tables.drafts, KeptDraft).all(specialist=specialist, saved=True, draft_id=keys)
+    return {draft.draft_id: draft for draft in drafts}
 
 
 def _find_running(connection: Connection, specialist: str) -> set[str]:

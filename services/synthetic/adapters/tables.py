@@ -22,8 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from tailor.api.events.v1 import models_pb2
 from tailor.events.outbox import outbox_table
 from tailor.jobs import jobs_table
+from tailor.rows import MessageColumn
 
 metadata = MetaData()
 
@@ -161,7 +163,7 @@ datasets = Table(
     Column("skipped", JSONB, nullable=False),
     Column("pairs", JSONB, nullable=False),
     Column("intake_seconds", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", MessageColumn(models_pb2.DatasetBuilt), nullable=False),
 )
 
 # The files of datasets, with the segment of the documents that they were made from; -1 for documents of any segment.
@@ -348,9 +350,9 @@ dataset_imports = Table(
     Column("rows", BigInteger, nullable=False, server_default="0"),
     Column("rejected", JSONB, nullable=False, server_default="{}"),
     # Empty until the import is finished.
-    Column("file_uri", String(512), nullable=False, server_default=""),
-    Column("file_sha256", String(64), nullable=False, server_default=""),
-    Column("file_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("file_uri", String(512)),
+    Column("file_sha256", String(64)),
+    Column("file_size_bytes", BigInteger),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 

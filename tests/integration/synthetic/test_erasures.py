@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 
 def digests(world: World) -> list[str]:
-    return [dataset.digest for dataset in world.datasets.datasets("reports")]
+    return [dataset.digest for dataset in world.datasets.all(specialist="reports")]
 
 
 def test_a_document_without_rows_in_it_leaves_a_dataset_and_one_that_is_too_small_afterwards_goes(world: World) -> None:
@@ -46,7 +46,7 @@ def test_ignores_an_erased_document_that_arrives_late(engine: Engine) -> None:
     world.app = replace(world.app, list_documents=lambda *_: [DocumentPage((late,))])
     handlers.on_document(world.app, late)
     handlers.catch_up(world.app, SPECIALIST)
-    assert world.repository.document(late.document_id) is None
+    assert world.repository.documents.find(document_id=late.document_id) is None
 
 
 def test_erasing_a_text_supersedes_the_datasets_with_its_rows_only(engine: Engine) -> None:
@@ -114,7 +114,7 @@ def test_superseded_versions_leave_their_datasets_together_and_new_ones_enter_th
     assert [it.digest for it in world.published()] == [old, new]
     # Of the last one, the new version has not arrived.
     assert {*replayed[:4]} <= world.documents(new) and replayed[4] not in world.documents(new)
-    assert world.repository.document(replayed[4]) is None
+    assert world.repository.documents.find(document_id=replayed[4]) is None
     assert not world.store.exists("datasets", f"{old}/manifest.json")
     assert supersede(world, replayed[:1])[replayed[0]].datasets == () and digests(world) == [new]
     # A version with the same text changes no row, so nothing is lost.
@@ -145,5 +145,5 @@ def test_a_superseded_version_takes_the_drafts_with_it_whose_prompts_were_drawn_
         text = world.store.put("drafts", f"drawn/{hashlib.sha256(key.encode()).hexdigest()}.json", key.encode())
         handlers.on_draft(world.app, KeptDraft(key, "reports", "p", "a", text, drawn_from=(origin,)))
     make_superseder(world, {}).remember(Erased(key_of(0), "ers_1", sequence=2))
-    (left,) = world.repository.kept_drafts(["drf_1", "drf_2"])
+    (left,) = world.repository.drafts.all(draft_id=["drf_1", "drf_2"])
     assert world.store.get(left.text) == b"drf_2" and len(world.store.list_keys("drafts", "drawn/")) == 1

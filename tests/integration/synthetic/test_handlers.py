@@ -182,7 +182,7 @@ def test_over_redaction_is_measured_in_the_documents_that_rows_come_from(world: 
     assert world.manifest(dataset.digest).figures == dataset.figures
     event = from_dataset(dataset)
     assert event.figures.over_redaction == 1.84
-    assert to_dataset(event, 0, {}, dataset.pairs, 0).figures == dataset.figures
+    assert to_dataset(event, near_duplicates=0).figures == dataset.figures
 
 
 def test_a_flood_of_one_source_is_limited_in_documents_and_in_rows_and_counted(world: World) -> None:

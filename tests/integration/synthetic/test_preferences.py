@@ -63,7 +63,7 @@ def test_rankings_make_a_dataset_due_if_the_specialist_learns_from_them(engine: 
     assert world.manifest(dataset.digest).split("train").tokens > 5 * dataset.train_rows
     # An adapter that is only marked keeps the rankings of its drafts.
     world.eraser().forget(Erased("doc_1", "ers_1", adapters=("a",)))
-    assert [it.digest for it in world.datasets.datasets("reports")] == [dataset.digest]
+    assert [it.digest for it in world.datasets.all(specialist="reports")] == [dataset.digest]
 
 
 def test_saves_the_texts_of_judged_drafts_in_any_order_and_ignores_those_that_have_expired(engine: Engine) -> None:
@@ -73,7 +73,7 @@ def test_saves_the_texts_of_judged_drafts_in_any_order_and_ignores_those_that_ha
     handlers.on_judgement(world.app, judge(0))
     for _ in range(2):
         handlers.on_draft(world.app, draft(world, 0, "good"))
-    bad, good = sorted(world.repository.kept_drafts(["drf_0_good", "drf_0_bad"]), key=lambda it: it.draft_id)
+    bad, good = sorted(world.repository.drafts.all(draft_id=["drf_0_good", "drf_0_bad"]), key=lambda it: it.draft_id)
     assert good.saved and good.text.bucket == "datasets" and not bad.saved
 
 
@@ -128,7 +128,7 @@ def test_rankings_of_a_retired_adapters_drafts_are_dropped_and_the_dataset_is_su
     assert old.draft_adapters == ("a", "b")
     erased = Erased("doc_1", "ers_1", adapters=("a",), retired=("a",))
     forgotten = world.eraser().forget(erased)
-    (new,) = world.datasets.datasets("reports")
+    (new,) = world.datasets.all(specialist="reports")
     assert (new.draft_adapters, new.pairs.pairs) == (("b",), 40)
     assert (forgotten.counts["drafts"], forgotten.counts["ranked_datasets"], forgotten.datasets) == (80, 1, ())
     assert not world.store.exists("datasets", f"{old.digest}/manifest.json")

@@ -140,7 +140,7 @@ def test_keeps_the_newest_of_versions_that_arrive_concurrently(engine: Engine) -
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(keep, range(4)))
-    newest = world.repository.document(versions[0].document_id)
+    newest = world.repository.documents.find(document_id=versions[0].document_id)
     assert newest == versions[-1]
     assert world.repository.keep_document(versions[3]) is False
 
@@ -519,11 +519,11 @@ def test_keeps_saved_drafts_and_forgets_others_in_time(engine: Engine) -> None:
         repository.keep_draft(draft)
     repository.keep_draft(replace(saved, saved=False, text=Ref("s3://drafts/texts/y.json", "y", 1)))
     repository.forget_drafts(30)
-    assert repository.kept_drafts(["drf_1", "drf_2", "drf_3"]) == [kept, saved]
+    assert repository.drafts.all(draft_id=["drf_1", "drf_2", "drf_3"]) == [kept, saved]
     with engine.begin() as connection:
         connection.execute(text("UPDATE drafts SET kept_at = kept_at - interval '31 days'"))
     repository.forget_drafts(30)
-    assert repository.kept_drafts(["drf_1", "drf_2"]) == [saved]
+    assert repository.drafts.all(draft_id=["drf_1", "drf_2"]) == [saved]
 
 
 def test_a_draft_is_wanted_when_it_is_judged_or_finished(engine: Engine) -> None:

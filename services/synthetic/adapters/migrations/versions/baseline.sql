@@ -87,9 +87,9 @@ CREATE TABLE dataset_imports (
     parts integer DEFAULT 0 NOT NULL,
     rows bigint DEFAULT '0' NOT NULL,
     rejected jsonb DEFAULT '{}' NOT NULL,
-    file_uri varchar(512) DEFAULT '' NOT NULL,
-    file_sha256 varchar(64) DEFAULT '' NOT NULL,
-    file_size_bytes bigint DEFAULT '0' NOT NULL,
+    file_uri varchar(512),
+    file_sha256 varchar(64),
+    file_size_bytes bigint,
     created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
     PRIMARY KEY (name)
 );
