@@ -20,11 +20,8 @@ from services.synthetic.synthesis_domain import (
     ModelRole,
     MonthOfCritiques,
     SampleState,
-    SynthesisSpec,
-    SynthesisState,
-    SynthesisUse,
+    Synthesis,
 )
-from tailor.codec import load
 from tailor.errors import Reason
 from tailor.rounds import is_held_out
 from tailor.rows import Rows
@@ -103,15 +100,14 @@ class SqlCommentedDrafts:
         # Both sides are times without a zone, in UTC.
         begin = func.date_trunc("month", func.timezone("UTC", func.clock_timestamp()))
         is_of_month = (func.timezone("UTC", table.created_at) >= begin, _is_critique(specialist))
-        columns = (table.spec, table.use, table.state, table.reason, age_of(table.created_at).label("age"))
-        query = select(*columns).where(*is_of_month)
         with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(table.created_at)).all()
-        newest = rows[-1] if rows else None
+            critiques = Rows(connection, syntheses, Synthesis)
+            known = critiques.all(*is_of_month, order=table.created_at)
+            age = critiques.value(age_of(func.max(table.created_at)), *is_of_month)
         left_over = None
-        if newest is not None and newest.reason == Reason.BUDGET_SPENT:
-            left_over = load(SynthesisSpec, newest.spec).budget_tokens - _count_spent(newest)
-        return MonthOfCritiques(sum(map(_count_tokens, rows)), left_over, float(newest.age) if newest else None)
+        if known and known[-1].reason == Reason.BUDGET_SPENT:
+            left_over = known[-1].spec.budget_tokens - _count_spent(known[-1])
+        return MonthOfCritiques(sum(map(_count_tokens, known)), left_over, float(age) if known else None)
 
     def starting(self, specialist: str) -> AbstractContextManager[bool]:
         """Hold the lock under which critiques start; yields False at once if another replica holds it."""
@@ -169,15 +165,12 @@ def _is_critique(specialist: str) -> Any:
     return and_(syntheses.c.specialist == specialist, syntheses.c.spec["task"].astext == CRITIQUE)
 
 
-def _count_tokens(row: Any) -> int:
+def _count_tokens(synthesis: Synthesis) -> int:
     """Tokens that a synthesis took; until it ends, its whole budget, or what is reserved if that is in EUR only."""
-    if SynthesisState(row.state).has_ended:
-        return _count_spent(row)
-    use = load(SynthesisUse, row.use)
-    reserved = sum(use.of(role).reserved.total for role in ModelRole)
-    return max(load(SynthesisSpec, row.spec).budget_tokens, _count_spent(row) + reserved)
+    spent = _count_spent(synthesis)
+    reserved = sum(synthesis.use.of(role).reserved.total for role in ModelRole)
+    return spent if synthesis.state.has_ended else max(synthesis.spec.budget_tokens, spent + reserved)
 
 
-def _count_spent(row: Any) -> int:
-    use = load(SynthesisUse, row.use)
-    return sum(use.of(role).spent.total for role in ModelRole)
+def _count_spent(synthesis: Synthesis) -> int:
+    return sum(synthesis.use.of(role).spent.total for role in ModelRole)

@@ -77,9 +77,9 @@ class SqlSyntheses:
 
     def wake(self, reasons: Collection[str]) -> None:
         """Let the syntheses that are paused for these reasons resume at once."""
-        paused = {"state": SynthesisState.PAUSED, "reason": [*reasons]}
+        key, paused = syntheses.c.synthesis_id, {"state": SynthesisState.PAUSED, "reason": [*reasons]}
         with transaction(self._engine) as connection:
-            for synthesis_id in Rows(connection, syntheses, Synthesis).values(syntheses.c.synthesis_id, **paused):
+            for synthesis_id in Rows(connection, syntheses, Synthesis).values(key, order=key, **paused):
                 add_job(connection, jobs, SYNTHESIS, synthesis_id)
 
     def begin(self, job: HeldJob) -> Synthesis | None:
