@@ -59,6 +59,8 @@ TOPIC = "dataset.built.v1"
 BUILD, PREPARATION = "build", "preparation"
 # Held shared to add an item, and exclusively to read all of them, so that no item appears later at a position that was already read.
 ITEMS_LOCK = 7_461_102
+# The columns of an item that arrives, whose positions are in the order of arrival.
+ARRIVAL: dict[str, Any] = {"position": tables.positions.next_value(), "changed_at": func.clock_timestamp()}
 
 
 class SqlRepository(SqlDrafts):
@@ -75,14 +77,15 @@ class SqlRepository(SqlDrafts):
         parts = (text, document.language, labels.source, document.spans, document.kind, document.draft_id)
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
-            documents, arrival = Rows(connection, tables.documents, Document), _arrival(connection)
+            documents = Rows(connection, tables.documents, Document)
             is_newer = documents.c.sequence < documents.new.sequence
-            is_new = documents.upsert(document, where=is_newer, fingerprint=fingerprint(*parts), **arrival)
+            is_new = documents.upsert(document, where=is_newer, fingerprint=fingerprint(*parts), **ARRIVAL)
             if is_new:
                 pending, newest = Rows(connection, tables.pending, Row), Rows(connection, tables.newest_labels, Labels)
-                pending.upsert(document_id=document.document_id, position=arrival["position"])
+                position = func.currval(tables.positions.name)
+                pending.upsert(document_id=document.document_id, position=position)
                 last = {"position": func.greatest(newest.c.position, newest.new.position)}
-                newest.upsert(labels, computed=last, **arrival)
+                newest.upsert(labels, computed=last, position=position, changed_at=func.clock_timestamp())
                 add_job(connection, tables.jobs, PREPARATION)
             return is_new
 
@@ -104,7 +107,7 @@ class SqlRepository(SqlDrafts):
         """Keep a judgement; True if it was new."""
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
-            return Rows(connection, tables.judgements, Judgement).add(judgement, **_arrival(connection))
+            return Rows(connection, tables.judgements, Judgement).add(judgement, **ARRIVAL)
 
     def retract_judgement(self, judgement: Judgement) -> None:
         """Replace a judgement by this one, which has no ranking, and drop the revision that its comment asked for.
@@ -113,8 +116,7 @@ class SqlRepository(SqlDrafts):
         """
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
-            judgements, arrival = Rows(connection, tables.judgements, Judgement), _arrival(connection)
-            judgements.upsert(judgement, keep=arrival.keys(), **arrival)
+            Rows(connection, tables.judgements, Judgement).upsert(judgement, keep=ARRIVAL.keys(), **ARRIVAL)
             forget_critiques(connection, [judgement.judgement_id])
 
     def sync_cursor(self, specialist: str) -> SyncCursor:
@@ -273,11 +275,6 @@ def _seen(specialist: str, position: int) -> ColumnElement[int]:
     first = select(func.min(origins.first_position) - 1)
     first = first.where(origins.specialist == specialist, origins.position > position)
     return func.least(position, first.scalar_subquery())
-
-
-def _arrival(connection: Connection) -> dict[str, Any]:
-    """The columns that number items in the order in which they arrive."""
-    return {"position": connection.scalar(tables.positions), "changed_at": func.clock_timestamp()}
 
 
 def _list_files(connection: Connection, dataset: Dataset, files: Sequence[StoredFile]) -> None:
