@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, func, select
+from sqlalchemy import Connection, Engine, Row, func, select
 
 from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, SYNTHESIS
 from services.synthetic.adapters.tables import jobs, syntheses, synthesis_answers, synthesis_rows
@@ -37,7 +37,6 @@ class SqlSyntheses:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._syntheses = _CountedSyntheses(engine)
         self._answers = Rows(engine, synthesis_answers, StoredAnswer)
         self._samples = Rows(engine, synthesis_rows, SynthesisSample)
 
@@ -55,16 +54,20 @@ class SqlSyntheses:
 
     def find_by_request(self, request_id: str) -> Synthesis | None:
         """The synthesis of a request id."""
-        return self._syntheses.find(request_id=request_id)
+        with transaction(self._engine) as connection:
+            return _CountedSyntheses(connection).find(request_id=request_id)
 
     def get(self, synthesis_id: str) -> Synthesis | None:
-        return self._syntheses.find(synthesis_id=synthesis_id)
+        with transaction(self._engine) as connection:
+            return _CountedSyntheses(connection).find(synthesis_id=synthesis_id)
 
     def list_newest(self, specialists: Sequence[str], limit: int, offset: int) -> list[Synthesis]:
         """The syntheses of these specialists, or of all if none is named, newest first."""
         table, wanted = syntheses.c, {"specialist": specialists} if specialists else {}
-        query = self._syntheses.select(**wanted).order_by(table.created_at.desc(), table.synthesis_id)
-        return self._syntheses.fetch(query.limit(limit).offset(offset))
+        with transaction(self._engine) as connection:
+            stored = _CountedSyntheses(connection)
+            query = stored.select(**wanted).order_by(table.created_at.desc(), table.synthesis_id)
+            return stored.fetch(query.limit(limit).offset(offset))
 
     def change(self, synthesis_id: str, state: SynthesisState, reason: str = "", message: str = "") -> bool:
         """Set the state of a synthesis that has not ended, and have its job look at it; True if it had not ended."""
@@ -199,24 +202,19 @@ class SqlSyntheses:
 class _CountedSyntheses(Rows[Synthesis]):
     """Syntheses with the counts of their rows."""
 
-    def __init__(self, database: Engine | Connection) -> None:
-        super().__init__(database, syntheses, Synthesis)
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, syntheses, Synthesis)
 
-    def fetch(self, query: Executable) -> list[Synthesis]:
+    def read(self, row: Row[Any], **given: Any) -> Synthesis:
         table = synthesis_rows.c
-        grouped = (table.synthesis_id, table.state, table.reason)
+        query = select(table.state, table.reason, func.count()).where(table.synthesis_id == row.synthesis_id)
         with self._connect() as connection:
-            rows = connection.execute(query).all()
-            is_known = table.synthesis_id.in_([row.synthesis_id for row in rows])
-            counts = connection.execute(select(*grouped, func.count()).where(is_known).group_by(*grouped)).all()
-        return [self._read(row, [count[1:] for count in counts if count[0] == row.synthesis_id]) for row in rows]
-
-    def _read(self, row: Any, counts: Sequence[Any]) -> Synthesis:
+            counts = connection.execute(query.group_by(table.state, table.reason)).all()
         samples: dict[SampleState, int] = {}
         for state, _, count in counts:
             samples[SampleState(state)] = samples.get(SampleState(state), 0) + count
         refusals = {reason: count for state, reason, count in counts if state == SampleState.REFUSED.value}
-        return self.read(row, samples=samples, refusals=refusals)
+        return super().read(row, samples=samples, refusals=refusals, **given)
 
 
 def _lock(connection: Connection, job: HeldJob) -> Synthesis:
