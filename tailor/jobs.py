@@ -23,6 +23,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Text,
@@ -86,6 +87,16 @@ def add_job(connection: Connection, table: Table, kind: str, key: str = "", **pa
 def drop_job(connection: Connection, table: Table, kind: str, key: str = "") -> None:
     """Remove a job. If it runs, its holder is asked to stop and can write nothing more. Idempotent."""
     connection.execute(delete(table).where(table.c.kind == kind, table.c.key == key))
+
+
+def revoke_jobs(connection: Connection, table: Table, kind: str, keys: Select[Any]) -> None:
+    """Take the jobs of these keys from their holders, who can write nothing more, and have them run again. Nobody takes one meanwhile."""
+    same = and_(table.c.kind == kind, table.c.key.in_(keys))
+    # The update would not wait for `HeldJob.check`.
+    connection.execute(select(table.c.key).where(same).order_by(table.c.key).with_for_update())
+    held = table.c.lease_expires.is_not(None)
+    free = {"epoch": func.nextval(EPOCHS), "lease_expires": None, "due": NOW}
+    connection.execute(update(table).where(same, held).values(free))
 
 
 class JobLost(Stopped):

@@ -1,4 +1,4 @@
-"""What tests of syntheses share: a scripted OpenAI-style endpoint, and a small house around a runner."""
+"""What tests of syntheses share: a scripted OpenAI-style endpoint, and a small house around their jobs."""
 
 import json
 import threading
@@ -11,20 +11,24 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from services.synthetic.adapters import tables
 from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
 from services.synthetic.adapters.teacher import OpenAiModel
+from services.synthetic.bootstrap import make_synthesis_jobs
 from services.synthetic.corpus import Assignment
 from services.synthetic.domain import CleanTexts, Document, Kind, Specialist
 from services.synthetic.ports import ChatModel
 from services.synthetic.synthesis.handlers import CritiqueWaits, SynthesisCommands
 from services.synthetic.synthesis.questions import AskLimits
-from services.synthetic.synthesis.runner import RunLimits, SynthesisRunner
+from services.synthetic.synthesis.runner import RunLimits
 from services.synthetic.synthesis_domain import ModelRole, SynthesisSpec, TokenPrice
+from tailor.jobs import Jobs
 from tailor.storage.memory import MemoryStore
 from tailor.values import Labels
+from tests.jobs import run_due
 from tests.synthetic import WordTokenizers, make_app
 
 SPECIALIST = Specialist("reports", 1, "tiny", "lora", system_prompt="Write in the house style.", use_teacher=True)
@@ -170,7 +174,6 @@ class SynthesisHouse:
     parallel: int = 4
     timeout_seconds: float = 30
     retries: AskLimits = field(default_factory=lambda: AskLimits(4, 0.01, 0.05))
-    lease_seconds: float = 30
     pause_seconds: float = 300
     specialist: Specialist = SPECIALIST
     waits: CritiqueWaits = field(default_factory=CritiqueWaits)
@@ -221,17 +224,9 @@ class SynthesisHouse:
         )
 
     @property
-    def runner(self) -> SynthesisRunner:
-        return SynthesisRunner(
-            self.syntheses,
-            self.teacher,
-            self.judge,
-            self.seeds,
-            self.comments,
-            {self.specialist.name: self.specialist}.get,
-            WordTokenizers(),
-            RunLimits(self.parallel, self.retries, self.lease_seconds, self.pause_seconds),
-        )
+    def jobs(self) -> Jobs:
+        limits = RunLimits(self.parallel, self.retries, self.pause_seconds)
+        return Jobs(self.engine, tables.jobs, make_synthesis_jobs(self.commands, self.teacher, self.app, limits))
 
     def create(self, request_id: str = "", **changes: Any) -> str:
         """Queue a synthesis of an own task, and return its id."""
@@ -247,5 +242,5 @@ class SynthesisHouse:
     def run(self, **changes: Any) -> Any:
         """Create a synthesis, run it until it ends or pauses, and return it."""
         synthesis_id = self.create(**changes)
-        assert self.runner.run_next(threading.Event())
+        assert run_due(self.jobs)
         return self.syntheses.get(synthesis_id)

@@ -141,6 +141,11 @@ def make_app(engine: Engine, store: MemoryStore, outbox: Outbox | None = None, *
     return replace(app, **(values | changes))
 
 
+def tick(app: Synthetic) -> list[BuildResult]:
+    """Build what is due, as the jobs do."""
+    return [result for name in handlers.find_due(app) for result in handlers.build_due(app, name)]
+
+
 class World:
     """Handlers over a migrated database and a store in memory, with one specialist."""
 

@@ -1,6 +1,5 @@
 """Chooses the real adapters of synthetic."""
 
-import threading
 from collections.abc import Container
 from dataclasses import replace
 from functools import partial
@@ -25,13 +24,13 @@ from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.corpus import SqlCorpora
 from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
-from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.adapters.erasures import SUPERSEDING, SqlHoldings
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.sketches import SqlSketches
-from services.synthetic.adapters.sql import SqlRepository
+from services.synthetic.adapters.sql import BUILD, PREPARATION, SqlRepository
 from services.synthetic.adapters.syntheses import SqlSyntheses
-from services.synthetic.adapters.synthesis_rows import SqlSynthesisRows
+from services.synthetic.adapters.synthesis_rows import SYNTHESIS, SqlSynthesisRows
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.browsing import RowBrowser
@@ -49,26 +48,27 @@ from services.synthetic.prompt_drawer import PromptDrawer
 from services.synthetic.rows.passages import passages
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.settings import Settings
-from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
-from services.synthetic.synthesis.runner import SynthesisRunner
+from services.synthetic.synthesis.handlers import CRITIQUE_SECONDS, WAKING_REASONS, SynthesisCommands
+from services.synthetic.synthesis.runner import RunLimits, SynthesisRunner
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from tailor.api.synthetic.v1.synthesis_pb2_grpc import add_SynthesisServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
 from tailor.events.erased import ERASED, LIFT_SECONDS, confirm_forgotten, forgetting
 from tailor.events.outbox import Outbox
+from tailor.jobs import JobKind
 from tailor.runtime import Runtime
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.s3 import S3Store
 
 MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
-TICK_SECONDS = 1.0
+SCHEDULE_SECONDS = 1.0
 # Syntheses that one replica runs at a time.
 RUNNERS = 2
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
-    """Connect, read the specialists, then serve, listen, prepare documents, run syntheses and build what is due."""
+    """Connect, read the specialists, then serve, listen and run jobs."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     registry = runtime.channel(settings, "registry", settings.registry_address)
     store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
@@ -99,16 +99,16 @@ def build(runtime: Runtime, settings: Settings) -> None:
     )
     runtime.rpc(settings, servicers)
     runtime.read_published(settings, SPECIALISTS, consumers.specialist)
-    superseder = DatasetSuperseder(
-        eraser, holdings, partial(confirm_forgotten, runtime.name, producer), settings.supersede_waits
-    )
+    confirm = partial(confirm_forgotten, runtime.name, producer)
+    superseder = DatasetSuperseder(eraser, confirm, settings.supersede_waits)
     forget = forgetting(runtime.name, eraser.forget, producer, supersede=superseder.remember)
     runtime.consume(settings, {**consumers.topics(), ERASED: forget}, producer)
-    runtime.spawn("superseder", superseder.run)
-    runtime.spawn("preparer", app.preparer.run)
-    runtime.spawn("scheduler", lambda stop: _schedule(app, stop))
+    kinds = [JobKind(SUPERSEDING, superseder.run), *make_build_jobs(app)]
     if teacher is not None:
-        _run_syntheses(runtime, settings, syntheses, teacher, app)
+        # A new process may have a new key, so what waits for one resumes at once.
+        runtime.wait_for("syntheses to wake", lambda: syntheses.syntheses.wake(WAKING_REASONS))
+        kinds += make_synthesis_jobs(syntheses, teacher, app, settings.run_limits)
+    runtime.jobs(engine, tables.jobs, kinds)
     runtime.ready()
 
 
@@ -157,20 +157,21 @@ def open_models(settings: Settings) -> tuple[OpenAiModel | None, OpenAiModel | N
     )
 
 
-def _run_syntheses(
-    runtime: Runtime, settings: Settings, commands: SynthesisCommands, teacher: OpenAiModel, app: handlers.Synthetic
-) -> None:
-    """Run what waits, in threads. A new process may have a new key, so what waits for one resumes at once."""
-    specialists, limits = app.specialists, settings.run_limits
+def make_build_jobs(app: handlers.Synthetic) -> list[JobKind]:
+    """The jobs that prepare documents, look for what is due, and build it."""
+    return [
+        JobKind(PREPARATION, app.preparer.run),
+        JobKind("schedule", partial(handlers.schedule, app), every=SCHEDULE_SECONDS),
+        JobKind(BUILD, partial(handlers.run_builds, app)),
+    ]
+
+
+def make_synthesis_jobs(
+    commands: SynthesisCommands, teacher: OpenAiModel, app: handlers.Synthetic, limits: RunLimits
+) -> list[JobKind]:
+    """The jobs that start critiques and run syntheses."""
     runner = SynthesisRunner(
-        commands.syntheses, teacher, commands.judge, commands.documents, commands.comments, specialists.get, app.tokenizers, limits
+        commands.syntheses, teacher, commands.judge, commands.documents, commands.comments, app.specialists.get, app.tokenizers, limits
     )  # fmt: skip
-    runtime.wait_for("syntheses to wake", lambda: commands.syntheses.wake(WAKING_REASONS))
-    for number in range(RUNNERS):
-        runtime.spawn(f"syntheses-{number}", runner.run)
-    runtime.spawn("critiques", lambda stop: commands.run_critiques(specialists, stop))
-
-
-def _schedule(app: handlers.Synthetic, stop: threading.Event) -> None:
-    while not stop.wait(TICK_SECONDS):
-        handlers.tick(app)
+    start = partial(commands.run_critiques, app.specialists)
+    return [JobKind(SYNTHESIS, runner.run, limit=RUNNERS), JobKind("critiques", start, every=CRITIQUE_SECONDS)]

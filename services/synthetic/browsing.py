@@ -69,9 +69,9 @@ class RowBrowser:
     def find(self, query: DatasetQuery, may_use: MayUse) -> Dataset:
         """The dataset. Raises NotFound if there is none that the caller may see; one digest may belong to several specialists."""
         if query.digest:
-            candidates = self.datasets.find(query.digest)
+            candidates = self.datasets.all(digest=query.digest, order=self.datasets.c.specialist)
         else:
-            newest = self.datasets.newest(query.specialist, query.kind)
+            newest = self.datasets.last_build(query.specialist, query.kind)
             candidates = [newest] if newest else []
         matches = [dataset for dataset in candidates if query.specialist in ("", dataset.specialist)]
         dataset = next((dataset for dataset in matches if may_use(dataset.specialist)), None)

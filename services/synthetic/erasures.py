@@ -4,7 +4,6 @@ A replay supersedes documents by the thousand. A new dataset for each would star
 together once no further one arrives.
 """
 
-import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +17,13 @@ from services.synthetic.parquet import read_column
 from services.synthetic.preference_datasets import delete_drawn_text, saved_key
 from tailor.errors import NotFound, TailorError
 from tailor.events.erased import Erased, Forgotten
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS
 from tailor.values import DatasetKind
 
 log = get_logger(__name__)
 
-TICK_SECONDS = 1.0
 # Versions that are handled together.
 MAX_VERSIONS = 50_000
 DEFAULT_WAITS = SupersedeWaits()
@@ -91,9 +90,8 @@ class DatasetEraser:
         return {dataset.digest for dataset in datasets}, objects
 
     def _supersede_ranked(self, name: str, adapters: Sequence[str]) -> list[Dataset]:
-        datasets = [
-            dataset for dataset in self.datasets.datasets(name) if not {*adapters}.isdisjoint(dataset.draft_adapters)
-        ]
+        known = self.datasets.all(specialist=name, order=self.datasets.c.digest)
+        datasets = [dataset for dataset in known if not {*adapters}.isdisjoint(dataset.draft_adapters)]
         for kind, digest in self.datasets.newest_digests(name).items():
             if digest in {dataset.digest for dataset in datasets}:
                 self._rebuild(name, kind)
@@ -144,8 +142,7 @@ class DatasetEraser:
             for document_id in old[key]:
                 named[document_id].add(digest)
                 digests.add(digest)
-        datasets = (self.datasets.dataset(name, digest) for digest in sorted(digests))
-        return [dataset for dataset in datasets if dataset is not None]
+        return self.datasets.all(specialist=name, digest=digests, order=self.datasets.c.digest)
 
     def _old_documents(self, key: str, current: Current) -> frozenset[str]:
         """The documents of which a sources file has another version than the current one."""
@@ -199,7 +196,6 @@ class DatasetSuperseder:
     """Remembers superseded versions, and replaces the datasets with them in batches."""
 
     eraser: DatasetEraser
-    versions: SqlHoldings
     confirm: Confirm
     waits: SupersedeWaits = DEFAULT_WAITS
 
@@ -212,7 +208,7 @@ class DatasetSuperseder:
         segment, held = holdings.segment_of(document_id), holdings.held_versions([document_id]).get(document_id)
         version = SupersededVersion(document_id, superseded.erasure_id, superseded.sequence, segment)
         # First, because the segment is not known any more afterwards.
-        self.versions.keep_superseded(version)
+        holdings.keep_superseded(version)
         if held is not None and held[0] < superseded.sequence:
             _, keys = holdings.forget_document(document_id)
         else:
@@ -220,28 +216,18 @@ class DatasetSuperseder:
         self.eraser.delete(keys)
         self.eraser.forget_drawn(document_id)
 
-    def run(self, stop: threading.Event) -> None:
-        """Replace what is due until `stop` is set. A lost database, store or broker is waited for."""
-        while not stop.wait(TICK_SECONDS):
-            try:
-                self.replace_if_due()
-            except TailorError as error:
-                if not error.retryable:
-                    raise
-                log.warning("superseded datasets wait", reason=error.reason)
+    def run(self, job: HeldJob) -> float | None:
+        """Replace the datasets with remembered versions and confirm these, once they are due (a `jobs.Handle`). Blocks."""
+        ages = self.eraser.holdings.superseded_ages()
+        if ages is None:
+            return None
+        oldest, newest = ages
+        seconds = min(self.waits.max_seconds - oldest, self.waits.quiet_seconds - newest)
+        if seconds <= 0:
+            self._replace(job, self.eraser.holdings.superseded(MAX_VERSIONS))
+        return max(0.0, seconds)
 
-    def replace_if_due(self) -> bool:
-        """Replace the datasets with remembered versions and confirm these, if they are due. Blocks. True if there were any."""
-        ages = self.versions.superseded_ages()
-        if ages is None or (ages[0] < self.waits.max_seconds and ages[1] < self.waits.quiet_seconds):
-            return False
-        with self.versions.superseding() as is_held:
-            versions = self.versions.superseded(MAX_VERSIONS) if is_held else []
-            if versions:
-                self._replace(versions)
-        return bool(versions)
-
-    def _replace(self, versions: Sequence[SupersededVersion]) -> None:
+    def _replace(self, job: HeldJob, versions: Sequence[SupersededVersion]) -> None:
         """Replace the datasets, then confirm and forget each version; a killed process does all of it again."""
         held = self.eraser.holdings.held_versions([version.document_id for version in versions])
         current = {
@@ -259,4 +245,4 @@ class DatasetSuperseder:
             objects = 0
             superseded = Erased(version.document_id, version.erasure_id, sequence=version.sequence)
             self.confirm(superseded, Forgotten(counts, named))
-        self.versions.drop_superseded(versions)
+        self.eraser.holdings.drop_superseded(job, versions)

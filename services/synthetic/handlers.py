@@ -1,8 +1,8 @@
-"""One function per event and command of synthetic, and the tick that builds what is due."""
+"""One function per event, command and job of synthetic."""
 
 import itertools
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -46,6 +46,7 @@ from services.synthetic.preference_datasets import PreferenceDatasets, delete_dr
 from services.synthetic.rows.document_rows import make_rows
 from services.synthetic.rows.preference_rows import PairLimits
 from tailor.errors import Aborted, InvalidArgument, NotFound, Reason, TailorError
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.storage.buckets import DATASETS, DRAFTS
 from tailor.storage.policies import EXPIRY_DAYS
@@ -65,7 +66,7 @@ class Synthetic:
     """The collaborators of the handlers.
 
     `specialists` are all specialists by name, `deleted` the last revisions of deleted ones, `erased` the ids of erased documents. `idle`
-    has, for each specialist and kind that had nothing new at the last tick, its revision and the newest position of all items then.
+    has, for each specialist and kind that had nothing new at the last look, its revision and the newest position of all items then.
     """
 
     repository: SqlRepository
@@ -154,38 +155,65 @@ def catch_up(app: Synthetic, specialist: Specialist) -> None:
     app.repository.set_sync_cursor(specialist.name, SyncCursor(specialist.revision, cursor))
 
 
-def tick(app: Synthetic) -> list[BuildResult]:
-    """Build what is due, and forget drafts whose texts have expired. A failed build is retried when something new arrives.
-
-    Specialists for which nothing can be due are not looked at until another document or judgement arrives.
-    """
-    results: list[BuildResult] = []
-    newest = app.repository.newest_position()
-    for specialist in list(app.specialists.values()):
-        kinds = DatasetKind if specialist.learns_preferences else (DatasetKind.SFT,)
-        for kind in kinds:
-            if app.idle.get((specialist.name, kind)) == (specialist.revision, newest):
-                continue
-            try:
-                fill_in(app, specialist)
-                results += _build_if_due(app, specialist, kind, newest)
-            except TailorError as error:
-                log.warning("dataset not built", specialist=specialist.name, kind=kind.value, reason=error.reason)
+def schedule(app: Synthetic, job: HeldJob) -> None:
+    """Add a job for each specialist with a dataset that is due (a `jobs.Handle`), and forget drafts whose texts have expired."""
+    app.repository.add_builds(job, find_due(app))
     app.repository.forget_drafts(EXPIRY_DAYS[DRAFTS])
-    return results
 
 
-def _build_if_due(app: Synthetic, specialist: Specialist, kind: DatasetKind, newest: int) -> list[BuildResult]:
-    progress = app.repository.progress(specialist, kind)
+def find_due(app: Synthetic) -> list[str]:
+    """The specialists with a dataset that is due.
+
+    Those for which nothing can be due are not looked at until another document or judgement arrives.
+    """
+    newest = app.repository.newest_position()
+    specialists = list(app.specialists.values())
+    due = [it.name for it in specialists for kind in _kinds(it) if _has_due(app, it, kind, newest)]
+    return list(dict.fromkeys(due))
+
+
+def _kinds(specialist: Specialist) -> Iterable[DatasetKind]:
+    return DatasetKind if specialist.learns_preferences else (DatasetKind.SFT,)
+
+
+def _has_due(app: Synthetic, specialist: Specialist, kind: DatasetKind, newest: int) -> bool:
+    if app.idle.get((specialist.name, kind)) == (specialist.revision, newest):
+        return False
+    try:
+        fill_in(app, specialist)
+        progress = app.repository.progress(specialist, kind)
+    except TailorError as error:
+        log.warning("dataset not built", specialist=specialist.name, kind=kind.value, reason=error.reason)
+        return False
     if not _may_become_due(specialist, progress):
         app.idle[specialist.name, kind] = (specialist.revision, newest)
-    if not is_due(specialist.policy, progress):
-        return []
+    return is_due(specialist.policy, progress)
+
+
+def run_builds(app: Synthetic, job: HeldJob) -> None:
+    """Build the datasets of a specialist, the job's key, that are due (a `jobs.Handle`). Blocks."""
+    build_due(app, job.key)
+
+
+def build_due(app: Synthetic, name: str) -> list[BuildResult]:
+    """Build the specialist's datasets that are due. A refused build is tried again when something new arrives. Blocks."""
+    specialist = app.specialists.get(name)
+    results = [_build_if_due(app, specialist, kind) for kind in _kinds(specialist)] if specialist else []
+    return [result for result in results if result is not None]
+
+
+def _build_if_due(app: Synthetic, specialist: Specialist, kind: DatasetKind) -> BuildResult | None:
     with app.repository.building(specialist.name) as is_held:
-        # Check again under the lock, because another replica may just have built it.
-        if is_held and is_due(specialist.policy, app.repository.progress(specialist, kind)):
-            return [build(app, specialist, kind)]
-    return []
+        # Another call may just have built it.
+        if not is_held or not is_due(specialist.policy, app.repository.progress(specialist, kind)):
+            return None
+        try:
+            return build(app, specialist, kind)
+        except TailorError as error:
+            if error.retryable:
+                raise
+            log.warning("dataset not built", specialist=specialist.name, kind=kind.value, reason=error.reason)
+            return None
 
 
 def _may_become_due(specialist: Specialist, progress: BuildProgress) -> bool:
@@ -313,7 +341,7 @@ def preview_rows(
     """
     specialist = find_specialist(app.specialists, name)
     if document_id:
-        document = app.repository.document(document_id)
+        document = app.repository.documents.find(document_id=document_id)
         if document is None or not specialist.selection.admits(document.labels):
             raise NotFound(Reason.UNKNOWN_DOCUMENT, "The specialist does not select a document with this id.")
         documents = [document]

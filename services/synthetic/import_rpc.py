@@ -41,13 +41,13 @@ class ImportServicer(imports_pb2_grpc.ImportServiceServicer):
     def ListImports(
         self, request: imports_pb2.ListImportsRequest, context: grpc.ServicerContext
     ) -> imports_pb2.ListImportsResponse:
-        items = [item for item in self._commands.imports.find_all() if _may_see(item)]
+        items = [item for item in self._commands.imports.all(order=self._commands.imports.c.name) if _may_see(item)]
         return imports_pb2.ListImportsResponse(imports=map(from_import, items))
 
     def ForgetImport(
         self, request: imports_pb2.ForgetImportRequest, context: grpc.ServicerContext
     ) -> imports_pb2.ForgetImportResponse:
-        item = self._commands.imports.find(request.name)
+        item = self._commands.imports.find(name=request.name)
         if item is None or not _may_see(item):
             raise unknown_import()
         _may_use_all(item.spec.specialists)

@@ -155,7 +155,7 @@ def _stored_files(manifest: DatasetManifest) -> tuple[StoredFile, ...]:
 
 def save_texts(drafts: SqlRepository, store: ObjectStore, draft_ids: Sequence[str]) -> None:
     """Copy the texts of judged or finished drafts to the datasets bucket, before they expire. Idempotent."""
-    for draft in drafts.kept_drafts(draft_ids):
+    for draft in drafts.drafts.all(draft_id=draft_ids):
         if draft.saved:
             continue
         try:

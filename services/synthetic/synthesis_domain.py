@@ -38,6 +38,9 @@ class SynthesisState(StrEnum):
         return self in (SynthesisState.SUCCEEDED, SynthesisState.CANCELLED)
 
 
+OPEN_STATES = tuple(state for state in SynthesisState if not state.has_ended)
+
+
 class SampleState(StrEnum):
     """Whether a row joins datasets."""
 
@@ -223,14 +226,6 @@ class Synthesis:
     created_at: datetime | None = None
     resume_at: datetime | None = None
     ended_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to run a synthesis. It ends when another replica takes it, with a higher epoch."""
-
-    synthesis_id: str
-    epoch: int
 
 
 @dataclass(frozen=True)

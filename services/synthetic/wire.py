@@ -147,13 +147,7 @@ def from_dataset(dataset: Dataset) -> models_pb2.DatasetBuilt:
     )
 
 
-def to_dataset(
-    message: models_pb2.DatasetBuilt,
-    near_duplicates: int,
-    skipped: Mapping[str, SkippedCount],
-    pairs: PairCounts,
-    intake_seconds: float,
-) -> Dataset:
+def to_dataset(message: models_pb2.DatasetBuilt, **counts: Any) -> Dataset:
     """A dataset from its event, and from the counts that the event does not have."""
     return decode(
         Dataset,
@@ -161,12 +155,9 @@ def to_dataset(
         manifest=to_ref(message.manifest),
         kind=to_dataset_kind(message.kind),
         figures=decode(Figures, message.figures),
-        near_duplicates=near_duplicates,
-        skipped=skipped,
-        pairs=pairs,
-        intake_seconds=intake_seconds,
         draft_adapters=tuple(message.draft_adapter_digests),
         created_at=to_datetime(message.create_time) if message.HasField("create_time") else None,
+        **counts,
     )
 
 

@@ -1,15 +1,16 @@
 """A synthesis with Tailor's own inference as the teacher, over the stack's database and services."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine
 
+from services.synthetic.adapters import tables
 from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.adapters.syntheses import SqlSyntheses
+from services.synthetic.adapters.synthesis_rows import SYNTHESIS
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.adapters.tokenizers import StoredTokenizers
 from services.synthetic.domain import CleanTexts, Specialist
@@ -20,10 +21,12 @@ from services.synthetic.synthesis_domain import SeedExample, SynthesisSpec
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.api.synthetic.v1.synthesis_pb2_grpc import SynthesisServiceStub
 from tailor.errors import Reason
+from tailor.jobs import JobKind, Jobs
 from tailor.sql import connect
 from tailor.storage.s3 import S3Store
 from tests.conftest import Stores, plan_of
 from tests.e2e.conftest import Installation
+from tests.jobs import run_due
 
 pytestmark = pytest.mark.e2e
 
@@ -74,7 +77,7 @@ def test_tailors_own_inference_teaches_within_the_budget(
         StoredTokenizers(store),
         replace(settings.run_limits, parallel=2),
     )
-    assert runner.run_next(threading.Event())
+    assert run_due(Jobs(engine, tables.jobs, [JobKind(SYNTHESIS, runner.run)]))
 
     stub = SynthesisServiceStub(installation.channel("synthetic"))
     shown = stub.GetSynthesis(pb.GetSynthesisRequest(synthesis_id=created.synthesis_id), timeout=60).synthesis

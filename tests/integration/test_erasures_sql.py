@@ -86,4 +86,4 @@ def test_synthetic_deletes_a_document_with_its_sketch_and_its_sides(database: Da
         assert rows(engine, f"SELECT document_id FROM {table}") == [("doc_2",)]
     assert holdings.forget_document("doc_1") == (0, [])
     datasets = SqlDatasets(engine)
-    assert (datasets.datasets(""), datasets.specialists(), datasets.newest_digests("reports")) == ([], [], {})
+    assert (datasets.all(), datasets.specialists(), datasets.newest_digests("reports")) == ([], [], {})

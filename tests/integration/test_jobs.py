@@ -10,7 +10,7 @@ from sqlalchemy import Engine, MetaData, select, update
 
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.events.faults import Faults
-from tailor.jobs import Handle, HeldJob, JobKind, JobLost, Jobs, add_job, drop_job, jobs_table
+from tailor.jobs import Handle, HeldJob, JobKind, JobLost, Jobs, add_job, drop_job, jobs_table, revoke_jobs
 from tailor.retry import Stopped
 from tailor.sql import connect, create_tables, transaction
 from tests.jobs import end_leases, make_due, run_due
@@ -121,6 +121,18 @@ def test_a_dropped_job_stops_its_holder_and_one_that_is_added_meanwhile_runs_aga
     for job in (dropped, again):
         jobs.work(job)
     assert [job.key for job in jobs.claim()] == ["again"]
+
+
+def test_a_revoked_job_leaves_its_holder_and_runs_again(engine: Engine) -> None:
+    add(engine, "a")
+    jobs = make(engine)
+    (held,) = jobs.claim()
+    with transaction(engine) as connection:
+        revoke_jobs(connection, TABLE, "count", select(TABLE.c.key))
+    jobs.renew()
+    assert held.stop.is_set() and is_stale(engine, held)
+    jobs.work(held)
+    assert [job.key for job in jobs.claim()] == ["a"]
 
 
 def test_a_failing_job_waits_longer_each_time_and_is_shown_until_it_ends_well(engine: Engine) -> None:

@@ -1,13 +1,12 @@
 """Where documents come from, and who admitted it, in PostgreSQL."""
 
-from typing import Any
-
 from sqlalchemy import Engine, and_, distinct, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import had_dataset, origin_kind, origin_name, selected
 from services.synthetic.domain import Origin, OriginKind, Specialist
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 
@@ -41,7 +40,7 @@ class SqlOrigins:
                 origin_kind().label("kind"),
                 origin_name().label("name"),
                 func.count().label("documents"),
-                func.array_agg(distinct(documents.publisher)).label("publishers"),
+                func.array_remove(func.array_agg(distinct(documents.publisher)), "").label("publishers"),
             )
             .where(selected(specialist.selection))
             .group_by("kind", "name")
@@ -51,8 +50,7 @@ class SqlOrigins:
         query = select(found, origins.admitted_at, func.coalesce(origins.admitted_by, "").label("admitted_by"))
         query = query.select_from(found.outerjoin(tables.origins, same))
         query = query.order_by(origins.admitted_at.is_not(None), found.c.kind, found.c.name)
-        with transaction(self._engine) as connection:
-            return [_to_origin(row) for row in connection.execute(query)]
+        return Rows(self._engine, tables.origins, Origin).fetch(query)
 
     def admit(self, specialist: Specialist, kind: OriginKind, name: str, admitted_by: str) -> bool:
         """Let documents of an origin give rows, and count as new. Idempotent. False if no selected document comes from it."""
@@ -77,14 +75,3 @@ class SqlOrigins:
                     )
                 )
         return True
-
-
-def _to_origin(row: Any) -> Origin:
-    return Origin(
-        kind=OriginKind(row.kind),
-        name=row.name,
-        documents=row.documents,
-        publishers=tuple(filter(None, row.publishers)),
-        admitted_at=row.admitted_at,
-        admitted_by=row.admitted_by,
-    )

@@ -10,26 +10,25 @@ from sqlalchemy import Connection, Engine, Select, and_, func, select
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import age_of, is_one_of
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.records import to_draft, to_judgement
-from services.synthetic.adapters.syntheses import SPEC, USE
 from services.synthetic.adapters.tables import syntheses, synthesis_rows
 from services.synthetic.datasets import read_draft
 from services.synthetic.domain import CRITIQUE, Judgement, KeptDraft, Specialist
 from services.synthetic.synthesis_domain import (
+    OPEN_STATES,
     CommentCounts,
     CommentedDraft,
     ModelRole,
     MonthOfCritiques,
     SampleState,
-    SynthesisState,
+    Synthesis,
 )
 from tailor.errors import Reason
 from tailor.rounds import is_held_out
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.protocol import ObjectStore
 
 WAITING, RUNNING, HELD_OUT, WITHOUT_TEXTS = "waiting", "running", "held_out", "without_texts"
-OPEN_STATES = [state.value for state in SynthesisState if not state.has_ended]
 
 
 class _Comment(NamedTuple):
@@ -84,7 +83,7 @@ class SqlCommentedDrafts:
         """The drafts with their comments, by the place of the judgement, without those that can no longer be read. Blocks."""
         query = _comments(specialist.name).where(is_one_of(tables.judgements.c.judgement_id, judgement_ids))
         with transaction(self._engine) as connection:
-            judgements = [to_judgement(row) for row in connection.execute(query)]
+            judgements = Rows(connection, tables.judgements, Judgement).fetch(query)
             drafts = _find_drafts(connection, specialist.name, judgements)
         by_id = {judgement.judgement_id: judgement for judgement in judgements if _has_texts(judgement, drafts)}
         known = {}
@@ -101,15 +100,14 @@ class SqlCommentedDrafts:
         # Both sides are times without a zone, in UTC.
         begin = func.date_trunc("month", func.timezone("UTC", func.clock_timestamp()))
         is_of_month = (func.timezone("UTC", table.created_at) >= begin, _is_critique(specialist))
-        columns = (table.spec, table.use, table.state, table.reason, age_of(table.created_at).label("age"))
-        query = select(*columns).where(*is_of_month)
         with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(table.created_at)).all()
-        newest = rows[-1] if rows else None
+            critiques = Rows(connection, syntheses, Synthesis)
+            known = critiques.all(*is_of_month, order=table.created_at)
+            age = critiques.value(age_of(func.max(table.created_at)), *is_of_month)
         left_over = None
-        if newest is not None and newest.reason == Reason.BUDGET_SPENT:
-            left_over = SPEC.validate_python(newest.spec).budget_tokens - _count_spent(newest)
-        return MonthOfCritiques(sum(map(_count_tokens, rows)), left_over, float(newest.age) if newest else None)
+        if known and known[-1].reason == Reason.BUDGET_SPENT:
+            left_over = known[-1].spec.budget_tokens - _count_spent(known[-1])
+        return MonthOfCritiques(sum(map(_count_tokens, known)), left_over, float(age) if known else None)
 
     def starting(self, specialist: str) -> AbstractContextManager[bool]:
         """Hold the lock under which critiques start; yields False at once if another replica holds it."""
@@ -127,7 +125,8 @@ def _comments(specialist: str) -> Select[Any]:
 
 
 def _read_comments(connection: Connection, specialist: Specialist, query: Select[Any]) -> Iterator[_Comment]:
-    rows = [(to_judgement(row), row) for row in connection.execute(query)]
+    judgements = Rows(connection, tables.judgements, Judgement)
+    rows = [(judgements.read(row), row) for row in connection.execute(query)]
     drafts = _find_drafts(connection, specialist.name, [judgement for judgement, row in rows if row.state is None])
     running = _find_running(connection, specialist.name)
     percent = specialist.rows.held_out_percent
@@ -150,10 +149,9 @@ def _has_texts(judgement: Judgement, drafts: dict[str, KeptDraft]) -> bool:
 
 
 def _find_drafts(connection: Connection, specialist: str, judgements: Sequence[Judgement]) -> dict[str, KeptDraft]:
-    table = tables.drafts
-    keys = sorted({key for judgement in judgements for key in judgement.drafts})
-    query = select(table).where(table.c.specialist == specialist, table.c.saved, is_one_of(table.c.draft_id, keys))
-    return {row.draft_id: to_draft(row) for row in connection.execute(query)}
+    keys = {key for judgement in judgements for key in judgement.drafts}
+    drafts = Rows(connection, tables.drafts, KeptDraft).all(specialist=specialist, saved=True, draft_id=keys)
+    return {draft.draft_id: draft for draft in drafts}
 
 
 def _find_running(connection: Connection, specialist: str) -> set[str]:
@@ -167,15 +165,12 @@ def _is_critique(specialist: str) -> Any:
     return and_(syntheses.c.specialist == specialist, syntheses.c.spec["task"].astext == CRITIQUE)
 
 
-def _count_tokens(row: Any) -> int:
+def _count_tokens(synthesis: Synthesis) -> int:
     """Tokens that a synthesis took; until it ends, its whole budget, or what is reserved if that is in EUR only."""
-    if SynthesisState(row.state).has_ended:
-        return _count_spent(row)
-    use = USE.validate_python(row.use)
-    reserved = sum(use.of(role).reserved.total for role in ModelRole)
-    return max(SPEC.validate_python(row.spec).budget_tokens, _count_spent(row) + reserved)
+    spent = _count_spent(synthesis)
+    reserved = sum(synthesis.use.of(role).reserved.total for role in ModelRole)
+    return spent if synthesis.state.has_ended else max(synthesis.spec.budget_tokens, spent + reserved)
 
 
-def _count_spent(row: Any) -> int:
-    use = USE.validate_python(row.use)
-    return sum(use.of(role).spent.total for role in ModelRole)
+def _count_spent(synthesis: Synthesis) -> int:
+    return sum(synthesis.use.of(role).spent.total for role in ModelRole)

@@ -3,15 +3,14 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
     Integer,
+    Row,
     Select,
     all_,
     and_,
@@ -30,7 +29,7 @@ from services.synthetic.adapters import tables
 from services.synthetic.adapters.chosen_documents import choose, chosen, is_held_out, repeated
 from services.synthetic.adapters.conditions import is_one_of
 from services.synthetic.adapters.locks import session
-from services.synthetic.adapters.records import read_sides, to_document, to_draft, unlisted_keys
+from services.synthetic.adapters.records import read_sides, unlisted_keys
 from services.synthetic.corpus import (
     NEAR_DUPLICATES,
     Assignment,
@@ -40,12 +39,15 @@ from services.synthetic.corpus import (
     SegmentResult,
     SplitSize,
 )
-from services.synthetic.domain import KeptDraft, Kind, Specialist
+from services.synthetic.domain import Document, KeptDraft, Kind, Specialist
+from tailor.codec import dump, load
 from tailor.datasets import SkippedCount
+from tailor.rows import Rows
 
 PAGE = 10_000
 ADMITTED = ("", NEAR_DUPLICATES)
-RESULT = TypeAdapter(SegmentResult)
+# Fields of a segment's result that have their own columns; `facts` has the others.
+RESULT_COLUMNS = ("number", "inputs", "answers", "shares")
 
 MARK_REPEATED = text("""
     UPDATE build_documents b SET fingerprint = b.fingerprint || md5(found.parts) FROM (
@@ -234,20 +236,16 @@ class SqlCorpus:
 
     def segment_result(self, segment: int) -> SegmentResult | None:
         """The stored rows of a segment."""
-        table = tables.segments
-        query = select(table).filter_by(specialist=self._specialist.name, number=segment)
-        row = self._connection.execute(query).one_or_none()
-        return None if row is None else _to_result(row)
+        row = Rows(self._connection, tables.segments, Row).find(number=segment, **self._of_specialist())
+        columns = {} if row is None else {name: getattr(row, name) for name in RESULT_COLUMNS}
+        return None if row is None else load(SegmentResult, row.facts | columns)
 
     def keep_segment(self, result: SegmentResult) -> list[str]:
         """Store the rows of a segment. Returns keys of files of its former rows that no dataset has."""
-        table = tables.segments
-        key = self._of_specialist() | {"number": result.number}
-        old = self._connection.scalar(select(table.c.file_keys).filter_by(**key)) or []
-        row = key | _from_result(result)
-        statement = insert(table).values(row)
-        changed = {name: statement.excluded[name] for name in row if name not in {"specialist", "number"}}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed))
+        segments, facts = Rows(self._connection, tables.segments, Row), dump(result)
+        columns = {name: facts.pop(name) for name in RESULT_COLUMNS}
+        old = segments.value(segments.c.file_keys, number=result.number, **self._of_specialist()) or []
+        segments.upsert(**self._of_specialist(), **columns, facts=facts, file_keys=result.keys)
         return unlisted_keys(self._connection, old)
 
     def record_files(self, keys: Sequence[str]) -> None:
@@ -277,26 +275,24 @@ class SqlCorpus:
         return select(chosen).join(tables.assignments, self._is_assigned())
 
     def _members(self, query: Select[Any], *conditions: ColumnElement[bool]) -> list[Member]:
-        documents, drafts = tables.documents, tables.drafts
-        is_drafted = and_(
-            drafts.c.draft_id == documents.c.draft_id, drafts.c.specialist == self._specialist.name, drafts.c.saved
+        documents = Rows(self._connection, tables.documents, Document)
+        columns = (chosen.c.letters, chosen.c.missed, chosen.c.fingerprint.label("build_fingerprint"), tables.documents)
+        query = query.with_only_columns(*columns).join(
+            tables.documents, documents.c.document_id == chosen.c.document_id
         )
-        rows = self._connection.execute(
-            query.with_only_columns(
-                chosen.c.letters,
-                chosen.c.missed,
-                chosen.c.fingerprint.label("build_fingerprint"),
-                documents,
-                *(column.label(f"draft__{column.name}") for column in drafts.c),
-            )
-            .join(documents, documents.c.document_id == chosen.c.document_id)
-            .outerjoin(drafts, is_drafted)
-            .where(chosen.c.reason == "", *conditions)
-            .order_by(chosen.c.arrival)
-        )
+        ordered = query.where(chosen.c.reason == "", *conditions).order_by(chosen.c.arrival)
+        rows = [(documents.read(row), row) for row in self._connection.execute(ordered)]
+        drafts = self._find_drafts([document for document, _ in rows])
         return [
-            Member(to_document(row), row.letters, _draft_of(row), row.missed, row.build_fingerprint) for row in rows
+            Member(document, row.letters, drafts.get(document.draft_id), row.missed, row.build_fingerprint)
+            for document, row in rows
         ]
+
+    def _find_drafts(self, documents: Iterable[Document]) -> dict[str, KeptDraft]:
+        """The saved drafts of the deliverables, by id."""
+        keys = {it.draft_id for it in documents if it.kind is Kind.DELIVERABLE}
+        drafts = Rows(self._connection, tables.drafts, KeptDraft)
+        return {it.draft_id: it for it in drafts.all(saved=True, draft_id=keys, **self._of_specialist())}
 
 
 class SqlCorpora:
@@ -320,28 +316,5 @@ class SqlCorpora:
                     connection.execute(DropTable(table))
 
 
-def _draft_of(row: Any) -> KeptDraft | None:
-    if row.draft__draft_id is None or row.kind != Kind.DELIVERABLE.value:
-        return None
-    return to_draft(
-        SimpleNamespace(**{column.name: getattr(row, f"draft__{column.name}") for column in tables.drafts.c})
-    )
-
-
 def _digest() -> ColumnElement[str]:
     return func.md5(func.string_agg(chosen.c.fingerprint, aggregate_order_by(literal(","), chosen.c.arrival)))
-
-
-def _from_result(result: SegmentResult) -> dict[str, Any]:
-    return {
-        "inputs": result.inputs,
-        "facts": RESULT.dump_python(result, mode="json", exclude={"number", "inputs", "answers", "shares"}),
-        "file_keys": result.keys,
-        "answers": result.answers,
-        "shares": result.shares,
-    }
-
-
-def _to_result(row: Any) -> SegmentResult:
-    columns = {name: getattr(row, name) for name in ("number", "inputs", "answers", "shares")}
-    return RESULT.validate_python(row.facts | columns)

@@ -1,15 +1,13 @@
 """Drafts in PostgreSQL."""
 
-from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Engine, and_, delete, func, literal, or_, select, union_all
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Engine, and_, func, literal, or_, select, union_all
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import selected
-from services.synthetic.adapters.records import draft_row, to_draft
 from services.synthetic.domain import KeptDraft, Kind, RankedEdit, Specialist
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 
@@ -18,22 +16,11 @@ class SqlDrafts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.drafts = Rows(engine, tables.drafts, KeptDraft)
 
     def keep_draft(self, draft: KeptDraft) -> None:
         """Keep a draft. A saved draft stays saved, with its text."""
-        table = tables.drafts
-        row = draft_row(draft)
-        statement = insert(table).values(row)
-        changed = {name: statement.excluded[name] for name in row if name != "draft_id"}
-        statement = statement.on_conflict_do_update(index_elements=["draft_id"], set_=changed, where=~table.c.saved)
-        with transaction(self._engine) as connection:
-            connection.execute(statement)
-
-    def kept_drafts(self, draft_ids: Sequence[str]) -> list[KeptDraft]:
-        """Those of the drafts that are kept."""
-        table = tables.drafts
-        with transaction(self._engine) as connection:
-            return [to_draft(row) for row in connection.execute(select(table).where(table.c.draft_id.in_(draft_ids)))]
+        self.drafts.upsert(draft, where=~self.drafts.c.saved)
 
     def is_wanted(self, draft_id: str) -> bool:
         """True if a judgement is about the draft, or a deliverable was made from it."""
@@ -67,11 +54,9 @@ class SqlDrafts:
         query = query.where(table.c.specialist == specialist.name, table.c.saved, table.c.edit_of != "", ~is_finished)
         with transaction(self._engine) as connection:
             rows = connection.execute(query.group_by(table.c.draft_id).order_by(table.c.draft_id))
-            return [RankedEdit(to_draft(row), row.judgement_id) for row in rows]
+            return [RankedEdit(self.drafts.read(row), row.judgement_id) for row in rows]
 
     def forget_drafts(self, days: int) -> None:
         """Drop drafts older than `days` that nobody judged or finished."""
-        table = tables.drafts
-        old = table.c.kept_at < func.clock_timestamp() - timedelta(days=days)
-        with transaction(self._engine) as connection:
-            connection.execute(delete(table).where(old, ~table.c.saved))
+        old = self.drafts.c.kept_at < func.clock_timestamp() - timedelta(days=days)
+        self.drafts.delete(old, ~self.drafts.c.saved)

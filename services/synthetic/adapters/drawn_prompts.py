@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Engine, func, select
-from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import is_one_of
 from services.synthetic.adapters.locks import session_lock
 from services.synthetic.domain import DrawnPrompt
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 
@@ -18,25 +18,19 @@ class SqlDrawnPrompts:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._prompts = Rows(engine, tables.drawn_prompts, DrawnPrompt)
 
     def drawing(self, specialist: str) -> AbstractContextManager[bool]:
         """Hold the specialist's drawing lock without a transaction; yields False at once if another thread or replica holds it."""
         return session_lock(self._engine, f"drawing:{specialist}")
 
     def count(self, specialist: str) -> int:
-        table = tables.drawn_prompts
-        query = select(func.count()).select_from(table).where(table.c.specialist == specialist)
-        with transaction(self._engine) as connection:
-            return connection.scalar(query) or 0
+        return self._prompts.count(specialist=specialist)
 
     def find_drawn(self, specialist: str, digests: Sequence[str]) -> set[str]:
         """Those of the prompts' digests that were drawn."""
-        table = tables.drawn_prompts.c
-        query = select(table.prompt_digest).where(
-            table.specialist == specialist, is_one_of(table.prompt_digest, digests)
-        )
-        with transaction(self._engine) as connection:
-            return set(connection.scalars(query))
+        digest = self._prompts.c.prompt_digest
+        return {*self._prompts.values(digest, specialist=specialist, prompt_digest=digests)}
 
     def count_documents(self, specialist: str, document_ids: Sequence[str]) -> dict[str, int]:
         """How often each document was drawn from; without those that never were."""
@@ -56,11 +50,4 @@ class SqlDrawnPrompts:
 
     def keep(self, specialist: str, prompt: DrawnPrompt) -> None:
         """Remember that a prompt was drawn. Idempotent."""
-        row = {
-            "specialist": specialist,
-            "prompt_digest": prompt.digest,
-            "task": prompt.task,
-            "document_ids": [*prompt.document_ids],
-        }
-        with transaction(self._engine) as connection:
-            connection.execute(insert(tables.drawn_prompts).values(row).on_conflict_do_nothing())
+        self._prompts.add(prompt, specialist=specialist, prompt_digest=prompt.digest)

@@ -1,22 +1,23 @@
 """Erasing documents and datasets in PostgreSQL."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict
 
 from sqlalchemy import Engine, and_, delete, func, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import age_of, is_one_of
-from services.synthetic.adapters.locks import session_lock
 from services.synthetic.adapters.records import unlisted_keys
 from services.synthetic.adapters.sketches import STORING, drop_memberships, drop_orphans
 from services.synthetic.adapters.synthesis_rows import forget_critiques, forget_seed, forget_seed_rows
 from services.synthetic.corpus import SEGMENT_DOCUMENTS
 from services.synthetic.domain import DRAFT, TEXT, SupersededVersion
+from tailor.jobs import HeldJob, add_job
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
+
+# The kind of the job that replaces datasets with superseded versions.
+SUPERSEDING = "superseding"
 
 
 class SqlHoldings:
@@ -102,15 +103,13 @@ class SqlHoldings:
     def keep_superseded(self, version: SupersededVersion) -> None:
         """Remember a version whose datasets are to be superseded. A known one stays as it is."""
         with transaction(self._engine) as connection:
-            connection.execute(insert(tables.superseded).values(asdict(version)).on_conflict_do_nothing())
+            Rows(connection, tables.superseded, SupersededVersion).add(version)
+            add_job(connection, tables.jobs, SUPERSEDING)
 
     def superseded(self, limit: int) -> list[SupersededVersion]:
         """The remembered versions, oldest first."""
-        table = tables.superseded.c
-        columns = (table.document_id, table.erasure_id, table.sequence, table.segment)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(select(*columns).order_by(table.kept_at).limit(limit)).all()
-        return [SupersededVersion(*row) for row in rows]
+        versions = Rows(self._engine, tables.superseded, SupersededVersion)
+        return versions.all(order=versions.c.kept_at, limit=limit)
 
     def superseded_ages(self) -> tuple[float, float] | None:
         """The seconds since the oldest and since the newest remembered version became known; None if there is none."""
@@ -120,13 +119,10 @@ class SqlHoldings:
             oldest, newest = connection.execute(query).one()
         return None if oldest is None else (float(oldest), float(newest))
 
-    def drop_superseded(self, versions: Sequence[SupersededVersion]) -> None:
-        """Forget remembered versions."""
+    def drop_superseded(self, job: HeldJob, versions: Sequence[SupersededVersion]) -> None:
+        """Forget remembered versions. Raises JobLost."""
         table = tables.superseded
         keys = [(version.document_id, version.erasure_id) for version in versions]
         with transaction(self._engine) as connection:
+            job.check(connection)
             connection.execute(delete(table).where(tuple_(table.c.document_id, table.c.erasure_id).in_(keys)))
-
-    def superseding(self) -> AbstractContextManager[bool]:
-        """Hold the lock of the thread that supersedes datasets; yields False at once if another replica holds it."""
-        return session_lock(self._engine, "superseding datasets")

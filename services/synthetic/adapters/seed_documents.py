@@ -5,14 +5,14 @@ import json
 from collections.abc import Iterator, Sequence
 
 from pyarrow import parquet
-from sqlalchemy import ColumnElement, Engine, String, func, literal, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Engine, func, select
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.conditions import is_admitted, selected
-from services.synthetic.adapters.records import read_sides, to_document
+from services.synthetic.adapters.conditions import is_admitted, is_one_of, selected
+from services.synthetic.adapters.records import read_sides
 from services.synthetic.domain import Document, Kind, Specialist
 from tailor.errors import NotFound
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -45,15 +45,16 @@ class SqlSeedDocuments:
 
     def find(self, specialist: Specialist, document_ids: Sequence[str]) -> list[Document]:
         """Those of the documents that the specialist selects and that are not erased, held-out ones included."""
-        query = select(tables.documents).where(_among(document_ids), selected(specialist.selection))
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.order_by(tables.documents.c.document_id))
-            return [to_document(row) for row in rows]
+        documents = Rows(self._engine, tables.documents, Document)
+        is_selected, order = selected(specialist.selection), documents.c.document_id
+        return documents.all(is_selected, document_id=document_ids, order=order)
 
     def held_out(self, specialist: Specialist, document_ids: Sequence[str]) -> set[str]:
         """Those of the documents that are held out."""
         documents = tables.documents.c
-        golden = select(documents.document_id).where(documents.kind == Kind.TEST.value, _among(document_ids))
+        golden = select(documents.document_id).where(
+            documents.kind == Kind.TEST.value, is_one_of(documents.document_id, document_ids)
+        )
         with transaction(self._engine) as connection:
             sides = read_sides(connection, specialist.name, document_ids)
             # Golden documents are held out before the first build too.
@@ -80,8 +81,3 @@ class SqlSeedDocuments:
         except NotFound:
             return []
         return [file["key"] for file in manifest["splits"]["held_out"]["files"]]
-
-
-def _among(document_ids: Sequence[str]) -> ColumnElement[bool]:
-    """One parameter, however many ids there are."""
-    return tables.documents.c.document_id == func.any(literal(list(document_ids), ARRAY(String)))

@@ -12,9 +12,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, insert
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import is_one_of, selected
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.records import to_document
 from services.synthetic.corpus import NearDuplicateCount, Sketch, TextSketch
 from services.synthetic.domain import Document
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.values import Selection
 
@@ -75,8 +75,7 @@ class SqlSketches:
             .order_by(pending.c.position)
             .limit(limit)
         )
-        with transaction(self._engine) as connection:
-            return [to_document(row) for row in connection.execute(query)]
+        return Rows(self._engine, documents, Document).fetch(query)
 
     def retry_unreadable(self, selection: Selection) -> None:
         """Let the selected documents be prepared again whose text could not be read."""

@@ -1,28 +1,24 @@
 """Synthetic's database in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Select,
-    Update,
+    Row,
     and_,
     delete,
     func,
     select,
-    update,
 )
-from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from services.synthetic import wire
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import (
-    LABELS,
     age_of,
     count_new_items,
     is_admitted,
@@ -30,16 +26,10 @@ from services.synthetic.adapters.conditions import (
     newest_item,
     selected,
 )
+from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.adapters.drafts import SqlDrafts
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.records import (
-    document_row,
-    read_sides,
-    to_document,
-    to_draft,
-    to_judgement,
-    to_stored_dataset,
-)
+from services.synthetic.adapters.records import read_sides
 from services.synthetic.adapters.synthesis_rows import find_revisions, forget_critiques
 from services.synthetic.corpus import StoredFile
 from services.synthetic.domain import (
@@ -48,21 +38,29 @@ from services.synthetic.domain import (
     Dataset,
     Document,
     Judgement,
+    KeptDraft,
     Kind,
     LastBuild,
     PairEvidence,
     Specialist,
     SyncCursor,
+    fingerprint,
 )
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
+from tailor.jobs import HeldJob, add_job
+from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.values import DatasetKind, Labels
 
 FILES_PER_STATEMENT = 1000
 TOPIC = "dataset.built.v1"
+# Kinds of jobs: the datasets of a specialist, its key, and the documents that are not prepared yet.
+BUILD, PREPARATION = "build", "preparation"
 # Held shared to add an item, and exclusively to read all of them, so that no item appears later at a position that was already read.
 ITEMS_LOCK = 7_461_102
+# The columns of an item that arrives, whose positions are in the order of arrival.
+ARRIVAL: dict[str, Any] = {"position": tables.positions.next_value(), "changed_at": func.clock_timestamp()}
 
 
 class SqlRepository(SqlDrafts):
@@ -71,25 +69,25 @@ class SqlRepository(SqlDrafts):
     def __init__(self, engine: Engine, outbox: Outbox) -> None:
         super().__init__(engine)
         self._outbox = outbox
+        self.documents = Rows(engine, tables.documents, Document)
 
     def keep_document(self, document: Document) -> bool:
         """Keep a version unless the same or a newer one is known; True if it was new."""
-        table = tables.documents
-        row = document_row(document)
-        statement = insert(table).values(**row, position=tables.positions.next_value())
-        changed = {name: statement.excluded[name] for name in (*row, "position") if name != "document_id"}
-        statement = statement.on_conflict_do_update(
-            index_elements=["document_id"],
-            set_={**changed, "changed_at": func.clock_timestamp()},
-            where=table.c.sequence < statement.excluded.sequence,
-        )
+        text, labels = document.text.sha256, document.labels
+        parts = (text, document.language, labels.source, document.spans, document.kind, document.draft_id)
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
-            position = connection.scalar(statement.returning(table.c.position))
-            if position is not None:
-                connection.execute(_set_pending(document.document_id, position))
-                connection.execute(_set_newest(document.labels, position))
-            return position is not None
+            documents = Rows(connection, tables.documents, Document)
+            is_newer = documents.c.sequence < documents.new.sequence
+            is_new = documents.upsert(document, where=is_newer, fingerprint=fingerprint(*parts), **ARRIVAL)
+            if is_new:
+                pending, newest = Rows(connection, tables.pending, Row), Rows(connection, tables.newest_labels, Labels)
+                position = func.currval(tables.positions.name)
+                pending.upsert(document_id=document.document_id, position=position)
+                last = {"position": func.greatest(newest.c.position, newest.new.position)}
+                newest.upsert(labels, computed=last, position=position, changed_at=func.clock_timestamp())
+                add_job(connection, tables.jobs, PREPARATION)
+            return is_new
 
     def unknown_documents(self, documents: Sequence[Document]) -> list[Document]:
         """Those of which neither this version nor a newer one is known."""
@@ -107,31 +105,23 @@ class SqlRepository(SqlDrafts):
 
     def keep_judgement(self, judgement: Judgement) -> bool:
         """Keep a judgement; True if it was new."""
-        table, row = tables.judgements, asdict(judgement)
-        statement = insert(table).values(**row, position=tables.positions.next_value()).on_conflict_do_nothing()
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
-            return connection.scalar(statement.returning(table.c.judgement_id)) is not None
+            return Rows(connection, tables.judgements, Judgement).add(judgement, **ARRIVAL)
 
     def retract_judgement(self, judgement: Judgement) -> None:
         """Replace a judgement by this one, which has no ranking, and drop the revision that its comment asked for.
 
         A later `keep_judgement` of its id has no effect.
         """
-        table, row = tables.judgements, asdict(judgement)
-        statement = insert(table).values(**row, position=tables.positions.next_value())
-        changed = {name: statement.excluded[name] for name in row if name != "judgement_id"}
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock_shared")
-            connection.execute(statement.on_conflict_do_update(index_elements=["judgement_id"], set_=changed))
+            Rows(connection, tables.judgements, Judgement).upsert(judgement, keep=ARRIVAL.keys(), **ARRIVAL)
             forget_critiques(connection, [judgement.judgement_id])
 
     def sync_cursor(self, specialist: str) -> SyncCursor:
         """How far the registry's documents were read for the specialist."""
-        builds = tables.builds.c
-        query = select(builds.sync_revision, builds.sync_cursor).where(_build(specialist, DatasetKind.SFT))
-        with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
+        row = Rows(self._engine, tables.builds, Row).find(specialist=specialist, kind=DatasetKind.SFT)
         return SyncCursor() if row is None else SyncCursor(row.sync_revision, row.sync_cursor)
 
     def set_sync_cursor(self, specialist: str, synced: SyncCursor) -> None:
@@ -164,44 +154,35 @@ class SqlRepository(SqlDrafts):
 
     def last_build(self, specialist: str, kind: DatasetKind) -> LastBuild:
         """The last build. Waits for running changes, so that no item appears later at a position that was already read."""
-        builds = tables.builds.c
         with transaction(self._engine) as connection:
             _lock_items(connection, "pg_advisory_xact_lock")
             position = _newest_position(connection)
         with transaction(self._engine) as connection:
-            query = select(builds.fingerprint, builds.digest).where(_build(specialist, kind))
-            build = connection.execute(query).one_or_none()
-            dataset = _dataset(connection, specialist, build.digest) if build and build.digest else None
+            build = Rows(connection, tables.builds, Row).find(specialist=specialist, kind=kind)
+            dataset = SqlDatasets(connection).last_build(specialist, kind)
         return LastBuild(position, build.fingerprint if build else "", dataset)
 
     def pair_evidence(self, specialist: Specialist) -> PairEvidence:
         """Judgements, saved drafts, deliverables and accepted revisions of drafts, each sorted by id."""
-        documents, judgements, drafts = tables.documents, tables.judgements, tables.drafts
+        documents, drafts = tables.documents, tables.drafts
         join = documents.join(drafts, documents.c.draft_id == drafts.c.draft_id)
         is_saved = (drafts.c.specialist == specialist.name, drafts.c.saved)
         is_chosen = (selected(specialist.selection), is_admitted(specialist.name))
         is_finished = (*is_saved, documents.c.kind == Kind.DELIVERABLE.value, *is_chosen)
         with transaction(self._engine) as connection:
-            query = (
-                select(judgements).where(judgements.c.specialist == specialist.name).order_by(judgements.c.judgement_id)
-            )
-            rows = connection.execute(query).all()
-            saved = {row.draft_id: to_draft(row) for row in connection.execute(select(drafts).where(*is_saved))}
+            judgements = Rows(connection, tables.judgements, Judgement)
+            rows = judgements.all(specialist=specialist.name, order=judgements.c.judgement_id)
+            known = Rows(connection, drafts, KeptDraft).all(*is_saved)
+            saved = {draft.draft_id: draft for draft in known}
             ordered = select(documents).select_from(join).where(*is_finished).order_by(documents.c.document_id)
-            deliverables = tuple(map(to_document, connection.execute(ordered)))
+            deliverables = Rows(connection, documents, Document).fetch(ordered)
             revisions = find_revisions(connection, specialist.name)
-        return PairEvidence(tuple(map(to_judgement, rows)), saved, deliverables, revisions)
+        return PairEvidence(tuple(rows), saved, tuple(deliverables), revisions)
 
     def sides(self, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
         """True for each document that the specialist holds out, False if it trains; without those that have no assignment."""
         with transaction(self._engine) as connection:
             return read_sides(connection, specialist, document_ids)
-
-    def document(self, document_id: str) -> Document | None:
-        table = tables.documents
-        with transaction(self._engine) as connection:
-            row = connection.execute(select(table).where(table.c.document_id == document_id)).one_or_none()
-        return None if row is None else to_document(row)
 
     def draw_documents(self, specialist: Specialist, limit: int, *, new_only: bool = False) -> list[Document]:
         """Documents that the specialist selects and may train on, drawn by a fixed hash. `new_only`: since its last build."""
@@ -210,13 +191,18 @@ class SqlRepository(SqlDrafts):
         if new_only:
             built = select(builds.built_position).where(_build(specialist.name, DatasetKind.SFT)).scalar_subquery()
             may_train = and_(may_train, table.c.position > func.coalesce(built, 0))
-        query = select(table).where(may_train).order_by(func.md5(table.c.document_id)).limit(limit)
-        with transaction(self._engine) as connection:
-            return [to_document(row) for row in connection.execute(query)]
+        return self.documents.all(may_train, order=func.md5(table.c.document_id), limit=limit)
 
     def building(self, specialist: str) -> AbstractContextManager[bool]:
         """Hold the specialist's build lock without a transaction; yields False at once if another replica holds it."""
         return session_lock(self._engine, f"build:{specialist}")
+
+    def add_builds(self, job: HeldJob, specialists: Iterable[str]) -> None:
+        """Have the specialists' datasets built that are due. Raises JobLost."""
+        with transaction(self._engine) as connection:
+            job.check(connection)
+            for name in specialists:
+                add_job(connection, tables.jobs, BUILD, name)
 
     def mark_tried(self, specialist: str, kind: DatasetKind, position: int) -> None:
         """Record that a build was attempted with everything up to a position."""
@@ -231,21 +217,17 @@ class SqlRepository(SqlDrafts):
         message = wire.from_dataset(dataset)
         if dataset.created_at is None:
             message.create_time.GetCurrentTime()
-        row = {
-            "specialist": dataset.specialist,
-            "digest": dataset.digest,
-            "payload": message.SerializeToString(deterministic=True),
-            **_counts(dataset),
-        }
-        statement = insert(tables.datasets).values(row).on_conflict_do_nothing().returning(tables.datasets.c.digest)
+        key = {"specialist": dataset.specialist, "digest": dataset.digest}
+        counts = {name: getattr(dataset, name) for name in ("near_duplicates", "skipped", "pairs", "intake_seconds")}
         with transaction(self._engine) as connection:
-            is_new = connection.scalar(statement) is not None
+            datasets = Rows(connection, tables.datasets, Row)
+            is_new = datasets.add(payload=message, **key, **counts)
             if is_new:
                 event_id = derive_id("evt", TOPIC, dataset.specialist, dataset.digest)
                 self._outbox.add(connection, TOPIC, dataset.specialist, message, event_id)
             else:
                 # The filters may have removed something else, although the rows are equal.
-                connection.execute(_update_counts(dataset))
+                datasets.update(counts, **key)
             _list_files(connection, dataset, files)
             _set_build(
                 connection,
@@ -261,22 +243,15 @@ class SqlRepository(SqlDrafts):
 
     def answer(self, request_id: str) -> BuildResult | None:
         """The stored answer to a request, if any."""
-        table = tables.requests
         with transaction(self._engine) as connection:
-            row = connection.execute(select(table).where(table.c.request_id == request_id)).one_or_none()
-            dataset = _dataset(connection, row.specialist, row.digest) if row else None
-        return BuildResult(dataset, row.created) if row and dataset else None
+            row = Rows(connection, tables.requests, Row).find(request_id=request_id)
+            known = row and SqlDatasets(connection).find(specialist=row.specialist, digest=row.digest)
+        return BuildResult(known, row.created) if row and known else None
 
     def keep_answer(self, request_id: str, result: BuildResult) -> None:
         """Store the answer to a request."""
-        row = {
-            "request_id": request_id,
-            "specialist": result.dataset.specialist,
-            "digest": result.dataset.digest,
-            "created": result.created,
-        }
-        with transaction(self._engine) as connection:
-            connection.execute(insert(tables.requests).values(row).on_conflict_do_nothing())
+        dataset = {"specialist": result.dataset.specialist, "digest": result.dataset.digest}
+        Rows(self._engine, tables.requests, Row).add(request_id=request_id, created=result.created, **dataset)
 
 
 def _lock_items(connection: Connection, function: str) -> None:
@@ -302,18 +277,6 @@ def _seen(specialist: str, position: int) -> ColumnElement[int]:
     return func.least(position, first.scalar_subquery())
 
 
-def _set_pending(document_id: str, position: int) -> Insert:
-    statement = insert(tables.pending).values(document_id=document_id, position=position)
-    return statement.on_conflict_do_update(index_elements=["document_id"], set_={"position": position})
-
-
-def _set_newest(labels: Labels, position: int) -> Insert:
-    table = tables.newest_labels
-    statement = insert(table).values(**asdict(labels), position=position, changed_at=func.clock_timestamp())
-    changed = {"position": func.greatest(table.c.position, position), "changed_at": func.clock_timestamp()}
-    return statement.on_conflict_do_update(index_elements=LABELS, set_=changed)
-
-
 def _list_files(connection: Connection, dataset: Dataset, files: Sequence[StoredFile]) -> None:
     """List a dataset's files; the build's record of files that it writes ends."""
     key = {"specialist": dataset.specialist, "digest": dataset.digest}
@@ -329,31 +292,8 @@ def _list_files(connection: Connection, dataset: Dataset, files: Sequence[Stored
         connection.execute(delete(written).where(written.c.specialist == dataset.specialist))
 
 
-def _counts(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "near_duplicates": dataset.near_duplicates,
-        "skipped": {reason: asdict(count) for reason, count in dataset.skipped.items()},
-        "pairs": asdict(dataset.pairs),
-        "intake_seconds": dataset.intake_seconds,
-    }
-
-
-def _update_counts(dataset: Dataset) -> Update:
-    table = tables.datasets
-    same = (table.c.specialist == dataset.specialist, table.c.digest == dataset.digest)
-    return update(table).where(*same).values(**_counts(dataset))
-
-
 def _set_build(connection: Connection, specialist: str, kind: DatasetKind, **values: Any) -> None:
-    statement = insert(tables.builds).values(specialist=specialist, kind=kind.value, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["specialist", "kind"], set_=values))
-
-
-def _dataset(connection: Connection, specialist: str, digest: str) -> Dataset | None:
-    table = tables.datasets
-    query: Select[Any] = select(table).where(table.c.specialist == specialist, table.c.digest == digest)
-    row = connection.execute(query).one_or_none()
-    return None if row is None else to_stored_dataset(row)
+    Rows(connection, tables.builds, Row).upsert(specialist=specialist, kind=kind, **values)
 
 
 def _seconds(value: Any) -> float | None:

@@ -1,353 +1,259 @@
 """Syntheses in PostgreSQL. No transaction stays open while a model answers."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, Row, func, select
 
-from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, to_sample
-from services.synthetic.adapters.tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, SYNTHESIS
+from services.synthetic.adapters.tables import jobs, syntheses, synthesis_answers, synthesis_rows
 from services.synthetic.synthesis_domain import (
     DRAFT_ID,
     JUDGEMENT_ID,
+    OPEN_STATES,
     TEACH,
     Completion,
-    Lease,
     ModelRole,
-    ModelUse,
     SampleState,
     StoredAnswer,
     Synthesis,
     SynthesisSample,
-    SynthesisSpec,
     SynthesisState,
     SynthesisUse,
     TokenCount,
     TokenReservation,
 )
-from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
+from tailor.errors import FailedPrecondition, NotFound, Reason
+from tailor.jobs import HeldJob, JobLost, add_job
+from tailor.retry import Stopped
+from tailor.rows import Rows
 from tailor.sql import transaction
-
-SPEC, SYNTHESIS = TypeAdapter(SynthesisSpec), TypeAdapter(Synthesis)
-USE = TypeAdapter(SynthesisUse)
-NONE = TokenCount()
 
 
 class SqlSyntheses:
-    """Thread-safe. Methods with a lease raise Aborted (STALE_EPOCH) once another replica holds it."""
+    """Thread-safe. Methods with a job, whose key is the synthesis's id, raise JobLost once another one holds it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._answers = Rows(engine, synthesis_answers, StoredAnswer)
+        self._samples = Rows(engine, synthesis_rows, SynthesisSample)
 
     def create(self, synthesis: Synthesis, request_id: str) -> Synthesis:
-        """Queue a synthesis, or return that of the same request id. Raises InvalidArgument (REQUEST_ID_REUSED)."""
-        row = {
-            "synthesis_id": synthesis.synthesis_id,
-            "request_id": request_id or None,
-            "specialist": synthesis.spec.specialist,
-            "spec": SPEC.dump_python(synthesis.spec, mode="json"),
-            "teacher": synthesis.teacher,
-            "judge": synthesis.judge,
-            "prompt_version": synthesis.prompt_version,
-            "state": synthesis.state.value,
-            "reason": "",
-            "message": "",
-            "use": asdict(synthesis.use),
-        }
+        """Queue a synthesis, or return that of the same request id."""
+        columns = {"specialist": synthesis.spec.specialist, "created_at": func.clock_timestamp()}
         with transaction(self._engine) as connection:
-            connection.execute(insert(syntheses).values(row).on_conflict_do_nothing(index_elements=["request_id"]))
-            same = syntheses.c.request_id == request_id if request_id else _is(synthesis.synthesis_id)
-            return _find(connection, same)[0]
+            stored = _CountedSyntheses(connection)
+            if stored.add(synthesis, request_id=request_id or None, **columns):
+                add_job(connection, jobs, SYNTHESIS, synthesis.synthesis_id)
+            table = syntheses.c
+            same = table.request_id == request_id if request_id else table.synthesis_id == synthesis.synthesis_id
+            (known,) = stored.all(same)
+            return known
 
     def find_by_request(self, request_id: str) -> Synthesis | None:
         """The synthesis of a request id."""
         with transaction(self._engine) as connection:
-            return next(iter(_find(connection, syntheses.c.request_id == request_id)), None)
+            return _CountedSyntheses(connection).find(request_id=request_id)
 
     def get(self, synthesis_id: str) -> Synthesis | None:
         with transaction(self._engine) as connection:
-            return next(iter(_find(connection, _is(synthesis_id))), None)
+            return _CountedSyntheses(connection).find(synthesis_id=synthesis_id)
 
     def list_newest(self, specialists: Sequence[str], limit: int, offset: int) -> list[Synthesis]:
         """The syntheses of these specialists, or of all if none is named, newest first."""
-        wanted = syntheses.c.specialist.in_(specialists) if specialists else syntheses.c.synthesis_id != ""
+        table, wanted = syntheses.c, {"specialist": specialists} if specialists else {}
         with transaction(self._engine) as connection:
-            return _find(connection, wanted, limit, offset)
+            stored = _CountedSyntheses(connection)
+            query = stored.select(**wanted).order_by(table.created_at.desc(), table.synthesis_id)
+            return stored.fetch(query.limit(limit).offset(offset))
 
-    def change(
-        self,
-        synthesis_id: str,
-        states: Iterable[SynthesisState],
-        to: SynthesisState,
-        reason: str = "",
-        message: str = "",
-    ) -> bool:
-        """Set the state if it is one of `states`; True if it was."""
-        statement = (
-            update(syntheses)
-            .where(_is(synthesis_id), syntheses.c.state.in_([state.value for state in states]))
-            .values(state=to.value, reason=reason, message=message, resume_at=None, **_end(to))
-        )
+    def change(self, synthesis_id: str, state: SynthesisState, reason: str = "", message: str = "") -> bool:
+        """Set the state of a synthesis that has not ended, and have its job look at it; True if it had not ended."""
+        ended_at = func.clock_timestamp() if state.has_ended else None
+        changed = {"state": state, "reason": reason, "message": message, "resume_at": None, "ended_at": ended_at}
         with transaction(self._engine) as connection:
-            return bool(connection.execute(statement).rowcount)
+            # First, because erasures lock jobs before syntheses.
+            add_job(connection, jobs, SYNTHESIS, synthesis_id)
+            return bool(_update(connection, synthesis_id, changed, OPEN_STATES))
 
-    def wake(self, reasons: Iterable[str]) -> None:
+    def wake(self, reasons: Collection[str]) -> None:
         """Let the syntheses that are paused for these reasons resume at once."""
-        paused = and_(syntheses.c.state == SynthesisState.PAUSED.value, syntheses.c.reason.in_(list(reasons)))
+        key, paused = syntheses.c.synthesis_id, {"state": SynthesisState.PAUSED, "reason": [*reasons]}
         with transaction(self._engine) as connection:
-            connection.execute(update(syntheses).where(paused).values(resume_at=func.clock_timestamp()))
+            for synthesis_id in Rows(connection, syntheses, Synthesis).values(key, order=key, **paused):
+                add_job(connection, jobs, SYNTHESIS, synthesis_id)
 
-    def claim(self, lease_seconds: float) -> tuple[Synthesis, Lease] | None:
-        """Take the oldest synthesis that no replica runs. Its earlier reservations become lost tokens."""
-        now, columns = func.clock_timestamp(), syntheses.c
-        is_free = or_(columns.leased_until.is_(None), columns.leased_until < now)
-        waits = or_(
-            columns.state == SynthesisState.QUEUED.value,
-            and_(columns.state == SynthesisState.RUNNING.value, is_free),
-            and_(columns.state == SynthesisState.PAUSED.value, columns.resume_at <= now),
-        )
-        query = select(columns.synthesis_id, columns.epoch, columns.use).where(waits).order_by(columns.created_at)
+    def begin(self, job: HeldJob) -> Synthesis | None:
+        """Run the synthesis; None if it has ended. Reservations of earlier runs become lost tokens: they may have been billed."""
         with transaction(self._engine) as connection:
-            row = connection.execute(query.limit(1).with_for_update(skip_locked=True)).one_or_none()
-            if row is None:
+            synthesis = _lock(connection, job)
+            if synthesis.state.has_ended:
                 return None
-            lease = Lease(row.synthesis_id, row.epoch + 1)
-            values = {
-                "state": SynthesisState.RUNNING.value,
-                "reason": "",
-                "message": "",
-                "resume_at": None,
-                "epoch": lease.epoch,
-                "leased_until": now + timedelta(seconds=lease_seconds),
-                "use": asdict(_lose_reservations(USE.validate_python(row.use))),
-            }
-            connection.execute(update(syntheses).where(_is(row.synthesis_id)).values(values))
-            return _find(connection, _is(row.synthesis_id))[0], lease
+            use = synthesis.use
+            for role in ModelRole:
+                model = use.of(role)
+                use = use.with_role(role, replace(model, lost=model.lost + model.reserved, reserved=TokenCount()))
+            started = {"state": SynthesisState.RUNNING, "reason": "", "message": "", "resume_at": None, "use": use}
+            _update(connection, job.key, started)
+            return _CountedSyntheses(connection).find(synthesis_id=job.key)
 
-    def renew(self, lease: Lease, lease_seconds: float) -> None:
-        """Keep the lease."""
-        until = func.clock_timestamp() + timedelta(seconds=lease_seconds)
+    def reserve(self, job: HeldJob, reservation: TokenReservation) -> bool:
+        """Reserve tokens; False if that would pass a budget. Raises Stopped if the synthesis was cancelled."""
         with transaction(self._engine) as connection:
-            if not connection.execute(update(syntheses).where(_holds(lease)).values(leased_until=until)).rowcount:
-                raise _stale()
-
-    def reserve(self, lease: Lease, reservation: TokenReservation) -> bool:
-        """Reserve tokens; False if that would pass a budget."""
-        with transaction(self._engine) as connection:
-            spec, use = _lock(connection, _holds(lease))
-            model = use.of(reservation.role)
-            use = use.with_role(reservation.role, replace(model, reserved=model.reserved + reservation.tokens))
-            if not spec.allows(use):
+            synthesis = _lock(connection, job)
+            if synthesis.state is not SynthesisState.RUNNING:
+                raise Stopped
+            model = synthesis.use.of(reservation.role)
+            model = replace(model, reserved=model.reserved + reservation.tokens)
+            use = synthesis.use.with_role(reservation.role, model)
+            if not synthesis.spec.allows(use):
                 return False
-            _set_use(connection, lease, use)
+            _update(connection, job.key, {"use": use})
         return True
 
-    def settle(self, lease: Lease, reservation: TokenReservation, completion: Completion, answer: StoredAnswer) -> None:
-        """Store an answer, and replace its reservation by what it used; without usage, by the whole reservation."""
+    def settle(self, job: HeldJob, reservation: TokenReservation, completion: Completion, answer: StoredAnswer) -> None:
+        """Store an answer, and replace its reservation by what it used; without usage, by the whole reservation.
+
+        A cancelled synthesis still takes the answers of requests that run.
+        """
         with transaction(self._engine) as connection:
-            _, use = _lock(connection, _is_current(lease))
+            use = _lock(connection, job).use
             model = use.of(reservation.role)
             used = completion.tokens or reservation.tokens
             model = replace(model, used=model.used + used, reserved=model.reserved - reservation.tokens)
-            _set_use(connection, lease, replace(use.with_role(reservation.role, model), answers=use.answers + 1))
-            _keep_answer(connection, lease, answer)
+            use = replace(use.with_role(reservation.role, model), answers=use.answers + 1)
+            _store_answer(connection, job, use, answer)
 
     def release(
-        self, lease: Lease, reservation: TokenReservation, *, is_lost: bool, refused: StoredAnswer | None = None
+        self, job: HeldJob, reservation: TokenReservation, *, is_lost: bool, refused: StoredAnswer | None = None
     ) -> None:
         """End a reservation without an answer; `refused` stores that the endpoint refused the prompt."""
         with transaction(self._engine) as connection:
-            _, use = _lock(connection, _is_current(lease))
+            use = _lock(connection, job).use
             model = use.of(reservation.role)
             lost = model.lost + reservation.tokens if is_lost else model.lost
             model = replace(model, lost=lost, reserved=model.reserved - reservation.tokens)
-            _set_use(connection, lease, use.with_role(reservation.role, model))
-            if refused is not None:
-                _keep_answer(connection, lease, refused)
+            _store_answer(connection, job, use.with_role(reservation.role, model), refused)
 
     def answer(self, synthesis_id: str, number: int, step: str) -> StoredAnswer | None:
-        table = synthesis_answers
-        query = select(table).where(
-            table.c.synthesis_id == synthesis_id, table.c.number == number, table.c.step == step
-        )
-        with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return StoredAnswer(
-            row.number, row.step, row.model, row.text, row.finish_reason, row.refused, tuple(row.document_ids)
-        )
+        return self._answers.find(synthesis_id=synthesis_id, number=number, step=step)
 
     def numbers(self, synthesis_id: str) -> dict[int, bool]:
         """The requests that the teacher answered, and whether their rows are stored."""
-        table = synthesis_answers
-        query = select(table.c.number, table.c.checked).where(
-            table.c.synthesis_id == synthesis_id, table.c.step == TEACH
-        )
+        table = synthesis_answers.c
+        query = select(table.number, table.checked)
         with transaction(self._engine) as connection:
-            return {row.number: row.checked for row in connection.execute(query)}
+            rows = connection.execute(query.where(table.synthesis_id == synthesis_id, table.step == TEACH))
+            return {row.number: row.checked for row in rows}
 
-    def keep_samples(self, lease: Lease, number: int, samples: Sequence[SynthesisSample]) -> None:
+    def keep_samples(self, job: HeldJob, number: int, samples: Sequence[SynthesisSample]) -> None:
         """Store the rows of a request, all at once."""
-        table = synthesis_answers
-        same = (table.c.synthesis_id == lease.synthesis_id, table.c.number == number, table.c.step == TEACH)
         with transaction(self._engine) as connection:
-            spec, _ = _lock(connection, _is_current(lease))
-            rows = [_sample_row(lease.synthesis_id, spec.specialist, sample) for sample in samples]
+            specialist = _lock(connection, job).spec.specialist
+            answers = Rows(connection, synthesis_answers, StoredAnswer)
+            rows = Rows(connection, synthesis_rows, SynthesisSample)
             # An answer that is gone was erased with its seed; then its rows must not come back.
-            if connection.execute(update(table).where(*same).values(checked=True)).rowcount and rows:
-                connection.execute(insert(synthesis_rows).on_conflict_do_nothing(), rows)
+            if answers.update({"checked": True}, synthesis_id=job.key, number=number, step=TEACH):
+                for sample in samples:
+                    rows.add(sample, synthesis_id=job.key, specialist=specialist, **_origin(sample))
 
-    def pause(self, lease: Lease, reason: str, message: str, seconds: float) -> None:
-        """Pause, and resume by itself after `seconds`."""
-        resume_at = func.clock_timestamp() + timedelta(seconds=seconds)
-        self._leave(lease, SynthesisState.PAUSED, reason, message, resume_at=resume_at)
+    def pause(self, job: HeldJob, reason: str, message: str, seconds: float) -> None:
+        """Pause until the job runs again after these seconds, unless it was cancelled."""
+        paused = {"state": SynthesisState.PAUSED, "reason": reason, "message": message}
+        self._leave(job, paused | {"resume_at": func.clock_timestamp() + timedelta(seconds=seconds)})
 
-    def finish(self, lease: Lease, reason: str, message: str) -> None:
-        """End as succeeded."""
-        self._leave(lease, SynthesisState.SUCCEEDED, reason, message, ended_at=func.clock_timestamp())
+    def finish(self, job: HeldJob, reason: str, message: str) -> None:
+        """End as succeeded, unless it was cancelled."""
+        ended = {"state": SynthesisState.SUCCEEDED, "reason": reason, "message": message}
+        self._leave(job, ended | {"ended_at": func.clock_timestamp()})
 
-    def _leave(self, lease: Lease, state: SynthesisState, reason: str, message: str, **values: Any) -> None:
-        values |= {"state": state.value, "reason": str(reason), "message": message, "leased_until": None}
+    def _leave(self, job: HeldJob, changed: dict[str, Any]) -> None:
         with transaction(self._engine) as connection:
-            if not connection.execute(update(syntheses).where(_holds(lease)).values(values)).rowcount:
-                raise _stale()
+            job.check(connection)
+            _update(connection, job.key, changed, [SynthesisState.RUNNING])
 
     def list_rows(self, specialist: str) -> Iterator[SynthesisSample]:
         """Every row of the specialist's syntheses that no check refused."""
-        table = synthesis_rows
-        query = select(table).where(table.c.specialist == specialist, table.c.state != SampleState.REFUSED.value)
+        query = self._samples.select(synthesis_rows.c.state != SampleState.REFUSED.value, specialist=specialist)
         with transaction(self._engine) as connection:
             for row in connection.execution_options(yield_per=STREAMED_ROWS).execute(query):
-                yield to_sample(row)
+                yield self._samples.read(row)
 
     def samples(self, synthesis_id: str, state: SampleState | None, limit: int, offset: int) -> list[SynthesisSample]:
-        table = synthesis_rows
-        query = select(table).where(table.c.synthesis_id == synthesis_id).order_by(table.c.number, table.c.row_id)
-        if state is not None:
-            query = query.where(table.c.state == state.value)
-        with transaction(self._engine) as connection:
-            return [to_sample(row) for row in connection.execute(query.limit(limit).offset(offset))]
+        wanted = {} if state is None else {"state": state}
+        query = self._samples.select(synthesis_id=synthesis_id, **wanted)
+        ordered = query.order_by(synthesis_rows.c.number, synthesis_rows.c.row_id)
+        return self._samples.fetch(ordered.limit(limit).offset(offset))
 
     def review(self, synthesis_id: str, decisions: dict[str, SampleState], reviewer: str) -> None:
         """Record decisions, all or none. Raises NotFound (UNKNOWN_SAMPLE), FailedPrecondition (SAMPLE_REFUSED)."""
-        table = synthesis_rows
+        is_open, now = synthesis_rows.c.state != SampleState.REFUSED.value, func.clock_timestamp()
         with transaction(self._engine) as connection:
+            rows = Rows(connection, synthesis_rows, SynthesisSample)
             for row_id, state in sorted(decisions.items()):
-                same = (table.c.synthesis_id == synthesis_id, table.c.row_id == row_id)
-                now = func.clock_timestamp()
-                values = {"state": state.value, "reviewer": reviewer, "reviewed_at": now, "changed_at": now}
-                is_open = table.c.state != SampleState.REFUSED.value
-                if not connection.execute(update(table).where(*same, is_open).values(values)).rowcount:
-                    _raise_unreviewable(connection, same)
+                changed = {"state": state, "reviewer": reviewer, "reviewed_at": now, "changed_at": now}
+                same = {"synthesis_id": synthesis_id, "row_id": row_id}
+                if not rows.update(changed, is_open, **same):
+                    _raise_unreviewable(rows.find(**same))
 
 
-def _is(synthesis_id: str) -> ColumnElement[bool]:
-    return syntheses.c.synthesis_id == synthesis_id
+class _CountedSyntheses(Rows[Synthesis]):
+    """Syntheses with the counts of their rows."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection, syntheses, Synthesis)
+
+    def read(self, row: Row[Any], **given: Any) -> Synthesis:
+        table = synthesis_rows.c
+        query = select(table.state, table.reason, func.count()).where(table.synthesis_id == row.synthesis_id)
+        with self._connect() as connection:
+            counts = connection.execute(query.group_by(table.state, table.reason)).all()
+        samples: dict[SampleState, int] = {}
+        for state, _, count in counts:
+            samples[SampleState(state)] = samples.get(SampleState(state), 0) + count
+        refusals = {reason: count for state, reason, count in counts if state == SampleState.REFUSED.value}
+        return super().read(row, samples=samples, refusals=refusals, **given)
 
 
-def _holds(lease: Lease) -> ColumnElement[bool]:
-    """The condition that the lease is current and the synthesis was not cancelled."""
-    return and_(_is_current(lease), syntheses.c.state == SynthesisState.RUNNING.value)
+def _lock(connection: Connection, job: HeldJob) -> Synthesis:
+    """Lock the job's synthesis for this transaction. Raises JobLost."""
+    job.check(connection)
+    synthesis = Rows(connection, syntheses, Synthesis).lock(synthesis_id=job.key)
+    if synthesis is None:
+        raise JobLost
+    return synthesis
 
 
-def _stale() -> Aborted:
-    return Aborted(Reason.STALE_EPOCH, "The synthesis was cancelled, or another replica runs it.")
+def _update(
+    connection: Connection,
+    synthesis_id: str,
+    changed: dict[str, Any],
+    states: Sequence[SynthesisState] = tuple(SynthesisState),
+) -> int:
+    return Rows(connection, syntheses, Synthesis).update(changed, synthesis_id=synthesis_id, state=[*states])
 
 
-def _is_current(lease: Lease) -> ColumnElement[bool]:
-    """The condition that the lease is current. A cancelled synthesis still takes the answers of requests that run."""
-    return and_(_is(lease.synthesis_id), syntheses.c.epoch == lease.epoch)
+def _store_answer(connection: Connection, job: HeldJob, use: SynthesisUse, answer: StoredAnswer | None) -> None:
+    _update(connection, job.key, {"use": use})
+    if answer is not None:
+        text, finish_reason = answer.text.replace("\0", ""), answer.finish_reason[:32]
+        answers = Rows(connection, synthesis_answers, StoredAnswer)
+        answers.add(answer, synthesis_id=job.key, text=text, finish_reason=finish_reason)
 
 
-def _lock(connection: Connection, condition: ColumnElement[bool]) -> tuple[SynthesisSpec, SynthesisUse]:
-    """Lock the synthesis for this transaction. Raises Aborted (STALE_EPOCH) if none meets the condition."""
-    query = select(syntheses.c.spec, syntheses.c.use).where(condition).with_for_update()
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise _stale()
-    return SPEC.validate_python(row.spec), USE.validate_python(row.use)
+def _origin(sample: SynthesisSample) -> dict[str, Any]:
+    """The origins of a row, for erasures."""
+    lineage = dict(sample.row.lineage)
+    judgement_id, draft_id = lineage.get(JUDGEMENT_ID, ""), lineage.get(DRAFT_ID)
+    origins = [*sample.row.document_ids, *filter(None, (judgement_id, draft_id))]
+    return {"document_ids": origins, "judgement_id": judgement_id}
 
 
-def _set_use(connection: Connection, lease: Lease, use: SynthesisUse) -> None:
-    connection.execute(update(syntheses).where(_is(lease.synthesis_id)).values(use=asdict(use)))
-
-
-def _lose_reservations(use: SynthesisUse) -> SynthesisUse:
-    """Reservations of a killed run may have been billed."""
-
-    def lose(model: ModelUse) -> ModelUse:
-        return replace(model, lost=model.lost + model.reserved, reserved=NONE)
-
-    for role in ModelRole:
-        use = use.with_role(role, lose(use.of(role)))
-    return use
-
-
-def _end(state: SynthesisState) -> dict[str, Any]:
-    return {"ended_at": func.clock_timestamp()} if state.has_ended else {}
-
-
-def _keep_answer(connection: Connection, lease: Lease, answer: StoredAnswer) -> None:
-    row = {
-        "synthesis_id": lease.synthesis_id,
-        "number": answer.number,
-        "step": answer.step,
-        "model": answer.model,
-        "text": answer.text.replace("\0", ""),
-        "finish_reason": answer.finish_reason[:32],
-        "refused": answer.is_refused,
-        "document_ids": list(answer.document_ids),
-    }
-    connection.execute(insert(synthesis_answers).values(row).on_conflict_do_nothing())
-
-
-def _sample_row(synthesis_id: str, specialist: str, sample: SynthesisSample) -> dict[str, Any]:
-    origin = dict(sample.row.lineage)
-    return {
-        "synthesis_id": synthesis_id,
-        "row_id": sample.row_id,
-        "specialist": specialist,
-        "number": sample.number,
-        "state": sample.state.value,
-        "reason": str(sample.reason),
-        "row": asdict(sample.row),
-        "document_ids": [*sample.row.document_ids, *filter(None, (origin.get(JUDGEMENT_ID), origin.get(DRAFT_ID)))],
-        "judgement_id": origin.get(JUDGEMENT_ID, ""),
-        "mark": sample.mark,
-        "back_translation": sample.back_translation,
-        "reviewer": "",
-    }
-
-
-def _raise_unreviewable(connection: Connection, same: tuple[ColumnElement[bool], ...]) -> None:
-    reason = connection.scalar(select(synthesis_rows.c.reason).where(*same))
-    if reason is None:
+def _raise_unreviewable(sample: SynthesisSample | None) -> None:
+    if sample is None:
         raise NotFound(Reason.UNKNOWN_SAMPLE, "The synthesis has no such row.")
-    raise FailedPrecondition(Reason.SAMPLE_REFUSED, f"A check refused this row ({reason}); it cannot be reviewed.")
-
-
-def _find(connection: Connection, wanted: ColumnElement[bool], limit: int = 1, offset: int = 0) -> list[Synthesis]:
-    """Syntheses with the counts of their rows, newest first."""
-    order = (syntheses.c.created_at.desc(), syntheses.c.synthesis_id)
-    rows = connection.execute(select(syntheses).where(wanted).order_by(*order).limit(limit).offset(offset)).all()
-    table = synthesis_rows.c
-    query = (
-        select(table.synthesis_id, table.state, table.reason, func.count())
-        .where(table.synthesis_id.in_([row.synthesis_id for row in rows]))
-        .group_by(table.synthesis_id, table.state, table.reason)
+    raise FailedPrecondition(
+        Reason.SAMPLE_REFUSED, f"A check refused this row ({sample.reason}); it cannot be reviewed."
     )
-    counts = [tuple(count) for count in connection.execute(query)]
-    return [_to_synthesis(row, [count[1:] for count in counts if count[0] == row.synthesis_id]) for row in rows]
-
-
-def _to_synthesis(row: Any, counts: Sequence[tuple[str, str, int]]) -> Synthesis:
-    samples: dict[SampleState, int] = {}
-    for state, _, count in counts:
-        samples[SampleState(state)] = samples.get(SampleState(state), 0) + count
-    refusals = {reason: count for state, reason, count in counts if state == SampleState.REFUSED.value}
-    return SYNTHESIS.validate_python(dict(row._mapping) | {"samples": samples, "refusals": refusals})

@@ -5,29 +5,30 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Engine, and_, any_, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, any_, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.records import read_sides
-from services.synthetic.adapters.tables import syntheses, synthesis_answers, synthesis_rows
+from services.synthetic.adapters.tables import jobs, syntheses, synthesis_answers, synthesis_rows
 from services.synthetic.domain import CRITIQUE, Revision, Row, RowOrigin, Specialist
 from services.synthetic.domain import fingerprint as digest_of
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers
 from services.synthetic.rows.budget import count_tokens
-from services.synthetic.synthesis_domain import DRAFT_ID, SampleState, SynthesisSample, SynthesisUse
+from services.synthetic.synthesis_domain import DRAFT_ID, SampleState, SynthesisUse
+from tailor.codec import load
+from tailor.jobs import revoke_jobs
 from tailor.rounds import is_held_out
 from tailor.sql import transaction
 
-ROW, SAMPLE = TypeAdapter(Row), TypeAdapter(SynthesisSample)
-USE = TypeAdapter(SynthesisUse)
+# The kind of jobs whose keys are ids of syntheses.
+SYNTHESIS = "synthesis"
 STREAMED_ROWS = 500
 
 # The others keep their places, by which lineages name them.
 EMPTY_EXAMPLE = text(
     """
-    UPDATE syntheses SET epoch = epoch + 1, leased_until = NULL, spec = jsonb_set(spec, '{examples}', (
+    UPDATE syntheses SET spec = jsonb_set(spec, '{examples}', (
         SELECT jsonb_agg(CASE WHEN entry ->> 'document_id' = :id THEN CAST(:empty AS jsonb) ELSE entry END ORDER BY number)
         FROM jsonb_array_elements(spec -> 'examples') WITH ORDINALITY AS entries (entry, number)
     ))
@@ -56,7 +57,7 @@ class SqlSynthesisRows(ExtraRows):
 
     def _drop_held_out(self, specialist: Specialist, part: Sequence[Any]) -> list[Row]:
         """Those that were made from no held-out document or prompt: a seed may have got its side after the synthesis."""
-        rows = [ROW.validate_python(row.row) for row in part]
+        rows = [load(Row, row.row) for row in part]
         document_ids = sorted({document_id for row in rows for document_id in row.document_ids})
         with transaction(self._engine) as connection:
             sides = read_sides(connection, specialist.name, document_ids)
@@ -81,7 +82,7 @@ class SqlSynthesisRows(ExtraRows):
         accepted = select(synthesis_rows.c.synthesis_id).where(_is_accepted(specialist.name))
         query = select(syntheses.c.use).where(syntheses.c.synthesis_id.in_(accepted))
         with transaction(self._engine) as connection:
-            uses = [USE.validate_python(use) for use in connection.scalars(query)]
+            uses = [load(SynthesisUse, use) for use in connection.scalars(query)]
             adapters = frozenset(connection.scalars(_revised_adapters(specialist.name)))
         return RowOrigin(teacher_tokens=sum(use.teacher.spent.total for use in uses), draft_adapters=adapters)
 
@@ -107,19 +108,18 @@ def _complete(rows: Sequence[Row], specialist: Specialist, counter: TokenCounter
     )
 
 
-def to_sample(row: Any) -> SynthesisSample:
-    return SAMPLE.validate_python(dict(row._mapping))
-
-
 def forget_seed(connection: Connection, document_id: str) -> int:
     """Delete the answers and rows whose seed was the document or example, and take it from the seeds; returns the number of rows.
 
-    A run that still has the document in memory loses its lease, so that it stores nothing more; another one reads the seeds again.
+    A run that still has the document in memory loses its job, so that it stores nothing more; another one reads the seeds again.
     `SqlHoldings.forget_document` calls it in its transaction.
     """
+    spec = syntheses.c.spec
+    may_know = or_(spec["document_ids"].has_key(document_id), spec["examples"].contains([{"document_id": document_id}]))
+    revoke_jobs(connection, jobs, SYNTHESIS, select(syntheses.c.synthesis_id).where(may_know))
     seeds = text(
-        "UPDATE syntheses SET spec = jsonb_set(spec, '{document_ids}', (spec -> 'document_ids') - CAST(:id AS text)), "
-        "epoch = epoch + 1, leased_until = NULL WHERE spec -> 'document_ids' ? :id"
+        "UPDATE syntheses SET spec = jsonb_set(spec, '{document_ids}', (spec -> 'document_ids') - CAST(:id AS text)) "
+        "WHERE spec -> 'document_ids' ? :id"
     )
     connection.execute(seeds, {"id": document_id})
     connection.execute(EMPTY_EXAMPLE, {"id": document_id, "wanted": json.dumps([{"document_id": document_id}])})
@@ -138,19 +138,19 @@ def find_revisions(connection: Connection, specialist: str) -> tuple[Revision, .
     """The specialist's accepted revisions of drafts, by judgement."""
     table = synthesis_rows.c
     query = select(table.judgement_id, table.row).where(_is_accepted(specialist), table.judgement_id != "")
-    rows = [(key, ROW.validate_python(row)) for key, row in connection.execute(query.order_by(table.judgement_id))]
+    rows = [(key, load(Row, row)) for key, row in connection.execute(query.order_by(table.judgement_id))]
     return tuple(Revision(key, dict(row.lineage)[DRAFT_ID], row.completion, row.made_by) for key, row in rows)
 
 
 def forget_critiques(connection: Connection, origins: Sequence[str]) -> int:
     """Delete the answers and rows that were written from judgements or drafts; returns the number of rows.
 
-    Runs that may still have them in memory lose their lease, so that they store nothing more; another one reads the comments again.
+    Runs that may still have them in memory lose their jobs, so that they store nothing more; another one reads the comments again.
     """
     if not origins:
         return 0
-    may_know = (syntheses.c.spec["task"].astext == CRITIQUE, syntheses.c.leased_until.is_not(None))
-    connection.execute(update(syntheses).where(*may_know).values(epoch=syntheses.c.epoch + 1, leased_until=None))
+    may_know = syntheses.c.spec["task"].astext == CRITIQUE
+    revoke_jobs(connection, jobs, SYNTHESIS, select(syntheses.c.synthesis_id).where(may_know))
     connection.execute(delete(synthesis_answers).where(synthesis_answers.c.document_ids.overlap(origins)))
     is_written = synthesis_rows.c.document_ids.overlap(origins)
     return connection.execute(delete(synthesis_rows).where(is_written, synthesis_rows.c.judgement_id != "")).rowcount

@@ -22,7 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
+from tailor.api.events.v1 import models_pb2
 from tailor.events.outbox import outbox_table
+from tailor.jobs import jobs_table
+from tailor.rows import MessageColumn
 
 metadata = MetaData()
 
@@ -160,7 +163,7 @@ datasets = Table(
     Column("skipped", JSONB, nullable=False),
     Column("pairs", JSONB, nullable=False),
     Column("intake_seconds", Double, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
+    Column("payload", MessageColumn(models_pb2.DatasetBuilt), nullable=False),
 )
 
 # The files of datasets, with the segment of the documents that they were made from; -1 for documents of any segment.
@@ -286,9 +289,6 @@ syntheses = Table(
     Column("message", Text, nullable=False),
     # Tokens by model: reported, reserved for running requests, and the worst case of lost answers.
     Column("use", JSONB, nullable=False),
-    # The lease: every holder has a higher epoch.
-    Column("epoch", BigInteger, nullable=False, server_default="0"),
-    Column("leased_until", DateTime(timezone=True)),
     Column("resume_at", DateTime(timezone=True)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("ended_at", DateTime(timezone=True)),
@@ -304,7 +304,7 @@ synthesis_answers = Table(
     Column("model", String(256), nullable=False),
     Column("text", Text, nullable=False),
     Column("finish_reason", String(32), nullable=False),
-    Column("refused", Boolean, nullable=False),
+    Column("is_refused", Boolean, nullable=False),
     Column("checked", Boolean, nullable=False, server_default="false"),
     # What it was written from: documents and examples, or the judgement and the draft of a critique.
     Column("document_ids", ARRAY(String(64)), nullable=False),
@@ -350,9 +350,9 @@ dataset_imports = Table(
     Column("rows", BigInteger, nullable=False, server_default="0"),
     Column("rejected", JSONB, nullable=False, server_default="{}"),
     # Empty until the import is finished.
-    Column("file_uri", String(512), nullable=False, server_default=""),
-    Column("file_sha256", String(64), nullable=False, server_default=""),
-    Column("file_size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("file_uri", String(512)),
+    Column("file_sha256", String(64)),
+    Column("file_size_bytes", BigInteger),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 
@@ -364,5 +364,7 @@ import_texts = Table(
     Column("name", String(64), ForeignKey("dataset_imports.name", ondelete="CASCADE"), nullable=False, index=True),
     Column("part", Integer, nullable=False),
 )
+
+jobs = jobs_table(metadata)
 
 outbox = outbox_table(metadata)

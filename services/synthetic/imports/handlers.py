@@ -73,7 +73,7 @@ class ImportCommands:
 
     def forget(self, name: str) -> DatasetImport:
         """Delete an import with its file. Raises NotFound."""
-        item = self.imports.find(name)
+        item = self.imports.find(name=name)
         if item is None:
             raise unknown_import()
         self._drop(item)
@@ -85,7 +85,7 @@ class ImportCommands:
         if name is None:
             return 0
         with self.imports.changing(name):
-            item = self.imports.find(name)
+            item = self.imports.find(name=name)
             if item is None:
                 return 0
             return drop_rows(self.imports, self.files, item, lambda key: key == text_id or key in self.erased)
@@ -95,18 +95,19 @@ class ImportCommands:
         with self.imports.changing(name):
             drop_rows(self.imports, self.files, item, self.erased.__contains__)
             file = self.files.join(name, item.parts)
-            item = self.imports.finish(with_file(item, file))
+            item = with_file(item, file)
+            self.imports.finish(item)
             self.files.keep_only(name, file.ref)
         return item
 
     def _drop(self, item: DatasetImport) -> None:
         with self.imports.changing(item.spec.name):
             # The record goes first: nothing may read a file that is being deleted.
-            self.imports.drop(item.spec.name)
+            self.imports.delete(name=item.spec.name)
             self.files.delete(item.spec.name)
 
     def _begin(self, spec: ImportSpec, request_id: str) -> DatasetImport:
-        if self.imports.find(spec.name) is None and len(self.imports.find_all()) >= MAX_IMPORTS:
+        if not self.imports.has(name=spec.name) and self.imports.count() >= MAX_IMPORTS:
             raise ResourceExhausted(Reason.TOO_LARGE, f"There are {MAX_IMPORTS} imports already. Forget some.")
         item = self.imports.begin(spec, request_id)
         if item.request_id != request_id:

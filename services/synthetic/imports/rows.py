@@ -54,7 +54,7 @@ class ImportedRows(ExtraRows):
 
     def find_imports(self, specialist: Specialist) -> tuple[DatasetImport, ...]:
         """The finished imports that the specialist names and may use, by name."""
-        imports = [self.imports.find(name) for name in sorted(set(specialist.rows.replay))]
+        imports = [self.imports.find(name=name) for name in sorted(set(specialist.rows.replay))]
         return tuple(item for item in imports if item and item.file and item.spec.admits(specialist.name))
 
     def _read_shared(self, item: DatasetImport, on_unreadable: Callable[[int], None]) -> Iterator[Row]:

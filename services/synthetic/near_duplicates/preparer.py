@@ -1,6 +1,5 @@
 """Prepares documents before any build: every text is read and sketched once, and joined to the texts that are nearly the same."""
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +10,15 @@ from services.synthetic.corpus import NearDuplicateCount, Sketch
 from services.synthetic.datasets import read_text
 from services.synthetic.domain import Document
 from services.synthetic.near_duplicates.minhash import MinHashSketcher
-from tailor.errors import Aborted, Reason, TailorError
-from tailor.logging import get_logger
+from tailor.errors import Aborted, Reason
+from tailor.jobs import HeldJob
+from tailor.retry import Stopped
 from tailor.storage.protocol import ObjectStore
 from tailor.values import Selection
 
-log = get_logger(__name__)
-
 BATCH = 200
 READERS = 8
-IDLE_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 LOCK_SECONDS = 0.1
 # Another replica holds the lock for one batch at a time.
 LOCK_ATTEMPTS = 600
@@ -36,16 +34,13 @@ class DocumentPreparer:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
-    def run(self, stop: threading.Event) -> None:
-        """Prepare what arrives until `stop` is set. Blocks."""
-        while not stop.is_set():
-            try:
-                idle = not self.prepare_batch(Selection())
-            except TailorError as error:
-                log.warning("documents not prepared", reason=error.reason)
-                idle = True
-            if idle:
-                stop.wait(IDLE_SECONDS)
+    def run(self, job: HeldJob) -> float | None:
+        """Prepare the documents that arrived (a `jobs.Handle`). Blocks."""
+        while self.prepare_batch(Selection()):
+            if job.stop.is_set():
+                raise Stopped
+        # A build, or a call that counts, may hold the lock.
+        return RETRY_SECONDS if self.sketches.missing(Selection(), 1) else None
 
     def prepare(self, selection: Selection) -> None:
         """Prepare all selected documents, also again those that could not be read. Blocks.

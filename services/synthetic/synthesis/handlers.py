@@ -1,6 +1,5 @@
 """One function per command of SynthesisService."""
 
-import threading
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from services.synthetic.synthesis_domain import (
     TokenPrice,
 )
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -43,7 +43,6 @@ MAX_ANSWER_TOKENS = 16_000
 CRITIQUE_ANSWER_TOKENS = 4_000
 CRITIQUE_TEMPERATURE = 0.2
 NOT_FOR_CRITIQUES = ("document_ids", "seeds", "examples", "attributes", "personas", "languages", "min_mark")
-WAITING = (SynthesisState.QUEUED, SynthesisState.RUNNING, SynthesisState.PAUSED)
 # A new process may have a new key.
 WAKING_REASONS = (Reason.TEACHER_KEY_REFUSED, Reason.TEACHER_UNKNOWN_MODEL)
 
@@ -112,23 +111,17 @@ class SynthesisCommands:
         synthesis = Synthesis(synthesis_id, spec, teacher, judge, PROMPT_VERSION)
         return self.syntheses.create(synthesis, request_id)
 
-    def run_critiques(
-        self, specialists: Mapping[str, Specialist], stop: threading.Event, *, seconds: float = CRITIQUE_SECONDS
-    ) -> None:
-        """Look every few seconds for critiques that are due, and start them, until `stop` is set.
-
-        Waits while the database does not answer.
-        """
-        while not stop.wait(seconds):
-            for specialist in list(specialists.values()):
-                try:
-                    synthesis = self.start_critiques(specialist)
-                except TailorError as error:
-                    log.warning("critiques not started", specialist=specialist.name, reason=error.reason)
-                    continue
-                if synthesis is not None:
-                    comments = synthesis.spec.target
-                    log.info("critiques started", synthesis_id=synthesis.synthesis_id, comments=comments)
+    def run_critiques(self, specialists: Mapping[str, Specialist], job: HeldJob) -> None:
+        """Start the critiques that are due (a `jobs.Handle`)."""
+        for specialist in list(specialists.values()):
+            try:
+                synthesis = self.start_critiques(specialist)
+            except TailorError as error:
+                log.warning("critiques not started", specialist=specialist.name, reason=error.reason)
+                continue
+            if synthesis is not None:
+                comments = synthesis.spec.target
+                log.info("critiques started", synthesis_id=synthesis.synthesis_id, comments=comments)
 
     def start_critiques(self, specialist: Specialist) -> Synthesis | None:
         """Queue a synthesis of the comments that have waited long enough, within the specialist's tokens of this month. Blocks.
@@ -190,7 +183,7 @@ class SynthesisCommands:
 
     def _change(self, synthesis_id: str, state: SynthesisState, message: str) -> None:
         reason = Reason.CANCELLED if state is SynthesisState.CANCELLED else ""
-        if not self.syntheses.change(synthesis_id, WAITING, state, reason, message):
+        if not self.syntheses.change(synthesis_id, state, reason, message):
             raise FailedPrecondition(Reason.SYNTHESIS_ENDED, "The synthesis has already ended. Create a new one.")
 
     def _models(self, spec: SynthesisSpec, specialist: Specialist) -> tuple[str, str]:

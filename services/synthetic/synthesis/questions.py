@@ -7,7 +7,6 @@ from services.synthetic.adapters.syntheses import SqlSyntheses
 from services.synthetic.ports import ChatModel, LostAnswer
 from services.synthetic.synthesis_domain import (
     Completion,
-    Lease,
     Messages,
     ModelRole,
     StoredAnswer,
@@ -15,6 +14,7 @@ from services.synthetic.synthesis_domain import (
     worst_case,
 )
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
+from tailor.jobs import HeldJob
 from tailor.retry import retry
 
 
@@ -43,16 +43,15 @@ class AskLimits:
 
 @dataclass
 class Asker:
-    """Asks for one lease. Thread-safe.
+    """Asks for the synthesis of a job. Thread-safe.
 
     While other requests run, their reservations may still shrink, so a request that does not fit the budget waits for them.
     """
 
     syntheses: SqlSyntheses
-    lease: Lease
+    job: HeldJob
     models: dict[ModelRole, ChatModel]
     limits: AskLimits
-    stop: threading.Event
     _running: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -61,12 +60,12 @@ class Asker:
 
         Raises FailedPrecondition (BUDGET_SPENT) if the worst case does not fit the budget, and the model's error after the last attempt.
         """
-        known = self.syntheses.answer(self.lease.synthesis_id, question.number, question.step)
+        known = self.syntheses.answer(self.job.key, question.number, question.step)
         if known is not None:
             return known
         return retry(
             lambda: self._attempt(question),
-            stop=self.stop,
+            stop=self.job.stop,
             attempts=self.limits.attempts,
             initial_seconds=self.limits.initial_seconds,
             max_seconds=self.limits.max_seconds,
@@ -84,7 +83,7 @@ class Asker:
 
     def _reserve(self, reservation: TokenReservation) -> None:
         with self._changed:
-            while not self.syntheses.reserve(self.lease, reservation):
+            while not self.syntheses.reserve(self.job, reservation):
                 if not self._running:
                     raise FailedPrecondition(
                         Reason.BUDGET_SPENT, "The rest of the budget is less than the next request can cost."
@@ -103,13 +102,13 @@ class Asker:
             )
         except InvalidArgument:
             refused = _to_answer(question, model.model, None)
-            self.syntheses.release(self.lease, reservation, is_lost=False, refused=refused)
+            self.syntheses.release(self.job, reservation, is_lost=False, refused=refused)
             return refused
         except TailorError as error:
-            self.syntheses.release(self.lease, reservation, is_lost=isinstance(error, LostAnswer))
+            self.syntheses.release(self.job, reservation, is_lost=isinstance(error, LostAnswer))
             raise
         answer = _to_answer(question, model.model, completion)
-        self.syntheses.settle(self.lease, reservation, completion, answer)
+        self.syntheses.settle(self.job, reservation, completion, answer)
         return answer
 
 

@@ -96,7 +96,7 @@ class RevisionMaker(SynthesisWork):
             number, TEACH, ModelRole.TEACHER, self._revise(commented), self.synthesis.spec.max_answer_tokens
         )
         sample = self._sample(number, commented, answer)
-        self.asker.syntheses.keep_samples(self.asker.lease, number, [sample])
+        self.asker.syntheses.keep_samples(self.asker.job, number, [sample])
         if sample.state is not SampleState.REFUSED:
             with self._lock:
                 self.room -= 1

@@ -85,7 +85,7 @@ class SynthesisRowMaker(SynthesisWork):
                 failure = error
         if not samples and self.room > 0:
             samples = [_unreadable(request, answer)]
-        self.asker.syntheses.keep_samples(self.asker.lease, request.number, samples)
+        self.asker.syntheses.keep_samples(self.asker.job, request.number, samples)
         if failure is not None:
             raise failure
 

@@ -1,6 +1,5 @@
 """Runs syntheses: several requests at a time, every answer stored before use, so that any replica can go on where another was killed."""
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from services.synthetic.synthesis.prompts import MAX_PASSAGE
 from services.synthetic.synthesis.questions import Asker, AskLimits
 from services.synthetic.synthesis.revisions import RevisionChecks, RevisionMaker
 from services.synthetic.synthesis.rows import SynthesisRowMaker
-from services.synthetic.synthesis_domain import Lease, ModelRole, SampleState, Synthesis, SynthesisSpec
+from services.synthetic.synthesis_domain import ModelRole, SampleState, Synthesis, SynthesisSpec
 from tailor.errors import Reason, TailorError
+from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.retry import Stopped
 from tailor.storage.protocol import ObjectStore
@@ -28,7 +28,6 @@ log = get_logger(__name__)
 
 # Passages of fewer words say too little to ask about.
 MIN_PASSAGE_WORDS = 20
-IDLE_SECONDS = 1.0
 REMEDIES = {
     Reason.TEACHER_KEY_REFUSED: "Set a valid key and restart synthetic, or resume.",
     Reason.TEACHER_QUOTA: "Raise the limit at the provider; the synthesis then resumes by itself.",
@@ -38,17 +37,16 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class RunLimits:
-    """Requests at a time per synthesis, and seconds of a lease and of a pause."""
+    """Requests at a time per synthesis, and seconds of a pause."""
 
     parallel: int = 4
     retries: AskLimits = field(default_factory=AskLimits)
-    lease_seconds: float = 30.0
     pause_seconds: float = 300.0
 
 
 @dataclass(frozen=True)
 class SynthesisRunner:
-    """Takes one synthesis after another. `judge` is None if none is configured."""
+    """Runs syntheses. `judge` is None if none is configured."""
 
     syntheses: SqlSyntheses
     teacher: ChatModel
@@ -59,58 +57,33 @@ class SynthesisRunner:
     tokenizers: Tokenizers
     limits: RunLimits = field(default_factory=RunLimits)
 
-    def run(self, stop: threading.Event) -> None:
-        """Run one synthesis after another until `stop` is set. Waits while the database does not answer."""
-        while not stop.is_set():
-            try:
-                has_run = self.run_next(stop)
-            except TailorError as error:
-                if not error.retryable:
-                    raise
-                log.warning("syntheses wait", reason=error.reason)
-                has_run = False
-            if not has_run:
-                stop.wait(IDLE_SECONDS)
+    def run(self, job: HeldJob) -> float | None:
+        """Run the job's synthesis until it ends or pauses (a `jobs.Handle`). Blocks."""
+        synthesis = self.syntheses.begin(job)
+        if synthesis is None:
+            return None
+        try:
+            reason, message = self._make(job, synthesis)
+        except TailorError as error:
+            return self._pause(job, error)
+        self.syntheses.finish(job, reason, message)
+        log.info("synthesis ended", synthesis_id=job.key, reason=reason)
+        return None
 
-    def run_next(self, stop: threading.Event) -> bool:
-        """Run the oldest waiting synthesis until it ends or pauses; False if none waits. Blocks."""
-        claim = self.syntheses.claim(self.limits.lease_seconds)
-        if claim is None:
-            return False
-        synthesis, lease = claim
-        with _Heartbeat(self.syntheses, lease, self.limits.lease_seconds, stop) as stopped:
-            try:
-                self._run(synthesis, lease, stopped)
-            except TailorError as error:
-                self._pause(lease, error)
-            except Stopped:
-                log.info("synthesis stopped", synthesis_id=synthesis.synthesis_id)
-        return True
-
-    def _run(self, synthesis: Synthesis, lease: Lease, stop: threading.Event) -> None:
+    def _make(self, job: HeldJob, synthesis: Synthesis) -> tuple[Reason, str]:
+        """Make the rows, as far as possible; why the synthesis then ends, and a sentence. Raises what pauses it."""
         specialist = self.find_specialist(synthesis.spec.specialist)
         if specialist is None or not specialist.use_teacher:
-            return self.syntheses.finish(
-                lease,
-                Reason.TEACHER_NOT_ALLOWED,
-                "The specialist is gone, or its definition no longer allows a teacher.",
-            )
-        asker = self._asker(lease, stop)
+            gone = "The specialist is gone, or its definition no longer allows a teacher."
+            return Reason.TEACHER_NOT_ALLOWED, gone
+        models = {ModelRole.TEACHER: self.teacher} | ({ModelRole.JUDGE: self.judge} if self.judge else {})
+        asker = Asker(self.syntheses, job, models, self.limits.retries)
         is_critique = synthesis.spec.task == CRITIQUE
-        work = (
-            self._revisions(synthesis, specialist, asker) if is_critique else self._rows(synthesis, specialist, asker)
-        )
-        if not work.numbers:
-            gone = (
-                "None of the comments can be answered any more."
-                if is_critique
-                else "None of the seeds exists any more."
-            )
-            return self.syntheses.finish(lease, Reason.NO_SEEDS, gone)
-        reason, message = _Session(self.syntheses, lease, synthesis, work, self.limits.parallel, stop).run()
-        self.syntheses.finish(lease, reason, message)
-        log.info("synthesis ended", synthesis_id=synthesis.synthesis_id, reason=reason)
-        return None
+        work = (self._revisions if is_critique else self._rows)(synthesis, specialist, asker)
+        if work.numbers:
+            return _Session(self.syntheses, job, synthesis, work, self.limits.parallel).run()
+        seeds = "comments can be answered any more" if is_critique else "seeds exists any more"
+        return Reason.NO_SEEDS, f"None of the {seeds}."
 
     def _rows(self, synthesis: Synthesis, specialist: Specialist, asker: Asker) -> SynthesisWork:
         seeds = read_seeds(self.documents, synthesis.spec, specialist)
@@ -124,10 +97,6 @@ class SynthesisRunner:
         drafts = self.comments.read(specialist, synthesis.spec.judgement_ids)
         return RevisionMaker(synthesis, asker, checks, drafts)
 
-    def _asker(self, lease: Lease, stop: threading.Event) -> Asker:
-        models = {ModelRole.TEACHER: self.teacher} | ({ModelRole.JUDGE: self.judge} if self.judge else {})
-        return Asker(self.syntheses, lease, models, self.limits.retries, stop)
-
     def _checks(self, specialist: Specialist) -> RowChecks:
         """The checks, which know every row of the specialist's syntheses and the held-out rows."""
         held_out = HeldOutTexts(self.documents.held_out_answers(specialist))
@@ -136,13 +105,11 @@ class SynthesisRunner:
             checks.add(sample.row)
         return checks
 
-    def _pause(self, lease: Lease, error: TailorError) -> None:
-        if error.reason == Reason.STALE_EPOCH:
-            log.info("synthesis taken over", synthesis_id=lease.synthesis_id)
-            return
-        remedy = REMEDIES.get(error.reason, "It resumes by itself.")
-        self.syntheses.pause(lease, error.reason, f"{error.message} {remedy}", self.limits.pause_seconds)
-        log.warning("synthesis paused", synthesis_id=lease.synthesis_id, reason=error.reason)
+    def _pause(self, job: HeldJob, error: TailorError) -> float:
+        remedy, seconds = REMEDIES.get(error.reason, "It resumes by itself."), self.limits.pause_seconds
+        self.syntheses.pause(job, error.reason, f"{error.message} {remedy}", seconds)
+        log.warning("synthesis paused", synthesis_id=job.key, reason=error.reason)
+        return seconds
 
 
 def read_seeds(documents: SqlSeedDocuments, spec: SynthesisSpec, specialist: Specialist) -> list[Seed]:
@@ -177,48 +144,15 @@ def _to_seed(document: Document, passage: Passage) -> Seed:
     )
 
 
-class _Heartbeat:
-    """Keeps a lease from a thread. It yields an event, set when the lease is lost, the synthesis is cancelled, or the process ends."""
-
-    def __init__(self, syntheses: SqlSyntheses, lease: Lease, seconds: float, stop: threading.Event) -> None:
-        self._syntheses = syntheses
-        self._lease = lease
-        self._seconds = seconds
-        self._process = stop
-        self._stopped = threading.Event()
-        self._exit = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="synthesis-lease", daemon=True)
-
-    def __enter__(self) -> threading.Event:
-        self._thread.start()
-        return self._stopped
-
-    def __exit__(self, *_: object) -> None:
-        self._exit.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._exit.wait(min(1.0, self._seconds / 4)):
-            if self._process.is_set():
-                break
-            try:
-                self._syntheses.renew(self._lease, self._seconds)
-            except TailorError as error:
-                if not error.retryable or error.reason == Reason.STALE_EPOCH:
-                    break
-        self._stopped.set()
-
-
 @dataclass
 class _Session:
-    """One run of a synthesis under one lease."""
+    """One run of a synthesis by one holder of its job."""
 
     syntheses: SqlSyntheses
-    lease: Lease
+    job: HeldJob
     synthesis: Synthesis
     work: SynthesisWork
     parallel: int
-    stop: threading.Event
 
     def run(self) -> tuple[Reason, str]:
         """Ask until the target, a budget or the end of the plan is reached; which of them, and a sentence. Raises what pauses it."""
@@ -229,7 +163,7 @@ class _Session:
         failure = self._ask_all()
         if failure is not None and failure.reason != Reason.BUDGET_SPENT:
             raise failure
-        if self.stop.is_set():
+        if self.job.stop.is_set():
             raise Stopped
         if self.work.room <= 0:
             return Reason.TARGET_REACHED, f"All {target} rows are made."
@@ -260,7 +194,7 @@ class _Session:
 
     def _has_room(self, running: dict[Future[None], int]) -> bool:
         """True if another request is wanted, even if all running ones give their rows."""
-        return not self.stop.is_set() and len(running) < self.parallel and sum(running.values()) < self.work.room
+        return not self.job.stop.is_set() and len(running) < self.parallel and sum(running.values()) < self.work.room
 
 
 def _first_failure(failure: TailorError | None, future: "Future[None]") -> TailorError | None:

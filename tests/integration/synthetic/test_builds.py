@@ -139,7 +139,7 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
     assert len(files[1] - files[2]) <= 1 and len(files[2] - files[1]) <= 1
     # The rows of a document are found in few files.
     finder = world.datasets
-    newest = finder.newest("reports", DatasetKind.SFT)
+    newest = finder.last_build("reports", DatasetKind.SFT)
     assert newest is not None
     for document_id in world.documents(newest.digest):
         named = finder.files_of(newest, document_id)
@@ -172,7 +172,7 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     eraser = world.eraser()
     forgotten = eraser.forget(Erased(erased, "ers_1"))
     assert forgotten.datasets == (old.digest,)
-    (new,) = world.datasets.datasets("reports")
+    (new,) = world.datasets.all(specialist="reports")
     assert new.digest != old.digest and erased not in world.documents(new.digest)
     manifest = world.manifest(new.digest)
     listed = {

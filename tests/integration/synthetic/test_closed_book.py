@@ -96,7 +96,7 @@ def test_an_erasure_deletes_the_questions_about_the_document(world: World) -> No
     asked = next(iter(read_closed_book(world.store, old)))[0].document_id
     world.eraser().forget(Erased(asked, "ers_1"))
     assert not any(world.store.exists("datasets", file.ref.key) for file in old.files)
-    (newest,) = world.datasets.datasets("reports")
+    (newest,) = world.datasets.all(specialist="reports")
     questions = [
         question
         for batch in read_closed_book(world.store, world.manifest(newest.digest).closed_book)

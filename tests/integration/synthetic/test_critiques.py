@@ -2,7 +2,6 @@
 
 import io
 import json
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from services.registry.bootstrap import MIGRATIONS as REGISTRY_MIGRATIONS
 from services.registry.domain import GivenJudgement
 from services.registry.handlers.judgements import record_judgement
 from services.synthetic import handlers
+from services.synthetic.adapters import tables
 from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.adapters.synthesis_rows import SYNTHESIS
 from services.synthetic.adapters.tables import synthesis_answers
 from services.synthetic.erasures import DatasetEraser
 from services.synthetic.synthesis.handlers import CritiqueWaits
@@ -27,14 +28,15 @@ from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.datasets import DatasetManifest
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased
+from tailor.jobs import add_job
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import connect, migrate, transaction
 from tailor.values import DatasetKind, RowPolicy
 from tests.critiques import CRITIC, HELD_OUT, TRAIN, CritiqueHouse, answer_of, part, revise
 from tests.integration.test_judging import World as RegistryWorld
 from tests.integration.test_judging import anonymize
+from tests.jobs import make_due, run_due
 from tests.synthesis import Reply, scripted
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -101,8 +103,9 @@ def test_nothing_is_made_twice(engine: Engine) -> None:
         assert "1 are answered" in str(refused.value)
         # Another replica, or a restart after a kill, finds every answer.
         with transaction(engine) as connection:
-            connection.execute(text("UPDATE syntheses SET state = 'running', leased_until = NULL"))
-        assert house.runner.run_next(threading.Event())
+            connection.execute(text("UPDATE syntheses SET state = 'running'"))
+            add_job(connection, tables.jobs, SYNTHESIS, first.synthesis_id)
+        assert run_due(house.jobs)
     assert len(endpoint.requests) == 2 and len(house.pairs()) == 1
 
 
@@ -248,7 +251,7 @@ def test_critiques_start_by_themselves_within_the_tokens_of_a_month(engine: Engi
         # One at a time; the whole budget counts until it ends.
         assert house.commands.start_critiques(paid) is None
         assert house.comments.month("reports").tokens == 5_500
-        assert house.runner.run_next(threading.Event())
+        assert run_due(house.jobs)
         ended = house.commands.get(started.synthesis_id)
         assert ended.reason == Reason.BUDGET_SPENT and ended.use.teacher.spent.total <= 5_500
         # What is left pays for no further request, so nothing starts until the month or the definition changes.
@@ -262,28 +265,19 @@ def test_critiques_start_by_themselves_within_the_tokens_of_a_month(engine: Engi
         assert house.commands.start_critiques(more) is None
 
 
-def test_a_thread_starts_critiques_and_another_one_runs_them(engine: Engine) -> None:
-    stop = threading.Event()
+def test_one_job_starts_critiques_and_another_one_runs_them(engine: Engine) -> None:
     with scripted(revise) as endpoint:
         house = house_at(engine, endpoint.url, waits=AT_ONCE)
+        house.app.specialists["unpaid"] = replace(CRITIC, name="unpaid")
         house.define(replace(house.specialist, rows=RowPolicy(critique_tokens_per_month=100_000)))
-        specialists = {"unpaid": CRITIC, "reports": house.specialist}
-        threads = [
-            threading.Thread(target=house.commands.run_critiques, args=(specialists, stop), kwargs={"seconds": 0.05}),
-            threading.Thread(target=house.runner.run, args=(stop,)),
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            house.judge_drafts(TRAIN[0])
-            wait_until(lambda: len(house.pairs()) == 1)
-            house.judge_drafts(TRAIN[1])
-            wait_until(lambda: len(house.pairs()) == 2)
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join(60)
-    assert len(endpoint.requests) == 4
+        jobs = house.jobs
+        jobs.arm()
+        for prompt in TRAIN[:2]:
+            house.judge_drafts(prompt)
+            make_due(engine, tables.jobs)
+            while run_due(jobs):
+                """One job adds another."""
+    assert len(house.pairs()) == 2 and len(endpoint.requests) == 4
     assert {item.spec.task for item in house.syntheses.list_newest(["reports"], 9, 0)} == {"critique"}
 
 

@@ -8,18 +8,21 @@ import pytest
 from sqlalchemy import Engine
 
 from services.synthetic import handlers
-from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.adapters import tables
+from services.synthetic.adapters.erasures import SUPERSEDING
 from services.synthetic.domain import DocumentPage, KeptDraft, Row, SupersedeWaits
 from services.synthetic.erasures import DatasetSuperseder
 from tailor.events.erased import Erased, Forgotten
+from tailor.jobs import JobKind, Jobs
 from tailor.values import RowPolicy
+from tests.jobs import make_due, run_due
 from tests.synthetic import SPECIALIST, ListedRows, World, distinct, key_of, put_document
 
 pytestmark = pytest.mark.integration
 
 
 def digests(world: World) -> list[str]:
-    return [dataset.digest for dataset in world.datasets.datasets("reports")]
+    return [dataset.digest for dataset in world.datasets.all(specialist="reports")]
 
 
 def test_a_document_without_rows_in_it_leaves_a_dataset_and_one_that_is_too_small_afterwards_goes(world: World) -> None:
@@ -43,7 +46,7 @@ def test_ignores_an_erased_document_that_arrives_late(engine: Engine) -> None:
     world.app = replace(world.app, list_documents=lambda *_: [DocumentPage((late,))])
     handlers.on_document(world.app, late)
     handlers.catch_up(world.app, SPECIALIST)
-    assert world.repository.document(late.document_id) is None
+    assert world.repository.documents.find(document_id=late.document_id) is None
 
 
 def test_erasing_a_text_supersedes_the_datasets_with_its_rows_only(engine: Engine) -> None:
@@ -75,7 +78,15 @@ def make_superseder(world: World, confirmed: dict[str, Forgotten], quiet: float 
     def confirm(erased: Erased, forgotten: Forgotten) -> None:
         confirmed[erased.document_id] = forgotten
 
-    return DatasetSuperseder(world.eraser(), SqlHoldings(world.engine), confirm, SupersedeWaits(quiet, 60.0))
+    return DatasetSuperseder(world.eraser(), confirm, SupersedeWaits(quiet, 60.0))
+
+
+def run(world: World, superseder: DatasetSuperseder) -> None:
+    """Run the superseder's job at once, and again as long as it is due."""
+    make_due(world.engine, tables.jobs)
+    jobs = Jobs(world.engine, tables.jobs, [JobKind(SUPERSEDING, superseder.run)])
+    while run_due(jobs):
+        pass
 
 
 def supersede(world: World, document_ids: Sequence[str]) -> dict[str, Forgotten]:
@@ -84,7 +95,8 @@ def supersede(world: World, document_ids: Sequence[str]) -> dict[str, Forgotten]
     superseder = make_superseder(world, confirmed)
     for document_id in document_ids:
         superseder.remember(Erased(document_id, "ers_1", sequence=2))
-    assert not confirmed and superseder.replace_if_due() and not superseder.replace_if_due()
+    assert not confirmed
+    run(world, superseder)
     return confirmed
 
 
@@ -102,7 +114,7 @@ def test_superseded_versions_leave_their_datasets_together_and_new_ones_enter_th
     assert [it.digest for it in world.published()] == [old, new]
     # Of the last one, the new version has not arrived.
     assert {*replayed[:4]} <= world.documents(new) and replayed[4] not in world.documents(new)
-    assert world.repository.document(replayed[4]) is None
+    assert world.repository.documents.find(document_id=replayed[4]) is None
     assert not world.store.exists("datasets", f"{old}/manifest.json")
     assert supersede(world, replayed[:1])[replayed[0]].datasets == () and digests(world) == [new]
     # A version with the same text changes no row, so nothing is lost.
@@ -117,13 +129,14 @@ def test_superseded_versions_wait_until_no_more_arrive_but_not_for_ever(world: W
     world.build()
     confirmed: dict[str, Forgotten] = {}
     superseder = make_superseder(world, confirmed, quiet=30.0)
-    assert not superseder.replace_if_due()
     for number in (1, 2):
         superseder.remember(Erased(key_of(number), "ers_1", sequence=2))
     world.run_sql(f"UPDATE superseded SET kept_at = kept_at - interval '55 seconds' WHERE document_id = '{key_of(1)}'")
-    assert not superseder.replace_if_due() and not confirmed
+    run(world, superseder)
+    assert not confirmed
     world.run_sql(f"UPDATE superseded SET kept_at = kept_at - interval '9 seconds' WHERE document_id = '{key_of(1)}'")
-    assert superseder.replace_if_due() and set(confirmed) == {key_of(1), key_of(2)}
+    run(world, superseder)
+    assert set(confirmed) == {key_of(1), key_of(2)}
 
 
 def test_a_superseded_version_takes_the_drafts_with_it_whose_prompts_were_drawn_from_it(world: World) -> None:
@@ -132,5 +145,5 @@ def test_a_superseded_version_takes_the_drafts_with_it_whose_prompts_were_drawn_
         text = world.store.put("drafts", f"drawn/{hashlib.sha256(key.encode()).hexdigest()}.json", key.encode())
         handlers.on_draft(world.app, KeptDraft(key, "reports", "p", "a", text, drawn_from=(origin,)))
     make_superseder(world, {}).remember(Erased(key_of(0), "ers_1", sequence=2))
-    (left,) = world.repository.kept_drafts(["drf_1", "drf_2"])
+    (left,) = world.repository.drafts.all(draft_id=["drf_1", "drf_2"])
     assert world.store.get(left.text) == b"drf_2" and len(world.store.list_keys("drafts", "drawn/")) == 1

@@ -19,7 +19,7 @@ from tailor.events.envelope import Event
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, Filters, Labels, RowPolicy, Selection
-from tests.synthetic import SPECIALIST, World, distinct, key_of, put_document
+from tests.synthetic import SPECIALIST, World, distinct, key_of, put_document, tick
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def test_a_refused_build_is_not_tried_every_second_and_a_lost_store_only_delays_
     world.fill(count=2)
     with pytest.raises(FailedPrecondition, match="TOO_FEW_ROWS"):
         world.build()
-    assert handlers.tick(world.app) == []
+    assert tick(world.app) == []
     asked = []
 
     def refuse(selection: Selection) -> None:
@@ -47,11 +47,13 @@ def test_a_refused_build_is_not_tried_every_second_and_a_lost_store_only_delays_
     limited = replace(world.app, check_residual=refuse)
     with pytest.raises(FailedPrecondition, match="RESIDUAL_TOO_HIGH"):
         handlers.build_dataset(limited, "reports", "")
-    assert handlers.tick(limited) == [] and asked == [Selection(("wiki",))]
+    assert tick(limited) == [] and asked == [Selection(("wiki",))]
     world.fill(22, 1)
-    assert handlers.tick(replace(world.app, store=LostStore())) == [] and world.published() == []
-    (result,) = handlers.tick(world.app)
-    assert result.created and handlers.tick(world.app) == []
+    with pytest.raises(Unavailable):
+        tick(replace(world.app, store=LostStore()))
+    assert world.published() == []
+    (result,) = tick(world.app)
+    assert result.created and tick(world.app) == []
 
 
 def test_waits_for_another_replicas_build_then_aborts(world: World) -> None:
@@ -79,13 +81,13 @@ def test_the_tick_asks_nothing_until_something_new_arrives(world: World) -> None
     world.define(policy=BuildPolicy(100))
     world.fill(count=20)
     for _ in range(5):
-        handlers.tick(world.app)
+        tick(world.app)
     assert repository.calls == 1
     world.fill(20, 1)
-    handlers.tick(world.app)
+    tick(world.app)
     assert repository.calls == 2
     world.define(revision=2, policy=BuildPolicy(21))
-    assert len(handlers.tick(world.app)) == 1
+    assert len(tick(world.app)) == 1
 
 
 class Gone(Exception):
@@ -114,7 +116,7 @@ def test_a_build_reads_what_events_have_not_brought_and_again_what_a_killed_proc
     assert asked == [("reports", 0), ("reports", 0), ("reports", 20)]
     handlers.on_specialist(world.app, replace(SPECIALIST, revision=2))
     for _ in range(2):
-        handlers.tick(world.app)
+        tick(world.app)
     # Once per revision.
     assert asked[3:] == [("reports", 0)]
 
@@ -122,7 +124,7 @@ def test_a_build_reads_what_events_have_not_brought_and_again_what_a_killed_proc
 def test_nothing_is_built_for_a_deleted_specialist_and_older_revisions_do_not_return(world: World) -> None:
     handlers.forget_specialist(world.app, "reports", 2)
     handlers.on_specialist(world.app, SPECIALIST)
-    assert handlers.tick(world.app) == [] and world.app.specialists == {}
+    assert tick(world.app) == [] and world.app.specialists == {}
     again = replace(SPECIALIST, revision=3)
     handlers.on_specialist(world.app, again)
     handlers.forget_specialist(world.app, "reports", 2)
@@ -180,7 +182,7 @@ def test_over_redaction_is_measured_in_the_documents_that_rows_come_from(world: 
     assert world.manifest(dataset.digest).figures == dataset.figures
     event = from_dataset(dataset)
     assert event.figures.over_redaction == 1.84
-    assert to_dataset(event, 0, {}, dataset.pairs, 0).figures == dataset.figures
+    assert to_dataset(event, near_duplicates=0).figures == dataset.figures
 
 
 def test_a_flood_of_one_source_is_limited_in_documents_and_in_rows_and_counted(world: World) -> None:

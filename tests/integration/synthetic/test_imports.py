@@ -104,7 +104,7 @@ def test_imports_once_sorted_by_id_in_one_file(world: World) -> None:
     item = getattr(answer, "import")
     assert (answer.created, item.rows, item.licence, item.share_percent) == (True, 120, "CC-BY-4.0", 50)
     assert world.keys() == [f"imports/chat/{item.sha256}.parquet"]
-    stored = world.imports.find("chat")
+    stored = world.imports.find(name="chat")
     assert stored is not None and stored.file is not None
     rows = list(world.files.read(stored.file))
     assert [row.row_id for row in rows] == sorted(row.row_id for row in rows)
@@ -147,7 +147,7 @@ def test_counts_rejected_rows_by_reason_over_all_chunks(world: World) -> None:
 def test_an_import_without_a_row_or_with_too_many_is_refused(world: World) -> None:
     with pytest.raises(FailedPrecondition, match="empty 1") as raised:
         world.run([()])
-    assert raised.value.reason == Reason.NO_ROWS and world.keys() == [] and world.imports.find_all() == []
+    assert raised.value.reason == Reason.NO_ROWS and world.keys() == [] and world.imports.all() == []
     with pytest.raises(ResourceExhausted):
         world.run([chat(number) for number in range(150)], [chat(number) for number in range(150, 201)])
 
@@ -202,7 +202,7 @@ def test_a_specialist_gets_the_rows_of_the_finished_imports_that_it_names_and_ma
 def test_an_import_whose_file_is_damaged_is_skipped_and_counted_and_stops_no_build(world: World) -> None:
     world.run([chat(number) for number in range(20)], share_percent=100)
     world.run([chat(number) for number in range(20, 50)], name="more", share_percent=100)
-    damaged = world.imports.find("more")
+    damaged = world.imports.find(name="more")
     assert damaged is not None and damaged.file is not None
     world.store.objects["datasets", damaged.file.key] += b"x"
     builder = SyntheticWorld(world.engine, world.store, extra_rows=(world.extra,))
@@ -220,7 +220,7 @@ def test_a_row_that_is_erased_during_its_import_is_not_stored_and_a_second_call_
         header, *chunks = requests([chat(1), chat(2)], [chat(3), chat(4), chat(5)])
         yield header
         yield chunks[0]
-        item = world.imports.find("chat")
+        item = world.imports.find(name="chat")
         assert item is not None
         # Of a stored chunk, and of rows that have not been sent yet.
         first = world.ids["Answer 1 by Ada."]
@@ -235,7 +235,7 @@ def test_a_row_that_is_erased_during_its_import_is_not_stored_and_a_second_call_
         header, *chunks = requests([chat(1)], [chat(2)], name="other")
         yield header
         yield chunks[0]
-        item = world.imports.find("other")
+        item = world.imports.find(name="other")
         assert item is not None and world.imports.add_part(item, [], {}) is not None
         yield chunks[1]
 
@@ -256,7 +256,7 @@ def test_erases_rows_of_a_finished_import_and_of_one_that_runs(world: World) -> 
     first, second = (world.ids[f"Answer {number} by Ada."] for number in (7, 31))
     world.erased |= {first, second}
     assert [world.commands.forget_row(key) for key in (first, second)] == [2, 0]
-    stored = world.imports.find("chat")
+    stored = world.imports.find(name="chat")
     assert stored is not None and stored.file is not None and (stored.rows, stored.rejected) == (58, {"erased": 2})
     assert world.keys() == [stored.file.key]
     answers = {row.completion for row in world.files.read(stored.file)}

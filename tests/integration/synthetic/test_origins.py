@@ -13,7 +13,7 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
 from tailor.values import DatasetKind, Filters, Labels
-from tests.synthetic import CONTEXT, SPECIALIST, UNUSED, World, distinct, put_document
+from tests.synthetic import CONTEXT, SPECIALIST, UNUSED, World, distinct, put_document, tick
 
 pytestmark = pytest.mark.integration
 
@@ -91,17 +91,17 @@ def test_what_is_admitted_counts_as_new_also_if_a_build_ended_meanwhile(engine: 
     world.publish(40)
     world.build()
     world.publish(5, source="crm")
-    [built] = handlers.tick(world.app)
-    assert not built.created and handlers.tick(world.app) == []
+    [built] = tick(world.app)
+    assert not built.created and tick(world.app) == []
     last = world.repository.last_build("reports", DatasetKind.SFT)
     handlers.admit_origin(world.app, "reports", OriginKind.SOURCE, "crm", "key_1")
     assert world.repository.progress(specialist, DatasetKind.SFT).new_items == 3
     # A build that began before has not seen the documents.
     assert last.dataset is not None
     world.repository.finish(last.dataset, (), position=last.position, fingerprint="")
-    [built] = handlers.tick(world.app)
+    [built] = tick(world.app)
     assert built.created and world.not_admitted(built.dataset) == 0
-    assert handlers.tick(world.app) == []
+    assert tick(world.app) == []
 
 
 def test_an_installation_that_waits_for_everything_says_how_to_go_on(engine: Engine) -> None:

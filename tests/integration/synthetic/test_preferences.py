@@ -13,7 +13,7 @@ from tailor.events.erased import Erased
 from tailor.pipelines import list_recipes
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, RowPolicy
-from tests.synthetic import SPECIALIST, World, distinct, key_of
+from tests.synthetic import SPECIALIST, World, distinct, key_of, tick
 
 pytestmark = pytest.mark.integration
 
@@ -48,9 +48,9 @@ def ranked(engine: Engine, specialist: Specialist = LEARNS, prompts: int = 40) -
 
 def test_rankings_make_a_dataset_due_if_the_specialist_learns_from_them(engine: Engine) -> None:
     world = ranked(engine, replace(LEARNS, keep_drafts=False, stages=()))
-    assert handlers.tick(world.app) == []
+    assert tick(world.app) == []
     world.define(keep_drafts=True, stages=("sft", "dpo"), policy=BuildPolicy(min_ranked_prompts=8))
-    assert handlers.tick(world.app) == []
+    assert tick(world.app) == []
     result = handlers.build_dataset(world.app, "reports", "one", PREFERENCE)
     again = handlers.build_dataset(world.app, "reports", "one", PREFERENCE)
     assert result.created and (again.created, again.dataset.digest) == (True, result.dataset.digest)
@@ -63,7 +63,7 @@ def test_rankings_make_a_dataset_due_if_the_specialist_learns_from_them(engine: 
     assert world.manifest(dataset.digest).split("train").tokens > 5 * dataset.train_rows
     # An adapter that is only marked keeps the rankings of its drafts.
     world.eraser().forget(Erased("doc_1", "ers_1", adapters=("a",)))
-    assert [it.digest for it in world.datasets.datasets("reports")] == [dataset.digest]
+    assert [it.digest for it in world.datasets.all(specialist="reports")] == [dataset.digest]
 
 
 def test_saves_the_texts_of_judged_drafts_in_any_order_and_ignores_those_that_have_expired(engine: Engine) -> None:
@@ -73,7 +73,7 @@ def test_saves_the_texts_of_judged_drafts_in_any_order_and_ignores_those_that_ha
     handlers.on_judgement(world.app, judge(0))
     for _ in range(2):
         handlers.on_draft(world.app, draft(world, 0, "good"))
-    bad, good = sorted(world.repository.kept_drafts(["drf_0_good", "drf_0_bad"]), key=lambda it: it.draft_id)
+    bad, good = sorted(world.repository.drafts.all(draft_id=["drf_0_good", "drf_0_bad"]), key=lambda it: it.draft_id)
     assert good.saved and good.text.bucket == "datasets" and not bad.saved
 
 
@@ -81,18 +81,18 @@ def test_refuses_what_could_not_pass_and_says_what_is_missing(engine: Engine) ->
     world = ranked(engine, prompts=3)
     with pytest.raises(FailedPrecondition, match="3 rankings") as refused:
         world.build(kind=PREFERENCE)
-    assert refused.value.metadata["judgements"] == "3" and handlers.tick(world.app) == []
+    assert refused.value.metadata["judgements"] == "3" and tick(world.app) == []
     world.define(policy=BuildPolicy(1))
     rank(world, 3, 40)
     with pytest.raises(FailedPrecondition, match="40 ranked prompts; a round needs 42: 2 to go"):
         world.build(kind=PREFERENCE)
-    assert handlers.tick(world.app) == [] and world.published() == []
+    assert tick(world.app) == [] and world.published() == []
     world.define(rows=RowPolicy(max_row_tokens=10))
     with pytest.raises(FailedPrecondition, match="40 too long"):
         world.build(kind=PREFERENCE)
     world.define(rows=RowPolicy())
     rank(world, 40, 60)
-    (result,) = handlers.tick(world.app)
+    (result,) = tick(world.app)
     assert result.dataset.held_out_rows >= 5
 
 
@@ -128,7 +128,7 @@ def test_rankings_of_a_retired_adapters_drafts_are_dropped_and_the_dataset_is_su
     assert old.draft_adapters == ("a", "b")
     erased = Erased("doc_1", "ers_1", adapters=("a",), retired=("a",))
     forgotten = world.eraser().forget(erased)
-    (new,) = world.datasets.datasets("reports")
+    (new,) = world.datasets.all(specialist="reports")
     assert (new.draft_adapters, new.pairs.pairs) == (("b",), 40)
     assert (forgotten.counts["drafts"], forgotten.counts["ranked_datasets"], forgotten.datasets) == (80, 1, ())
     assert not world.store.exists("datasets", f"{old.digest}/manifest.json")

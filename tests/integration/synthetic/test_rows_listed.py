@@ -226,7 +226,7 @@ def test_a_key_sees_only_datasets_of_its_specialists(world: World) -> None:
 
 
 def test_specialists_with_equal_rows_share_a_digest(world: World) -> None:
-    (dataset,) = world.browser.datasets.find(world.rows(specialist="reports").dataset_digest)
+    (dataset,) = world.browser.datasets.all(digest=world.rows(specialist="reports").dataset_digest)
     event = models_pb2.DatasetBuilt(
         digest=dataset.digest,
         specialist="letters",

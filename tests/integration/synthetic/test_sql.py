@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy import Engine, text
 from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.erasures import SqlHoldings
+from services.synthetic.bootstrap import make_build_jobs
 from services.synthetic.consumers import Consumers
 from services.synthetic.corpus import NearDuplicateCount
 from services.synthetic.domain import BuildPolicy, Judgement, KeptDraft, Kind, Row, SyncCursor
@@ -26,10 +28,12 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.errors import InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
 from tailor.events.erased import Erased
+from tailor.jobs import Jobs
 from tailor.rounds import is_held_out
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, Filters, Labels, Selection, Span, SpanKind
+from tests.jobs import run_due
 from tests.synthetic import (
     CONTEXT,
     SPECIALIST,
@@ -39,6 +43,7 @@ from tests.synthetic import (
     distinct,
     put_document,
     read_splits,
+    tick,
 )
 
 pytestmark = pytest.mark.integration
@@ -53,7 +58,7 @@ def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
     assert first.created and first.dataset.documents == 40 and first.dataset.intake_seconds > 0
     assert handlers.build_dataset(world.app, "reports", "two").created is False
     assert handlers.build_dataset(world.app, "reports", "one") == handlers.build_dataset(world.app, "reports", "one")
-    assert handlers.tick(world.app) == []
+    assert tick(world.app) == []
     (message,) = world.published()
     assert message.digest == message.manifest.sha256 == first.dataset.digest
     assert (message.base, message.pipeline[0].recipe, message.kind) == (
@@ -98,12 +103,17 @@ def test_documents_keep_their_side_and_near_duplicates_change_nothing(engine: En
 
 
 def test_replicas_never_build_twice(engine: Engine) -> None:
-    world = World(engine)
+    world = World(engine, sleep=time.sleep)
     world.fill()
-    twin = World(engine, world.store)
+    twin = World(engine, world.store, sleep=time.sleep)
+    replicas = [Jobs(engine, tables.jobs, make_build_jobs(it.app)) for it in (world, twin)]
+    for jobs in replicas:
+        jobs.arm()
     with ThreadPoolExecutor(2) as pool:
-        results = [result for ticked in pool.map(handlers.tick, [world.app, twin.app]) for result in ticked]
-    assert [result.created for result in results] == [True]
+        # The first round looks for what is due.
+        for _ in range(2):
+            list(pool.map(run_due, replicas))
+    assert len(world.published()) == 1
     with ThreadPoolExecutor(2) as pool:
         again = list(pool.map(lambda w: handlers.build_dataset(w.app, "reports", ""), [world, twin]))
     assert [result.created for result in again] == [False, False]
@@ -130,7 +140,7 @@ def test_keeps_the_newest_of_versions_that_arrive_concurrently(engine: Engine) -
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(keep, range(4)))
-    newest = world.repository.document(versions[0].document_id)
+    newest = world.repository.documents.find(document_id=versions[0].document_id)
     assert newest == versions[-1]
     assert world.repository.keep_document(versions[3]) is False
 
@@ -308,8 +318,8 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     for bucket, key in list(world.store.objects):
         if bucket == "drafts":
             world.store.delete(bucket, key)
-    (built,) = handlers.tick(world.app)
-    assert handlers.tick(world.app) == []
+    (built,) = tick(world.app)
+    assert tick(world.app) == []
     world.fill()
     handlers.build_dataset(world.app, "reports", "")
     by_kind = {event.kind: event for event in world.published()}
@@ -358,7 +368,7 @@ def test_a_judgement_that_was_taken_back_teaches_nothing(engine: Engine) -> None
     consumers.judgement(Event("judgement.recorded.v1", "reports", retracted.SerializeToString()))
     # As after a replay.
     consumers.judgement(judged(7, "drf_7_good", "drf_7_bad"))
-    (built,) = handlers.tick(world.app)
+    (built,) = tick(world.app)
     rows = [row for split in read_splits(world.store, built.dataset.digest).values() for row in split]
     assert len(rows) == 39 and not [row for row in rows if "jdg_7" in row["judgement_ids"]]
 
@@ -509,11 +519,11 @@ def test_keeps_saved_drafts_and_forgets_others_in_time(engine: Engine) -> None:
         repository.keep_draft(draft)
     repository.keep_draft(replace(saved, saved=False, text=Ref("s3://drafts/texts/y.json", "y", 1)))
     repository.forget_drafts(30)
-    assert repository.kept_drafts(["drf_1", "drf_2", "drf_3"]) == [kept, saved]
+    assert repository.drafts.all(draft_id=["drf_1", "drf_2", "drf_3"]) == [kept, saved]
     with engine.begin() as connection:
         connection.execute(text("UPDATE drafts SET kept_at = kept_at - interval '31 days'"))
     repository.forget_drafts(30)
-    assert repository.kept_drafts(["drf_1", "drf_2"]) == [saved]
+    assert repository.drafts.all(draft_id=["drf_1", "drf_2"]) == [saved]
 
 
 def test_a_draft_is_wanted_when_it_is_judged_or_finished(engine: Engine) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, select, text, update
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.admitted_origins import SqlOrigins
-from services.synthetic.adapters.synthesis_rows import forget_seed
+from services.synthetic.adapters.synthesis_rows import SYNTHESIS, forget_seed
 from services.synthetic.adapters.tables import syntheses, synthesis_answers, synthesis_rows
 from services.synthetic.synthesis.handlers import WAKING_REASONS, SynthesisCommands
 from services.synthetic.synthesis.runner import read_seeds
@@ -34,10 +34,12 @@ from services.synthetic.synthesis_domain import (
 )
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
-from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
+from tailor.jobs import JobLost, add_job
 from tailor.rpc.auth import Caller, set_caller
 from tailor.sql import transaction
 from tailor.values import Selection
+from tests.jobs import end_leases, run_due
 from tests.synthesis import (
     Reply,
     SynthesisHouse,
@@ -159,10 +161,10 @@ def test_a_wrong_key_pauses_and_is_never_remembered(engine: Engine) -> None:
         with transaction(engine) as connection:
             assert connection.scalars(select(synthesis_answers.c.number)).all() == []
         # It does not run before its time; a new process wakes it.
-        assert not house.runner.run_next(threading.Event())
+        assert not run_due(house.jobs)
         house.key = "right"
         house.syntheses.wake(WAKING_REASONS)
-        assert house.runner.run_next(threading.Event())
+        assert run_due(house.jobs)
         synthesis = house.syntheses.get(synthesis.synthesis_id)
         assert synthesis is not None
     assert synthesis.state is SynthesisState.SUCCEEDED and synthesis.samples == {SampleState.ACCEPTED: 3}
@@ -197,7 +199,7 @@ def test_a_teacher_that_serves_nothing_pauses_the_synthesis_and_resuming_goes_on
         assert len(endpoint.requests) <= (8 if reason in (Reason.TEACHER_BUSY, Reason.TEACHER_UNAVAILABLE) else 2)
         is_down = False
         assert house.commands.resume(synthesis.synthesis_id).state is SynthesisState.QUEUED
-        assert house.runner.run_next(threading.Event())
+        assert run_due(house.jobs)
         synthesis = house.commands.get(synthesis.synthesis_id)
     assert synthesis.samples == {SampleState.ACCEPTED: 2}
 
@@ -206,7 +208,7 @@ def test_a_pause_ends_by_itself(engine: Engine) -> None:
     with scripted(lambda number, body: Reply(status=503) if number < 4 else good(number, body)) as endpoint:
         house = SynthesisHouse(engine, endpoint.url, parallel=1, pause_seconds=0.2)
         assert house.run(target=1).state is SynthesisState.PAUSED
-        wait_until(lambda: house.runner.run_next(threading.Event()))
+        wait_until(lambda: run_due(house.jobs))
         assert house.syntheses.list_newest([], 1, 0)[0].state is SynthesisState.SUCCEEDED
 
 
@@ -362,8 +364,8 @@ def test_kill_9_repeats_nothing_that_was_answered(engine: Engine, database_url: 
             worker.wait()
             killed.set()
         before = answered(engine)
-        # The lease ends by itself, then any replica goes on.
-        wait_until(lambda: house.runner.run_next(threading.Event()), 60)
+        end_leases(engine, tables.jobs)
+        assert run_due(house.jobs)
         synthesis = house.commands.get(synthesis_id)
     assert synthesis.state is SynthesisState.SUCCEEDED and synthesis.samples == {SampleState.ACCEPTED: 12}
     # 12 requests with an answer, and the 4 whose answers were lost.
@@ -385,28 +387,30 @@ def test_an_answer_that_was_stored_before_its_rows_is_used_and_not_asked_again(e
             connection.execute(synthesis_rows.delete())
             connection.execute(update(synthesis_answers).values(checked=False))
             connection.execute(update(syntheses).values(state="queued"))
-        assert house.runner.run_next(threading.Event())
+            add_job(connection, tables.jobs, SYNTHESIS, synthesis.synthesis_id)
+        assert run_due(house.jobs)
         assert house.commands.get(synthesis.synthesis_id).samples == {SampleState.ACCEPTED: 3}
     assert len(endpoint.requests) == 3
 
 
 def test_only_one_replica_runs_a_synthesis_and_a_lost_lease_stops_it(engine: Engine) -> None:
-    house = SynthesisHouse(engine, "http://127.0.0.1:9/v1", lease_seconds=30)
+    house = SynthesisHouse(engine, "http://127.0.0.1:9/v1")
     synthesis_id = house.create()
-    claimed = house.syntheses.claim(0.0)
-    assert claimed is not None
+    (job,) = house.jobs.claim()
     reservation = TokenReservation(ModelRole.TEACHER, TokenCount(100, 200))
-    assert house.syntheses.reserve(claimed[1], reservation)
-    second = house.syntheses.claim(30.0)
-    assert second is not None and second[1].epoch == claimed[1].epoch + 1
-    assert second[0].use.teacher.lost == TokenCount(100, 200)
-    assert house.syntheses.claim(30.0) is None
+    assert house.syntheses.begin(job) and house.syntheses.reserve(job, reservation)
+    assert house.jobs.claim() == []
+    end_leases(engine, tables.jobs)
+    (taken,) = house.jobs.claim()
+    again = house.syntheses.begin(taken)
+    assert again is not None and again.use.teacher.lost == TokenCount(100, 200)
     for call in (
-        lambda: house.syntheses.renew(claimed[1], 1.0),
-        lambda: house.syntheses.reserve(claimed[1], reservation),
-        lambda: house.syntheses.finish(claimed[1], "X", ""),
+        lambda: house.syntheses.begin(job),
+        lambda: house.syntheses.reserve(job, reservation),
+        lambda: house.syntheses.release(job, reservation, is_lost=False),
+        lambda: house.syntheses.finish(job, "X", ""),
     ):
-        with pytest.raises(Aborted, match="STALE_EPOCH"):
+        with pytest.raises(JobLost):
             call()
     assert house.commands.get(synthesis_id).state is SynthesisState.RUNNING
 
@@ -420,17 +424,18 @@ def test_cancelling_stops_further_requests(engine: Engine) -> None:
         return Reply(good(number, body).content, seconds=0.2)
 
     with scripted(script) as endpoint:
-        house = SynthesisHouse(engine, endpoint.url, parallel=1, lease_seconds=0.4)
+        house = SynthesisHouse(engine, endpoint.url, parallel=1)
         synthesis_id = house.create(target=500)
-        thread = threading.Thread(target=house.runner.run_next, args=(threading.Event(),))
+        thread = threading.Thread(target=run_due, args=(house.jobs,))
         thread.start()
         assert started.wait(60)
         assert house.commands.cancel(synthesis_id).state is SynthesisState.CANCELLED
         is_cancelled.set()
         thread.join(60)
         asked = len(endpoint.requests)
-        assert not thread.is_alive() and asked < 10
-        assert not house.runner.run_next(threading.Event())
+        assert not thread.is_alive() and asked == 1
+        # The job only ends.
+        assert run_due(house.jobs) == 1 and run_due(house.jobs) == 0 and len(endpoint.requests) == asked
     synthesis = house.commands.get(synthesis_id)
     assert synthesis.ended_at is not None and synthesis.use.teacher.reserved == TokenCount()
     with pytest.raises(FailedPrecondition, match="SYNTHESIS_ENDED"):
@@ -516,21 +521,22 @@ def test_erasing_an_example_deletes_what_was_made_with_it(engine: Engine) -> Non
     assert [seed.key for seed in read_seeds(house.seeds, spec, house.specialist)] == ["example:2"]
 
 
-def test_erasing_a_seed_of_a_running_synthesis_ends_its_lease(engine: Engine) -> None:
+def test_erasing_a_seed_of_a_running_synthesis_takes_its_job_away(engine: Engine) -> None:
     house = SynthesisHouse(engine, "http://127.0.0.1:9/v1", documents=2)
     erased, kept = house.ids
     house.create(document_ids=(erased, kept))
-    claimed = house.syntheses.claim(30.0)
-    assert claimed is not None
+    (job,) = house.jobs.claim()
+    assert house.syntheses.begin(job)
     with transaction(engine) as connection:
         forget_seed(connection, erased)
     # What the run still has in memory is neither stored nor sent.
-    with pytest.raises(Aborted, match="STALE_EPOCH"):
-        house.syntheses.keep_samples(claimed[1], 0, [])
-    with pytest.raises(Aborted, match="STALE_EPOCH"):
-        house.syntheses.reserve(claimed[1], TokenReservation(ModelRole.TEACHER, TokenCount(1, 1)))
-    again = house.syntheses.claim(30.0)
-    assert again is not None and again[0].spec.document_ids == (kept,)
+    with pytest.raises(JobLost):
+        house.syntheses.keep_samples(job, 0, [])
+    with pytest.raises(JobLost):
+        house.syntheses.reserve(job, TokenReservation(ModelRole.TEACHER, TokenCount(1, 1)))
+    (taken,) = house.jobs.claim()
+    again = house.syntheses.begin(taken)
+    assert again is not None and again.spec.document_ids == (kept,)
 
 
 def test_held_out_documents_are_no_seeds_and_their_rows_never_train(engine: Engine) -> None:
@@ -611,7 +617,7 @@ def test_the_service_creates_watches_lists_and_reviews(engine: Engine) -> None:
         assert created == service.CreateSynthesis(request, context).synthesis
         assert (created.state, created.teacher, created.spec.min_back_translation) == (1, "wise", 40.0)
         assert (created.spec.teacher_price.input, created.spec.teacher_price.output) == (1.0, 10.0)
-        house.runner.run_next(threading.Event())
+        run_due(house.jobs)
         watched = [
             answer.synthesis
             for answer in service.WatchSynthesis(pb.WatchSynthesisRequest(synthesis_id=created.synthesis_id), context)

@@ -1,5 +1,7 @@
 CREATE SEQUENCE item_positions;
 
+CREATE SEQUENCE job_epochs;
+
 CREATE TABLE assignments (
     specialist varchar(63) NOT NULL,
     document_id varchar(64) NOT NULL,
@@ -85,9 +87,9 @@ CREATE TABLE dataset_imports (
     parts integer DEFAULT 0 NOT NULL,
     rows bigint DEFAULT '0' NOT NULL,
     rejected jsonb DEFAULT '{}' NOT NULL,
-    file_uri varchar(512) DEFAULT '' NOT NULL,
-    file_sha256 varchar(64) DEFAULT '' NOT NULL,
-    file_size_bytes bigint DEFAULT '0' NOT NULL,
+    file_uri varchar(512),
+    file_sha256 varchar(64),
+    file_size_bytes bigint,
     created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
     PRIMARY KEY (name)
 );
@@ -139,6 +141,19 @@ CREATE TABLE drawn_prompts (
     PRIMARY KEY (specialist, prompt_digest)
 );
 CREATE INDEX ix_drawn_prompts_document_ids ON drawn_prompts USING gin (document_ids);
+
+CREATE TABLE jobs (
+    kind varchar(32) NOT NULL,
+    key varchar(128) NOT NULL,
+    payload jsonb DEFAULT '{}' NOT NULL,
+    due timestamptz NOT NULL,
+    epoch bigint DEFAULT 0 NOT NULL,
+    lease_expires timestamptz,
+    attempts integer DEFAULT 0 NOT NULL,
+    reason varchar(64) DEFAULT '' NOT NULL,
+    message text DEFAULT '' NOT NULL,
+    PRIMARY KEY (kind, key)
+);
 
 CREATE TABLE judgements (
     judgement_id varchar(64) NOT NULL,
@@ -256,8 +271,6 @@ CREATE TABLE syntheses (
     reason varchar(64) NOT NULL,
     message text NOT NULL,
     use jsonb NOT NULL,
-    epoch bigint DEFAULT '0' NOT NULL,
-    leased_until timestamptz,
     resume_at timestamptz,
     created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
     ended_at timestamptz,
@@ -274,7 +287,7 @@ CREATE TABLE synthesis_answers (
     model varchar(256) NOT NULL,
     text text NOT NULL,
     finish_reason varchar(32) NOT NULL,
-    refused boolean NOT NULL,
+    is_refused boolean NOT NULL,
     checked boolean DEFAULT false NOT NULL,
     document_ids varchar(64)[] NOT NULL,
     PRIMARY KEY (synthesis_id, number, step),
