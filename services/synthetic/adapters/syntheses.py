@@ -1,13 +1,13 @@
 """Syntheses in PostgreSQL. No transaction stays open while a model answers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, cast, func, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONPATH, insert
 
 from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, to_sample
 from services.synthetic.adapters.tables import syntheses, synthesis_answers, synthesis_rows
@@ -29,7 +29,10 @@ from services.synthetic.synthesis_domain import (
     TokenCount,
     TokenReservation,
 )
+from tailor.api.synthetic.v1.synthesis_pb2 import ListSamplesRequest, ListSynthesesRequest
 from tailor.errors import Aborted, FailedPrecondition, NotFound, Reason
+from tailor.listing import Listing, ListPage
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 SPEC, SYNTHESIS = TypeAdapter(SynthesisSpec), TypeAdapter(Synthesis)
@@ -72,11 +75,21 @@ class SqlSyntheses:
         with transaction(self._engine) as connection:
             return next(iter(_find(connection, _is(synthesis_id))), None)
 
-    def list_newest(self, specialists: Sequence[str], limit: int, offset: int) -> list[Synthesis]:
-        """The syntheses of these specialists, or of all if none is named, newest first."""
-        wanted = syntheses.c.specialist.in_(specialists) if specialists else syntheses.c.synthesis_id != ""
+    def list_page(self, request: ListSynthesesRequest, specialists: Collection[str]) -> ListPage[Synthesis]:
+        """A page of the syntheses of these specialists, or of all if none is named, newest first."""
+        table, spec = syntheses.c, syntheses.c.spec
+        columns: dict[str, ColumnElement[Any]] = {
+            "task": spec["task"].astext,
+            "target": spec["target"],
+            "create_time": table.created_at,
+        }
+        columns |= {state.value: _count(state) for state in (SampleState.ACCEPTED, SampleState.PENDING)}
+        columns["refused"] = _count(SampleState.REFUSED)
         with transaction(self._engine) as connection:
-            return _find(connection, wanted, limit, offset)
+            rows = Rows(connection, syntheses, Row)
+            listing = Listing(rows, request, table.synthesis_id, order_by="create_time desc", columns=columns)
+            query = rows.select(**({"specialist": [*specialists]} if specialists else {}))
+            return listing.page(query, read=lambda row: _with_counts(connection, row))
 
     def change(
         self,
@@ -225,13 +238,14 @@ class SqlSyntheses:
             for row in connection.execution_options(yield_per=STREAMED_ROWS).execute(query):
                 yield to_sample(row)
 
-    def samples(self, synthesis_id: str, state: SampleState | None, limit: int, offset: int) -> list[SynthesisSample]:
-        table = synthesis_rows
-        query = select(table).where(table.c.synthesis_id == synthesis_id).order_by(table.c.number, table.c.row_id)
-        if state is not None:
-            query = query.where(table.c.state == state.value)
-        with transaction(self._engine) as connection:
-            return [to_sample(row) for row in connection.execute(query.limit(limit).offset(offset))]
+    def list_samples(self, request: ListSamplesRequest) -> ListPage[SynthesisSample]:
+        """A page of a synthesis's rows, in the order in which they were made."""
+        rows, row = Rows(self._engine, synthesis_rows, Row), synthesis_rows.c.row
+        contents = func.jsonb_path_query_array(row, cast("$.messages[*][1]", JSONPATH))
+        columns = {"prompt": contents, "completion": row["messages"][-1][1].astext, "language": row["language"].astext}
+        # Rows of one answer have its number.
+        listing = Listing(rows, request, rows.c.row_id, order_by="number", columns=columns)
+        return listing.page(rows.select(synthesis_id=request.synthesis_id), size=(20, 100), read=to_sample)
 
     def review(self, synthesis_id: str, decisions: dict[str, SampleState], reviewer: str) -> None:
         """Record decisions, all or none. Raises NotFound (UNKNOWN_SAMPLE), FailedPrecondition (SAMPLE_REFUSED)."""
@@ -331,21 +345,25 @@ def _raise_unreviewable(connection: Connection, same: tuple[ColumnElement[bool],
     raise FailedPrecondition(Reason.SAMPLE_REFUSED, f"A check refused this row ({reason}); it cannot be reviewed.")
 
 
-def _find(connection: Connection, wanted: ColumnElement[bool], limit: int = 1, offset: int = 0) -> list[Synthesis]:
-    """Syntheses with the counts of their rows, newest first."""
-    order = (syntheses.c.created_at.desc(), syntheses.c.synthesis_id)
-    rows = connection.execute(select(syntheses).where(wanted).order_by(*order).limit(limit).offset(offset)).all()
+def _find(connection: Connection, wanted: ColumnElement[bool]) -> list[Synthesis]:
+    """Syntheses with the counts of their rows."""
+    return [_with_counts(connection, row) for row in connection.execute(select(syntheses).where(wanted)).all()]
+
+
+def _with_counts(connection: Connection, row: Any) -> Synthesis:
     table = synthesis_rows.c
-    query = (
-        select(table.synthesis_id, table.state, table.reason, func.count())
-        .where(table.synthesis_id.in_([row.synthesis_id for row in rows]))
-        .group_by(table.synthesis_id, table.state, table.reason)
-    )
-    counts = [tuple(count) for count in connection.execute(query)]
-    return [_to_synthesis(row, [count[1:] for count in counts if count[0] == row.synthesis_id]) for row in rows]
+    query = select(table.state, table.reason, func.count()).where(table.synthesis_id == row.synthesis_id)
+    return _to_synthesis(row, connection.execute(query.group_by(table.state, table.reason)).all())
 
 
-def _to_synthesis(row: Any, counts: Sequence[tuple[str, str, int]]) -> Synthesis:
+def _count(state: SampleState) -> ColumnElement[int]:
+    """The number of a synthesis's rows in a state."""
+    table = synthesis_rows.c
+    of_state = (table.synthesis_id == syntheses.c.synthesis_id, table.state == state.value)
+    return select(func.count()).where(*of_state).scalar_subquery()
+
+
+def _to_synthesis(row: Any, counts: Sequence[Any]) -> Synthesis:
     samples: dict[SampleState, int] = {}
     for state, _, count in counts:
         samples[SampleState(state)] = samples.get(SampleState(state), 0) + count

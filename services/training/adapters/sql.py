@@ -1,22 +1,25 @@
 """Runs in PostgreSQL, and their events through the outbox. Every method may raise Unavailable."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, Row, Select, and_, delete, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, Select, and_, delete, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from services.training import wire
 from services.training.adapters.tables import adapters, newest_datasets, plans, reports, run_logs, runs, workers
 from services.training.domain import LogLine, NewestDataset, Progress, Run, RunState, StartedWorker, TrainedAdapter
 from services.training.plans import Plan
+from tailor.api.training.v1.training_pb2 import ListRunsRequest
 from tailor.errors import NotFound, Reason
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
+from tailor.listing import Listing, ListPage
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 ACTIVE = [state.value for state in RunState if not state.ended]
@@ -70,16 +73,16 @@ class SqlRuns:
         """The run's current state, unlocked. Raises NotFound (UNKNOWN_RUN)."""
         return _known(self.find(run_id), run_id)
 
-    def page(
-        self, specialist: str = "", size: int | None = None, before: tuple[datetime, str] | None = None
-    ) -> list[Run]:
-        """Runs older than `before` (create time, run id), newest first; of all specialists if the name is empty."""
+    def page(self, specialist: str = "", size: int | None = None) -> list[Run]:
+        """The newest runs, newest first; of all specialists if the name is empty."""
         query = select(runs).order_by(runs.c.create_time.desc(), runs.c.run_id.desc()).limit(size)
-        if specialist:
-            query = query.where(runs.c.specialist == specialist)
-        if before is not None:
-            query = query.where(tuple_(runs.c.create_time, runs.c.run_id) < before)
-        return self._read(query)
+        return self._read(query.where(runs.c.specialist == specialist) if specialist else query)
+
+    def list_page(self, request: ListRunsRequest, specialists: Collection[str]) -> ListPage[Run]:
+        """A page of runs, newest first; without specialists, of all of them."""
+        rows = Rows(self._engine, runs, Row)
+        query = rows.select(**({"specialist": [*specialists]} if specialists else {}))
+        return Listing(rows, request, rows.c.run_id, order_by="create_time desc").page(query, read=to_run)
 
     def active(self) -> list[Run]:
         """Runs that have not ended, oldest first, unlocked."""
@@ -271,6 +274,7 @@ def to_columns(run: Run) -> dict[str, Any]:
         "rankings_digest": run.preferences,
         "progress": wire.from_progress(run, run.progress).SerializeToString() if run.progress else None,
         "body": RUN.dump_python(run, mode="json", exclude={"progress"}),
+        **wire.list_run(run),
     }
 
 

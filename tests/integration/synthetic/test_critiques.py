@@ -284,7 +284,9 @@ def test_a_thread_starts_critiques_and_another_one_runs_them(engine: Engine) -> 
             for thread in threads:
                 thread.join(60)
     assert len(endpoint.requests) == 4
-    assert {item.spec.task for item in house.syntheses.list_newest(["reports"], 9, 0)} == {"critique"}
+    assert {item.spec.task for item in house.syntheses.list_page(pb.ListSynthesesRequest(), ["reports"]).items} == {
+        "critique"
+    }
 
 
 def test_says_what_is_missing(engine: Engine) -> None:
