@@ -7,7 +7,7 @@ The contract names what a list knows: `list` at the field `query` of its request
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
@@ -26,6 +26,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    select,
     true,
     tuple_,
 )
@@ -68,7 +69,7 @@ class Listing(Generic[T]):
     """A list: the rows of a query by a unique `key`, the greatest first if `descending`, or in the order `order_by`.
 
     `columns` are expressions of names that are no column of the table. `derived` are functions that give the values of filters by an item
-    as it is listed, for what no query knows; the list is then read on until a page is full.
+    as it is listed, for what no query knows; the list is then read on until a page is full. Page tokens have no value of a `private` name.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Listing(Generic[T]):
         order_by: str = "",
         columns: Mapping[str, ColumnElement[Any]] = MappingProxyType({}),
         derived: Mapping[str, Callable[[Any], object]] = MappingProxyType({}),
+        private: Collection[str] = (),
     ) -> None:
         self._rows = rows
         self._request: Any = request
@@ -92,6 +94,7 @@ class Listing(Generic[T]):
         name, _, direction = (self._query.order_by or order_by).partition(" ")
         self._check(name, direction)
         self._order = [self._order_value(name), key] if name else [key]
+        self._in_token = [key] if name in private else self._order
         self._descending = bool(direction) if name else descending
 
     def page(
@@ -146,14 +149,16 @@ class Listing(Generic[T]):
         for name, text in self._query.filters.items():
             if name not in self._derived:
                 query = query.where(_plain(self._column(name, as_text=True)).in_(_words(text)))
-        texts = (cast(value, Text).label(f"position_{place}") for place, value in enumerate(self._order))
+        texts = (cast(value, Text).label(f"position_{place}") for place, value in enumerate(self._in_token))
         return query.add_columns(*texts)
 
     def _fetch(self, query: Select[Any], position: list[str], limit: int) -> list[Row[Any]]:
         """The next rows after a position, or the first ones."""
-        ends = [
-            cast(literal(text, Text), value.type) for text, value in zip(position, self._order, strict=bool(position))
-        ]
+        stored = zip(position, self._in_token, strict=bool(position))
+        ends: list[ColumnElement[Any]] = [cast(literal(text, Text), value.type) for text, value in stored]
+        if 0 < len(ends) < len(self._order):
+            known = select(self._order[0]).where(self._key == ends[0])
+            ends = [known.correlate(None).scalar_subquery(), *ends]
         here, there = tuple_(*self._order), tuple_(*ends)
         after: Any = true() if not position else here < there if self._descending else here > there
         order = [value.desc() if self._descending else value for value in self._order]
@@ -197,7 +202,7 @@ class Listing(Generic[T]):
             digest, *position = (str(text) for text in json.loads(base64.urlsafe_b64decode(token)))
         except (ValueError, TypeError, RecursionError):
             raise invalid_token() from None
-        if digest != self._digest() or "\0" in "".join(position) or len(position) != len(self._order):
+        if digest != self._digest() or "\0" in "".join(position) or len(position) != len(self._in_token):
             raise invalid_token()
         return position
 

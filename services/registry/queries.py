@@ -395,7 +395,8 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
             else_="active",
         )
         columns = {"state": state, "role": func.replace(people.c.role, "ROLE_", "")}
-        listing = Listing(people, request, people.c.position, descending=True, columns=columns)
+        # Page tokens are in addresses of the console.
+        listing = Listing(people, request, people.c.position, descending=True, columns=columns, private={"name"})
         return listing.page(people.select(), keep=keep)
 
 
