@@ -8,13 +8,17 @@ time to the second, several values with commas between them, an absent one as no
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tailor.api.common.v1 import common_pb2
+
 Cell = Callable[[Any], object]
+MAX_LISTED_CHARS = 200
 NUMBERS = {
     FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64,
     FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE,
@@ -29,11 +33,11 @@ class Digest(str):
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, the cell of an item, and the value by which items are ordered."""
+    """A column's name, the cell of an item, and the name by which its list is ordered by it, if the list knows that."""
 
     name: str
     cell: Cell
-    key: Callable[[Any], str | float]
+    order: str
     is_number: bool = False
     is_time: bool = False
 
@@ -59,7 +63,7 @@ def columns(message: type[Message] | None, *specifications: str | tuple[str, Cel
 
 def number(name: str, count: Callable[[Any], float], template: str = "{}") -> Column:
     """A column of numbers that a function gives."""
-    return Column(name, lambda item: template.format(count(item)), count, is_number=True)
+    return Column(name, lambda item: template.format(count(item)), _to_order(name), is_number=True)
 
 
 def _list_columns(message: type[Message] | None, specification: str | tuple[str, Cell] | Column) -> Iterator[Column]:
@@ -67,7 +71,7 @@ def _list_columns(message: type[Message] | None, specification: str | tuple[str,
         yield specification
     elif isinstance(specification, tuple):
         name, text = specification
-        yield Column(name, text, lambda item: str(text(item)))
+        yield Column(name, text, _to_order(name))
     else:
         yield from (_parse(message, text) for text in specification.split(", "))
 
@@ -89,13 +93,46 @@ def _parse(message: type[Message] | None, text: str) -> Column:
             return str(value).replace("_", " ")
         return template.format(value) if template and value != "" else value
 
-    def key(item: Any) -> str | float:
-        value = next(filter(None, (read(item, path) for path in paths)), "")
-        if isinstance(value, Timestamp):
-            return value.ToNanoseconds()
-        return value or 0 if is_number else str(value)
+    return Column(name, cell, paths[0].rpartition(".")[2], is_number, is_time)
 
-    return Column(name, cell, key, is_number, is_time)
+
+def _to_order(name: str) -> str:
+    return name.replace("-", "_").replace(" ", "_")
+
+
+def list_names(request: type[Message]) -> common_pb2.ListNames:
+    """The names that a list knows, by the class of its requests; none if they have no `query`."""
+    field = request.DESCRIPTOR.fields_by_name.get("query")
+    return field.GetOptions().Extensions[common_pb2.list] if field else common_pb2.ListNames()
+
+
+def list_values(request: type[Message], message: Message, **given: Any) -> dict[str, Any]:
+    """The columns `listed` and `searched` of a message: what its list is ordered and filtered by, and what a search reads.
+
+    `given` are the values of names that the message does not have.
+    """
+    names = list_names(request)
+
+    def find(name: str) -> Any:
+        value = (
+            given[name]
+            if name in given
+            else _read_field(message, name)
+            if name in message.DESCRIPTOR.fields_by_name
+            else ""
+        )
+        return value.ToDatetime().isoformat(timespec="microseconds") if isinstance(value, Timestamp) else value
+
+    return {
+        "listed": {name: _plain(find(name)) for name in sorted({*names.order_by.split(), *names.filters.split()})},
+        "searched": " ".join(str(find(name)) for name in names.search.split()).replace("\0", ""),
+    }
+
+
+def _plain(value: Any) -> str | float:
+    if isinstance(value, int | float):
+        return value if isfinite(value) else 0
+    return str(value).replace("\0", "").lower()[:MAX_LISTED_CHARS]
 
 
 def find_field(message: Any, path: str) -> FieldDescriptor:
@@ -139,15 +176,6 @@ def word(enum: Any, value: int) -> str:
 def moment(time: Timestamp) -> str:
     """A time in UTC, to the second."""
     return time.ToDatetime().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def join(paths: str, *more: Callable[[Any], object]) -> Callable[[Message], str]:
-    """A function that gives the texts at paths, with commas between them, and those of functions as one, to search in."""
-    return lambda item: " ".join(str(text(item)) for text in (*map(_reads, paths.split(", ")), *more))
-
-
-def _reads(path: str) -> Callable[[Any], object]:
-    return lambda item: read(item, path)
 
 
 def _choose(item: Any, choice: str) -> Any:

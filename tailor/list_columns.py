@@ -97,7 +97,7 @@ DOCUMENTS = columns(
     "document=anonymized.document_id or rejected.document_id, version=anonymized.version.sequence, kind=anonymized.kind",
     "format=anonymized.format or rejected.format, characters=anonymized.char_count",
     "source=anonymized.labels.source or rejected.labels.source",
-    Column("personal values", _describe_findings, _count_findings, is_number=True),
+    Column("personal values", _describe_findings, "personal_values", is_number=True),
     ("state", _state_of_document),
     ("labels", lambda item: join_labels((item.rejected if item.HasField("rejected") else item.anonymized).labels)),
     "language=anonymized.language, time=anonymized.create_time or rejected.create_time",
@@ -115,14 +115,14 @@ RUNS = columns(
     Run,
     "run=run_id, specialist, dataset=dataset_digest, recipe, state, adapter=adapter_digest, loss=progress.loss|{:.3f}",
     "tokens/s=progress.tokens_per_second|{:.0f}, queued=create_time",
-    ("base and recipe", lambda item: f"{item.base} {item.recipe}"),
+    Column("base and recipe", lambda item: f"{item.base} {item.recipe}", "base"),
 )
 ADAPTERS = columns(
     CatalogueAdapter,
     "adapter=adapter.digest, specialist=adapter.specialist",
     ("documents", _documents_of),
     "rankings=adapter.preference_dataset_digest, round=adapter.round or ''",
-    Column("loss", _describe_losses, lambda item: item.adapter.last_loss, is_number=True),
+    Column("loss", _describe_losses, "last_loss", is_number=True),
     "state",
     ("serves", _place_of),
     "kind=adapter.kind, duration=adapter.seconds|{:.0f} s, created=adapter.create_time",
@@ -164,7 +164,9 @@ COMBINATIONS = columns(
 REPLACED = columns(
     ReplacedString,
     "type=entity_type, surrogate, times, documents, departments, sources",
-    ("decided", lambda item: f"{read(item, 'decision')} by {item.decided_by}" if item.decided_by else ""),
+    Column(
+        "decided", lambda item: f"{read(item, 'decision')} by {item.decided_by}" if item.decided_by else "", "decision"
+    ),
 )
 KEYS = columns(
     Key,
@@ -182,13 +184,7 @@ PEOPLE = columns(
 
 
 def list_leaderboard(metric: str) -> Columns:
-    """The columns of a ranking by a metric. Entries without a score are the least."""
-
-    def score(item: LeaderboardEntry) -> float:
-        return item.scores[metric].value if metric in item.scores else -math.inf
-
-    def gain(item: LeaderboardEntry) -> float:
-        return item.gains[metric].value if metric in item.gains else -math.inf
+    """The columns of a ranking by a metric."""
 
     def describe_score(item: LeaderboardEntry) -> str:
         return describe_estimate(item.scores[metric]) if metric in item.scores else "not measured"
@@ -201,11 +197,9 @@ def list_leaderboard(metric: str) -> Columns:
         ("", lambda item: "pinned" if item.pinned else ""),
         "rank=rank or '-', model=adapter_digest or model",
         ("state", lambda item: read(item, "state") if item.state else ""),
-        Column(metric, describe_score, score, is_number=True),
-        Column("gain over base", describe_gain, gain, is_number=True),
+        Column(metric, describe_score, "score", is_number=True),
+        Column("gain over base", describe_gain, "gain", is_number=True),
         "median=cost.median_seconds|{:.2f} s",
-        Column(
-            "per 1,000", lambda item: describe_price(item.cost), lambda item: item.cost.price_per_1000, is_number=True
-        ),
+        Column("per 1,000", lambda item: describe_price(item.cost), "price_per_1000", is_number=True),
         "rows, dataset=dataset_digest",
     )

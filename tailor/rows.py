@@ -165,8 +165,12 @@ class Rows(Generic[T]):
 
     def fetch(self, query: Executable) -> list[T]:
         """The values of the rows that a query selects."""
+        return [self.read(row) for row in self.fetch_rows(query)]
+
+    def fetch_rows(self, query: Executable) -> list[Row[Any]]:
+        """The rows that a query selects."""
         with self._connect() as connection:
-            return [self.read(row) for row in connection.execute(query)]
+            return [*connection.execute(query)]
 
     def read(self, row: Row[Any], **given: Any) -> T:
         """The value of a row, which may lack columns and have others."""

@@ -16,10 +16,8 @@ from services.anonymization.wire import from_preview
 from tailor.api.anonymization.v1 import policy_pb2, policy_pb2_grpc, subject_pb2, subject_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
 from tailor.rpc.auth import current_caller
-from tailor.rpc.paging import page_size, position
 from tailor.wire import to_labels
 
-PAGE, MAX_PAGE = 50, 200
 # Patterns are tried on a text that makes nested repeats slow, also when no text is given.
 HARD_TEXT = "a" * 40 + "1" * 40 + "-" * 20 + "A1-" * 20 + "!"
 
@@ -83,12 +81,9 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
         self, request: policy_pb2.ListPoliciesRequest, context: grpc.ServicerContext
     ) -> policy_pb2.ListPoliciesResponse:
         del context
-        size = page_size(request.page_size, PAGE, MAX_PAGE)
-        policies = self._policies.list(position(request.page_token), size + 1)
-        token = str(policies[size - 1].generation) if len(policies) > size else ""
-        return policy_pb2.ListPoliciesResponse(
-            policies=map(to_installed_message, policies[:size]), next_page_token=token
-        )
+        page = self._policies.list(request)
+        policies = map(to_installed_message, page.items)
+        return policy_pb2.ListPoliciesResponse(policies=policies, next_page_token=page.next_token)
 
     def _read(self, source: str, text: str = "") -> Policy:
         """The policy in TOML, with its patterns tried in a separate process; the one in force if empty."""

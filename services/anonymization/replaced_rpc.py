@@ -13,9 +13,7 @@ from services.anonymization.review.replaced_domain import ReplacedDecision, Repl
 from services.anonymization.review_rpc import reviewer_id
 from tailor.api.anonymization.v1 import replaced_pb2, replaced_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
-from tailor.rpc.paging import offset, page_size
 
-PAGE, MAX_PAGE = 50, 200
 DECISIONS = {
     ReplacedDecision.ALLOWED: replaced_pb2.REPLACED_DECISION_ALLOWED,
     ReplacedDecision.KEPT: replaced_pb2.REPLACED_DECISION_KEPT,
@@ -33,11 +31,11 @@ class ReplacedServicer(replaced_pb2_grpc.ReplacedServiceServicer):
         self, request: replaced_pb2.ListReplacedRequest, context: grpc.ServicerContext
     ) -> replaced_pb2.ListReplacedResponse:
         del context
-        size, start = page_size(request.page_size, PAGE, MAX_PAGE), offset(request.page_token)
-        counted, strings = replaced.list_replaced(self._review, start, size + 1)
+        counted = self._review.strings.count_documents()
+        page = self._review.strings.list_page(request, counted.min_documents)
         return replaced_pb2.ListReplacedResponse(
-            strings=map(_from_string, strings[:size]),
-            next_page_token=str(start + size) if len(strings) > size else "",
+            strings=map(_from_string, page.items),
+            next_page_token=page.next_token,
             documents=counted.documents,
             words=counted.words,
             min_documents=counted.min_documents,

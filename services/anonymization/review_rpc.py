@@ -21,10 +21,7 @@ from services.anonymization.review_wire import (
 from tailor.api.anonymization.v1 import review_pb2, review_pb2_grpc
 from tailor.errors import InvalidArgument, Reason
 from tailor.rpc.auth import current_caller
-from tailor.rpc.paging import offset, page_size
 
-DEFAULT_PAGE = 50
-MAX_PAGE = 200
 MAX_SOURCES = 1_000
 MAX_STATEMENT = 1_000_000
 
@@ -105,12 +102,9 @@ class ReviewServicer(review_pb2_grpc.ReviewServiceServicer):
         self, request: review_pb2.ListRareCombinationsRequest, context: grpc.ServicerContext
     ) -> review_pb2.ListRareCombinationsResponse:
         del context
-        size, start = page_size(request.page_size, DEFAULT_PAGE, MAX_PAGE), offset(request.page_token)
-        items = handlers.list_rare_combinations(self._review, start, size + 1)
-        return review_pb2.ListRareCombinationsResponse(
-            combinations=map(from_combination, items[:size]),
-            next_page_token=str(start + size) if len(items) > size else "",
-        )
+        page = self._review.documents.list_rare(request)
+        combinations = map(from_combination, page.items)
+        return review_pb2.ListRareCombinationsResponse(combinations=combinations, next_page_token=page.next_token)
 
     def GetPassage(
         self, request: review_pb2.GetPassageRequest, context: grpc.ServicerContext

@@ -1,14 +1,14 @@
 """From datasets to rows, from rows to documents, and back; syntheses and their samples."""
 
 from dataclasses import dataclass
-from functools import partial
 
 from services.console.domain import Page, Permission, Role, RowQuery, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists
 from services.console.ports import Services
-from services.console.reads import find_document, read_specialists, scan
+from services.console.reads import find_document, scan
 from tailor.api.events.v1.documents_pb2 import DocumentAnonymized
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionRequest, Submission
+from tailor.api.registry.v1 import registry_pb2
 from tailor.api.registry.v1.registry_pb2 import (
     GetDatasetRequest,
     GetDatasetResponse,
@@ -80,7 +80,10 @@ def get_document(services: Services, visitor: Visitor, document_id: str) -> Serv
         document = find_document(services, document_id).anonymized
         if visitor.specialists:
             labels = to_labels(document.labels)
-            known = (item.specialist for item in scan(partial(read_specialists, services)))
+            known = (
+                item.specialist
+                for item in scan(services.registry.ListSpecialists, registry_pb2.ListSpecialistsRequest())
+            )
             usable = (item for item in known if visitor.may_use(item.name))
             if not any(decode(Selection, item.selection).admits(labels) for item in usable):
                 raise NotFound(Reason.UNKNOWN_DOCUMENT, "There is no anonymised document with this id.")

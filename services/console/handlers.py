@@ -4,18 +4,13 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Generic, TypeVar
 
 from services.console.domain import BASE, GIVEN_ROLES, Judgement, KeyTerms, Page, Permission, Question, Visitor
 from services.console.ports import Services
 from services.console.reads import (
     find_run,
-    read_adapters,
-    read_datasets,
-    read_keys,
-    read_runs,
-    read_specialists,
+    read_page,
     scan,
 )
 from services.console.rules import sort_queue
@@ -27,6 +22,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.registry.v1.audit_pb2 import GetAuditRequest, GetAuditResponse
 from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetSpecialistResponse, TraceResponse
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesRequest, CountNearDuplicatesResponse
+from tailor.api.training.v1 import training_pb2
 from tailor.api.training.v1.training_pb2 import Run, WatchRunRequest, WatchRunResponse
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
@@ -97,7 +93,11 @@ def _visible(page: Page[T], visitor: Visitor, specialist_of: Callable[[T], str])
 
 def list_datasets(services: Services, visitor: Visitor, specialist: str = "") -> ServiceAnswer[Page[DatasetBuilt]]:
     """The newest datasets, of all specialists or of one."""
-    answer = call("registry", lambda: read_datasets(services, "", specialist), Page[DatasetBuilt]())
+    answer = call(
+        "registry",
+        lambda: read_page(services.registry.ListDatasets, registry_pb2.ListDatasetsRequest(specialist=specialist)),
+        Page[DatasetBuilt](),
+    )
     return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.specialist), answer.failure)
 
 
@@ -112,12 +112,16 @@ def get_dataset(
         dataset = _find(lambda: services.registry.GetDataset(request).dataset, unknown)
         if not visitor.may_use(dataset.specialist):
             # Specialists with the same rows share a digest; the visitor may use another one of them.
-            visible = (item for item in scan(partial(read_datasets, services)) if visitor.may_use(item.specialist))
+            visible = (
+                item
+                for item in scan(services.registry.ListDatasets, registry_pb2.ListDatasetsRequest())
+                if visitor.may_use(item.specialist)
+            )
             shared = next((item for item in visible if item.digest == dataset.digest), None)
             if shared is None:
                 raise unknown
             dataset = shared
-        adapters = scan(partial(read_adapters, services))
+        adapters = scan(services.registry.ListAdapters, registry_pb2.ListAdaptersRequest())
         return dataset, tuple(item for item in adapters if item.adapter.dataset_digest == dataset.digest)
 
     return call("registry", find, None)
@@ -125,7 +129,9 @@ def get_dataset(
 
 def list_runs(services: Services, visitor: Visitor) -> ServiceAnswer[RunsPage]:
     """The newest runs, and the places in the queue of those of them that wait."""
-    answer = call("training", lambda: read_runs(services, ""), Page[Run]())
+    answer = call(
+        "training", lambda: read_page(services.training.ListRuns, training_pb2.ListRunsRequest()), Page[Run]()
+    )
     places = {run.run_id: place for place, run in enumerate(sort_queue(answer.value.items), start=1)}
     page = _visible(answer.value, visitor, lambda item: item.specialist)
     waiting = tuple((places[run.run_id], run) for run in sort_queue(page.items))
@@ -148,7 +154,11 @@ def watch_run(services: Services, visitor: Visitor, run_id: str) -> CallStream[W
 
 def list_adapters(services: Services, visitor: Visitor, specialist: str = "") -> ServiceAnswer[Page[CatalogueAdapter]]:
     """The newest adapters, of all specialists or of one."""
-    answer = call("registry", lambda: read_adapters(services, "", specialist), Page[CatalogueAdapter]())
+    answer = call(
+        "registry",
+        lambda: read_page(services.registry.ListAdapters, registry_pb2.ListAdaptersRequest(specialist=specialist)),
+        Page[CatalogueAdapter](),
+    )
     return ServiceAnswer(_visible(answer.value, visitor, lambda item: item.adapter.specialist), answer.failure)
 
 
@@ -188,7 +198,9 @@ def list_specialists(services: Services, visitor: Visitor) -> ServiceAnswer[tupl
 
     def scan_specialists() -> tuple[GetSpecialistResponse, ...]:
         return tuple(
-            item for item in scan(partial(read_specialists, services)) if visitor.may_use(item.specialist.name)
+            item
+            for item in scan(services.registry.ListSpecialists, registry_pb2.ListSpecialistsRequest())
+            if visitor.may_use(item.specialist.name)
         )
 
     return call("registry", scan_specialists, ())
@@ -390,7 +402,7 @@ def create_key(services: Services, visitor: Visitor, terms: KeyTerms) -> NewKey:
 def revoke_key(services: Services, visitor: Visitor, key_id: str) -> None:
     """Revoke an API key. Raises NotFound for an unknown key, or one that allows more than the visitor's own."""
     visitor.require(Permission.MANAGE_KEYS)
-    keys = scan(partial(read_keys, services)) if visitor.specialists else ()
+    keys = scan(services.registry.ListKeys, registry_pb2.ListKeysRequest()) if visitor.specialists else ()
     if visitor.specialists and not any(key.key_id == key_id and visitor.may_grant(key.specialists) for key in keys):
         raise NotFound(Reason.UNKNOWN_KEY, "This key does not exist, or you do not have access to it.")
     services.registry.RevokeKey(registry_pb2.RevokeKeyRequest(key_id=key_id, revoked_by=visitor.key_id))

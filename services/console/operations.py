@@ -4,12 +4,10 @@ The registry admits the console itself to these calls, so the console refuses wh
 names the visitor's key, which stays on record.
 """
 
-from functools import partial
-
 from services.console.domain import GIVEN_ROLES, InvitationTerms, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists, require_adapter
 from services.console.ports import Services
-from services.console.reads import read_people, scan
+from services.console.reads import scan
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
 from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing
 from tailor.api.registry.v1 import people_pb2, registry_pb2
@@ -169,7 +167,7 @@ def remove_person(services: Services, visitor: Visitor, person_id: str) -> None:
 
 def _check_person(services: Services, visitor: Visitor, person_id: str) -> None:
     visitor.require(Permission.PEOPLE)
-    people = scan(partial(read_people, services)) if visitor.specialists else ()
+    people = scan(services.people.ListPeople, people_pb2.ListPeopleRequest()) if visitor.specialists else ()
     managed = {person.person_id for person in people if visitor.may_grant(person.specialists)}
     if visitor.specialists and person_id not in managed:
         raise NotFound(Reason.UNKNOWN_PERSON, "This person does not exist, or you do not have access to them.")

@@ -16,9 +16,11 @@ from services.console.handlers import (
     list_specialists,
 )
 from services.console.ports import Services
-from services.console.reads import read_adapters, read_datasets, read_runs
+from services.console.reads import read_page
 from tailor.api.events.v1.models_pb2 import DatasetBuilt
+from tailor.api.registry.v1 import registry_pb2
 from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetFlowRequest, GetFlowResponse, GetSpecialistResponse
+from tailor.api.training.v1 import training_pb2
 from tailor.api.training.v1.training_pb2 import Run
 from tailor.errors import NotFound, Reason, TailorError
 
@@ -52,9 +54,24 @@ def load_overview(services: Services, visitor: Visitor, specialist: str = "") ->
     with ThreadPoolExecutor(max_workers=11, thread_name_prefix="overview") as pool:
         healthy = {service: pool.submit(_is_healthy, services, service) for service in SERVICES}
         flow = pool.submit(call, "registry", lambda: services.registry.GetFlow(GetFlowRequest()), GetFlowResponse())
-        datasets = pool.submit(_read, name, "registry", lambda: read_datasets(services, "", name))
-        runs = pool.submit(_read, name, "training", lambda: read_runs(services, "", name))
-        adapters = pool.submit(_read, name, "registry", lambda: read_adapters(services, "", name))
+        datasets = pool.submit(
+            _read,
+            name,
+            "registry",
+            lambda: read_page(services.registry.ListDatasets, registry_pb2.ListDatasetsRequest(specialist=name)),
+        )
+        runs = pool.submit(
+            _read,
+            name,
+            "training",
+            lambda: read_page(services.training.ListRuns, training_pb2.ListRunsRequest(specialist=name)),
+        )
+        adapters = pool.submit(
+            _read,
+            name,
+            "registry",
+            lambda: read_page(services.registry.ListAdapters, registry_pb2.ListAdaptersRequest(specialist=name)),
+        )
     answers = (known, flow.result(), datasets.result(), runs.result(), adapters.result())
     return Overview(
         names=tuple(item.specialist.name for item in known.value),

@@ -8,7 +8,7 @@ from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import ServiceFailure, call, list_adapters, list_datasets
 from services.console.operations import get_specialist
 from services.console.ports import Services
-from services.console.reads import read_page, read_runs
+from services.console.reads import read_page
 from services.console.rules import ENDED, sort_queue, word
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1.registry_pb2 import (
@@ -73,15 +73,25 @@ def load_flow(services: Services, visitor: Visitor, name: str) -> SpecialistFlow
         documents = pool.submit(
             call,
             "registry",
-            lambda: read_page(services.registry.ListDocuments, first, "documents"),
+            lambda: read_page(services.registry.ListDocuments, first),
             Page[CatalogueDocument](),
         )
         builds = pool.submit(
             call, "synthetic", partial(services.synthetic.GetBuildState, state), GetBuildStateResponse()
         )
         datasets = pool.submit(list_datasets, services, visitor, name)
-        runs = pool.submit(call, "training", lambda: read_runs(services, "", name), Page[training_pb2.Run]())
-        every = pool.submit(call, "training", lambda: read_runs(services, ""), Page[training_pb2.Run]())
+        runs = pool.submit(
+            call,
+            "training",
+            lambda: read_page(services.training.ListRuns, training_pb2.ListRunsRequest(specialist=name)),
+            Page[training_pb2.Run](),
+        )
+        every = pool.submit(
+            call,
+            "training",
+            lambda: read_page(services.training.ListRuns, training_pb2.ListRunsRequest()),
+            Page[training_pb2.Run](),
+        )
         adapters = pool.submit(list_adapters, services, visitor, name)
     failed = (
         *documents.result().failures,

@@ -11,11 +11,8 @@ from tailor.codec import encode
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
-from tailor.rpc.paging import offset, page_size, position
 
 MAX_REQUEST_ID = 128
-PAGE, MAX_PAGE = 50, 200
-DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE = 200, 1_000
 MAX_ERASURES = 100
 # How long a call waits for a policy that was applied a moment ago.
 POLICY_SECONDS = 10.0
@@ -62,11 +59,8 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
         self, request: replay_pb2.ListReplaysRequest, context: grpc.ServicerContext
     ) -> replay_pb2.ListReplaysResponse:
         del context
-        size = page_size(request.page_size, PAGE, MAX_PAGE)
-        listed = self._replays.list(position(request.page_token), size + 1)
-        token = str(listed[size - 1][0]) if len(listed) > size else ""
-        replays = [_from_replay(replay) for _, replay in listed[:size]]
-        return replay_pb2.ListReplaysResponse(replays=replays, next_page_token=token)
+        page = self._replays.list(request)
+        return replay_pb2.ListReplaysResponse(replays=map(_from_replay, page.items), next_page_token=page.next_token)
 
     def CancelReplay(
         self, request: replay_pb2.CancelReplayRequest, context: grpc.ServicerContext
@@ -81,15 +75,8 @@ class ReplayServicer(replay_pb2_grpc.ReplayServiceServicer):
     ) -> replay_pb2.ListReplayDocumentsResponse:
         del context
         self._find(request.replay_id)
-        size = page_size(request.page_size, DOCUMENTS_PAGE, MAX_DOCUMENTS_PAGE)
-        after = offset(request.page_token)
-        listed = self._replays.documents(request.replay_id, request.outcome, after, size + 1)
-        token = str(listed[size - 1][0]) if len(listed) > size else ""
-        documents = [
-            replay_pb2.ReplayDocument(document_id=document_id, outcome=outcome)
-            for _, document_id, outcome in listed[:size]
-        ]
-        return replay_pb2.ListReplayDocumentsResponse(documents=documents, next_page_token=token)
+        page = self._replays.list_documents(request)
+        return replay_pb2.ListReplayDocumentsResponse(documents=page.items, next_page_token=page.next_token)
 
     def _find(self, replay_id: str) -> Replay:
         replay = self._replays.find(replay_id)

@@ -16,7 +16,6 @@ from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc
 from tailor.codec import decode, encode
 from tailor.events.envelope import derive_id
 from tailor.rpc.auth import current_caller
-from tailor.rpc.paging import page_size, position
 
 VERDICTS = {
     common_pb2.FeedbackVerdict.Value(f"FEEDBACK_VERDICT_{verdict.name}"): verdict for verdict in FeedbackVerdict
@@ -56,12 +55,9 @@ class FeedbackServicer(feedback_pb2_grpc.FeedbackServiceServicer):
             specialist = tx.specialists.find(name=request.specialist)
         if specialist is None or not current_caller().may_use(request.specialist):
             raise unknown_specialist()
-        size = page_size(request.page_size, 50, 200)
-        rows, totals = self._queries.feedback(
-            request.specialist, request.adapter_digest, position(request.page_token), size + 1
-        )
+        page, totals = self._queries.list_feedback(request)
         return feedback_pb2.ListFeedbackResponse(
-            feedback=[encode(feedback_pb2.Feedback, feedback) for _, feedback in rows[:size]],
-            next_page_token=str(rows[size - 1][0]) if len(rows) > size else "",
+            feedback=[encode(feedback_pb2.Feedback, feedback) for feedback in page.items],
+            next_page_token=page.next_token,
             totals=encode(feedback_pb2.FeedbackTotals, totals),
         )

@@ -10,7 +10,7 @@ from services.registry.rules.judging import MAX_DRAWN_WAITING, ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.codec import encode
 from tailor.rpc.auth import current_caller
-from tailor.rpc.paging import MAX_TOKEN_DIGITS, page_size, position
+from tailor.rpc.paging import MAX_TOKEN_DIGITS
 
 
 class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
@@ -58,13 +58,12 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
     ) -> judging_pb2.ListOwnJudgementsResponse:
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
-        size, before = page_size(request.page_size, 50, 200), position(request.page_token)
-        rows, last = judging.list_own_judgements(
-            self._begin, request.specialist, expert_id, may_use, before=before, limit=size + 1
-        )
+        last = judging.find_last_decision(self._begin, request.specialist, expert_id, may_use)
+        with self._begin() as tx:
+            page = tx.judging.list_own(request, expert_id)
         return judging_pb2.ListOwnJudgementsResponse(
-            judgements=[wire.from_judgement(judgement) for _, judgement in rows[:size]],
-            next_page_token=str(rows[size - 1][0]) if len(rows) > size else "",
+            judgements=map(wire.from_judgement, page.items),
+            next_page_token=page.next_token,
             last_decision=_from_position(last),
         )
 

@@ -12,7 +12,6 @@ from tailor.api.registry.v1 import people_pb2, people_pb2_grpc
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.rpc.auth import current_caller
-from tailor.rpc.paging import page_size, position
 from tailor.wire import enum_name, from_datetime
 
 Context = grpc.ServicerContext
@@ -47,12 +46,8 @@ class PeopleServicer(people_pb2_grpc.PeopleServiceServicer):
 
     def ListPeople(self, request: people_pb2.ListPeopleRequest, context: Context) -> people_pb2.ListPeopleResponse:
         del context
-        size = page_size(request.page_size, 50, 200)
-        rows = self._queries.people(position(request.page_token), size + 1)
-        return people_pb2.ListPeopleResponse(
-            people=[_from_person(person) for _, person in rows[:size] if _may_manage(person)],
-            next_page_token=str(rows[size - 1][0]) if len(rows) > size else "",
-        )
+        page = self._queries.list_people(request, _may_manage)
+        return people_pb2.ListPeopleResponse(people=map(_from_person, page.items), next_page_token=page.next_token)
 
     def RemovePerson(
         self, request: people_pb2.RemovePersonRequest, context: Context

@@ -1,12 +1,12 @@
 """The read side: what callers list and look up, in the services' own messages, straight from PostgreSQL.
 
-Handlers decide and write; queries neither decide nor lock. Page tokens are the last key of the previous page."""
+Handlers decide and write; queries neither decide nor lock."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, func, literal, select, text
+from sqlalchemy import ColumnElement, Engine, Row, Select, case, func, literal, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.registry import wire
@@ -16,24 +16,36 @@ from services.registry.adapters.canaries import find_newest_canary
 from services.registry.adapters.feedback import FeedbackQueries
 from services.registry.adapters.leaderboard import make_leaderboard
 from services.registry.adapters.ledger import LedgerQueries
-from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions
+from services.registry.adapters.operators import SqlOperatorDecisions
 from services.registry.adapters.outcomes import OutcomeQueries
 from services.registry.adapters.rankings import PanelQueries, read_round
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.scores import ScoreQueries
-from services.registry.domain import ApiKey, Decision, FactKind, OperatorDecision, Replica, ReplicaRollout, Specialist
+from services.registry.domain import (
+    ApiKey,
+    Approval,
+    Decision,
+    FactKind,
+    OperatorDecision,
+    Replica,
+    ReplicaRollout,
+    Specialist,
+)
 from services.registry.people_domain import Person
 from services.registry.rules.gate import find_primary
 from services.registry.rules.rollout import is_finished
 from services.registry.rules.states import advise, decide_state
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
-from tailor.api.registry.v1 import registry_pb2
-from tailor.codec import encode
+from tailor.api.registry.v1 import people_pb2, registry_pb2
+from tailor.columns import read
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import transaction
 
 REJECTED_PAGE = "r:"
 MAX_SERVED_FACTS = 1000
+# Documents per page: by default, and at most.
+DOCUMENTS = (100, 1000)
 OLDEST_RUNNING = text("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
 # Adapters of a leaderboard; the contract names this number.
 MAX_RANKED = 200
@@ -48,11 +60,14 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def specialists(self, after: str, limit: int) -> list[registry_pb2.GetSpecialistResponse]:
-        """Specialists by name, without deleted ones, each with what serves it."""
-        rows = Rows(self._engine, tables.specialists, Row)
-        page = rows.all(rows.c.name > after, deleted=False, order=rows.c.name, limit=limit)
-        return [self.specialist(row.payload) for row in page]
+    def list_specialists(
+        self, request: registry_pb2.ListSpecialistsRequest, names: Collection[str] = ()
+    ) -> ListPage[registry_pb2.GetSpecialistResponse]:
+        """Specialists by name, without deleted ones, each with what serves it; without names, all of them."""
+        rows, columns = Rows(self._engine, tables.specialists, Row), {"generation": _generation()}
+        listing = Listing(rows, request, rows.c.name, columns=columns, derived={"serves": wire.what_serves})
+        query = rows.select(deleted=False, **_among("name", names))
+        return listing.page(query, read=lambda row: self.specialist(row.payload))
 
     def specialist(self, definition: models_pb2.SpecialistChanged) -> registry_pb2.GetSpecialistResponse:
         """A specialist with what serves it, its newest canary, and its progress towards the next round."""
@@ -71,19 +86,11 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         has_digest = func.position(literal(digest.encode()).op("IN")(documents.c.payload)) > 0
         return documents.values(documents.c.document_id, has_digest, order=documents.c.document_id)
 
-    def revisions(self, after: str, limit: int) -> list[registry_pb2.SpecialistRevision]:
+    def list_revisions(self, request: registry_pb2.ListRevisionsRequest) -> ListPage[registry_pb2.SpecialistRevision]:
         """What was published last of each specialist by name, deleted ones included."""
-        known, served = tables.specialists, tables.servings
-        newest = select(func.max(served.c.generation)).where(served.c.specialist == known.c.name).scalar_subquery()
-        query = (
-            select(known.c.name, known.c.revision, func.coalesce(newest, 0).label("generation"))
-            .where(known.c.name > after)
-            .order_by(known.c.name)
-            .limit(limit)
-        )
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return [encode(registry_pb2.SpecialistRevision, row) for row in rows]
+        known = Rows(self._engine, tables.specialists, registry_pb2.SpecialistRevision)
+        query = select(known.c.name, known.c.revision, _generation())
+        return Listing(known, request, known.c.name).page(query, size=(1000, 1000))
 
     def canary(self, name: str) -> registry_pb2.Canary | None:
         """A specialist's newest canary with its arms; None before the first."""
@@ -97,8 +104,8 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         if row is None:
             return None
         decision = row.payload
-        facts = self.facts(FactKind.SERVED, name, None, MAX_SERVED_FACTS)
-        served = [models_pb2.AdapterServed.FromString(fact) for _, fact in facts]
+        facts = self.facts(FactKind.SERVED, name, MAX_SERVED_FACTS)
+        served = map(models_pb2.AdapterServed.FromString, facts)
         reports = [report for report in served if report.generation == decision.generation]
         rollout = self._rollout(decision.base, reports)
         return registry_pb2.Serving(
@@ -117,21 +124,23 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
             if replica.is_ready(now)
         ]
 
-    def documents(
-        self, selector: Specialist | None, after: str, limit: int, dataset: str = "", changed_since: int = 0
-    ) -> list[documents_pb2.DocumentAnonymized]:
+    def list_documents(
+        self, request: registry_pb2.ListDocumentsRequest, selector: Specialist | None = None, dataset: str = ""
+    ) -> ListPage[registry_pb2.CatalogueDocument]:
         """Current documents by id; with a specialist, only those that it selects; with a dataset's digest, only those in it.
 
         With a cursor, only those that were written since, as far as it is known.
         """
         rows, sources = Rows(self._engine, tables.documents, Row), tables.dataset_documents
-        query = rows.select(rows.c.document_id > after, *_selected(selector))
+        query, changed_since = rows.select(*_selected(selector)), request.changed_since
         # Transaction numbers start again if the database was restored elsewhere; then everything may have changed.
         if 0 < changed_since <= self.cursor():
             query = query.where(rows.c.changed >= changed_since)
         if dataset:
             query = query.join(sources, sources.c.document_id == rows.c.document_id).where(sources.c.digest == dataset)
-        return [row.payload for row in rows.fetch(query.order_by(rows.c.document_id).limit(limit))]
+        return Listing(rows, request, rows.c.document_id).page(
+            query, size=DOCUMENTS, read=lambda row: registry_pb2.CatalogueDocument(anonymized=row.payload)
+        )
 
     def cursor(self) -> int:
         """Call it before reading documents: what running and later transactions write has at least this number."""
@@ -146,11 +155,23 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         order = rows.c.document_id
         return rows.values(rows.c.payload, *_selected(selector), document_id=[*document_ids], order=order)
 
-    def rejected(self, after: str, limit: int) -> list[documents_pb2.DocumentRejected]:
+    def documents_from(
+        self, start: str, selector: Specialist | None, limit: int
+    ) -> list[documents_pb2.DocumentAnonymized]:
+        """The first of the documents whose ids begin so."""
+        rows = Rows(self._engine, tables.documents, Row)
+        begins = rows.c.document_id.startswith(start, autoescape=True)
+        page = rows.all(begins, *_selected(selector), order=rows.c.document_id, limit=limit)
+        return [row.payload for row in page]
+
+    def list_rejected(self, request: registry_pb2.ListDocumentsRequest) -> ListPage[registry_pb2.CatalogueDocument]:
         """Rejected submissions by id."""
         rows = Rows(self._engine, tables.submissions, Row)
-        key = rows.c.submission_id
-        return [row.payload for row in rows.all(key > after, state="rejected", order=key, limit=limit)]
+        return Listing(rows, request, rows.c.submission_id).page(
+            rows.select(state="rejected"),
+            size=DOCUMENTS,
+            read=lambda row: registry_pb2.CatalogueDocument(rejected=row.payload),
+        )
 
     def flow(self, since: datetime | None) -> registry_pb2.GetFlowResponse:
         """Counts of submissions by state."""
@@ -174,11 +195,58 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
                 response.rejected[EXPIRED] += min(max(rejection.expired.count, 1), MAX_EXPIRED)
         return response
 
-    def facts(self, kind: FactKind, specialist: str, before: int | None, limit: int) -> list[tuple[int, bytes]]:
-        """Positions and payloads of a kind's facts, newest first."""
-        of_specialist = {"specialist": specialist} if specialist else {}
-        page = Rows(self._engine, tables.facts, Row).page(before, limit, kind=kind, **of_specialist)
-        return [(position, row.payload) for position, row in page]
+    def facts(self, kind: FactKind, specialist: str, limit: int) -> list[bytes]:
+        """Payloads of a specialist's facts of a kind, newest first."""
+        page = Rows(self._engine, tables.facts, Row).page(None, limit, kind=kind, specialist=specialist)
+        return [row.payload for _, row in page]
+
+    def list_datasets(
+        self, request: registry_pb2.ListDatasetsRequest, specialists: Collection[str] = ()
+    ) -> ListPage[models_pb2.DatasetBuilt]:
+        """Datasets, newest first; without specialists, of all of them."""
+        facts = Rows(self._engine, tables.facts, Row)
+        return Listing(facts, request, facts.c.position, descending=True).page(
+            facts.select(kind=FactKind.DATASET, **_among("specialist", specialists)),
+            read=lambda row: models_pb2.DatasetBuilt.FromString(row.payload),
+        )
+
+    def list_adapters(
+        self, request: registry_pb2.ListAdaptersRequest, specialists: Collection[str] = ()
+    ) -> ListPage[registry_pb2.CatalogueAdapter]:
+        """Adapters, newest first; without specialists, of all of them."""
+        facts = Rows(self._engine, tables.facts, Row)
+        query = facts.select(kind=FactKind.ADAPTER, **_among("specialist", specialists))
+        return self._page_adapters(request, query, facts.c.position, descending=True)
+
+    def list_waiting(
+        self, request: registry_pb2.ListApprovalsRequest, specialists: Collection[str] = ()
+    ) -> ListPage[registry_pb2.CatalogueAdapter]:
+        """Adapters that wait for approval, oldest first; without specialists, of all of them."""
+        facts, approvals = Rows(self._engine, tables.facts, Row), tables.approvals
+        query = facts.select(kind=FactKind.ADAPTER, **_among("specialist", specialists))
+        query = query.join(approvals, approvals.c.adapter_digest == facts.c.fact_id)
+        query = query.where(approvals.c.state == Approval.WAITING.value)
+        waits = registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL
+        return self._page_adapters(request, query, approvals.c.position, keep=lambda item: item.state == waits)
+
+    def _page_adapters(
+        self,
+        request: registry_pb2.ListAdaptersRequest | registry_pb2.ListApprovalsRequest,
+        query: Select[Any],
+        key: ColumnElement[int],
+        *,
+        descending: bool = False,
+        keep: Callable[[registry_pb2.CatalogueAdapter], bool] = lambda item: True,
+    ) -> ListPage[registry_pb2.CatalogueAdapter]:
+        facts, evaluations = Rows(self._engine, tables.facts, Row), tables.evaluations
+        reasons = select(evaluations.c.reasons).where(evaluations.c.adapter_digest == facts.c.fact_id)
+        newest = reasons.order_by(evaluations.c.position.desc()).limit(1).scalar_subquery()
+        derived = {"state": lambda item: read(item, "state")}
+        listing = Listing(facts, request, key, descending=descending, columns={"reasons": newest}, derived=derived)
+        return listing.page(query, read=lambda row: self._catalogue(row.payload), keep=keep)
+
+    def _catalogue(self, payload: bytes) -> registry_pb2.CatalogueAdapter:
+        return self.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload))
 
     def fact(self, kind: FactKind, fact_id: str) -> bytes | None:
         """A fact's payload, or None."""
@@ -247,7 +315,7 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         response = registry_pb2.TraceResponse(draft=self.draft(draft_id))
         adapter = self.fact(FactKind.ADAPTER, response.draft.adapter_digest)
         if adapter is not None:
-            entry = self.catalogue_adapter(models_pb2.AdapterTrained.FromString(adapter))
+            entry = self._catalogue(adapter)
             response.adapter.CopyFrom(entry.adapter)
             response.state = entry.state
             override = self._override(response.draft)
@@ -277,21 +345,10 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
             return None
         return SqlOperatorDecisions(self._engine).find_override(draft.specialist, draft.generation)
 
-    def waiting(self, specialist: str, after: int, limit: int) -> list[tuple[int, registry_pb2.CatalogueAdapter]]:
-        """Positions and adapters that wait for approval, oldest first."""
-        waiting = SqlApprovals(self._engine).list_waiting(specialist, after, limit)
-        payloads = ((position, self.fact(FactKind.ADAPTER, digest)) for position, digest in waiting)
-        return [
-            (position, self.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload)))
-            for position, payload in payloads
-            if payload is not None
-        ]
-
     def leaderboard(self, specialist: Specialist, metric: str) -> registry_pb2.GetLeaderboardResponse:
         """The newest adapters and the untuned models, ranked by the metric, or by the gate's primary one if it is empty."""
-        payloads = [payload for _, payload in self.facts(FactKind.ADAPTER, specialist.name, None, MAX_RANKED + 1)]
-        trained = [models_pb2.AdapterTrained.FromString(payload) for payload in payloads]
-        adapters = [self.catalogue_adapter(adapter) for adapter in trained[:MAX_RANKED]]
+        trained = self.facts(FactKind.ADAPTER, specialist.name, MAX_RANKED + 1)
+        adapters = [self._catalogue(payload) for payload in trained[:MAX_RANKED]]
         pins = Rows(self._engine, tables.pins, Row)
         pinned = pins.values(pins.c.entry, specialist=specialist.name)
         if not metric:
@@ -307,27 +364,56 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         """The number of a specialist's facts of a kind."""
         return Rows(self._engine, tables.facts, Row).count(kind=kind, specialist=specialist)
 
-    def decisions(
-        self, specialist: str, before: int | None, limit: int
-    ) -> list[tuple[int, registry_pb2.OperatorDecision]]:
-        """Positions and operators' decisions, newest first."""
-        of_specialist = {"specialist": specialist} if specialist else {}
-        page = SqlOperatorDecisions(self._engine).page(before, limit, **of_specialist)
-        return [(position, wire.from_decision(decision)) for position, decision in page]
+    def list_decisions(
+        self, request: registry_pb2.ListDecisionsRequest, specialists: Collection[str] = ()
+    ) -> ListPage[OperatorDecision]:
+        """Operators' decisions, newest first; without specialists, about all of them."""
+        rows = SqlOperatorDecisions(self._engine)
+        columns = {"verdict": rows.c.verdict_decision}
+        listing = Listing(rows, request, rows.c.position, descending=True, columns=columns)
+        return listing.page(rows.select(**_among("specialist", specialists)))
 
-    def keys(self, after: str, limit: int) -> list[ApiKey]:
+    def list_keys(
+        self, request: registry_pb2.ListKeysRequest, keep: Callable[[ApiKey], bool] = lambda key: True
+    ) -> ListPage[ApiKey]:
         """API keys by id."""
         keys = Rows(self._engine, tables.keys, ApiKey)
-        return keys.all(keys.c.key_id > after, order=keys.c.key_id, limit=limit)
+        state = case((keys.c.revoked, "revoked"), (keys.c.expire_time <= func.now(), "expired"), else_="active")
+        columns = {"state": state, "role": func.replace(keys.c.role, "ROLE_", "")}
+        return Listing(keys, request, keys.c.key_id, columns=columns).page(keys.select(), keep=keep)
 
-    def people(self, before: int | None, limit: int) -> Sequence[tuple[int, Person]]:
-        """Positions and people, newest first."""
-        return Rows(self._engine, tables.people, Person).page(before, limit)
+    def list_people(
+        self, request: people_pb2.ListPeopleRequest, keep: Callable[[Person], bool] = lambda person: True
+    ) -> ListPage[Person]:
+        """People, newest first."""
+        people = Rows(self._engine, tables.people, Person)
+        until = people.c.invitation_expire_time
+        state = case(
+            (until <= func.now(), "expired"),
+            (until.is_not(None), "invited"),
+            (people.c.removed, "removed"),
+            else_="active",
+        )
+        columns = {"state": state, "role": func.replace(people.c.role, "ROLE_", "")}
+        # Page tokens are in addresses of the console.
+        listing = Listing(people, request, people.c.position, descending=True, columns=columns, private={"name"})
+        return listing.page(people.select(), keep=keep)
 
 
 def dataset_fact_id(digest: str, specialist: str) -> str:
     """Two specialists can have the same rows, and so the same digest."""
     return f"{digest}/{specialist}"
+
+
+def _generation() -> ColumnElement[int]:
+    """The newest generation of a specialist, 0 before the first."""
+    served = tables.servings.c
+    newest = select(func.max(served.generation)).where(served.specialist == tables.specialists.c.name)
+    return func.coalesce(newest.scalar_subquery(), 0).label("generation")
+
+
+def _among(column: str, names: Collection[str]) -> dict[str, list[str]]:
+    return {column: [*names]} if names else {}
 
 
 def _selected(selector: Specialist | None) -> list[ColumnElement[bool]]:

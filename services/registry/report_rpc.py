@@ -24,7 +24,6 @@ from services.registry.rules.ledger import (
 from tailor.api.registry.v1 import reports_pb2, reports_pb2_grpc
 from tailor.codec import encode
 from tailor.rpc.auth import current_caller
-from tailor.rpc.paging import page_size, position
 from tailor.wire import from_datetime
 
 
@@ -67,13 +66,9 @@ class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
         self, request: reports_pb2.ListGenerationsRequest, context: grpc.ServicerContext
     ) -> reports_pb2.ListGenerationsResponse:
         del context
-        specialist = self._find(request.specialist)
-        size = page_size(request.page_size, 50, 200)
-        entries = self._queries.generations(specialist.name, position(request.page_token), size + 1)
-        return reports_pb2.ListGenerationsResponse(
-            generations=[serving for _, serving in entries[:size]],
-            next_page_token=str(entries[size - 1][0]) if len(entries) > size else "",
-        )
+        self._find(request.specialist)
+        page = self._queries.list_generations(request)
+        return reports_pb2.ListGenerationsResponse(generations=page.items, next_page_token=page.next_token)
 
     def _find(self, name: str) -> Specialist:
         if not current_caller().may_use(name):

@@ -29,7 +29,6 @@ from tailor.errors import InvalidArgument, PermissionDenied, Reason
 from tailor.events.envelope import derive_id, new_id
 from tailor.rpc.auth import current_caller
 from tailor.rpc.methods import named_methods
-from tailor.rpc.paging import page_size, position
 from tailor.values import Labels, Selection
 from tailor.wire import enum_name, to_datetime
 
@@ -98,69 +97,52 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListSpecialists(
         self, request: registry_pb2.ListSpecialistsRequest, context: Context
     ) -> registry_pb2.ListSpecialistsResponse:
-        size = page_size(request.page_size, 50, 200)
-        entries = self._queries.specialists(request.page_token, size + 1)
-        visible = [entry for entry in entries[:size] if current_caller().may_use(entry.specialist.name)]
-        token = entries[size - 1].specialist.name if len(entries) > size else ""
-        return registry_pb2.ListSpecialistsResponse(specialists=visible, next_page_token=token)
+        page = self._queries.list_specialists(request, current_caller().specialists)
+        return registry_pb2.ListSpecialistsResponse(specialists=page.items, next_page_token=page.next_token)
 
     def ListRevisions(
         self, request: registry_pb2.ListRevisionsRequest, context: Context
     ) -> registry_pb2.ListRevisionsResponse:
-        size = page_size(request.page_size, 1000, 1000)
-        entries = self._queries.revisions(request.page_token, size + 1)
-        token = entries[size - 1].name if len(entries) > size else ""
-        return registry_pb2.ListRevisionsResponse(specialists=entries[:size], next_page_token=token)
+        page = self._queries.list_revisions(request)
+        return registry_pb2.ListRevisionsResponse(specialists=page.items, next_page_token=page.next_token)
 
     def ListDocuments(
         self, request: registry_pb2.ListDocumentsRequest, context: Context
     ) -> registry_pb2.ListDocumentsResponse:
-        size = page_size(request.page_size, 100, 1000)
         _may_use_all(request.specialist)
         if request.only_rejected or request.page_token.startswith(REJECTED_PAGE):
             # Rejected documents belong to no specialist, even if the request names one.
             _may_use_all("")
-            return self._rejected(request.page_token.removeprefix(REJECTED_PAGE), size)
+            request.page_token = request.page_token.removeprefix(REJECTED_PAGE)
+            page = self._queries.list_rejected(request)
+            token = REJECTED_PAGE + page.next_token if page.next_token else ""
+            return registry_pb2.ListDocumentsResponse(documents=page.items, next_page_token=token)
         selector = self._specialist(request.specialist) if request.specialist else None
         if request.document_id:
             return self._document(selector, request.document_id)
         digest = self._find_dataset(request.dataset).digest if request.dataset else ""
         cursor = 0 if request.page_token else self._queries.cursor()
-        documents = self._queries.documents(selector, request.page_token, size + 1, digest, request.changed_since)
-        response = registry_pb2.ListDocumentsResponse(
-            cursor=cursor,
-            documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents[:size]],
-        )
-        if len(documents) > size:
-            response.next_page_token = documents[size - 1].document_id
-        elif request.include_rejected and not digest and not current_caller().specialists:
-            response.next_page_token = REJECTED_PAGE
-        return response
+        page = self._queries.list_documents(request, selector, digest)
+        token = page.next_token
+        if not token and request.include_rejected and not digest and not current_caller().specialists:
+            token = REJECTED_PAGE
+        return registry_pb2.ListDocumentsResponse(cursor=cursor, documents=page.items, next_page_token=token)
 
     def _document(self, selector: Specialist | None, start: str) -> registry_pb2.ListDocumentsResponse:
         """The document with this id, or those whose ids begin so."""
-        following = self._queries.documents(selector, start, MAX_MATCHES, "", 0)
-        documents = self._queries.documents_by_id([start], selector) or [
-            document for document in following if document.document_id.startswith(start)
-        ]
+        documents = self._queries.documents_by_id([start], selector) or self._queries.documents_from(
+            start, selector, MAX_MATCHES
+        )
         return registry_pb2.ListDocumentsResponse(
             documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents]
         )
 
-    def _rejected(self, after: str, size: int) -> registry_pb2.ListDocumentsResponse:
-        rejected = self._queries.rejected(after, size + 1)
-        documents = [registry_pb2.CatalogueDocument(rejected=rejection) for rejection in rejected[:size]]
-        token = REJECTED_PAGE + rejected[size - 1].submission_id if len(rejected) > size else ""
-        return registry_pb2.ListDocumentsResponse(documents=documents, next_page_token=token)
-
     def ListDocumentScores(
         self, request: registry_pb2.ListDocumentScoresRequest, context: Context
     ) -> registry_pb2.ListDocumentScoresResponse:
-        size = page_size(request.page_size, 100, 1000)
-        name = self._specialist(request.specialist).name
-        scores = self._queries.document_scores(name, request.page_token, size + 1, only_missed=request.only_missed)
-        token = scores[size - 1].document_id if len(scores) > size else ""
-        return registry_pb2.ListDocumentScoresResponse(scores=scores[:size], next_page_token=token)
+        self._specialist(request.specialist)
+        page = self._queries.list_document_scores(request)
+        return registry_pb2.ListDocumentScoresResponse(scores=page.items, next_page_token=page.next_token)
 
     def GetFlow(self, request: registry_pb2.GetFlowRequest, context: Context) -> registry_pb2.GetFlowResponse:
         return self._queries.flow(to_datetime(request.since) if request.HasField("since") else None)
@@ -193,20 +175,14 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListDatasets(
         self, request: registry_pb2.ListDatasetsRequest, context: Context
     ) -> registry_pb2.ListDatasetsResponse:
-        payloads, token = self._page(FactKind.DATASET, request)
-        datasets = [models_pb2.DatasetBuilt.FromString(payload) for payload in payloads]
-        visible = [dataset for dataset in datasets if current_caller().may_use(dataset.specialist)]
-        return registry_pb2.ListDatasetsResponse(datasets=visible, next_page_token=token)
+        page = self._queries.list_datasets(request, _visible(request.specialist))
+        return registry_pb2.ListDatasetsResponse(datasets=page.items, next_page_token=page.next_token)
 
     def ListAdapters(
         self, request: registry_pb2.ListAdaptersRequest, context: Context
     ) -> registry_pb2.ListAdaptersResponse:
-        payloads, token = self._page(FactKind.ADAPTER, request)
-        adapters = [
-            self._queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload)) for payload in payloads
-        ]
-        visible = [adapter for adapter in adapters if current_caller().may_use(adapter.adapter.specialist)]
-        return registry_pb2.ListAdaptersResponse(adapters=visible, next_page_token=token)
+        page = self._queries.list_adapters(request, _visible(request.specialist))
+        return registry_pb2.ListAdaptersResponse(adapters=page.items, next_page_token=page.next_token)
 
     def Promote(self, request: registry_pb2.PromoteRequest, context: Context) -> registry_pb2.PromoteResponse:
         _may_use(request.specialist)
@@ -242,15 +218,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListApprovals(
         self, request: registry_pb2.ListApprovalsRequest, context: Context
     ) -> registry_pb2.ListApprovalsResponse:
-        if request.specialist:
-            _may_use(request.specialist)
-        size = page_size(request.page_size, 50, 200)
-        rows = self._queries.waiting(request.specialist, position(request.page_token) or 0, size + 1)
-        token = str(rows[size - 1][0]) if len(rows) > size else ""
-        waiting = registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL
-        adapters = (adapter for _, adapter in rows[:size] if adapter.state == waiting)
-        visible = [adapter for adapter in adapters if current_caller().may_use(adapter.adapter.specialist)]
-        return registry_pb2.ListApprovalsResponse(adapters=visible, next_page_token=token)
+        page = self._queries.list_waiting(request, _visible(request.specialist))
+        return registry_pb2.ListApprovalsResponse(adapters=page.items, next_page_token=page.next_token)
 
     def ApproveAdapter(
         self, request: registry_pb2.ApproveAdapterRequest, context: Context
@@ -270,13 +239,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListDecisions(
         self, request: registry_pb2.ListDecisionsRequest, context: Context
     ) -> registry_pb2.ListDecisionsResponse:
-        if request.specialist:
-            _may_use(request.specialist)
-        size = page_size(request.page_size, 50, 200)
-        rows = self._queries.decisions(request.specialist, position(request.page_token), size + 1)
-        token = str(rows[size - 1][0]) if len(rows) > size else ""
-        visible = [decision for _, decision in rows[:size] if current_caller().may_use(decision.specialist)]
-        return registry_pb2.ListDecisionsResponse(decisions=visible, next_page_token=token)
+        page = self._queries.list_decisions(request, _visible(request.specialist))
+        decisions = map(wire.from_decision, page.items)
+        return registry_pb2.ListDecisionsResponse(decisions=decisions, next_page_token=page.next_token)
 
     def GetLeaderboard(
         self, request: registry_pb2.GetLeaderboardRequest, context: Context
@@ -299,7 +264,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         response = self._queries.trace(draft.draft_id)
         sees_documents = caller.kind == "service" or caller.role in SEES_DOCUMENTS
         if sees_documents and response.dataset.digest:
-            response.documents.extend(self._queries.documents(None, "", TRACED_DOCUMENTS, response.dataset.digest))
+            traced = registry_pb2.ListDocumentsRequest(page_size=TRACED_DOCUMENTS)
+            page = self._queries.list_documents(traced, dataset=response.dataset.digest)
+            response.documents.extend(item.anonymized for item in page.items)
         return response
 
     def RecordJudgement(
@@ -334,11 +301,8 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         return registry_pb2.CreateKeyResponse(key=wire.from_key(key), secret=secret)
 
     def ListKeys(self, request: registry_pb2.ListKeysRequest, context: Context) -> registry_pb2.ListKeysResponse:
-        size = page_size(request.page_size, 50, 200)
-        entries = self._queries.keys(request.page_token, size + 1)
-        token = entries[size - 1].key_id if len(entries) > size else ""
-        visible = [wire.from_key(key) for key in entries[:size] if may_manage(key.role, key.specialists)]
-        return registry_pb2.ListKeysResponse(keys=visible, next_page_token=token)
+        page = self._queries.list_keys(request, _may_manage_key)
+        return registry_pb2.ListKeysResponse(keys=map(wire.from_key, page.items), next_page_token=page.next_token)
 
     def RevokeKey(self, request: registry_pb2.RevokeKeyRequest, context: Context) -> registry_pb2.RevokeKeyResponse:
         key = keys.revoke_key(self._begin, request.key_id, _may_manage_key, visitor_or_caller(request.revoked_by))
@@ -371,12 +335,10 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListErasures(
         self, request: registry_pb2.ListErasuresRequest, context: Context
     ) -> registry_pb2.ListErasuresResponse:
-        size = page_size(request.page_size, 50, 200)
-        entries = erasures.list_erasures(self._begin, position(request.page_token), size + 1)
-        token = str(entries[size - 1][0]) if len(entries) > size else ""
-        return registry_pb2.ListErasuresResponse(
-            erasures=[wire.from_erasure(erasure) for _, erasure in entries[:size]], next_page_token=token
-        )
+        with self._begin() as tx:
+            page = tx.erasures.list_page(request)
+        erasures = map(wire.from_erasure, page.items)
+        return registry_pb2.ListErasuresResponse(erasures=erasures, next_page_token=page.next_token)
 
     def _specialist(self, name: str) -> Specialist:
         _may_use(name)
@@ -395,21 +357,18 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def _find_dataset(self, prefix: str) -> models_pb2.DatasetBuilt:
         return models_pb2.DatasetBuilt.FromString(find_fact(self._queries, FactKind.DATASET, prefix))
 
-    def _page(
-        self, kind: FactKind, request: registry_pb2.ListDatasetsRequest | registry_pb2.ListAdaptersRequest
-    ) -> tuple[list[bytes], str]:
-        if request.specialist:
-            _may_use(request.specialist)
-        size = page_size(request.page_size, 50, 200)
-        facts = self._queries.facts(kind, request.specialist, position(request.page_token), size + 1)
-        token = str(facts[size - 1][0]) if len(facts) > size else ""
-        return [payload for _, payload in facts[:size]], token
-
 
 def _may_use(specialist: str) -> None:
     # The same error as for an unknown specialist, so that a key does not reveal the others.
     if not current_caller().may_use(specialist):
         raise specialists.unknown_specialist()
+
+
+def _visible(specialist: str) -> Collection[str]:
+    """The specialists that a list is limited to: the named one, or else the caller's own. Empty for all."""
+    if specialist:
+        _may_use(specialist)
+    return [specialist] if specialist else current_caller().specialists
 
 
 def _may_use_all(specialist: str) -> None:

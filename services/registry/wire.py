@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from services.registry.domain import (
     POLICY,
@@ -15,6 +16,8 @@ from services.registry.domain import (
     DraftMark,
     Erasure,
     Evaluation,
+    Fact,
+    FactKind,
     ForgottenBy,
     GivenJudgement,
     Judgement,
@@ -33,6 +36,9 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.codec import decode, encode
+from tailor.columns import list_values, word
+from tailor.list_columns import join_labels
+from tailor.pipelines import PipelineStage, describe_pipeline
 from tailor.rounds import RoundProgress
 from tailor.wire import (
     enum_name,
@@ -40,6 +46,7 @@ from tailor.wire import (
     now,
     to_datetime,
     to_metric,
+    to_pipeline,
 )
 
 CANARY_STATES = {outcome: registry_pb2.CanaryState.Value(f"CANARY_STATE_{outcome.name}") for outcome in Outcome}
@@ -254,3 +261,47 @@ def from_erased(
 
 def from_lifted(erasure_id: str, document_id: str) -> documents_pb2.DocumentErased:
     return documents_pb2.DocumentErased(document_id=document_id, erasure_id=erasure_id, lifted=True, create_time=now())
+
+
+def list_specialist(message: models_pb2.SpecialistChanged) -> dict[str, Any]:
+    """The columns by which specialists are listed."""
+    promotion = message.promotion or models_pb2.PROMOTION_MODE_AUTOMATIC
+    mode = word(models_pb2.PromotionMode.DESCRIPTOR, promotion)
+    return list_values(
+        registry_pb2.ListSpecialistsRequest, message, pipeline=describe_pipeline(to_pipeline(message)), promotion=mode
+    )
+
+
+def what_serves(item: registry_pb2.GetSpecialistResponse) -> str:
+    """`adapter`, `overridden` (an adapter despite the gate), `base` or `nothing`."""
+    decision = item.serving.decision
+    if decision.adapter_digest:
+        return "overridden" if decision.overridden else "adapter"
+    return "base" if decision.generation and not decision.ended else "nothing"
+
+
+def list_fact(fact: Fact) -> dict[str, Any]:
+    """The columns by which datasets and adapters are listed; none of other facts."""
+    if fact.kind is FactKind.ADAPTER:
+        return list_values(registry_pb2.ListAdaptersRequest, models_pb2.AdapterTrained.FromString(fact.payload))
+    if fact.kind is not FactKind.DATASET:
+        return {}
+    message = models_pb2.DatasetBuilt.FromString(fact.payload)
+    stages = [PipelineStage(stage.stage, stage.recipe) for stage in message.pipeline]
+    return list_values(registry_pb2.ListDatasetsRequest, message, pipeline=describe_pipeline(stages))
+
+
+def list_document(state: DocumentState) -> dict[str, Any]:
+    """The columns by which documents and rejected submissions are listed; empty for other states."""
+    if state.state not in {"anonymized", "rejected"}:
+        return {"listed": {}, "searched": ""}
+    cls = documents_pb2.DocumentAnonymized if state.state == "anonymized" else documents_pb2.DocumentRejected
+    message = cls.FromString(state.payload)
+    return list_values(
+        registry_pb2.ListDocumentsRequest,
+        message,
+        sequence=state.sequence,
+        labels=join_labels(message.labels),
+        findings=" ".join(state.findings),
+        personal_values=sum(state.findings.values()),
+    )

@@ -22,7 +22,6 @@ from tailor.api.synthetic.v1 import synthesis_pb2_grpc
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import check_caller, current_caller
-from tailor.rpc.paging import offset, page_size
 from tailor.wire import from_datetime
 
 WATCH_SECONDS = 1.0
@@ -56,11 +55,9 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
     ) -> pb.ListSynthesesResponse:
         if request.specialist:
             check_specialist(request.specialist)
-        size, start = page_size(request.page_size, 50, 200), offset(request.page_token)
-        wanted = [request.specialist] if request.specialist else sorted(current_caller().specialists)
-        syntheses = self._commands.syntheses.list_newest(wanted, size + 1, start)
-        token = str(start + size) if len(syntheses) > size else ""
-        return pb.ListSynthesesResponse(syntheses=map(from_synthesis, syntheses[:size]), next_page_token=token)
+        wanted = [request.specialist] if request.specialist else current_caller().specialists
+        page = self._commands.syntheses.list_page(request, wanted)
+        return pb.ListSynthesesResponse(syntheses=map(from_synthesis, page.items), next_page_token=page.next_token)
 
     def CountComments(
         self, request: pb.CountCommentsRequest, context: grpc.ServicerContext
@@ -99,11 +96,8 @@ class SynthesisServicer(synthesis_pb2_grpc.SynthesisServiceServicer):
 
     def ListSamples(self, request: pb.ListSamplesRequest, context: grpc.ServicerContext) -> pb.ListSamplesResponse:
         self._find_visible(request.synthesis_id)
-        size, start = page_size(request.page_size, 20, 100), offset(request.page_token)
-        state = to_sample_state(request.state)
-        samples = self._commands.syntheses.samples(request.synthesis_id, state, size + 1, start)
-        token = str(start + size) if len(samples) > size else ""
-        return pb.ListSamplesResponse(samples=map(from_sample, samples[:size]), next_page_token=token)
+        page = self._commands.syntheses.list_samples(request)
+        return pb.ListSamplesResponse(samples=map(from_sample, page.items), next_page_token=page.next_token)
 
     def ReviewSamples(
         self, request: pb.ReviewSamplesRequest, context: grpc.ServicerContext
@@ -177,11 +171,6 @@ def _from_use(synthesis: Synthesis) -> pb.SynthesisUse:
         lost_tokens=sum(model.lost.total for model in models),
         eur=None if cost is None else float(cost),
     )
-
-
-def to_sample_state(value: int) -> SampleState | None:
-    """None for unspecified."""
-    return next((state for state in SampleState if pb.SampleState.Value(f"SAMPLE_STATE_{state.name}") == value), None)
 
 
 def from_sample(sample: SynthesisSample) -> pb.Sample:

@@ -241,25 +241,6 @@ def insert_run(runs: SqlRuns, run: Run) -> Run:
         return unit.get(run.run_id)
 
 
-def list_runs(runs: SqlRuns, specialist: str, size: int, token: str) -> tuple[list[Run], str]:
-    """A page of runs, newest first, and the token of the next page. Raises InvalidArgument (INVALID_PAGE_TOKEN)."""
-    page = runs.page(specialist, size + 1, _decode_token(token))
-    last = page[size - 1] if len(page) > size else None
-    return page[:size], f"{last.create_time.isoformat()} {last.run_id}" if last else ""
-
-
-def _decode_token(token: str) -> tuple[datetime, str] | None:
-    if not token:
-        return None
-    moment, _, run_id = token.partition(" ")
-    try:
-        return datetime.fromisoformat(moment), run_id
-    except ValueError:
-        raise InvalidArgument(
-            Reason.INVALID_PAGE_TOKEN, "`page_token` must be the `next_page_token` of an earlier answer."
-        ) from None
-
-
 def approve_run(ports: TrainingPorts, run_id: str, approved_by: str) -> Run:
     """Queue a run that waits for approval. Idempotent until the run has ended.
 

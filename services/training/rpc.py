@@ -18,7 +18,6 @@ from tailor.api.training.v1 import training_pb2_grpc
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason
 from tailor.rpc.auth import check_caller, current_caller
-from tailor.rpc.paging import page_size
 
 DEFAULT_PAGE = 50
 WATCH_SECONDS = 1.0
@@ -49,11 +48,9 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         """A page of runs, newest first, of the specialists that the caller may use."""
         if request.specialist:
             _check_specialist(request.specialist)
-        size = page_size(request.page_size, DEFAULT_PAGE, handlers.MAX_PAGE)
-        runs, token = handlers.list_runs(self._ports.runs, request.specialist, size, request.page_token)
-        caller = current_caller()
-        visible = [wire.from_run(run) for run in runs if caller.may_use(run.key.specialist)]
-        return pb.ListRunsResponse(runs=visible, next_page_token=token)
+        names = [request.specialist] if request.specialist else current_caller().specialists
+        page = self._ports.runs.list_page(request, names)
+        return pb.ListRunsResponse(runs=map(wire.from_run, page.items), next_page_token=page.next_token)
 
     def WatchRun(self, request: pb.WatchRunRequest, context: grpc.ServicerContext) -> Iterator[pb.WatchRunResponse]:
         """Stream every report from the first, every stored log line, and finally the run as it ended."""

@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Any
 
 from services.training.domain import (
     POLICY,
@@ -19,6 +20,7 @@ from services.training.spending import count_worked_seconds, price_worked
 from tailor.api.events.v1 import models_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.codec import decode, encode
+from tailor.columns import list_values
 from tailor.wire import from_datetime
 
 ADAPTER_KINDS = {
@@ -158,3 +160,15 @@ def to_line(message: training_pb2.LogLine, epoch: int, now: datetime) -> LogLine
     """A line of a worker's log, under the epoch that was checked."""
     create_time = message.create_time.ToDatetime(UTC) if message.HasField("create_time") else now
     return LogLine(create_time, message.level if message.level in LEVELS else "info", message.message, epoch)
+
+
+def list_run(run: Run) -> dict[str, Any]:
+    """The columns by which runs are listed."""
+    message = from_run(run)
+    return list_values(
+        training_pb2.ListRunsRequest,
+        message,
+        stages=" ".join(stage.method for stage in message.stages),
+        loss=message.progress.loss,
+        tokens_per_second=message.progress.tokens_per_second,
+    )

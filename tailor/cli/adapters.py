@@ -9,7 +9,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2, registry_pb2_grpc
 from tailor.cli.calls import REASON_SECONDS, TIMEOUT_SECONDS, adapter_digest, first, pages
 from tailor.cli.figures import describe_adapter, figures_table
-from tailor.cli.options import AdapterName, Generation, Limit, SpecialistName, SpecialistOption, Wait
+from tailor.cli.options import AdapterName, Generation, Limit, SpecialistName, Wait, listed
 from tailor.cli.options import Reason as ReasonText
 from tailor.cli.output import bold, short
 from tailor.cli.rollout import wait_for_rollout
@@ -19,9 +19,9 @@ from tailor.events.envelope import new_id
 from tailor.list_columns import ADAPTERS, DECISIONS
 
 
-def list_adapters(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
+@listed
+def list_adapters(session: CommandSession, request: registry_pb2.ListAdaptersRequest, limit: Limit = 50) -> None:
     """List adapters, newest first, with the state of each, its reasons, and what can be done next."""
-    request = registry_pb2.ListAdaptersRequest(specialist=specialist)
     items = first(limit, pages(session.connections.registry.ListAdapters, request))
     emit_list(session, items, SHOWN, document={"adapters": items}, remarks=map(describe_adapter, items))
 
@@ -99,12 +99,12 @@ def _serves(serving: models_pb2.SpecialistServing) -> str:
 SHOWN = ADAPTERS.pick("adapter, specialist, documents, rankings, round, loss, state, serves")
 
 
-def approvals(session: CommandSession, specialist: SpecialistOption = "") -> None:
+@listed
+def approvals(session: CommandSession, request: registry_pb2.ListApprovalsRequest) -> None:
     """List the adapters that passed the gate and wait for approval, with the figures that decide.
 
     Only specialists with `promotion = "approval"` wait. Others promote an adapter that passes at once.
     """
-    request = registry_pb2.ListApprovalsRequest(specialist=specialist)
     items = list(pages(session.connections.registry.ListApprovals, request))
     parts = (
         (
@@ -139,7 +139,7 @@ def decline(session: CommandSession, adapter: AdapterName, reason: ReasonText) -
     session.output.emit(answer, text)
 
 
-def decisions(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
+@listed
+def decisions(session: CommandSession, request: registry_pb2.ListDecisionsRequest, limit: Limit = 50) -> None:
     """List operators' decisions, newest first: overrides of the gate, approvals, declined adapters, and deletions."""
-    request = registry_pb2.ListDecisionsRequest(specialist=specialist)
     emit_pages(session, session.connections.registry.ListDecisions, request, DECISIONS, limit)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.options import Limit, SpecialistOption
+from tailor.cli.options import Limit, listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages, item_table
 from tailor.columns import columns
@@ -27,9 +27,9 @@ SHOWN = DATASETS.pick(
 )
 
 
-def list_datasets(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
+@listed
+def list_datasets(session: CommandSession, request: registry_pb2.ListDatasetsRequest, limit: Limit = 50) -> None:
     """List datasets, newest first."""
-    request = registry_pb2.ListDatasetsRequest(specialist=specialist)
     emit_pages(session, session.connections.registry.ListDatasets, request, SHOWN, limit)
 
 

@@ -12,7 +12,7 @@ from tailor.cli.calls import first, pages
 from tailor.cli.connections import Connections
 from tailor.cli.ids import DOCUMENTS, complete
 from tailor.cli.messages import describe_removed
-from tailor.cli.options import Limit
+from tailor.cli.options import Limit, listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list, item_table
 from tailor.codec import decode
@@ -25,8 +25,10 @@ from tailor.wire import to_labels
 OPAQUE = "doc_"
 
 
+@listed
 def list_documents(
     session: CommandSession,
+    request: registry_pb2.ListDocumentsRequest,
     specialist: Annotated[str, typer.Option(help="List only documents that this specialist learns from.")] = "",
     dataset: Annotated[str, typer.Option(help="List only documents of the dataset with these first digits.")] = "",
     limit: Limit = 100,
@@ -34,9 +36,8 @@ def list_documents(
     """Count submissions by state, and list documents and rejections."""
     registry = session.connections.registry
     flow = registry.GetFlow(registry_pb2.GetFlowRequest())
-    request = registry_pb2.ListDocumentsRequest(
-        specialist=specialist, dataset=dataset, include_rejected=not specialist and not dataset
-    )
+    request.specialist, request.dataset = specialist, dataset
+    request.include_rejected = not specialist and not dataset
     items = first(limit, pages(registry.ListDocuments, request))
     emit_list(session, items, SHOWN, document={"flow": flow, "documents": items}, remarks=_describe_flow(flow))
 

@@ -8,7 +8,7 @@ import typer
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli import ids
-from tailor.cli.options import Limit
+from tailor.cli.options import Limit, listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list, emit_pages
 from tailor.errors import InvalidArgument, Reason
@@ -87,9 +87,16 @@ def show(
     session.output.emit(item, _describe(item))
 
 
-def list_erasures(session: CommandSession, limit: Limit = 50) -> None:
+@listed
+def list_erasures(session: CommandSession, request: registry_pb2.ListErasuresRequest, limit: Limit = 50) -> None:
     """List erasures, newest first, with the services that have not confirmed yet."""
-    emit_pages(session, session.connections.registry.ListErasures, registry_pb2.ListErasuresRequest(), ERASURES, limit)
+    emit_pages(
+        session,
+        session.connections.registry.ListErasures,
+        request,
+        ERASURES,
+        limit,
+    )
 
 
 def _emit_erasures(session: CommandSession, erasures: list[registry_pb2.Erasure]) -> None:

@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli import ids
+from tailor.cli.options import listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages
 from tailor.list_columns import KEYS
@@ -57,10 +58,11 @@ def create(  # noqa: PLR0917 - options of a command
     session.output.emit(answer, f"{answer.key.key_id} ({role.value}). {how}", answer.secret)
 
 
-def list_keys(session: CommandSession) -> None:
+@listed
+def list_keys(session: CommandSession, request: registry_pb2.ListKeysRequest) -> None:
     """List keys without their secrets, newest first."""
     shown = KEYS.pick("key, name, role, specialists, methods, calls per minute, state, expires, created by")
-    emit_pages(session, session.connections.registry.ListKeys, registry_pb2.ListKeysRequest(), shown)
+    emit_pages(session, session.connections.registry.ListKeys, request, shown)
 
 
 def revoke(

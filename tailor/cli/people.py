@@ -9,6 +9,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.registry.v1 import people_pb2
 from tailor.cli import ids
 from tailor.cli.keys import KeyRole
+from tailor.cli.options import listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages
 from tailor.list_columns import PEOPLE
@@ -46,10 +47,11 @@ def renew(session: CommandSession, person: PersonId, days: Days = 7) -> None:
     session.output.emit(answer, _describe(answer))
 
 
-def list_people(session: CommandSession) -> None:
+@listed
+def list_people(session: CommandSession, request: people_pb2.ListPeopleRequest) -> None:
     """List people, newest first."""
     shown = PEOPLE.pick("person, name, mail, role, specialists, state, invited by, invitation expires")
-    emit_pages(session, session.connections.people.ListPeople, people_pb2.ListPeopleRequest(), shown)
+    emit_pages(session, session.connections.people.ListPeople, request, shown)
 
 
 def remove(session: CommandSession, person: PersonId) -> None:

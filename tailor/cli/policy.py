@@ -12,7 +12,7 @@ from rich.text import Text
 from tailor.api.anonymization.v1 import anonymization_pb2, policy_pb2
 from tailor.api.common.v1 import common_pb2
 from tailor.cli.messages import to_dict
-from tailor.cli.options import Limit
+from tailor.cli.options import Limit, listed
 from tailor.cli.output import short
 from tailor.cli.replays import start_replay
 from tailor.cli.session import CommandSession
@@ -111,9 +111,10 @@ def apply(
     session.output.emit(document, _describe_applied(answer, is_replayed=replay))
 
 
-def list_policies(session: CommandSession, limit: Limit = 50) -> None:
+@listed
+def list_policies(session: CommandSession, request: policy_pb2.ListPoliciesRequest, limit: Limit = 50) -> None:
     """List the policies that were in force, newest first, with who installed them and when."""
-    emit_pages(session, session.connections.policies.ListPolicies, policy_pb2.ListPoliciesRequest(), COLUMNS, limit)
+    emit_pages(session, session.connections.policies.ListPolicies, request, COLUMNS, limit)
 
 
 COLUMNS = columns(

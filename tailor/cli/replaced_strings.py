@@ -9,7 +9,7 @@ from rich.text import Text
 from tailor.api.anonymization.v1 import replaced_pb2 as pb
 from tailor.cli.calls import first, pages
 from tailor.cli.messages import to_dict
-from tailor.cli.options import Limit
+from tailor.cli.options import Limit, listed
 from tailor.cli.output import bold, short
 from tailor.cli.replays import start_replay
 from tailor.cli.session import CommandSession
@@ -25,8 +25,10 @@ STRING = "TYPE:SURROGATE, as `tailor review replaced` lists it, such as PERSON:w
 Strings = Annotated[list[str], typer.Argument(metavar="TYPE:SURROGATE...", help=STRING)]
 
 
+@listed
 def replaced(
     session: CommandSession,
+    request: pb.ListReplacedRequest,
     string: Annotated[
         str, typer.Argument(metavar="[TYPE:SURROGATE]", help="Show this string and ten places. Needs data-protection.")
     ] = "",
@@ -42,7 +44,7 @@ def replaced(
         session.output.emit(seen, _describe_places(seen))
         return
     stub = session.connections.replaced
-    items = first(limit, pages(stub.ListReplaced, pb.ListReplacedRequest()))
+    items = first(limit, pages(stub.ListReplaced, request))
     values = [_see(session, name_of(item), without_places=True).value if strings else "" for item in items]
     document = {"strings": [to_dict(item) | {"value": value} for item, value in zip(items, values, strict=True)]}
     own = columns(None, ("string", lambda item: values[items.index(item)]))

@@ -15,7 +15,7 @@ from tailor.cli import ids
 from tailor.cli.calls import first, pages
 from tailor.cli.connections import Connections
 from tailor.cli.messages import to_dict
-from tailor.cli.options import Limit
+from tailor.cli.options import Limit, listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list, emit_pages, item_table
 from tailor.columns import columns
@@ -73,9 +73,10 @@ def start(
     _emit(session, _wait(session, started) if wait else started)
 
 
-def list_replays(session: CommandSession, limit: Limit = 50) -> None:
+@listed
+def list_replays(session: CommandSession, request: replay_pb2.ListReplaysRequest, limit: Limit = 50) -> None:
     """List replays, newest first, with their progress."""
-    emit_pages(session, session.connections.replays.ListReplays, replay_pb2.ListReplaysRequest(), COLUMNS, limit)
+    emit_pages(session, session.connections.replays.ListReplays, request, COLUMNS, limit)
 
 
 def show(

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tailor.api.anonymization.v1 import review_pb2 as pb
 from tailor.cli import ids
-from tailor.cli.options import Limit
+from tailor.cli.options import Limit, listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages, item_table
 from tailor.columns import columns
@@ -110,9 +110,9 @@ def report(session: CommandSession, source: Sources = []) -> None:  # noqa: B006
     session.output.emit(answer, describe_report(answer))
 
 
-def combinations(session: CommandSession, limit: Limit = 50) -> None:
+@listed
+def combinations(session: CommandSession, request: pb.ListRareCombinationsRequest, limit: Limit = 50) -> None:
     """List combinations of quasi-identifiers that fewer than five documents share, rarest first, without their values."""
-    request = pb.ListRareCombinationsRequest()
     method = session.connections.review.ListRareCombinations
     emit_pages(session, method, request, COMBINATIONS, limit)
 

@@ -8,7 +8,7 @@ from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
 from tailor.cli import ids
 from tailor.cli.calls import adapter_digest, dataset_digest
-from tailor.cli.options import Limit, SpecialistName, SpecialistOption
+from tailor.cli.options import Limit, SpecialistName, listed
 from tailor.cli.run_forecast import PLAN_SECONDS
 from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run
 from tailor.cli.session import CommandSession
@@ -41,9 +41,9 @@ Preferences = Annotated[
 SHOWN = columns(None, *RUNS.pick("run, specialist, dataset, recipe, state"), ("at", describe), *RUNS.pick("adapter"))
 
 
-def list_runs(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
+@listed
+def list_runs(session: CommandSession, request: training_pb2.ListRunsRequest, limit: Limit = 50) -> None:
     """List runs, newest first."""
-    request = training_pb2.ListRunsRequest(specialist=specialist)
     emit_pages(session, session.connections.training.ListRuns, request, SHOWN, limit)
 
 

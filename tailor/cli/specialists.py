@@ -15,7 +15,7 @@ from tailor.cli.calls import REASON_SECONDS
 from tailor.cli.definitions import list_set_fields, read_definition, to_fields
 from tailor.cli.figures import describe_gate
 from tailor.cli.messages import to_dict
-from tailor.cli.options import Reason, SpecialistName
+from tailor.cli.options import Reason, SpecialistName, listed
 from tailor.cli.output import short
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import Fields, emit_pages, item_table
@@ -43,10 +43,11 @@ def create(
     session.output.emit(answer, text)
 
 
-def list_specialists(session: CommandSession) -> None:
+@listed
+def list_specialists(session: CommandSession, request: registry_pb2.ListSpecialistsRequest) -> None:
     """List specialists and the adapter that serves each."""
     shown = SPECIALISTS.pick("name, base, pipeline, serves, generation")
-    emit_pages(session, session.connections.registry.ListSpecialists, registry_pb2.ListSpecialistsRequest(), shown)
+    emit_pages(session, session.connections.registry.ListSpecialists, request, shown)
 
 
 def show(

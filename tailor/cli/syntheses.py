@@ -10,7 +10,7 @@ import typer
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.cli import ids
 from tailor.cli.calls import first, pages
-from tailor.cli.options import Limit, SpecialistName, SpecialistOption
+from tailor.cli.options import Limit, SpecialistName, listed
 from tailor.cli.output import bold
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import Fields, emit_pages, item_table
@@ -165,10 +165,10 @@ def _price(option: str, prompt: float | None, answer: float | None) -> pb.Synthe
     return pb.SynthesisPrice(input=prompt, output=answer)
 
 
-def list_syntheses(session: CommandSession, specialist: SpecialistOption = "", limit: Limit = 50) -> None:
+@listed
+def list_syntheses(session: CommandSession, request: pb.ListSynthesesRequest, limit: Limit = 50) -> None:
     """List syntheses, newest first."""
     shown = columns(None, *SYNTHESES.pick("synthesis, specialist, task, state"), ("progress", progress))
-    request = pb.ListSynthesesRequest(specialist=specialist)
     emit_pages(session, session.connections.syntheses.ListSyntheses, request, shown, limit)
 
 
@@ -189,19 +189,15 @@ def watch(session: CommandSession, synthesis_id: SynthesisId) -> None:
     follow_synthesis(session, synthesis_id)
 
 
+@listed
 def samples(
     session: CommandSession,
+    request: pb.ListSamplesRequest,
     synthesis_id: SynthesisId,
-    state: Annotated[str, typer.Option(help="Only `pending`, `accepted`, `rejected` or `refused` ones.")] = "",
     limit: Annotated[int, typer.Option(min=1, help="Max samples to show.")] = 20,
 ) -> None:
     """Show rows with their texts, those that were refused too."""
-    name = f"SAMPLE_STATE_{state.upper() or 'UNSPECIFIED'}"
-    if name not in pb.SampleState.DESCRIPTOR.values_by_name:
-        raise InvalidArgument(
-            Reason.INVALID_ARGUMENT, "--state must be `pending`, `accepted`, `rejected` or `refused`."
-        )
-    request = pb.ListSamplesRequest(synthesis_id=synthesis_id, state=pb.SampleState.Value(name))
+    request.synthesis_id = synthesis_id
     rows = first(limit, pages(session.connections.syntheses.ListSamples, request))
     session.output.emit({"samples": rows}, map(describe_sample, rows) if rows else "none yet")
 

@@ -28,7 +28,7 @@ def invalid_token() -> InvalidArgument:
     """The error for a page token that no answer had."""
     return InvalidArgument(
         Reason.INVALID_PAGE_TOKEN,
-        "The page token is invalid.",
+        "The page token is invalid. Start again with the first page.",
         field_violations={"page_token": "must be the `next_page_token` of the previous page"},
     )
 

@@ -299,7 +299,7 @@ def test_combinations_that_five_documents_share_are_not_rare(world: World) -> No
     for number in range(5):
         world.publish(number, "Ask the treasurer in London.")
     world.publish(7, "Ask the treasurer in Leeds.")
-    items = handlers.list_rare_combinations(world.review, 0, 10)
+    items = world.review.documents.list_rare(review_pb2.ListRareCombinationsRequest()).items
     assert [(item.document_id, item.entity_types, item.documents) for item in items] == [
         ("doc_7", ("JOB_TITLE", "LOCATION"), 1)
     ]

@@ -293,7 +293,7 @@ def test_the_services_are_read(services: Services) -> None:
     page = list_documents(services, OPERATOR, {"specialist": "s"}).value
     assert (word(page.items[0].anonymized, "kind"), page.next_token) == ("example", "s  100")
     assert word(list_rejections(services, OPERATOR, {}).value.items[0].rejected, "reason") == "corrupt"
-    adapter, bare = reads.read_adapters(services, "").items
+    adapter, bare = reads.read_page(services.registry.ListAdapters, registry_pb2.ListAdaptersRequest()).items
     assert [decision(item) for item in (adapter, bare)] == ["refused", "waiting"]
     assert handlers.require_adapter(services, OPERATOR, "abcdef").adapter.digest == "abcdef"
     (specialist,) = handlers.list_specialists(services, OPERATOR).value

@@ -57,11 +57,12 @@ def evaluated(digest: str, scores: Ref, time: datetime = NOON) -> models_pb2.Ada
 
 
 def listed(world: World, *, only_missed: bool = False) -> dict[str, tuple[int, ...]]:
+    request = registry_pb2.ListDocumentScoresRequest(specialist=NAME, only_missed=only_missed, page_size=1_000)
     found: list[registry_pb2.DocumentScore] = []
-    while page := world.queries.document_scores(
-        NAME, found[-1].document_id if found else "", 2, only_missed=only_missed
-    ):
-        found += page
+    more = True
+    while more:
+        page = world.queries.list_document_scores(request)
+        found, request.page_token, more = [*found, *page.items], page.next_token, bool(page.next_token)
     return {item.document_id: tuple(getattr(item, name) for name in COUNTS) for item in found}
 
 
@@ -84,9 +85,11 @@ def test_scores_are_read_by_reference_and_listed_in_pages(world: World) -> None:
         "doc_5": (4, 0, 4, 0),
     }
     assert sorted(listed(world, only_missed=True)) == ["doc_2", "doc_3", "doc_5"]
-    (first,) = world.queries.document_scores(NAME, "", 1, only_missed=False)
+    (first,) = world.queries.list_document_scores(
+        registry_pb2.ListDocumentScoresRequest(specialist=NAME, page_size=1)
+    ).items
     assert first.adapter_digest == "aa11" and first.evaluate_time == from_datetime(NOON)
-    assert world.queries.document_scores("other", "", 10, only_missed=False) == []
+    assert world.queries.list_document_scores(registry_pb2.ListDocumentScoresRequest(specialist="other")).items == []
 
 
 def test_the_newest_evaluation_of_a_document_counts(world: World) -> None:
@@ -108,8 +111,7 @@ def test_more_scores_than_a_statement_has_parameters_are_recorded(world: World) 
     with world.begin() as tx:
         tx.document_scores.save(adapter, scores)
     facts.record_scores(world.begin, StoredDatasetDocuments(world.store), adapter, store_scores(world, scores))
-    assert len(world.queries.document_scores(NAME, "", 30_000, only_missed=False)) == 20_000
-    assert len(world.queries.document_scores(NAME, "", 30_000, only_missed=True)) == 10_000
+    assert [len(listed(world, only_missed=missed)) for missed in (False, True)] == [20_000, 10_000]
 
 
 def test_an_erasure_deletes_scores_and_late_ones_are_not_stored(world: World) -> None:

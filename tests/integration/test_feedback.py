@@ -21,6 +21,7 @@ from services.registry.rules.feedback import TEXT_LIFETIME
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.registry.v1 import feedback_pb2, feedback_pb2_grpc
+from tailor.api.registry.v1.feedback_pb2 import ListFeedbackRequest
 from tailor.codec import decode
 from tailor.errors import NotFound, PermissionDenied
 from tailor.events.memory import MemoryProducer
@@ -82,16 +83,18 @@ def test_feedback_is_anonymised_and_replaced_by_a_later_one(world: World) -> Non
     assert (first.specialist, first.adapter_digest, first.comment) == ("memos", ADAPTER, "Thanks, Helen Ward.")
     world.give("fbk_1", "drf_memos_0", FeedbackVerdict.EDITED, "As Sarah Jenkins wrote.", 2)
     world.give("fbk_2", "drf_memos_1", FeedbackVerdict.REJECTED)
-    rows, totals = world.queries.feedback("memos", "", None, 10)
-    assert [(said.feedback_id, said.edited_text, said.stars) for _, said in rows] == [
+    request = ListFeedbackRequest(specialist="memos", page_size=1)
+    page, totals = world.queries.list_feedback(request)
+    request.page_token = page.next_token
+    rows = page.items + world.queries.list_feedback(request)[0].items
+    assert [(said.feedback_id, said.edited_text, said.stars) for said in rows] == [
         ("fbk_2", "", 0),
         ("fbk_1", "As Helen Ward wrote.", 2),
     ]
     assert (totals.accepted, totals.edited, totals.rejected, totals.rated, totals.mean_stars) == (0, 1, 1, 1, 2.0)
-    assert world.queries.feedback("memos", ADAPTER, None, 10)[1].rejected == 0
-    assert world.queries.feedback("reports", "", None, 10)[0] == []
-    (older,) = world.queries.feedback("memos", "", rows[0][0], 10)[0]
-    assert older[1].feedback_id == "fbk_1"
+    of_adapter = ListFeedbackRequest(specialist="memos", adapter_digest=ADAPTER)
+    assert world.queries.list_feedback(of_adapter)[1].rejected == 0
+    assert world.queries.list_feedback(ListFeedbackRequest(specialist="reports"))[0].items == []
 
 
 def test_edited_text_is_stored_only_if_drafts_are_and_for_as_long(world: World) -> None:
@@ -100,7 +103,7 @@ def test_edited_text_is_stored_only_if_drafts_are_and_for_as_long(world: World) 
     table = tables.feedback
     with world.engine.begin() as connection:
         connection.execute(update(table).values(create_time=table.c.create_time - TEXT_LIFETIME))
-    ((_, old),) = world.queries.feedback("memos", "", None, 10)[0]
+    (old,) = world.queries.list_feedback(ListFeedbackRequest(specialist="memos"))[0].items
     assert (old.verdict, old.edited_text) == (FeedbackVerdict.EDITED, "")
     world.give("fbk_3", "drf_memos_1", FeedbackVerdict.EDITED, "New.")
     with world.engine.connect() as connection:

@@ -127,7 +127,9 @@ def test_a_new_default_does_not_replace_what_was_applied_and_new_detectors_are_r
     later = Replica(engine, detectors="detectors-2").current.installed
     assert (later.installed_by, later.generation) == ("detectors", 3)
     assert later.policy_digest == parse_policy(STRICT.encode()).digest
-    assert later.barrier_digest != SqlPolicies(engine, KEYS).list(None, 3)[1].barrier_digest
+    assert (
+        later.barrier_digest != SqlPolicies(engine, KEYS).list(policy_pb2.ListPoliciesRequest()).items[1].barrier_digest
+    )
 
 
 def test_counts_what_passed_under_another_policy_and_where_two_policies_differ(engine: Engine) -> None:

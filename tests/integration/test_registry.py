@@ -34,7 +34,8 @@ from services.registry.handlers import deletions, judgements, keys, promotions, 
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
-from tailor.api.registry.v1 import registry_pb2
+from tailor.api.registry.v1 import people_pb2, registry_pb2
+from tailor.columns import list_names
 from tailor.datasets import Figures, ImportCount, LanguageCount, SkippedCount
 from tailor.errors import (
     Aborted,
@@ -201,7 +202,7 @@ def test_what_was_published_last_is_listed_for_deleted_specialists_too(world: Wo
     specialists.update_specialist(world.begin, replace(created, description="new"))
     world.adapter("good")
     world.evaluate("good", 0.2)
-    (listed,) = world.queries.revisions("", 10)
+    (listed,) = world.queries.list_revisions(registry_pb2.ListRevisionsRequest()).items
     served = newest(world, "specialist.serving.v1").generation
     changed = newest(world, "specialist.changed.v1").revision
     assert (
@@ -209,9 +210,8 @@ def test_what_was_published_last_is_listed_for_deleted_specialists_too(world: Wo
         == (SPECIALIST.name, changed, served)
         == (SPECIALIST.name, 2, 1)
     )
-    assert list(world.queries.revisions(SPECIALIST.name, 10)) == []
     deletions.delete_specialist(world.begin, SPECIALIST.name, JUSTIFICATION)
-    (listed,) = world.queries.revisions("", 10)
+    (listed,) = world.queries.list_revisions(registry_pb2.ListRevisionsRequest()).items
     assert listed.revision == newest(world, "specialist.changed.v1").revision == 3
     assert listed.generation == newest(world, "specialist.serving.v1").generation == 2
 
@@ -338,6 +338,86 @@ def _document(number: int, sequence: int, digest: str, source: str = "wiki") -> 
     )
 
 
+def list_documents(
+    world: World, selector: Specialist | None = None, **request: Any
+) -> list[documents_pb2.DocumentAnonymized]:
+    page = world.queries.list_documents(registry_pb2.ListDocumentsRequest(**request), selector)
+    return [item.anonymized for item in page.items]
+
+
+def test_lists_are_searched_ordered_and_filtered(world: World) -> None:
+    def adapters(**query: Any) -> list[str]:
+        request = registry_pb2.ListAdaptersRequest(query=common_pb2.ListQuery(**query), page_size=1)
+        return [item.adapter.digest for item in world.queries.list_adapters(request).items]
+
+    def documents(*, rejected: bool = False, **query: Any) -> list[str]:
+        request = registry_pb2.ListDocumentsRequest(query=common_pb2.ListQuery(**query))
+        lists = world.queries.list_rejected if rejected else world.queries.list_documents
+        return [item.anonymized.document_id or item.rejected.document_id for item in lists(request).items]
+
+    specialists.create_specialist(world.begin, SPECIALIST)
+    for digest, rouge in (("poor", 0.1), ("good", 0.2), ("new", 0)):
+        world.adapter(digest)
+        if rouge:
+            world.evaluate(digest, rouge)
+    assert (adapters(), adapters(order_by="digest")) == (["new"], ["good"])
+    assert [adapters(filters={"state": state}) for state in ("SERVING", "refused", "RETIRED")] == [
+        ["good"],
+        ["poor"],
+        [],
+    ]
+    assert adapters(search="rougel POOR") == ["poor"]
+    for number, source in ((1, "wiki"), (2, "mail")):
+        receive_document(world, _document(number, number, "a", source))
+    first, second = f"doc_{1:032x}", f"doc_{2:032x}"
+    assert documents(order_by="sequence desc") == documents(order_by="labels") == [second, first]
+    assert (documents(search="WIKI person"), documents(filters={"kind": "test"})) == ([first], [])
+    rejected = documents_pb2.DocumentRejected(
+        document_id="doc_x", submission_id="sub_x", reason=documents_pb2.REJECTION_REASON_CORRUPT, hint="Send it whole."
+    )
+    world.consumers.document_rejected(Event("document.rejected.v1", "k", rejected.SerializeToString(), {}))
+    assert documents(rejected=True, search="whole", filters={"reason": "CORRUPT"}) == ["doc_x"]
+    assert documents(rejected=True, filters={"reason": "DUPLICATE"}) == []
+    (entry,) = world.queries.list_specialists(
+        registry_pb2.ListSpecialistsRequest(
+            query=common_pb2.ListQuery(filters={"serves": "adapter", "promotion": "automatic"})
+        )
+    ).items
+    assert entry.serving.decision.adapter_digest == "good"
+
+
+def test_every_name_of_a_contract_is_known(world: World) -> None:
+    lists = world.queries
+    with world.begin() as tx:
+        methods: dict[Any, Any] = {
+            registry_pb2.ListSpecialistsRequest: lists.list_specialists,
+            registry_pb2.ListDocumentsRequest: lists.list_documents,
+            registry_pb2.ListDatasetsRequest: lists.list_datasets,
+            registry_pb2.ListAdaptersRequest: lists.list_adapters,
+            registry_pb2.ListApprovalsRequest: lists.list_waiting,
+            registry_pb2.ListDecisionsRequest: lists.list_decisions,
+            registry_pb2.ListKeysRequest: lists.list_keys,
+            people_pb2.ListPeopleRequest: lists.list_people,
+            registry_pb2.ListErasuresRequest: tx.erasures.list_page,
+        }
+        for request, method in methods.items():
+            names = list_names(request)
+            filters = dict.fromkeys(names.filters.split(), "x")
+            for order in names.order_by.split():
+                query = common_pb2.ListQuery(search="a b", order_by=f"{order} desc", filters=filters)
+                assert method(request(query=query)).items == []
+
+
+def list_waiting(world: World) -> list[str]:
+    page = world.queries.list_waiting(registry_pb2.ListApprovalsRequest())
+    return [item.adapter.digest for item in page.items]
+
+
+def list_decisions(world: World) -> list[registry_pb2.OperatorDecision]:
+    page = world.queries.list_decisions(registry_pb2.ListDecisionsRequest())
+    return [wire.from_decision(item) for item in page.items]
+
+
 def receive_document(world: World, document: documents_pb2.DocumentAnonymized) -> None:
     world.consumers.document_anonymized(Event("document.anonymized.v1", "k", document.SerializeToString(), {}))
 
@@ -345,7 +425,7 @@ def receive_document(world: World, document: documents_pb2.DocumentAnonymized) -
 def test_the_newest_submission_of_a_document_is_the_current_one_in_any_order_of_arrival(world: World) -> None:
     for sequence, digest in ((1, "a"), (3, "a"), (2, "b")):
         receive_document(world, _document(1, sequence, digest))
-    current = world.queries.documents(None, "", 10)
+    current = list_documents(world)
     assert [(document.version.sequence, document.version.digest) for document in current] == [(3, "a")]
 
 
@@ -371,7 +451,7 @@ def test_a_specialist_sees_only_documents_with_its_labels(world: World) -> None:
     receive_document(world, _document(1, 1, "a", "wiki"))
     receive_document(world, _document(2, 1, "b", "mail"))
     selector = wire.to_specialist(models_pb2.SpecialistChanged(selection=models_pb2.Selection(sources=["mail"])))
-    assert [document.labels.source for document in world.queries.documents(selector, "", 10)] == ["mail"]
+    assert [document.labels.source for document in list_documents(world, selector)] == ["mail"]
 
 
 def test_documents_are_found_by_the_digest_of_their_text(world: World) -> None:
@@ -433,14 +513,15 @@ def test_a_dataset_is_shown_with_what_it_leaves_out_and_its_documents_in_pages(w
         (audited,) = world.queries.audit(specialist, Selection()).imports
         assert (audited.specialist, audited.dataset_digest, audited.licence, audited.rows) == (NAME, "cd34", "MIT", 7)
     assert list(world.queries.audit("other", Selection()).imports) == []
-    first = world.queries.documents(None, "", 2, "cd34")
-    rest = world.queries.documents(None, first[-1].document_id, 2, "cd34")
-    assert [document.document_id for document in (*first, *rest)] == ids
+    first = world.queries.list_documents(registry_pb2.ListDocumentsRequest(page_size=2), dataset="cd34")
+    request = registry_pb2.ListDocumentsRequest(page_token=first.next_token)
+    rest = world.queries.list_documents(request, dataset="cd34")
+    assert [item.anonymized.document_id for item in (*first.items, *rest.items)] == ids
 
 
 def test_lists_what_changed_since_a_cursor_even_from_a_transaction_that_was_running(world: World) -> None:
     def changed(cursor: int) -> list[str]:
-        return [document.document_id for document in world.queries.documents(None, "", 10, changed_since=cursor)]
+        return [document.document_id for document in list_documents(world, changed_since=cursor)]
 
     def settled_cursor() -> int | None:
         """A cursor after all changes: it waits for the transactions of other databases on the server, which other tests use."""
@@ -483,10 +564,10 @@ def test_a_dataset_whose_store_is_lost_is_retried_and_one_that_was_deleted_is_ke
     )
     with pytest.raises(Unavailable):
         lost.dataset_built(event)
-    assert world.queries.facts(FactKind.DATASET, NAME, None, 10) == []
+    assert world.queries.facts(FactKind.DATASET, NAME, 10) == []
     world.store.objects.clear()
     world.consumers.dataset_built(event)
-    assert len(world.queries.facts(FactKind.DATASET, NAME, None, 10)) == 1
+    assert len(world.queries.facts(FactKind.DATASET, NAME, 10)) == 1
 
 
 def test_a_dataset_of_more_documents_than_a_statement_has_parameters_is_recorded(world: World) -> None:
@@ -558,7 +639,7 @@ def test_a_judgement_and_the_specialist_say_what_the_next_round_lacks(world: Wor
     published = world.published("judgement.recorded.v1")[-1]
     assert isinstance(published, drafts_pb2.JudgementRecorded)
     assert (published.round.sentence, published.round.missing_prompts) == (sentence, 39)
-    (entry,) = world.queries.specialists("", 10)
+    (entry,) = world.queries.list_specialists(registry_pb2.ListSpecialistsRequest()).items
     assert entry.round.sentence == sentence
     assert world.queries.specialist(entry.specialist).round.prompts == 3
 
@@ -650,7 +731,7 @@ def test_a_deleted_specialist_ends_what_serves_and_can_be_created_again(world: W
     assert [message.deleted for message in world.published("specialist.changed.v1")] == [False, True]  # type: ignore[attr-defined]
     ended = world.published("specialist.serving.v1")[-1]
     assert (ended.generation, ended.ended, ended.adapter_digest) == (2, True, "")  # type: ignore[attr-defined]
-    assert world.queries.specialists("", 10) == []
+    assert world.queries.list_specialists(registry_pb2.ListSpecialistsRequest()).items == []
     with pytest.raises(NotFound):
         specialists.get_specialist(world.begin, NAME)
     with pytest.raises(NotFound):
@@ -701,7 +782,7 @@ def test_an_override_serves_a_refused_adapter_and_stays_on_record(world: World) 
     )
     assert decision.verdict == registry_pb2.DECISION_REFUSED
     assert "rougeL gains +0.001" in decision.verdict_reasons[0]
-    assert [item for _, item in world.queries.decisions("", None, 10)] == [decision]
+    assert list_decisions(world) == [decision]
     draft = drafts_pb2.DraftCreated(draft_id="drf_poor", specialist=NAME, generation=1, adapter_digest="poor")
     world.receive("draft.created.v1", draft)
     trace = world.queries.trace("drf_poor")
@@ -715,7 +796,7 @@ def test_an_override_of_an_adapter_that_passes_is_a_promotion(world: World) -> N
     promotions.roll_back(world.begin, NAME, 1)
     assert world.entry("good").state == registry_pb2.ADAPTER_STATE_REPLACED
     assert not promotions.promote(world.begin, NAME, "good", 2, JUSTIFICATION).overridden
-    assert world.queries.decisions("", None, 10) == []
+    assert list_decisions(world) == []
 
 
 def test_a_rollback_to_an_overridden_adapter_is_still_an_override(world: World) -> None:
@@ -741,11 +822,11 @@ def test_with_approval_a_passed_adapter_waits_and_serves_when_approved(world: Wo
     world.adapter("good")
     world.evaluate("good", 0.2)
     assert world.serving() == ""
-    waiting = [entry.adapter.digest for _, entry in world.queries.waiting(NAME, 0, 10)]
+    waiting = list_waiting(world)
     assert (waiting, world.entry("good").state) == (["good"], registry_pb2.ADAPTER_STATE_WAITING_FOR_APPROVAL)
     serving = promotions.approve(world.begin, "good", JUSTIFICATION)
     assert (serving.adapter_digest, serving.generation) == ("good", 1)
-    assert world.queries.waiting("", 0, 10) == []
+    assert list_waiting(world) == []
     assert world.entry("good").operator_decision.kind == registry_pb2.OPERATOR_DECISION_KIND_APPROVAL
     with pytest.raises(FailedPrecondition):
         promotions.approve(world.begin, "good", JUSTIFICATION)

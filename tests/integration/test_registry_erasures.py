@@ -20,6 +20,7 @@ from services.registry.handlers import erasures, promotions, specialists
 from services.registry.queries import Queries
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, models_pb2
+from tailor.api.registry.v1 import registry_pb2
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
@@ -167,11 +168,16 @@ def test_erasing_is_idempotent(world: World) -> None:
     assert [event.document_id for event in world.published("document.erased.v1")] == DOCUMENTS[:2]
 
 
+def list_documents(world: World) -> list[str]:
+    page = world.queries.list_documents(registry_pb2.ListDocumentsRequest())
+    return [item.anonymized.document_id for item in page.items]
+
+
 def test_a_late_version_of_an_erased_document_is_not_catalogued(world: World) -> None:
     world.erase(DOCUMENTS[0])
     world.catalogue(DOCUMENTS[0])
     world.catalogue(DOCUMENTS[1])
-    assert [document.document_id for document in world.queries.documents(None, "", 10)] == [DOCUMENTS[1]]
+    assert list_documents(world) == [DOCUMENTS[1]]
 
 
 def test_a_lifted_document_is_catalogued_again_and_published(world: World) -> None:
@@ -179,7 +185,7 @@ def test_a_lifted_document_is_catalogued_again_and_published(world: World) -> No
     lifted = erasures.lift_erasure(world.begin, DOCUMENTS[0])
     assert lifted.lifted == (DOCUMENTS[0],)
     world.catalogue(DOCUMENTS[0])
-    assert len(world.queries.documents(None, "", 10)) == 1
+    assert list_documents(world) == [DOCUMENTS[0]]
     assert [event.lifted for event in world.published("document.erased.v1")] == [False, True]
     with pytest.raises(NotFound):
         erasures.lift_erasure(world.begin, DOCUMENTS[0])
@@ -328,12 +334,24 @@ def test_refuses_ids_and_reasons_that_could_contain_personal_data(
         world.erase(*document_ids, reason=reason)
 
 
-def test_erasures_are_listed_newest_first(world: World) -> None:
-    for number in range(3):
-        world.erase(DOCUMENTS[number], request=str(number))
-    page = erasures.list_erasures(world.begin, None, 2)
-    assert [erasure.erasure_id for _, erasure in page] == ["ers_2", "ers_1"]
-    assert [erasure.erasure_id for _, erasure in erasures.list_erasures(world.begin, page[-1][0], 2)] == ["ers_0"]
+def test_erasures_are_listed_newest_first_and_found_by_document_and_by_service_that_has_not_answered(
+    world: World,
+) -> None:
+    first, *_ = (world.erase(DOCUMENTS[number], request=str(number)) for number in range(3))
+
+    def listed(**query: Any) -> list[str]:
+        with world.begin() as tx:
+            page = tx.erasures.list_page(registry_pb2.ListErasuresRequest(query=common_pb2.ListQuery(**query)))
+        return [erasure.erasure_id for erasure in page.items]
+
+    assert listed() == ["ers_2", "ers_1", "ers_0"]
+    assert listed(order_by="create_time") == ["ers_0", "ers_1", "ers_2"]
+    assert listed(search=DOCUMENTS[1]) == ["ers_1"]
+    assert listed(search=first.waiting_for[0]) == listed(filters={"state": "waiting"}, order_by="documents desc")
+    for service in first.waiting_for:
+        world.forget(first, service)
+    assert listed(search=first.waiting_for[0]) == ["ers_2", "ers_1"]
+    assert listed(filters={"state": "succeeded"}) == ["ers_0"]
 
 
 def anonymized(

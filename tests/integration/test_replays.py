@@ -122,6 +122,11 @@ def engine(database_url: str) -> Iterator[Engine]:
         yield engine
 
 
+def list_documents(house: "House", replay_id: str, outcome: str = "") -> list[replay_pb2.ReplayDocument]:
+    request = replay_pb2.ListReplayDocumentsRequest(replay_id=replay_id, outcome=outcome)
+    return house.replays.list_documents(request).items
+
+
 def test_kept_texts_are_sent_again_as_new_versions_that_supersede_the_old(engine: Engine) -> None:
     house = House(engine, keep_days=30)
     first = [house.publish(f"memo-{number}", f"Text {number}.") for number in range(3)]
@@ -232,9 +237,7 @@ def test_another_text_at_the_reference_is_left_to_its_owner(engine: Engine) -> N
     house.fetcher.files.clear()
     house.start("rpl_2")
     assert house.run("rpl_2").outcomes == {"UNREACHABLE": 1}
-    assert house.replays.documents("rpl_2", "UNREACHABLE", 0, 10) and not house.replays.documents(
-        "rpl_2", "KEPT", 0, 10
-    )
+    assert list_documents(house, "rpl_2", "UNREACHABLE") and not list_documents(house, "rpl_2", "KEPT")
 
 
 def test_a_replay_that_is_killed_goes_on_and_sends_nothing_twice(engine: Engine) -> None:
@@ -258,7 +261,7 @@ def test_a_replay_that_is_killed_goes_on_and_sends_nothing_twice(engine: Engine)
     with pytest.raises(JobLost):
         house.replays.record(job, document, ReplayOutcome.CHANGED)
     house.jobs.work(job)
-    assert {entry[2] for entry in house.replays.documents("rpl_1", "", 0, 9)} == {""}
+    assert {entry.outcome for entry in list_documents(house, "rpl_1")} == {""}
     taken.stop.set()
     other.work(taken)
     assert house.run().outcomes == {"KEPT": 4}
@@ -288,7 +291,7 @@ def test_a_document_that_changes_or_is_erased_meanwhile_is_not_sent(engine: Engi
     assert first is not None
     house.publish("memo-0", "Newer text.")
     replay_document(job, house.intake, house.replays, first)
-    assert [entry[1] for entry in house.replays.documents("rpl_1", "CURRENT", 0, 9)] == [first.document_id]
+    assert [entry.document_id for entry in list_documents(house, "rpl_1", "CURRENT")] == [first.document_id]
     second = house.replays.next_document(job)
     assert second is not None and second.document_id == outcomes[1].document_id
     DocumentEraser(engine, house.store).forget(Erased(second.document_id, "ers_1"))
@@ -309,7 +312,10 @@ def test_one_replay_runs_at_a_time_and_can_be_cancelled(engine: Engine) -> None:
     assert refused.value.reason == Reason.REPLAY_RUNNING
     house.replays.cancel("rpl_1")
     assert house.run().state is ReplayState.CANCELLED and house.start("rpl_2").documents == 1
-    assert [replay.replay_id for _, replay in house.replays.list(None, 10)] == ["rpl_2", "rpl_1"]
+    assert [replay.replay_id for replay in house.replays.list(replay_pb2.ListReplaysRequest()).items] == [
+        "rpl_2",
+        "rpl_1",
+    ]
 
 
 def test_all_documents_are_sent_again_after_a_list_of_names_changed(engine: Engine) -> None:

@@ -3,7 +3,7 @@
 A change of the table needs a migration in `migrations/versions/`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -23,7 +23,9 @@ from sqlalchemy import (
 
 from services.anonymization.domain import InstalledPolicy
 from services.anonymization.vault.keyring import Keyring, Sealed
+from tailor.api.anonymization.v1.policy_pb2 import ListPoliciesRequest
 from tailor.errors import NotFound, Reason
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import acquire_lock, transaction
 
@@ -93,9 +95,10 @@ class SqlPolicies:
         row = Rows(self._engine, POLICIES, Row, "generation").newest(POLICIES.c.file_digest != "")
         return "" if row is None else str(row.file_digest)
 
-    def list(self, before: int | None, limit: int) -> Sequence[InstalledPolicy]:
-        """The newest first, before a generation."""
-        return [installed for _, installed in self._installed.page(before, limit)]
+    def list(self, request: ListPoliciesRequest) -> ListPage[InstalledPolicy]:
+        """The newest first."""
+        listing = Listing(self._installed, request, POLICIES.c.generation, descending=True)
+        return listing.page(self._installed.select())
 
 
 def rotate_policies(engine: Engine, keys: Keyring) -> int:

@@ -14,6 +14,8 @@ from services.anonymization.review.domain import (
     ReviewedDocument,
 )
 from services.anonymization.review.tables import COMBINATIONS, DOCUMENTS, MARKS, PASSAGES, REPLACED
+from tailor.api.anonymization.v1.review_pb2 import ListRareCombinationsRequest
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 
 BATCH = 2_000
@@ -83,16 +85,15 @@ class SqlReviewedDocuments(Rows[ReviewedDocument]):
         with self._connect() as connection:
             yield from connection.execution_options(yield_per=BATCH).scalars(query)
 
-    def list_rare(self, offset: int, limit: int) -> list[RareCombination]:
-        """Rare combinations, rarest first."""
+    def list_rare(self, request: ListRareCombinationsRequest) -> ListPage[RareCombination]:
+        """Combinations of quasi-identifiers that fewer than five documents share, rarest first."""
         counts, table = _rare().subquery(), COMBINATIONS.c
-        query = (
-            select(table.document_id, table.entity_types, counts.c.documents, table.number)
-            .join(counts, table.value_hash == counts.c.value_hash)
-            .order_by(counts.c.documents, table.document_id, table.value_hash)
-        )
+        query = select(table.document_id, table.entity_types, counts.c.documents, table.number)
+        key, columns = func.concat(table.document_id, " ", table.value_hash), {"documents": counts.c.documents}
         with self._connect() as connection:
-            return Rows(connection, COMBINATIONS, RareCombination).fetch(query.offset(offset).limit(limit))
+            rows = Rows(connection, COMBINATIONS, RareCombination)
+            listing = Listing(rows, request, key, order_by="documents", columns=columns)
+            return listing.page(query.join(counts, table.value_hash == counts.c.value_hash))
 
     def count_rare(self) -> int:
         with self._connect() as connection:

@@ -17,7 +17,6 @@ from services.anonymization.review.domain import (
     PassageView,
     QueueCounts,
     QueuedPassage,
-    RareCombination,
     ResidualLimit,
     ReviewTerm,
     SampleDraw,
@@ -216,11 +215,6 @@ def report_for_statement(review: Review, reviewer: str, sources: Sequence[str]) 
         raise nothing_reviewed()
     review.audit.record(reviewer, AUDITED, "", "signs a residual statement")
     return report
-
-
-def list_rare_combinations(review: Review, offset: int, limit: int) -> list[RareCombination]:
-    """Combinations of quasi-identifiers that fewer than five documents share, rarest first."""
-    return review.documents.list_rare(offset, limit)
 
 
 def _term(review: Review, value: str, entity_type: str) -> ReviewTerm:

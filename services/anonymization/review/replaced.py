@@ -10,7 +10,6 @@ from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import join_parts
 from services.anonymization.review.replaced_domain import (
     CONTEXT_CHARS,
-    CountedDocuments,
     OverRedactionCount,
     ReplacedDecision,
     ReplacedPlace,
@@ -47,12 +46,6 @@ class ReplacedReview:
     vault: Revealer
     audit: AuditLog
     allow_terms: AllowTerms
-
-
-def list_replaced(review: ReplacedReview, offset: int, limit: int) -> tuple[CountedDocuments, Sequence[ReplacedString]]:
-    """The strings that are replaced in many documents, the most replaced first, and what was counted."""
-    counted = review.strings.count_documents()
-    return counted, review.strings.find_all(counted.min_documents, offset, limit)
 
 
 def get_replaced(

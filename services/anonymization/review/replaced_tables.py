@@ -31,6 +31,8 @@ from services.anonymization.review.replaced_domain import (
     ReplacedString,
 )
 from services.anonymization.review.tables import DOCUMENTS, REPLACED, REPLACED_DECISIONS
+from tailor.api.anonymization.v1.replaced_pb2 import ListReplacedRequest
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import transaction
 
@@ -52,9 +54,11 @@ class SqlReplacedStrings(Rows[ReplacedString]):
         sizes = select(func.count().label("documents"), WORDS.label("words"))
         return Rows(self._engine, DOCUMENTS, CountedDocuments).fetch(sizes)[0]
 
-    def find_all(self, min_documents: int, offset: int, limit: int) -> list[ReplacedString]:
+    def list_page(self, request: ListReplacedRequest, min_documents: int) -> ListPage[ReplacedString]:
         """Strings in at least `min_documents` documents of enough departments or sources, the most replaced first. Reads all counts."""
-        return self.fetch(_with_decisions(min_documents).offset(offset).limit(limit))
+        strings = _with_decisions(min_documents).subquery()
+        key = func.concat(strings.c.entity_type, " ", strings.c.surrogate)
+        return Listing(self, request, key, order_by="times desc", columns={**strings.c}).page(select(strings))
 
     def find_suspects(self, min_documents: int) -> frozenset[tuple[str, str]]:
         """The strings that count as over-redaction: listed ones that are not kept by decision, and those in too few documents."""
@@ -148,7 +152,7 @@ def _counts(conditions: tuple[ColumnElement[bool], ...]) -> Subquery:
 def _with_decisions(
     min_documents: int, conditions: tuple[ColumnElement[bool], ...] = (), *, is_listed: bool = True
 ) -> Select[Any]:
-    """The strings that are hardly personal, with what was decided, the most replaced first.
+    """The strings that are hardly personal, with what was decided.
 
     Those that may be listed, or those in too few documents for that too.
     """
@@ -169,5 +173,4 @@ def _with_decisions(
         .outerjoin(table, is_own)
         .outerjoin(names, names.c.word == counts.c.surrogate)
         .where(or_(is_spread, is_lone))
-        .order_by(counts.c.times.desc(), counts.c.entity_type, counts.c.surrogate)
     )

@@ -87,7 +87,7 @@ def _show_people(
     removed: bool = False,
 ) -> Response:
     now = datetime.now(UTC)
-    answer = lists.list_people(console.services, visitor, request.query_params, now)
+    answer = lists.list_people(console.services, visitor, request.query_params)
     known = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
         request,
@@ -184,7 +184,7 @@ def _show_keys(
     revoked: bool = False,
 ) -> Response:
     now = datetime.now(UTC)
-    answer = lists.list_keys(console.services, visitor, request.query_params, now)
+    answer = lists.list_keys(console.services, visitor, request.query_params)
     known = handlers.list_specialists(console.services, visitor)
     return console.renderer.page(
         request,

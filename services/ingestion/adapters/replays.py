@@ -1,7 +1,7 @@
 """Replays in PostgreSQL."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +14,11 @@ from services.ingestion.adapters.tables import DOCUMENTS, JOBS, REPLAY_DOCUMENTS
 from services.ingestion.domain import Acceptance, ParsedText, SubmissionRecord, replayed_digest
 from services.ingestion.replay_domain import Replay, ReplayDocument, ReplayOutcome, ReplayState
 from services.ingestion.wire import make_receipt, supersede_id
+from tailor.api.ingestion.v1.replay_pb2 import ListReplayDocumentsRequest, ListReplaysRequest
+from tailor.api.ingestion.v1.replay_pb2 import ReplayDocument as ReplayDocumentMessage
 from tailor.errors import FailedPrecondition, Reason
 from tailor.jobs import HeldJob, add_job, drop_job
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -56,9 +59,12 @@ class SqlReplays:
     def find(self, replay_id: str) -> Replay | None:
         return _Replays(self._engine).find(replay_id=replay_id)
 
-    def list(self, before: int | None, limit: int) -> Sequence[tuple[int, Replay]]:
-        """Positions and replays, newest first."""
-        return _Replays(self._engine).page(before, limit)
+    def list(self, request: ListReplaysRequest) -> ListPage[Replay]:
+        """Replays, newest first."""
+        replays = _Replays(self._engine)
+        columns = {"barrier_digest": replays.c.barrier}
+        listing = Listing(replays, request, replays.c.position, descending=True, columns=columns)
+        return listing.page(replays.select())
 
     def cancel(self, replay_id: str) -> None:
         """End a running replay; no effect on an ended one."""
@@ -66,13 +72,12 @@ class SqlReplays:
             drop_job(connection, JOBS, REPLAY, replay_id)
             _end(_Replays(connection), replay_id, ReplayState.CANCELLED)
 
-    def documents(self, replay_id: str, outcome: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
-        """(number, document, outcome) after a number, in order; an empty `outcome` means all."""
-        documents = _Replays(self._engine).documents
-        with_outcome = {"outcome": outcome} if outcome else {}
-        is_after, number = documents.c.number > after, documents.c.number
-        rows = documents.all(is_after, replay_id=replay_id, order=number, limit=limit, **with_outcome)
-        return [(row.number, row.document_id, row.outcome) for row in rows]
+    def list_documents(self, request: ListReplayDocumentsRequest) -> ListPage[ReplayDocumentMessage]:
+        """A replay's documents in order; an empty outcome means all."""
+        documents = Rows(self._engine, REPLAY_DOCUMENTS, ReplayDocumentMessage)
+        with_outcome = {"outcome": request.outcome} if request.outcome else {}
+        query = documents.select(replay_id=request.replay_id, **with_outcome)
+        return Listing(documents, request, documents.c.number).page(query, size=(200, 1_000))
 
     def next_document(self, job: HeldJob) -> ReplayDocument | None:
         """The next document of the job's replay; None if none is left, which ends the replay. Raises JobLost."""

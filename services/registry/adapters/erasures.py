@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ARRAY, Connection, Row, String, any_, cast, func, literal, or_, select
+from sqlalchemy import ARRAY, Connection, Row, String, any_, case, cast, func, literal, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
@@ -13,10 +13,12 @@ from services.registry.adapters.judging import SqlJudging
 from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1.registry_pb2 import ListErasuresRequest
 from tailor.datasets import HELD_OUT, TRAIN, ClosedBookFiles, DatasetManifest
 from tailor.events.envelope import derive_id
 from tailor.events.erased import ERASED
 from tailor.events.outbox import Outbox
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import acquire_lock, acquire_shared_lock
 
@@ -101,7 +103,7 @@ class SqlErasures(Rows[Erasure]):
             Rows(self._connection, table, Row)
             for table in (tables.documents, tables.submissions, tables.document_scores)
         )
-        empty = {"state": "erased", "reason": "", "findings": {}, "payload": b""}
+        empty = {"state": "erased", "reason": "", "findings": {}, "payload": b"", "listed": {}, "searched": ""}
         return {
             "entries": documents.delete(document_id=document_id),
             "submissions": submissions.update(empty, document_id=document_id),
@@ -109,6 +111,28 @@ class SqlErasures(Rows[Erasure]):
             "outcomes": forget_outcomes(self._connection, document_id),
             "drafts": SqlJudging(self._connection).forget_drawn_drafts(document_id),
         }
+
+    def list_page(self, request: ListErasuresRequest) -> ListPage[Erasure]:
+        """A page of erasures, newest first."""
+        documents, answers, table = tables.erased_documents, tables.forgotten, self.c
+        of_erasure = documents.c.erasure_id == table.erasure_id
+        services = func.json_array_elements_text(table.awaits).table_valued("service").render_derived()
+        is_answer = (
+            answers.c.erasure_id == documents.c.erasure_id,
+            answers.c.document_id == documents.c.document_id,
+            answers.c.service == services.c.service,
+        )
+        waiting = ~select(answers.c.service).where(*is_answer).exists()
+        columns = {
+            "documents": select(func.count()).where(of_erasure),
+            "document_ids": select(func.string_agg(documents.c.document_id, " ")).where(of_erasure),
+            "waiting_for": select(func.string_agg(services.c.service, " "))
+            .select_from(documents.join(services, true()))
+            .where(of_erasure, waiting),
+        }
+        scalars: dict[str, Any] = {name: query.scalar_subquery() for name, query in columns.items()}
+        scalars["state"] = case((table.receipt_body.is_(None), "waiting"), else_="succeeded")
+        return Listing(self, request, table.position, descending=True, columns=scalars).page(self.select())
 
     def list_answers(self, erasure_id: str) -> Sequence[ForgottenBy]:
         order = (self.answers.c.service, self.answers.c.document_id)

@@ -1,6 +1,5 @@
 """Callers' feedback in PostgreSQL."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
@@ -8,6 +7,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, func, select
 from services.registry.adapters import tables
 from services.registry.domain import Feedback, FeedbackTotals, FeedbackVerdict
 from services.registry.rules.feedback import TEXT_LIFETIME, drop_expired_text
+from tailor.api.registry.v1.feedback_pb2 import ListFeedbackRequest
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import transaction
 
@@ -32,17 +33,13 @@ class FeedbackQueries:
 
     _engine: Engine
 
-    def feedback(
-        self, specialist: str, adapter: str, before: int | None, limit: int
-    ) -> tuple[Sequence[tuple[int, Feedback]], FeedbackTotals]:
-        """Positions and feedback on a specialist's drafts, newest first, without expired texts, and the totals.
-
-        An empty adapter means all.
-        """
+    def list_feedback(self, request: ListFeedbackRequest) -> tuple[ListPage[Feedback], FeedbackTotals]:
+        """Feedback on a specialist's drafts, newest first, without expired texts, and the totals. An empty adapter means all."""
         now, feedback = datetime.now(UTC), SqlFeedback(self._engine)
-        page = feedback.page(before, limit, *_selected(specialist, adapter))
-        totals = count_feedback(self._engine, specialist, adapter)
-        return [(position, drop_expired_text(entry, now)) for position, entry in page], totals
+        listing = Listing(feedback, request, feedback.c.position, descending=True)
+        query = feedback.select(*_selected(request.specialist, request.adapter_digest))
+        page = listing.page(query, read=lambda row: drop_expired_text(feedback.read(row), now))
+        return page, count_feedback(self._engine, request.specialist, request.adapter_digest)
 
 
 def count_feedback(engine: Engine, specialist: str, adapter: str) -> FeedbackTotals:

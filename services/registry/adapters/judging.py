@@ -11,7 +11,9 @@ from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind, Judgement
 from services.registry.rules.judging import ExpertDecision, StoredDraft
 from tailor.api.events.v1 import drafts_pb2, models_pb2
+from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsRequest
 from tailor.codec import load
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.values import DatasetKind
 from tailor.wire import to_datetime
@@ -79,22 +81,20 @@ class SqlJudging(Rows[ExpertDecision]):
         wanted = {DATASET_KINDS[kind] for kind in kinds}
         return any(to_datetime(item.create_time) > time for item in datasets if item.kind in wanted)
 
-    def list_own(
-        self, expert_id: str, specialist: str, before: int | None, limit: int
-    ) -> Sequence[tuple[int, Judgement]]:
-        """Positions and judgements of an expert, newest first, each once."""
+    def list_own(self, request: ListOwnJudgementsRequest, expert_id: str) -> ListPage[Judgement]:
+        """The judgements of an expert, newest first, each once."""
         decisions, judgements = tables.expert_decisions, tables.judgements
         position = func.max(decisions.c.position).label("position")
         experts_judgements = select(decisions.c.judgement_id, position).where(
-            decisions.c.expert_id == expert_id, decisions.c.specialist == specialist, decisions.c.judgement_id != ""
+            decisions.c.expert_id == expert_id,
+            decisions.c.specialist == request.specialist,
+            decisions.c.judgement_id != "",
         )
         grouped = experts_judgements.group_by(decisions.c.judgement_id).subquery()
         joined = grouped.join(judgements, judgements.c.judgement_id == grouped.c.judgement_id)
-        query = select(grouped.c.position, judgements.c.payload).select_from(joined).where(~judgements.c.retracted)
-        if before is not None:
-            query = query.where(grouped.c.position < before)
-        rows = self._connection.execute(query.order_by(grouped.c.position.desc()).limit(limit))
-        return [(row.position, wire.to_judgement(row.payload)) for row in rows]
+        query = select(judgements.c.payload).select_from(joined).where(~judgements.c.retracted)
+        listing = Listing(self, request, grouped.c.position, descending=True)
+        return listing.page(query, read=lambda row: wire.to_judgement(row.payload))
 
 
 def _with_drafts(decision: ExpertDecision, judgement: drafts_pb2.JudgementRecorded | None) -> ExpertDecision:

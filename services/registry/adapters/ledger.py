@@ -10,6 +10,8 @@ from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind
 from services.registry.rules.ledger import JudgementUse, JudgeUse, Month, RunUse, ServingUse, StorageUse, TeacherUse
 from tailor.api.events.v1 import models_pb2
+from tailor.api.registry.v1 import reports_pb2
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.wire import to_datetime
@@ -115,12 +117,11 @@ class LedgerQueries:
         with transaction(self._engine) as connection:
             return [StorageUse(*row) for row in connection.execute(query)]
 
-    def generations(
-        self, specialist: str, before: int | None, limit: int
-    ) -> list[tuple[int, models_pb2.SpecialistServing]]:
-        """Generations and what served in them, newest first."""
-        page = Rows(self._engine, tables.servings, Row, "generation").page(before, limit, specialist=specialist)
-        return [(generation, row.payload) for generation, row in page]
+    def list_generations(self, request: reports_pb2.ListGenerationsRequest) -> ListPage[models_pb2.SpecialistServing]:
+        """What served a specialist in each generation, newest first."""
+        servings = Rows(self._engine, tables.servings, Row)
+        listing = Listing(servings, request, servings.c.generation, descending=True)
+        return listing.page(servings.select(specialist=request.specialist), read=lambda row: row.payload)
 
     def _read_facts(self, specialist: str, kinds: tuple[FactKind, ...]) -> list[tuple[str, str, bytes]]:
         page = Rows(self._engine, tables.facts, Row).page(None, MAX_FACTS, kind=kinds, specialist=specialist)

@@ -1,6 +1,5 @@
 """Approvals and operators' decisions in PostgreSQL."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row
@@ -38,12 +37,6 @@ class SqlApprovals(Rows[Row[Any]]):
     def end_all(self, specialist: str) -> None:
         """End the wait of all of a specialist's adapters."""
         self.update({"state": Approval.ENDED}, specialist=specialist, state=Approval.WAITING)
-
-    def list_waiting(self, specialist: str, after: int, limit: int) -> Sequence[tuple[int, str]]:
-        """Positions and digests of the adapters that wait, oldest first. An empty specialist means all."""
-        of_specialist = {"specialist": specialist} if specialist else {}
-        query = self.select(self.c.position > after, state=Approval.WAITING, **of_specialist)
-        return [(row.position, row.adapter_digest) for row in self.fetch(query.order_by(self.c.position).limit(limit))]
 
 
 class SqlOperatorDecisions(Rows[OperatorDecision]):

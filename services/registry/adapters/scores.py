@@ -10,6 +10,7 @@ from services.registry.adapters.erasures import LOCK
 from services.registry.domain import ScoredAdapter
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.document_scores import DocumentScore
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import acquire_shared_lock
 
@@ -54,14 +55,14 @@ class ScoreQueries:
 
     _engine: Engine
 
-    def document_scores(
-        self, specialist: str, after: str, limit: int, *, only_missed: bool
-    ) -> list[registry_pb2.DocumentScore]:
+    def list_document_scores(
+        self, request: registry_pb2.ListDocumentScoresRequest
+    ) -> ListPage[registry_pb2.DocumentScore]:
         """A specialist's scores by document id; on request only those with a missed or contradicted question."""
         scores = Rows(self._engine, tables.document_scores, registry_pb2.DocumentScore)
-        missed = [scores.c.missed + scores.c.contradicted > 0] if only_missed else []
-        query = scores.select(scores.c.document_id > after, *missed, specialist=specialist)
-        return scores.fetch(query.order_by(scores.c.document_id).limit(limit))
+        missed = [scores.c.missed + scores.c.contradicted > 0] if request.only_missed else []
+        query = scores.select(*missed, specialist=request.specialist)
+        return Listing(scores, request, scores.c.document_id).page(query, size=(100, 1000))
 
 
 def sum_scores(connection: Connection, specialist: str) -> audit_pb2.AuditKnowledge:

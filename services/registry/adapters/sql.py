@@ -61,7 +61,7 @@ class SqlSpecialists(Rows[Specialist]):
     def save(self, specialist: Specialist) -> None:
         """Store a definition and publish it."""
         message = wire.from_specialist(specialist)
-        self.upsert(specialist, payload=message)
+        self.upsert(specialist, payload=message, **wire.list_specialist(message))
         event_id = derive_id("evt", "specialist", specialist.name, specialist.revision)
         self._outbox.add(self._connection, "specialist.changed.v1", specialist.name, message, event_id)
 
@@ -101,6 +101,9 @@ class SqlFacts(Rows[Fact]):
         self._connection = connection
         self._documents = Rows(connection, tables.documents, Row)
 
+    def write(self, value: Fact | None = None, /, **given: object) -> dict[str, Any]:
+        return super().write(value, **{**({} if value is None else wire.list_fact(value)), **given})
+
     def _find(self, kind: FactKind, fact_id: str) -> bytes | None:
         payload: bytes | None = self.value(self.c.payload, kind=kind, fact_id=fact_id)
         return payload
@@ -136,13 +139,15 @@ class SqlFacts(Rows[Fact]):
         if state.state == "anonymized":
             documents = Rows(self._connection, tables.documents, DocumentState)
             is_newer = documents.new.sequence >= documents.c.sequence
-            documents.upsert(state, where=is_newer, changed=CURRENT_TRANSACTION)
+            documents.upsert(state, where=is_newer, changed=CURRENT_TRANSACTION, **wire.list_document(state))
         submissions = Rows(self._connection, tables.submissions, DocumentState)
         payload = state.payload if state.state == "rejected" else b""
         # Columns that the audit groups rejections by; a malformed submission can have labels of any length.
         short = {name: label[:64] for name, label in asdict(state.labels).items()} | {"format": state.format[:32]}
         is_not_late = submissions.new.state != "ingested"
-        submissions.upsert(state, where=is_not_late, keep=("document_id",), payload=payload, **short)
+        submissions.upsert(
+            state, where=is_not_late, keep=("document_id",), payload=payload, **short, **wire.list_document(state)
+        )
 
     def save_replica(self, replica: Replica) -> None:
         """Store a replica's report unless a newer one is known."""

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.events.outbox import outbox_table
 from tailor.jobs import jobs_table
+from tailor.listing import listed_columns
 from tailor.rows import MessageColumn
 
 metadata = MetaData()
@@ -35,6 +36,7 @@ specialists = Table(
     Column("revision", BigInteger, nullable=False),
     Column("payload", MessageColumn(models_pb2.SpecialistChanged), nullable=False),
     Column("deleted", Boolean, nullable=False),
+    *listed_columns(),
 )
 
 servings = Table(
@@ -65,6 +67,7 @@ documents = Table(
     Column("removed", JSONB, nullable=False, server_default="{}"),
     # The transaction that wrote the row.
     Column("changed", BigInteger, nullable=False, index=True),
+    *listed_columns(),
 )
 
 submissions = Table(
@@ -85,6 +88,7 @@ submissions = Table(
     Column("publisher", String(64), nullable=False, server_default=""),
     Column("format", String(32), nullable=False),
     Column("stage", String(16), nullable=False),
+    *listed_columns(),
 )
 
 facts = Table(
@@ -95,6 +99,7 @@ facts = Table(
     Column("specialist", String(63), nullable=False, index=True),
     Column("position", BigInteger, Identity(), nullable=False, index=True),
     Column("payload", LargeBinary, nullable=False),
+    *listed_columns(),
 )
 
 evaluations = Table(

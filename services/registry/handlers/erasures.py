@@ -94,12 +94,6 @@ def get_erasure(begin: Begin, erasure_id: str) -> Erasure:
         return _find(tx.erasures, erasure_id)
 
 
-def list_erasures(begin: Begin, before: int | None, limit: int) -> list[tuple[int, Erasure]]:
-    """Positions and erasures, newest first."""
-    with begin() as tx:
-        return tx.erasures.page(before, limit)
-
-
 def record_answer(begin: Begin, sign: Sign, asked: Collection[str], answer: ForgottenBy) -> None:
     """Store that a service has forgotten a document, and sign the receipt after the last answer. Idempotent.
 

@@ -1,6 +1,6 @@
 """The queue of drafts that an expert judges."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -90,10 +90,8 @@ def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None
         return last.judgement_id
 
 
-def list_own_judgements(
-    begin: Begin, name: str, expert_id: str, may_use: MayUse, *, before: int | None, limit: int
-) -> tuple[Sequence[tuple[int, Judgement]], int | None]:
-    """Positions and judgements of the expert, newest first, and the position of the decision that can be taken back.
+def find_last_decision(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> int | None:
+    """The position of the decision that the expert can take back.
 
     Raises NotFound (UNKNOWN_SPECIALIST), FailedPrecondition (JUDGE_NEEDS_KEY).
     """
@@ -101,7 +99,7 @@ def list_own_judgements(
         _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
         last = _find_undoable(tx, name, expert_id)
-        return tx.judging.list_own(expert_id, name, before, limit), last.position if last else None
+        return last.position if last else None
 
 
 def _find_undoable(tx: Transaction, name: str, expert_id: str) -> ExpertDecision | None:

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, cast, func, select
+from sqlalchemy.dialects.postgresql import JSONPATH
 
 from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, SYNTHESIS
 from services.synthetic.adapters.tables import jobs, syntheses, synthesis_answers, synthesis_rows
@@ -25,8 +26,10 @@ from services.synthetic.synthesis_domain import (
     TokenCount,
     TokenReservation,
 )
+from tailor.api.synthetic.v1.synthesis_pb2 import ListSamplesRequest, ListSynthesesRequest
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.jobs import HeldJob, JobLost, add_job
+from tailor.listing import Listing, ListPage
 from tailor.retry import Stopped
 from tailor.rows import Rows
 from tailor.sql import transaction
@@ -61,13 +64,20 @@ class SqlSyntheses:
         with transaction(self._engine) as connection:
             return _CountedSyntheses(connection).find(synthesis_id=synthesis_id)
 
-    def list_newest(self, specialists: Sequence[str], limit: int, offset: int) -> list[Synthesis]:
-        """The syntheses of these specialists, or of all if none is named, newest first."""
-        table, wanted = syntheses.c, {"specialist": specialists} if specialists else {}
+    def list_page(self, request: ListSynthesesRequest, specialists: Collection[str]) -> ListPage[Synthesis]:
+        """A page of the syntheses of these specialists, or of all if none is named, newest first."""
+        table, spec = syntheses.c, syntheses.c.spec
+        columns: dict[str, ColumnElement[Any]] = {
+            "task": spec["task"].astext,
+            "target": spec["target"],
+            "create_time": table.created_at,
+        }
+        columns |= {state.value: _count(state) for state in (SampleState.ACCEPTED, SampleState.PENDING)}
+        columns["refused"] = _count(SampleState.REFUSED)
         with transaction(self._engine) as connection:
-            stored = _CountedSyntheses(connection)
-            query = stored.select(**wanted).order_by(table.created_at.desc(), table.synthesis_id)
-            return stored.fetch(query.limit(limit).offset(offset))
+            rows = _CountedSyntheses(connection)
+            listing = Listing(rows, request, table.synthesis_id, order_by="create_time desc", columns=columns)
+            return listing.page(rows.select(**({"specialist": [*specialists]} if specialists else {})))
 
     def change(self, synthesis_id: str, state: SynthesisState, reason: str = "", message: str = "") -> bool:
         """Set the state of a synthesis that has not ended, and have its job look at it; True if it had not ended."""
@@ -181,11 +191,14 @@ class SqlSyntheses:
             for row in connection.execution_options(yield_per=STREAMED_ROWS).execute(query):
                 yield self._samples.read(row)
 
-    def samples(self, synthesis_id: str, state: SampleState | None, limit: int, offset: int) -> list[SynthesisSample]:
-        wanted = {} if state is None else {"state": state}
-        query = self._samples.select(synthesis_id=synthesis_id, **wanted)
-        ordered = query.order_by(synthesis_rows.c.number, synthesis_rows.c.row_id)
-        return self._samples.fetch(ordered.limit(limit).offset(offset))
+    def list_samples(self, request: ListSamplesRequest) -> ListPage[SynthesisSample]:
+        """A page of a synthesis's rows, in the order in which they were made."""
+        rows, row = self._samples, synthesis_rows.c.row
+        contents = func.jsonb_path_query_array(row, cast("$.messages[*][1]", JSONPATH))
+        columns = {"prompt": contents, "completion": row["messages"][-1][1].astext, "language": row["language"].astext}
+        # Rows of one answer have its number.
+        listing = Listing(rows, request, rows.c.row_id, order_by="number", columns=columns)
+        return listing.page(rows.select(synthesis_id=request.synthesis_id), size=(20, 100))
 
     def review(self, synthesis_id: str, decisions: dict[str, SampleState], reviewer: str) -> None:
         """Record decisions, all or none. Raises NotFound (UNKNOWN_SAMPLE), FailedPrecondition (SAMPLE_REFUSED)."""
@@ -257,3 +270,10 @@ def _raise_unreviewable(sample: SynthesisSample | None) -> None:
     raise FailedPrecondition(
         Reason.SAMPLE_REFUSED, f"A check refused this row ({sample.reason}); it cannot be reviewed."
     )
+
+
+def _count(state: SampleState) -> ColumnElement[int]:
+    """The number of a synthesis's rows in a state."""
+    table = synthesis_rows.c
+    of_state = (table.synthesis_id == syntheses.c.synthesis_id, table.state == state.value)
+    return select(func.count()).where(*of_state).scalar_subquery()

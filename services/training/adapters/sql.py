@@ -7,15 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Engine, Row, Table, and_, or_, select, tuple_
+from sqlalchemy import Connection, Engine, Row, Table, and_, or_, select
 
 from services.training import wire
 from services.training.adapters import tables
 from services.training.domain import LogLine, NewestDataset, Progress, Run, RunState, StartedWorker, TrainedAdapter
 from services.training.plans import Plan
+from tailor.api.training.v1.training_pb2 import ListRunsRequest
 from tailor.errors import NotFound, Reason
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import transaction
 
@@ -89,14 +91,16 @@ class SqlRuns:
         """The run's current state, unlocked. Raises NotFound (UNKNOWN_RUN)."""
         return self._runs.get(run_id)
 
-    def page(
-        self, specialist: str = "", size: int | None = None, before: tuple[datetime, str] | None = None
-    ) -> list[Run]:
-        """Runs older than `before` (create time, run id), newest first; of all specialists if the name is empty."""
-        age = self._runs.oldest_first
-        conditions = [] if before is None else [tuple_(*age) < before]
-        equal = {"specialist": specialist} if specialist else {}
-        return self._runs.all(*conditions, order=tuple(column.desc() for column in age), limit=size, **equal)
+    def page(self, specialist: str = "", size: int | None = None) -> list[Run]:
+        """The newest runs, newest first; of all specialists if the name is empty."""
+        newest_first = tuple(column.desc() for column in self._runs.oldest_first)
+        return self._runs.all(order=newest_first, limit=size, **({"specialist": specialist} if specialist else {}))
+
+    def list_page(self, request: ListRunsRequest, specialists: Collection[str]) -> ListPage[Run]:
+        """A page of runs, newest first; without specialists, of all of them."""
+        rows = self._runs
+        query = rows.select(**({"specialist": [*specialists]} if specialists else {}))
+        return Listing(rows, request, rows.c.run_id, order_by="create_time desc").page(query)
 
     def active(self) -> list[Run]:
         """Runs that have not ended, oldest first, unlocked."""
@@ -268,4 +272,5 @@ def _to_columns(run: Run) -> dict[str, Any]:
         "rankings_digest": run.preferences,
         "progress": wire.from_progress(run, run.progress).SerializeToString() if run.progress else None,
         "body": RUN.dump_python(run, mode="json", exclude={"progress"}),
+        **wire.list_run(run),
     }

@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 from tailor.events.outbox import outbox_table
 from tailor.jobs import jobs_table
+from tailor.listing import listed_columns
 
 metadata = MetaData()
 
@@ -39,6 +40,7 @@ runs = Table(
     Column("create_time", DateTime(timezone=True), nullable=False, index=True),
     Column("body", JSON, nullable=False),
     Column("progress", LargeBinary),
+    *listed_columns(),
     UniqueConstraint(
         "specialist",
         "dataset_digest",

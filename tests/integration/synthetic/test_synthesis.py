@@ -26,6 +26,7 @@ from services.synthetic.synthesis_domain import (
     ModelRole,
     SampleState,
     SeedExample,
+    SynthesisSample,
     SynthesisSpec,
     SynthesisState,
     TokenCount,
@@ -33,6 +34,7 @@ from services.synthetic.synthesis_domain import (
     TokenReservation,
 )
 from services.synthetic.synthesis_rpc import SynthesisServicer
+from tailor.api.common.v1 import common_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.jobs import JobLost, add_job
@@ -61,6 +63,12 @@ def stored_rows(engine: Engine, synthesis_id: str) -> list[dict[str, Any]]:
     with transaction(engine) as connection:
         query = select(synthesis_rows).where(synthesis_rows.c.synthesis_id == synthesis_id)
         return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def list_samples(house: SynthesisHouse, synthesis_id: str, state: SampleState | None) -> list[SynthesisSample]:
+    filters = {"state": state.value} if state else {}
+    request = pb.ListSamplesRequest(synthesis_id=synthesis_id, query=common_pb2.ListQuery(filters=filters))
+    return house.syntheses.list_samples(request).items
 
 
 def test_makes_the_target_with_lineage_and_serves_it_to_builds(engine: Engine) -> None:
@@ -209,7 +217,7 @@ def test_a_pause_ends_by_itself(engine: Engine) -> None:
         house = SynthesisHouse(engine, endpoint.url, parallel=1, pause_seconds=0.2)
         assert house.run(target=1).state is SynthesisState.PAUSED
         wait_until(lambda: run_due(house.jobs))
-        assert house.syntheses.list_newest([], 1, 0)[0].state is SynthesisState.SUCCEEDED
+        assert house.syntheses.list_page(pb.ListSynthesesRequest(), []).items[0].state is SynthesisState.SUCCEEDED
 
 
 def test_waits_as_long_as_the_teacher_asks(engine: Engine) -> None:
@@ -305,7 +313,7 @@ def test_a_judge_refuses_rows_below_the_mark_within_the_same_budget(engine: Engi
     assert synthesis.use.judge.used == TokenCount(120, 15)
     assert synthesis.spec.cost(synthesis.use) == TokenPrice(1.0, 10.0).cost(TokenCount(300 + 120, 150 + 15))
     assert {dict(row.lineage)["judge"] for row in rows} == {"strict"}
-    assert [sample.mark for sample in house.syntheses.samples(synthesis.synthesis_id, None, 9, 0)] == [2, 5, 5]
+    assert [sample.mark for sample in list_samples(house, synthesis.synthesis_id, None)] == [2, 5, 5]
 
 
 def test_a_row_that_the_budget_cannot_judge_is_refused(engine: Engine) -> None:
@@ -330,7 +338,7 @@ def test_translations_are_scored_by_translating_them_back(engine: Engine) -> Non
     with scripted(translate) as endpoint:
         house = SynthesisHouse(engine, endpoint.url, parallel=1, documents=1)
         synthesis = house.run(task="translation", instruction="", languages=("de",), target=1)
-        samples = house.syntheses.samples(synthesis.synthesis_id, None, 9, 0)
+        samples = list_samples(house, synthesis.synthesis_id, None)
     assert synthesis.refusals == {"low_back_translation": 1}
     assert [round(sample.back_translation or 0) for sample in samples][1] == 100
     assert (samples[0].back_translation or 0) < 40
@@ -464,12 +472,12 @@ def test_rows_wait_for_an_expert_if_asked(engine: Engine) -> None:
         before = house.rows.fingerprint(house.specialist)
         synthesis = house.run(target=2, needs_review=True)
         assert synthesis.samples == {SampleState.PENDING: 2} and not list(house.rows.rows(house.specialist))
-        first, second = house.syntheses.samples(synthesis.synthesis_id, SampleState.PENDING, 9, 0)
+        first, second = list_samples(house, synthesis.synthesis_id, SampleState.PENDING)
         decided = house.commands.review(synthesis.synthesis_id, {first.row_id: True, second.row_id: False}, "key_1")
     assert decided.samples == {SampleState.ACCEPTED: 1, SampleState.REJECTED: 1}
     assert [row.completion for row in house.rows.rows(house.specialist)] == [first.row.completion]
     assert house.rows.fingerprint(house.specialist) != before
-    (sample,) = house.syntheses.samples(synthesis.synthesis_id, SampleState.REJECTED, 9, 0)
+    (sample,) = list_samples(house, synthesis.synthesis_id, SampleState.REJECTED)
     assert sample.reviewer == "key_1" and sample.reviewed_at is not None
 
 
@@ -478,8 +486,7 @@ def test_decisions_are_recorded_all_or_none(engine: Engine) -> None:
         house = SynthesisHouse(engine, endpoint.url, parallel=1)
         synthesis = house.run(target=1)
     accepted, refused = (
-        house.syntheses.samples(synthesis.synthesis_id, state, 9, 0)[0]
-        for state in (SampleState.ACCEPTED, SampleState.REFUSED)
+        list_samples(house, synthesis.synthesis_id, state)[0] for state in (SampleState.ACCEPTED, SampleState.REFUSED)
     )
     with pytest.raises(FailedPrecondition, match="SAMPLE_REFUSED"):
         house.commands.review(synthesis.synthesis_id, {accepted.row_id: False, refused.row_id: True}, "key_1")
@@ -577,9 +584,16 @@ def test_a_request_id_makes_one_synthesis(engine: Engine) -> None:
 def test_lists_the_newest_first_by_specialist(engine: Engine) -> None:
     house = SynthesisHouse(engine, "http://127.0.0.1:9/v1")
     created = [house.create() for _ in range(3)]
-    assert [item.synthesis_id for item in house.syntheses.list_newest(["reports"], 2, 0)] == created[:0:-1]
-    assert [item.synthesis_id for item in house.syntheses.list_newest([], 5, 2)] == created[:1]
-    assert house.syntheses.list_newest(["others"], 5, 0) == []
+    assert [
+        item.synthesis_id for item in house.syntheses.list_page(pb.ListSynthesesRequest(page_size=2), ["reports"]).items
+    ] == created[:0:-1]
+    assert [
+        item.synthesis_id
+        for item in house.syntheses.list_page(
+            pb.ListSynthesesRequest(query=common_pb2.ListQuery(order_by="create_time")), []
+        ).items
+    ] == created
+    assert house.syntheses.list_page(pb.ListSynthesesRequest(), ["others"]).items == []
 
 
 def test_the_old_answers_of_teachers_are_gone(engine: Engine) -> None:
@@ -624,7 +638,9 @@ def test_the_service_creates_watches_lists_and_reviews(engine: Engine) -> None:
         ]
     assert watched[-1].state == pb.SYNTHESIS_STATE_SUCCEEDED and watched[-1].pending == 2
     assert watched[-1].use.tokens == 300 and watched[-1].use.eur == pytest.approx(0.0012)
-    one = pb.ListSamplesRequest(synthesis_id=created.synthesis_id, page_size=1, state=pb.SAMPLE_STATE_PENDING)
+    one = pb.ListSamplesRequest(
+        synthesis_id=created.synthesis_id, page_size=1, query=common_pb2.ListQuery(filters={"state": "pending"})
+    )
     first = service.ListSamples(one, context)
     one.page_token = first.next_page_token
     second = service.ListSamples(one, context)
@@ -633,7 +649,10 @@ def test_the_service_creates_watches_lists_and_reviews(engine: Engine) -> None:
     review = pb.ReviewSamplesRequest(synthesis_id=created.synthesis_id, decisions=[decision])
     assert service.ReviewSamples(review, context).synthesis.accepted == 1
     listed = service.ListSamples(
-        pb.ListSamplesRequest(synthesis_id=created.synthesis_id, state=pb.SAMPLE_STATE_ACCEPTED), context
+        pb.ListSamplesRequest(
+            synthesis_id=created.synthesis_id, query=common_pb2.ListQuery(filters={"state": "accepted"})
+        ),
+        context,
     )
     assert [sample.reviewer for sample in listed.samples] == ["key_7"]
 
@@ -674,4 +693,4 @@ def test_says_what_is_missing_before_anything_is_asked(engine: Engine) -> None:
         with pytest.raises(TailorError) as raised:
             case.create(given, specialist, "")
         assert raised.value.reason == reason
-    assert house.syntheses.list_newest([], 9, 0) == []
+    assert house.syntheses.list_page(pb.ListSynthesesRequest(), []).items == []

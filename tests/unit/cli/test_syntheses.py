@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tailor.api.common.v1.common_pb2 import ListQuery
 from tailor.api.synthetic.v1 import synthesis_pb2
 from tests.unit.cli.conftest import Services, Tailor
 
@@ -125,11 +126,14 @@ def test_lists_and_shows(tailor: Tailor) -> None:
 
 
 def test_shows_samples_as_text(tailor: Tailor, services: Services) -> None:
-    shown = tailor("synthesis", "samples", "syn_1", "--state", "pending")
+    shown = tailor(
+        "synthesis", "samples", "syn_1", "--filter", "state=pending", "--search", "ferry", "--order-by", "mark desc"
+    )
     assert "row_1" in shown.out and "pending" in shown.out and "prompt: Assess [the ferry]." in shown.out
     assert "mark 4, back-translation 71" in shown.out
-    assert services.synthesis.listed[0].state == synthesis_pb2.SAMPLE_STATE_PENDING
-    assert tailor("synthesis", "samples", "syn_1", "--state", "nice").code == 1
+    asked = ListQuery(filters={"state": "pending"}, search="ferry", order_by="mark desc")
+    assert services.synthesis.listed[0].query == asked
+    assert tailor("synthesis", "samples", "syn_1", "--filter", "pending").code == 1
 
 
 def test_reviews_cancels_and_resumes(tailor: Tailor, services: Services) -> None:

@@ -179,7 +179,10 @@ class FakeSyntheses(synthesis_pb2_grpc.SynthesisServiceServicer):
         raise NotFound(Reason.UNKNOWN_SYNTHESIS, "There is no such synthesis.")
 
     def ListSamples(self, request: Any, context: Any) -> Any:
-        samples = [item for item in self.samples if not request.state or item.state == request.state]
+        state = synthesis_pb2.SampleState.Value(
+            f"SAMPLE_STATE_{request.query.filters['state'].upper() or 'UNSPECIFIED'}"
+        )
+        samples = [item for item in self.samples if not state or item.state == state]
         return synthesis_pb2.ListSamplesResponse(samples=samples)
 
     def ReviewSamples(self, request: Any, context: Any) -> Any:

@@ -23,6 +23,7 @@ from services.console.ports import Services
 from services.console.settings import Settings
 from services.console.web.app import create_app
 from tailor.api.anonymization.v1 import replaced_pb2_grpc, review_pb2_grpc
+from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2_grpc
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.api.ingestion.v1 import ingestion_pb2, ingestion_pb2_grpc, replay_pb2, replay_pb2_grpc
@@ -45,7 +46,10 @@ PASSWORD = "correct horse battery"
 
 
 class Refusals(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    """Ends a call with the TailorError that its fake raises, as a real service does."""
+    """Ends a call with the TailorError that its fake raises, as a real service does. Keeps the queries of lists."""
+
+    def __init__(self) -> None:
+        self.queries: list[common_pb2.ListQuery] = []
 
     def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = continuation(handler_call_details)
@@ -53,6 +57,8 @@ class Refusals(grpc.ServerInterceptor):  # type: ignore[type-arg]
             return None
 
         def answer(request: Any, context: Any) -> Any:
+            if hasattr(request, "query") and isinstance(request.query, common_pb2.ListQuery):
+                self.queries.append(request.query)
             try:
                 return handler.unary_unary(request, context)
             except TailorError as error:
@@ -122,12 +128,12 @@ class World:
     unhealthy: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.people = FakePeople(self.registry)
+        self.people, self.refusals = FakePeople(self.registry), Refusals()
 
     @cached_property
     def channels(self) -> dict[str, grpc.Channel]:
         """Channels to the fakes by service. The server stops when nothing refers to anonymization's any more."""
-        server = grpc.server(ThreadPoolExecutor(max_workers=32), interceptors=[Refusals()])
+        server = grpc.server(ThreadPoolExecutor(max_workers=32), interceptors=[self.refusals])
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(self.registry, server)
         judging_pb2_grpc.add_JudgingServiceServicer_to_server(self.judging, server)
         panel_pb2_grpc.add_PanelServiceServicer_to_server(self.panel, server)

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from tailor import list_columns as lists
-from tailor.api.registry.v1.registry_pb2 import CatalogueDocument, Key
+from tailor.api.events.v1.models_pb2 import DATASET_KIND_SFT, DatasetBuilt
+from tailor.api.registry.v1.registry_pb2 import CatalogueDocument, Key, ListDatasetsRequest
 from tailor.api.training.v1.training_pb2 import RUN_STATE_RUNNING, Run
-from tailor.columns import Columns, columns, join, number
+from tailor.columns import Columns, columns, list_names, list_values, number
 
 DIGEST = "ab" * 32
 
@@ -51,15 +52,23 @@ def test_rows_are_read_by_their_places() -> None:
     assert show(shown, ("x", run())) == ["x", "run_1", "7.0", "xx"]
 
 
-def test_items_are_ordered_by_numbers_times_and_texts() -> None:
-    step, approved, name = columns(Run, number("step", lambda item: item.progress.step), "approve time, run=run_id")
-    assert [column.key(run()) for column in (step, approved, name)] == [7, 1_800_000_000 * 10**9, "run_1"]
-    assert [column.key(Run()) for column in (step, approved, name)] == [0, 0, ""]
+def test_a_column_has_the_name_by_which_its_list_is_ordered() -> None:
+    step, approved, name = columns(
+        Run, number("last step", lambda item: item.progress.step), "approved=approve_time, run=run_id"
+    )
+    assert [column.order for column in (step, approved, name)] == ["last_step", "approve_time", "run_id"]
     assert (step.is_number, approved.is_time, name.is_number) == (True, True, False)
 
 
-def test_a_search_reads_fields_and_functions() -> None:
-    assert join("run_id, state", lambda item: item.message)(run()) == "run_1 running a"
+def test_the_listed_values_of_a_message_are_those_that_its_contract_names() -> None:
+    message = DatasetBuilt(digest="AB12", specialist="a\0b", kind=DATASET_KIND_SFT, train_rows=7)
+    message.create_time.FromSeconds(1_800_000_000)
+    values = list_values(ListDatasetsRequest, message, pipeline="sft")
+    names = list_names(ListDatasetsRequest)
+    assert {*values["listed"]} == {*names.order_by.split(), *names.filters.split()}
+    assert (values["listed"]["train_rows"], values["listed"]["kind"], values["listed"]["digest"]) == (7, "sft", "ab12")
+    assert values["listed"]["create_time"] == "2027-01-15t08:00:00.000000"
+    assert values["searched"] == "AB12 ab  sft"
 
 
 @pytest.mark.parametrize("specification", ["nothing", "step=progress.nothing"])

@@ -27,13 +27,15 @@ from tailor.api.anonymization.v1 import policy_pb2 as tailor_dot_api_dot_anonymi
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tailor/api/anonymization/v1/replaced.proto\x12\x1btailor.api.anonymization.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(tailor/api/anonymization/v1/policy.proto\x1a!tailor/api/common/v1/common.proto\"\x86\x02\n\x0eReplacedString\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\r\n\x05times\x18\x03 \x01(\x03\x12\x11\n\tdocuments\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x65partments\x18\x05 \x01(\x03\x12\x0f\n\x07sources\x18\x06 \x01(\x03\x12?\n\x08\x64\x65\x63ision\x18\x07 \x01(\x0e\x32-.tailor.api.anonymization.v1.ReplacedDecision\x12\x12\n\ndecided_by\x18\x08 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"<\n\x13ListReplacedRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xa6\x01\n\x14ListReplacedResponse\x12<\n\x07strings\x18\x01 \x03(\x0b\x32+.tailor.api.anonymization.v1.ReplacedString\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\r\n\x05words\x18\x04 \x01(\x03\x12\x15\n\rmin_documents\x18\x05 \x01(\x03\"f\n\x12GetReplacedRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\x16\n\x0ewithout_places\x18\x03 \x01(\x08\x12\x10\n\x08reviewer\x18\x04 \x01(\t\"r\n\rReplacedPlace\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\ndepartment\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05start\x18\x05 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x05\"\x9d\x01\n\x13GetReplacedResponse\x12;\n\x06\x63ounts\x18\x01 \x01(\x0b\x32+.tailor.api.anonymization.v1.ReplacedString\x12\r\n\x05value\x18\x02 \x01(\t\x12:\n\x06places\x18\x03 \x03(\x0b\x32*.tailor.api.anonymization.v1.ReplacedPlace\"\x92\x01\n\x15\x44\x65\x63ideReplacedRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12?\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32-.tailor.api.anonymization.v1.ReplacedDecision\x12\x10\n\x08reviewer\x18\x04 \x01(\t\"r\n\x16\x44\x65\x63ideReplacedResponse\x12<\n\x06policy\x18\x01 \x01(\x0b\x32,.tailor.api.anonymization.v1.InstalledPolicy\x12\x1a\n\x12outdated_documents\x18\x02 \x01(\x03\"3\n\x1bMeasureOverRedactionRequest\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\"V\n\x1cMeasureOverRedactionResponse\x12\x14\n\x0creplacements\x18\x01 \x01(\x03\x12\r\n\x05words\x18\x02 \x01(\x03\x12\x11\n\tdocuments\x18\x03 \x01(\x03*p\n\x10ReplacedDecision\x12!\n\x1dREPLACED_DECISION_UNSPECIFIED\x10\x00\x12\x1d\n\x19REPLACED_DECISION_ALLOWED\x10\x01\x12\x1a\n\x16REPLACED_DECISION_KEPT\x10\x02\x32\xcf\x04\n\x0fReplacedService\x12\x87\x01\n\x0cListReplaced\x12\x30.tailor.api.anonymization.v1.ListReplacedRequest\x1a\x31.tailor.api.anonymization.v1.ListReplacedResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12\x82\x01\n\x0bGetReplaced\x12/.tailor.api.anonymization.v1.GetReplacedRequest\x1a\x30.tailor.api.anonymization.v1.GetReplacedResponse\"\x10\x8a\xb5\x18\x0c\n\x01\x05\x12\x07\x63onsole\x12\x8b\x01\n\x0e\x44\x65\x63ideReplaced\x12\x32.tailor.api.anonymization.v1.DecideReplacedRequest\x1a\x33.tailor.api.anonymization.v1.DecideReplacedResponse\"\x10\x8a\xb5\x18\x0c\n\x01\x05\x12\x07\x63onsole\x12\x9e\x01\n\x14MeasureOverRedaction\x12\x38.tailor.api.anonymization.v1.MeasureOverRedactionRequest\x1a\x39.tailor.api.anonymization.v1.MeasureOverRedactionResponse\"\x0f\x8a\xb5\x18\x0b\x12\tsynthetic(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*tailor/api/anonymization/v1/replaced.proto\x12\x1btailor.api.anonymization.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a(tailor/api/anonymization/v1/policy.proto\x1a!tailor/api/common/v1/common.proto\"\x86\x02\n\x0eReplacedString\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\r\n\x05times\x18\x03 \x01(\x03\x12\x11\n\tdocuments\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x65partments\x18\x05 \x01(\x03\x12\x0f\n\x07sources\x18\x06 \x01(\x03\x12?\n\x08\x64\x65\x63ision\x18\x07 \x01(\x0e\x32-.tailor.api.anonymization.v1.ReplacedDecision\x12\x12\n\ndecided_by\x18\x08 \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcf\x01\n\x13ListReplacedRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x90\x01\n\x05query\x18\x90\x03 \x01(\x0b\x32\x1f.tailor.api.common.v1.ListQueryB_\x92\xb5\x18[\n\x15\x65ntity_type surrogate\x12\x42\x65ntity_type surrogate times documents departments sources decision\"\xa6\x01\n\x14ListReplacedResponse\x12<\n\x07strings\x18\x01 \x03(\x0b\x32+.tailor.api.anonymization.v1.ReplacedString\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\r\n\x05words\x18\x04 \x01(\x03\x12\x15\n\rmin_documents\x18\x05 \x01(\x03\"f\n\x12GetReplacedRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12\x16\n\x0ewithout_places\x18\x03 \x01(\x08\x12\x10\n\x08reviewer\x18\x04 \x01(\t\"r\n\rReplacedPlace\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x12\n\ndepartment\x18\x03 \x01(\t\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\r\n\x05start\x18\x05 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x06 \x01(\x05\"\x9d\x01\n\x13GetReplacedResponse\x12;\n\x06\x63ounts\x18\x01 \x01(\x0b\x32+.tailor.api.anonymization.v1.ReplacedString\x12\r\n\x05value\x18\x02 \x01(\t\x12:\n\x06places\x18\x03 \x03(\x0b\x32*.tailor.api.anonymization.v1.ReplacedPlace\"\x92\x01\n\x15\x44\x65\x63ideReplacedRequest\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x11\n\tsurrogate\x18\x02 \x01(\t\x12?\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32-.tailor.api.anonymization.v1.ReplacedDecision\x12\x10\n\x08reviewer\x18\x04 \x01(\t\"r\n\x16\x44\x65\x63ideReplacedResponse\x12<\n\x06policy\x18\x01 \x01(\x0b\x32,.tailor.api.anonymization.v1.InstalledPolicy\x12\x1a\n\x12outdated_documents\x18\x02 \x01(\x03\"3\n\x1bMeasureOverRedactionRequest\x12\x14\n\x0c\x64ocument_ids\x18\x01 \x03(\t\"V\n\x1cMeasureOverRedactionResponse\x12\x14\n\x0creplacements\x18\x01 \x01(\x03\x12\r\n\x05words\x18\x02 \x01(\x03\x12\x11\n\tdocuments\x18\x03 \x01(\x03*p\n\x10ReplacedDecision\x12!\n\x1dREPLACED_DECISION_UNSPECIFIED\x10\x00\x12\x1d\n\x19REPLACED_DECISION_ALLOWED\x10\x01\x12\x1a\n\x16REPLACED_DECISION_KEPT\x10\x02\x32\xcf\x04\n\x0fReplacedService\x12\x87\x01\n\x0cListReplaced\x12\x30.tailor.api.anonymization.v1.ListReplacedRequest\x1a\x31.tailor.api.anonymization.v1.ListReplacedResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12\x82\x01\n\x0bGetReplaced\x12/.tailor.api.anonymization.v1.GetReplacedRequest\x1a\x30.tailor.api.anonymization.v1.GetReplacedResponse\"\x10\x8a\xb5\x18\x0c\n\x01\x05\x12\x07\x63onsole\x12\x8b\x01\n\x0e\x44\x65\x63ideReplaced\x12\x32.tailor.api.anonymization.v1.DecideReplacedRequest\x1a\x33.tailor.api.anonymization.v1.DecideReplacedResponse\"\x10\x8a\xb5\x18\x0c\n\x01\x05\x12\x07\x63onsole\x12\x9e\x01\n\x14MeasureOverRedaction\x12\x38.tailor.api.anonymization.v1.MeasureOverRedactionRequest\x1a\x39.tailor.api.anonymization.v1.MeasureOverRedactionResponse\"\x0f\x8a\xb5\x18\x0b\x12\tsynthetic(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tailor.api.anonymization.v1.replaced_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTREPLACEDREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_LISTREPLACEDREQUEST'].fields_by_name['query']._serialized_options = b'\222\265\030[\n\025entity_type surrogate\022Bentity_type surrogate times documents departments sources decision'
   _globals['_REPLACEDSERVICE'].methods_by_name['ListReplaced']._loaded_options = None
   _globals['_REPLACEDSERVICE'].methods_by_name['ListReplaced']._serialized_options = b'\212\265\030\016\n\003\003\004\005\022\007console'
   _globals['_REPLACEDSERVICE'].methods_by_name['GetReplaced']._loaded_options = None
@@ -42,28 +44,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLACEDSERVICE'].methods_by_name['DecideReplaced']._serialized_options = b'\212\265\030\014\n\001\005\022\007console'
   _globals['_REPLACEDSERVICE'].methods_by_name['MeasureOverRedaction']._loaded_options = None
   _globals['_REPLACEDSERVICE'].methods_by_name['MeasureOverRedaction']._serialized_options = b'\212\265\030\013\022\tsynthetic'
-  _globals['_REPLACEDDECISION']._serialized_start=1467
-  _globals['_REPLACEDDECISION']._serialized_end=1579
+  _globals['_REPLACEDDECISION']._serialized_start=1615
+  _globals['_REPLACEDDECISION']._serialized_end=1727
   _globals['_REPLACEDSTRING']._serialized_start=186
   _globals['_REPLACEDSTRING']._serialized_end=448
-  _globals['_LISTREPLACEDREQUEST']._serialized_start=450
-  _globals['_LISTREPLACEDREQUEST']._serialized_end=510
-  _globals['_LISTREPLACEDRESPONSE']._serialized_start=513
-  _globals['_LISTREPLACEDRESPONSE']._serialized_end=679
-  _globals['_GETREPLACEDREQUEST']._serialized_start=681
-  _globals['_GETREPLACEDREQUEST']._serialized_end=783
-  _globals['_REPLACEDPLACE']._serialized_start=785
-  _globals['_REPLACEDPLACE']._serialized_end=899
-  _globals['_GETREPLACEDRESPONSE']._serialized_start=902
-  _globals['_GETREPLACEDRESPONSE']._serialized_end=1059
-  _globals['_DECIDEREPLACEDREQUEST']._serialized_start=1062
-  _globals['_DECIDEREPLACEDREQUEST']._serialized_end=1208
-  _globals['_DECIDEREPLACEDRESPONSE']._serialized_start=1210
-  _globals['_DECIDEREPLACEDRESPONSE']._serialized_end=1324
-  _globals['_MEASUREOVERREDACTIONREQUEST']._serialized_start=1326
-  _globals['_MEASUREOVERREDACTIONREQUEST']._serialized_end=1377
-  _globals['_MEASUREOVERREDACTIONRESPONSE']._serialized_start=1379
-  _globals['_MEASUREOVERREDACTIONRESPONSE']._serialized_end=1465
-  _globals['_REPLACEDSERVICE']._serialized_start=1582
-  _globals['_REPLACEDSERVICE']._serialized_end=2173
+  _globals['_LISTREPLACEDREQUEST']._serialized_start=451
+  _globals['_LISTREPLACEDREQUEST']._serialized_end=658
+  _globals['_LISTREPLACEDRESPONSE']._serialized_start=661
+  _globals['_LISTREPLACEDRESPONSE']._serialized_end=827
+  _globals['_GETREPLACEDREQUEST']._serialized_start=829
+  _globals['_GETREPLACEDREQUEST']._serialized_end=931
+  _globals['_REPLACEDPLACE']._serialized_start=933
+  _globals['_REPLACEDPLACE']._serialized_end=1047
+  _globals['_GETREPLACEDRESPONSE']._serialized_start=1050
+  _globals['_GETREPLACEDRESPONSE']._serialized_end=1207
+  _globals['_DECIDEREPLACEDREQUEST']._serialized_start=1210
+  _globals['_DECIDEREPLACEDREQUEST']._serialized_end=1356
+  _globals['_DECIDEREPLACEDRESPONSE']._serialized_start=1358
+  _globals['_DECIDEREPLACEDRESPONSE']._serialized_end=1472
+  _globals['_MEASUREOVERREDACTIONREQUEST']._serialized_start=1474
+  _globals['_MEASUREOVERREDACTIONREQUEST']._serialized_end=1525
+  _globals['_MEASUREOVERREDACTIONRESPONSE']._serialized_start=1527
+  _globals['_MEASUREOVERREDACTIONRESPONSE']._serialized_end=1613
+  _globals['_REPLACEDSERVICE']._serialized_start=1730
+  _globals['_REPLACEDSERVICE']._serialized_end=2321
 # @@protoc_insertion_point(module_scope)

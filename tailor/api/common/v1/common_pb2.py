@@ -25,21 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailor/api/common/v1/common.proto\x12\x14tailor.api.common.v1\x1a google/protobuf/descriptor.proto\"X\n\x06Labels\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x12\n\ndepartment\x18\x02 \x01(\t\x12\x17\n\x0f\x63onfidentiality\x18\x03 \x01(\t\x12\x11\n\tpublisher\x18( \x01(\t\"<\n\tObjectRef\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"+\n\x07Version\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"o\n\x04Span\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.tailor.api.common.v1.SpanKind\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\r\n\x05level\x18\x03 \x01(\x05\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\"v\n\x06\x41\x63\x63\x65ss\x12)\n\x05roles\x18\x01 \x03(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x10\n\x08services\x18\x02 \x03(\t\x12\x19\n\x11\x61ny_authenticated\x18\x03 \x01(\x08\x12\x14\n\x0cwith_methods\x18\x04 \x03(\t*f\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_DOCUMENT\x10\x01\x12\x14\n\x10KIND_DELIVERABLE\x10\x02\x12\x10\n\x0cKIND_EXAMPLE\x10\x03\x12\r\n\tKIND_TEST\x10\x04*~\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CALLER\x10\x01\x12\x0f\n\x0bROLE_EXPERT\x10\x02\x12\x11\n\rROLE_ENGINEER\x10\x03\x12\x11\n\rROLE_OPERATOR\x10\x04\x12\x18\n\x14ROLE_DATA_PROTECTION\x10\x05*\x8e\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kVerdict\x12 \n\x1c\x46\x45\x45\x44\x42\x41\x43K_VERDICT_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46\x45\x45\x44\x42\x41\x43K_VERDICT_ACCEPTED\x10\x01\x12\x1b\n\x17\x46\x45\x45\x44\x42\x41\x43K_VERDICT_EDITED\x10\x02\x12\x1d\n\x19\x46\x45\x45\x44\x42\x41\x43K_VERDICT_REJECTED\x10\x03*\x94\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSPAN_KIND_PAGE\x10\x01\x12\x15\n\x11SPAN_KIND_SECTION\x10\x02\x12\x13\n\x0fSPAN_KIND_SHEET\x10\x03\x12\x13\n\x0fSPAN_KIND_SLIDE\x10\x04\x12\x18\n\x14SPAN_KIND_ATTACHMENT\x10\x05:N\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1c.tailor.api.common.v1.Accessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tailor/api/common/v1/common.proto\x12\x14tailor.api.common.v1\x1a google/protobuf/descriptor.proto\"X\n\x06Labels\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x12\n\ndepartment\x18\x02 \x01(\t\x12\x17\n\x0f\x63onfidentiality\x18\x03 \x01(\t\x12\x11\n\tpublisher\x18( \x01(\t\"<\n\tObjectRef\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"+\n\x07Version\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"o\n\x04Span\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.tailor.api.common.v1.SpanKind\x12\x0e\n\x06number\x18\x02 \x01(\x05\x12\r\n\x05level\x18\x03 \x01(\x05\x12\r\n\x05start\x18\x04 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x05\"v\n\x06\x41\x63\x63\x65ss\x12)\n\x05roles\x18\x01 \x03(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x10\n\x08services\x18\x02 \x03(\t\x12\x19\n\x11\x61ny_authenticated\x18\x03 \x01(\x08\x12\x14\n\x0cwith_methods\x18\x04 \x03(\t\"\x9c\x01\n\tListQuery\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x10\n\x08order_by\x18\x02 \x01(\t\x12=\n\x07\x66ilters\x18\x03 \x03(\x0b\x32,.tailor.api.common.v1.ListQuery.FiltersEntry\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\">\n\tListNames\x12\x0e\n\x06search\x18\x01 \x01(\t\x12\x10\n\x08order_by\x18\x02 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x03 \x01(\t*f\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x11\n\rKIND_DOCUMENT\x10\x01\x12\x14\n\x10KIND_DELIVERABLE\x10\x02\x12\x10\n\x0cKIND_EXAMPLE\x10\x03\x12\r\n\tKIND_TEST\x10\x04*~\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bROLE_CALLER\x10\x01\x12\x0f\n\x0bROLE_EXPERT\x10\x02\x12\x11\n\rROLE_ENGINEER\x10\x03\x12\x11\n\rROLE_OPERATOR\x10\x04\x12\x18\n\x14ROLE_DATA_PROTECTION\x10\x05*\x8e\x01\n\x0f\x46\x65\x65\x64\x62\x61\x63kVerdict\x12 \n\x1c\x46\x45\x45\x44\x42\x41\x43K_VERDICT_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x46\x45\x45\x44\x42\x41\x43K_VERDICT_ACCEPTED\x10\x01\x12\x1b\n\x17\x46\x45\x45\x44\x42\x41\x43K_VERDICT_EDITED\x10\x02\x12\x1d\n\x19\x46\x45\x45\x44\x42\x41\x43K_VERDICT_REJECTED\x10\x03*\x94\x01\n\x08SpanKind\x12\x19\n\x15SPAN_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eSPAN_KIND_PAGE\x10\x01\x12\x15\n\x11SPAN_KIND_SECTION\x10\x02\x12\x13\n\x0fSPAN_KIND_SHEET\x10\x03\x12\x13\n\x0fSPAN_KIND_SLIDE\x10\x04\x12\x18\n\x14SPAN_KIND_ATTACHMENT\x10\x05:N\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1c.tailor.api.common.v1.Access:N\n\x04list\x12\x1d.google.protobuf.FieldOptions\x18\xd2\x86\x03 \x01(\x0b\x32\x1f.tailor.api.common.v1.ListNamesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tailor.api.common.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KIND']._serialized_start=523
-  _globals['_KIND']._serialized_end=625
-  _globals['_ROLE']._serialized_start=627
-  _globals['_ROLE']._serialized_end=753
-  _globals['_FEEDBACKVERDICT']._serialized_start=756
-  _globals['_FEEDBACKVERDICT']._serialized_end=898
-  _globals['_SPANKIND']._serialized_start=901
-  _globals['_SPANKIND']._serialized_end=1049
+  _globals['_LISTQUERY_FILTERSENTRY']._loaded_options = None
+  _globals['_LISTQUERY_FILTERSENTRY']._serialized_options = b'8\001'
+  _globals['_KIND']._serialized_start=746
+  _globals['_KIND']._serialized_end=848
+  _globals['_ROLE']._serialized_start=850
+  _globals['_ROLE']._serialized_end=976
+  _globals['_FEEDBACKVERDICT']._serialized_start=979
+  _globals['_FEEDBACKVERDICT']._serialized_end=1121
+  _globals['_SPANKIND']._serialized_start=1124
+  _globals['_SPANKIND']._serialized_end=1272
   _globals['_LABELS']._serialized_start=93
   _globals['_LABELS']._serialized_end=181
   _globals['_OBJECTREF']._serialized_start=183
@@ -50,4 +52,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPAN']._serialized_end=401
   _globals['_ACCESS']._serialized_start=403
   _globals['_ACCESS']._serialized_end=521
+  _globals['_LISTQUERY']._serialized_start=524
+  _globals['_LISTQUERY']._serialized_end=680
+  _globals['_LISTQUERY_FILTERSENTRY']._serialized_start=634
+  _globals['_LISTQUERY_FILTERSENTRY']._serialized_end=680
+  _globals['_LISTNAMES']._serialized_start=682
+  _globals['_LISTNAMES']._serialized_end=744
 # @@protoc_insertion_point(module_scope)

@@ -323,6 +323,91 @@ class Access(_message.Message):
 
 Global___Access: _TypeAlias = Access  # noqa: Y015
 
+@_typing.final
+class ListQuery(_message.Message):
+    """ListQuery selects and orders the items of a list. The option `list` at the field has the names that the list knows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FiltersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    search: _builtins.str
+    """Words that all are in the searched fields of an item, at most 200 characters. Empty for all items."""
+    order_by: _builtins.str
+    """A name, with ` desc` after it for the largest first, such as `train_rows desc`. Empty for the list's own order."""
+    @_builtins.property
+    def filters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Values by names: an item must have one of the values, between which there are commas. Case does not matter, and `_` is a blank."""
+
+    def __init__(
+        self,
+        *,
+        search: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        filters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "order_by", b"order_by", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuery: _TypeAlias = ListQuery  # noqa: Y015
+
+@_typing.final
+class ListNames(_message.Message):
+    """ListNames are the names that a list knows, with blanks between them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    search: _builtins.str
+    """Fields that a search reads."""
+    order_by: _builtins.str
+    """Fields by which the list can be ordered."""
+    filters: _builtins.str
+    """Fields by which the list can be filtered."""
+    def __init__(
+        self,
+        *,
+        search: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        filters: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filters", b"filters", "order_by", b"order_by", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListNames: _TypeAlias = ListNames  # noqa: Y015
+
 ACCESS_FIELD_NUMBER: _builtins.int
+LIST_FIELD_NUMBER: _builtins.int
 access: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Access]
 """Who may call the method."""
+list: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___ListNames]
+"""The names that the list knows."""

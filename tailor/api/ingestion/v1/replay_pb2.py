@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tailor/api/ingestion/v1/replay.proto\x12\x17tailor.api.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xe1\x02\n\x06Replay\x12\x11\n\treplay_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61rrier_digest\x18\x02 \x01(\t\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.tailor.api.ingestion.v1.ReplayState\x12\x11\n\tdocuments\x18\x04 \x01(\x03\x12?\n\x08outcomes\x18\x05 \x03(\x0b\x32-.tailor.api.ingestion.v1.Replay.OutcomesEntry\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65rasure_ids\x18\x08 \x03(\t\x1a/\n\rOutcomesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"j\n\x12StartReplayRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rall_documents\x18\x02 \x01(\x08\x12\x16\n\x0e\x62\x61rrier_digest\x18\x03 \x01(\t\x12\x11\n\trequester\x18\x04 \x01(\t\"F\n\x13StartReplayResponse\x12/\n\x06replay\x18\x01 \x01(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\"%\n\x10GetReplayRequest\x12\x11\n\treplay_id\x18\x01 \x01(\t\"D\n\x11GetReplayResponse\x12/\n\x06replay\x18\x01 \x01(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\";\n\x12ListReplaysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"`\n\x13ListReplaysResponse\x12\x30\n\x07replays\x18\x01 \x03(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x13\x43\x61ncelReplayRequest\x12\x11\n\treplay_id\x18\x01 \x01(\t\"G\n\x14\x43\x61ncelReplayResponse\x12/\n\x06replay\x18\x01 \x01(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\"g\n\x1aListReplayDocumentsRequest\x12\x11\n\treplay_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"6\n\x0eReplayDocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\"r\n\x1bListReplayDocumentsResponse\x12:\n\tdocuments\x18\x01 \x03(\x0b\x32\'.tailor.api.ingestion.v1.ReplayDocument\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*x\n\x0bReplayState\x12\x1c\n\x18REPLAY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REPLAY_STATE_RUNNING\x10\x01\x12\x15\n\x11REPLAY_STATE_DONE\x10\x02\x12\x1a\n\x16REPLAY_STATE_CANCELLED\x10\x03\x32\x90\x05\n\rReplayService\x12{\n\x0bStartReplay\x12+.tailor.api.ingestion.v1.StartReplayRequest\x1a,.tailor.api.ingestion.v1.StartReplayResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12v\n\tGetReplay\x12).tailor.api.ingestion.v1.GetReplayRequest\x1a*.tailor.api.ingestion.v1.GetReplayResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12|\n\x0bListReplays\x12+.tailor.api.ingestion.v1.ListReplaysRequest\x1a,.tailor.api.ingestion.v1.ListReplaysResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12u\n\x0c\x43\x61ncelReplay\x12,.tailor.api.ingestion.v1.CancelReplayRequest\x1a-.tailor.api.ingestion.v1.CancelReplayResponse\"\x08\x8a\xb5\x18\x04\n\x02\x04\x05\x12\x94\x01\n\x13ListReplayDocuments\x12\x33.tailor.api.ingestion.v1.ListReplayDocumentsRequest\x1a\x34.tailor.api.ingestion.v1.ListReplayDocumentsResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tailor/api/ingestion/v1/replay.proto\x12\x17tailor.api.ingestion.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xe1\x02\n\x06Replay\x12\x11\n\treplay_id\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61rrier_digest\x18\x02 \x01(\t\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.tailor.api.ingestion.v1.ReplayState\x12\x11\n\tdocuments\x18\x04 \x01(\x03\x12?\n\x08outcomes\x18\x05 \x03(\x0b\x32-.tailor.api.ingestion.v1.Replay.OutcomesEntry\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x65rasure_ids\x18\x08 \x03(\t\x1a/\n\rOutcomesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"j\n\x12StartReplayRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rall_documents\x18\x02 \x01(\x08\x12\x16\n\x0e\x62\x61rrier_digest\x18\x03 \x01(\t\x12\x11\n\trequester\x18\x04 \x01(\t\"F\n\x13StartReplayResponse\x12/\n\x06replay\x18\x01 \x01(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\"%\n\x10GetReplayRequest\x12\x11\n\treplay_id\x18\x01 \x01(\t\"D\n\x11GetReplayResponse\x12/\n\x06replay\x18\x01 \x01(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\"\xd6\x01\n\x12ListReplaysRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x98\x01\n\x05query\x18\x90\x03 \x01(\x0b\x32\x1f.tailor.api.common.v1.ListQueryBg\x92\xb5\x18\x63\n%replay_id barrier_digest requested_by\x12\x33replay_id barrier_digest state create_time end_time\x1a\x05state\"`\n\x13ListReplaysResponse\x12\x30\n\x07replays\x18\x01 \x03(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x13\x43\x61ncelReplayRequest\x12\x11\n\treplay_id\x18\x01 \x01(\t\"G\n\x14\x43\x61ncelReplayResponse\x12/\n\x06replay\x18\x01 \x01(\x0b\x32\x1f.tailor.api.ingestion.v1.Replay\"g\n\x1aListReplayDocumentsRequest\x12\x11\n\treplay_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"6\n\x0eReplayDocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\"r\n\x1bListReplayDocumentsResponse\x12:\n\tdocuments\x18\x01 \x03(\x0b\x32\'.tailor.api.ingestion.v1.ReplayDocument\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*x\n\x0bReplayState\x12\x1c\n\x18REPLAY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14REPLAY_STATE_RUNNING\x10\x01\x12\x15\n\x11REPLAY_STATE_DONE\x10\x02\x12\x1a\n\x16REPLAY_STATE_CANCELLED\x10\x03\x32\x90\x05\n\rReplayService\x12{\n\x0bStartReplay\x12+.tailor.api.ingestion.v1.StartReplayRequest\x1a,.tailor.api.ingestion.v1.StartReplayResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12v\n\tGetReplay\x12).tailor.api.ingestion.v1.GetReplayRequest\x1a*.tailor.api.ingestion.v1.GetReplayResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12|\n\x0bListReplays\x12+.tailor.api.ingestion.v1.ListReplaysRequest\x1a,.tailor.api.ingestion.v1.ListReplaysResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsole\x12u\n\x0c\x43\x61ncelReplay\x12,.tailor.api.ingestion.v1.CancelReplayRequest\x1a-.tailor.api.ingestion.v1.CancelReplayResponse\"\x08\x8a\xb5\x18\x04\n\x02\x04\x05\x12\x94\x01\n\x13ListReplayDocuments\x12\x33.tailor.api.ingestion.v1.ListReplayDocumentsRequest\x1a\x34.tailor.api.ingestion.v1.ListReplayDocumentsResponse\"\x12\x8a\xb5\x18\x0e\n\x03\x03\x04\x05\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPLAY_OUTCOMESENTRY']._loaded_options = None
   _globals['_REPLAY_OUTCOMESENTRY']._serialized_options = b'8\001'
+  _globals['_LISTREPLAYSREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_LISTREPLAYSREQUEST'].fields_by_name['query']._serialized_options = b'\222\265\030c\n%replay_id barrier_digest requested_by\0223replay_id barrier_digest state create_time end_time\032\005state'
   _globals['_REPLAYSERVICE'].methods_by_name['StartReplay']._loaded_options = None
   _globals['_REPLAYSERVICE'].methods_by_name['StartReplay']._serialized_options = b'\212\265\030\r\n\002\004\005\022\007console'
   _globals['_REPLAYSERVICE'].methods_by_name['GetReplay']._loaded_options = None
@@ -45,8 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLAYSERVICE'].methods_by_name['CancelReplay']._serialized_options = b'\212\265\030\004\n\002\004\005'
   _globals['_REPLAYSERVICE'].methods_by_name['ListReplayDocuments']._loaded_options = None
   _globals['_REPLAYSERVICE'].methods_by_name['ListReplayDocuments']._serialized_options = b'\212\265\030\016\n\003\003\004\005\022\007console'
-  _globals['_REPLAYSTATE']._serialized_start=1329
-  _globals['_REPLAYSTATE']._serialized_end=1449
+  _globals['_REPLAYSTATE']._serialized_start=1485
+  _globals['_REPLAYSTATE']._serialized_end=1605
   _globals['_REPLAY']._serialized_start=134
   _globals['_REPLAY']._serialized_end=487
   _globals['_REPLAY_OUTCOMESENTRY']._serialized_start=440
@@ -59,20 +61,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETREPLAYREQUEST']._serialized_end=706
   _globals['_GETREPLAYRESPONSE']._serialized_start=708
   _globals['_GETREPLAYRESPONSE']._serialized_end=776
-  _globals['_LISTREPLAYSREQUEST']._serialized_start=778
-  _globals['_LISTREPLAYSREQUEST']._serialized_end=837
-  _globals['_LISTREPLAYSRESPONSE']._serialized_start=839
-  _globals['_LISTREPLAYSRESPONSE']._serialized_end=935
-  _globals['_CANCELREPLAYREQUEST']._serialized_start=937
-  _globals['_CANCELREPLAYREQUEST']._serialized_end=977
-  _globals['_CANCELREPLAYRESPONSE']._serialized_start=979
-  _globals['_CANCELREPLAYRESPONSE']._serialized_end=1050
-  _globals['_LISTREPLAYDOCUMENTSREQUEST']._serialized_start=1052
-  _globals['_LISTREPLAYDOCUMENTSREQUEST']._serialized_end=1155
-  _globals['_REPLAYDOCUMENT']._serialized_start=1157
-  _globals['_REPLAYDOCUMENT']._serialized_end=1211
-  _globals['_LISTREPLAYDOCUMENTSRESPONSE']._serialized_start=1213
-  _globals['_LISTREPLAYDOCUMENTSRESPONSE']._serialized_end=1327
-  _globals['_REPLAYSERVICE']._serialized_start=1452
-  _globals['_REPLAYSERVICE']._serialized_end=2108
+  _globals['_LISTREPLAYSREQUEST']._serialized_start=779
+  _globals['_LISTREPLAYSREQUEST']._serialized_end=993
+  _globals['_LISTREPLAYSRESPONSE']._serialized_start=995
+  _globals['_LISTREPLAYSRESPONSE']._serialized_end=1091
+  _globals['_CANCELREPLAYREQUEST']._serialized_start=1093
+  _globals['_CANCELREPLAYREQUEST']._serialized_end=1133
+  _globals['_CANCELREPLAYRESPONSE']._serialized_start=1135
+  _globals['_CANCELREPLAYRESPONSE']._serialized_end=1206
+  _globals['_LISTREPLAYDOCUMENTSREQUEST']._serialized_start=1208
+  _globals['_LISTREPLAYDOCUMENTSREQUEST']._serialized_end=1311
+  _globals['_REPLAYDOCUMENT']._serialized_start=1313
+  _globals['_REPLAYDOCUMENT']._serialized_end=1367
+  _globals['_LISTREPLAYDOCUMENTSRESPONSE']._serialized_start=1369
+  _globals['_LISTREPLAYDOCUMENTSRESPONSE']._serialized_end=1483
+  _globals['_REPLAYSERVICE']._serialized_start=1608
+  _globals['_REPLAYSERVICE']._serialized_end=2264
 # @@protoc_insertion_point(module_scope)

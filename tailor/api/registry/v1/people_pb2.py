@@ -26,13 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tailor/api/registry/v1/people.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xab\x02\n\x06Person\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04mail\x18\x03 \x01(\t\x12(\n\x04role\x18\x04 \x01(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x13\n\x0bspecialists\x18\x05 \x03(\t\x12\x32\n\x05state\x18\x06 \x01(\x0e\x32#.tailor.api.registry.v1.PersonState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16invitation_expire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ninvited_by\x18\t \x01(\t\"\x98\x01\n\x13InvitePersonRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mail\x18\x02 \x01(\t\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x13\n\x0bspecialists\x18\x04 \x03(\t\x12\x0c\n\x04\x64\x61ys\x18\x05 \x01(\x05\x12\x12\n\ninvited_by\x18\x06 \x01(\tJ\x04\x08\x07\x10\x08\"T\n\x14InvitePersonResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"S\n\x16RenewInvitationRequest\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\x05\x12\x12\n\ninvited_by\x18\x03 \x01(\tJ\x04\x08\x04\x10\x05\"W\n\x17RenewInvitationResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\":\n\x11ListPeopleRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x12ListPeopleResponse\x12.\n\x06people\x18\x01 \x03(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x13RemovePersonRequest\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x12\n\nremoved_by\x18\x02 \x01(\t\"F\n\x14RemovePersonResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\".\n\x17\x41\x63\x63\x65ptInvitationRequest\x12\x13\n\x0b\x63ode_sha256\x18\x01 \x01(\t\"Z\n\x18\x41\x63\x63\x65ptInvitationResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x0e\n\x06secret\x18\x02 \x01(\t\"H\n\x0eOpenIdIdentity\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x15\n\rverified_mail\x18\x03 \x01(\t\"\x8e\x01\n\x13\x42\x65ginSessionRequest\x12\x14\n\nkey_sha256\x18\x01 \x01(\tH\x00\x12\x17\n\rsecret_sha256\x18\x02 \x01(\tH\x00\x12:\n\x08identity\x18\x03 \x01(\x0b\x32&.tailor.api.registry.v1.OpenIdIdentityH\x00\x42\x0c\n\ncredential\"\x9a\x01\n\x07Session\x12\x11\n\tholder_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x13\n\x0bspecialists\x18\x04 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x14\x42\x65ginSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.tailor.api.registry.v1.Session\x12\x16\n\x0esession_secret\x18\x02 \x01(\t\"+\n\x11GetSessionRequest\x12\x16\n\x0esession_sha256\x18\x01 \x01(\t\"F\n\x12GetSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.tailor.api.registry.v1.Session\"+\n\x11\x45ndSessionRequest\x12\x16\n\x0esession_sha256\x18\x01 \x01(\t\"\x14\n\x12\x45ndSessionResponse*x\n\x0bPersonState\x12\x1c\n\x18PERSON_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14PERSON_STATE_INVITED\x10\x01\x12\x17\n\x13PERSON_STATE_ACTIVE\x10\x02\x12\x18\n\x14PERSON_STATE_REMOVED\x10\x03\x32\xf4\x07\n\rPeopleService\x12|\n\x0cInvitePerson\x12+.tailor.api.registry.v1.InvitePersonRequest\x1a,.tailor.api.registry.v1.InvitePersonResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12\x85\x01\n\x0fRenewInvitation\x12..tailor.api.registry.v1.RenewInvitationRequest\x1a/.tailor.api.registry.v1.RenewInvitationResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12v\n\nListPeople\x12).tailor.api.registry.v1.ListPeopleRequest\x1a*.tailor.api.registry.v1.ListPeopleResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12|\n\x0cRemovePerson\x12+.tailor.api.registry.v1.RemovePersonRequest\x1a,.tailor.api.registry.v1.RemovePersonResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12\x84\x01\n\x10\x41\x63\x63\x65ptInvitation\x12/.tailor.api.registry.v1.AcceptInvitationRequest\x1a\x30.tailor.api.registry.v1.AcceptInvitationResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsole\x12x\n\x0c\x42\x65ginSession\x12+.tailor.api.registry.v1.BeginSessionRequest\x1a,.tailor.api.registry.v1.BeginSessionResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsole\x12r\n\nGetSession\x12).tailor.api.registry.v1.GetSessionRequest\x1a*.tailor.api.registry.v1.GetSessionResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsole\x12r\n\nEndSession\x12).tailor.api.registry.v1.EndSessionRequest\x1a*.tailor.api.registry.v1.EndSessionResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsoleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tailor/api/registry/v1/people.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"\xab\x02\n\x06Person\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04mail\x18\x03 \x01(\t\x12(\n\x04role\x18\x04 \x01(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x13\n\x0bspecialists\x18\x05 \x03(\t\x12\x32\n\x05state\x18\x06 \x01(\x0e\x32#.tailor.api.registry.v1.PersonState\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16invitation_expire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ninvited_by\x18\t \x01(\t\"\x98\x01\n\x13InvitePersonRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mail\x18\x02 \x01(\t\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x13\n\x0bspecialists\x18\x04 \x03(\t\x12\x0c\n\x04\x64\x61ys\x18\x05 \x01(\x05\x12\x12\n\ninvited_by\x18\x06 \x01(\tJ\x04\x08\x07\x10\x08\"T\n\x14InvitePersonResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"S\n\x16RenewInvitationRequest\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ys\x18\x02 \x01(\x05\x12\x12\n\ninvited_by\x18\x03 \x01(\tJ\x04\x08\x04\x10\x05\"W\n\x17RenewInvitationResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\"\xe9\x01\n\x11ListPeopleRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\xac\x01\n\x05query\x18\x90\x03 \x01(\x0b\x32\x1f.tailor.api.common.v1.ListQueryB{\x92\xb5\x18w\n person_id invited_by specialists\x12Gperson_id name role state create_time invited_by invitation_expire_time\x1a\nrole state\"]\n\x12ListPeopleResponse\x12.\n\x06people\x18\x01 \x03(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"<\n\x13RemovePersonRequest\x12\x11\n\tperson_id\x18\x01 \x01(\t\x12\x12\n\nremoved_by\x18\x02 \x01(\t\"F\n\x14RemovePersonResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\".\n\x17\x41\x63\x63\x65ptInvitationRequest\x12\x13\n\x0b\x63ode_sha256\x18\x01 \x01(\t\"Z\n\x18\x41\x63\x63\x65ptInvitationResponse\x12.\n\x06person\x18\x01 \x01(\x0b\x32\x1e.tailor.api.registry.v1.Person\x12\x0e\n\x06secret\x18\x02 \x01(\t\"H\n\x0eOpenIdIdentity\x12\x0e\n\x06issuer\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x15\n\rverified_mail\x18\x03 \x01(\t\"\x8e\x01\n\x13\x42\x65ginSessionRequest\x12\x14\n\nkey_sha256\x18\x01 \x01(\tH\x00\x12\x17\n\rsecret_sha256\x18\x02 \x01(\tH\x00\x12:\n\x08identity\x18\x03 \x01(\x0b\x32&.tailor.api.registry.v1.OpenIdIdentityH\x00\x42\x0c\n\ncredential\"\x9a\x01\n\x07Session\x12\x11\n\tholder_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x04role\x18\x03 \x01(\x0e\x32\x1a.tailor.api.common.v1.Role\x12\x13\n\x0bspecialists\x18\x04 \x03(\t\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"`\n\x14\x42\x65ginSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.tailor.api.registry.v1.Session\x12\x16\n\x0esession_secret\x18\x02 \x01(\t\"+\n\x11GetSessionRequest\x12\x16\n\x0esession_sha256\x18\x01 \x01(\t\"F\n\x12GetSessionResponse\x12\x30\n\x07session\x18\x01 \x01(\x0b\x32\x1f.tailor.api.registry.v1.Session\"+\n\x11\x45ndSessionRequest\x12\x16\n\x0esession_sha256\x18\x01 \x01(\t\"\x14\n\x12\x45ndSessionResponse*x\n\x0bPersonState\x12\x1c\n\x18PERSON_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14PERSON_STATE_INVITED\x10\x01\x12\x17\n\x13PERSON_STATE_ACTIVE\x10\x02\x12\x18\n\x14PERSON_STATE_REMOVED\x10\x03\x32\xf4\x07\n\rPeopleService\x12|\n\x0cInvitePerson\x12+.tailor.api.registry.v1.InvitePersonRequest\x1a,.tailor.api.registry.v1.InvitePersonResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12\x85\x01\n\x0fRenewInvitation\x12..tailor.api.registry.v1.RenewInvitationRequest\x1a/.tailor.api.registry.v1.RenewInvitationResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12v\n\nListPeople\x12).tailor.api.registry.v1.ListPeopleRequest\x1a*.tailor.api.registry.v1.ListPeopleResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12|\n\x0cRemovePerson\x12+.tailor.api.registry.v1.RemovePersonRequest\x1a,.tailor.api.registry.v1.RemovePersonResponse\"\x11\x8a\xb5\x18\r\n\x02\x04\x05\x12\x07\x63onsole\x12\x84\x01\n\x10\x41\x63\x63\x65ptInvitation\x12/.tailor.api.registry.v1.AcceptInvitationRequest\x1a\x30.tailor.api.registry.v1.AcceptInvitationResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsole\x12x\n\x0c\x42\x65ginSession\x12+.tailor.api.registry.v1.BeginSessionRequest\x1a,.tailor.api.registry.v1.BeginSessionResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsole\x12r\n\nGetSession\x12).tailor.api.registry.v1.GetSessionRequest\x1a*.tailor.api.registry.v1.GetSessionResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsole\x12r\n\nEndSession\x12).tailor.api.registry.v1.EndSessionRequest\x1a*.tailor.api.registry.v1.EndSessionResponse\"\r\x8a\xb5\x18\t\x12\x07\x63onsoleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tailor.api.registry.v1.people_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTPEOPLEREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_LISTPEOPLEREQUEST'].fields_by_name['query']._serialized_options = b'\222\265\030w\n person_id invited_by specialists\022Gperson_id name role state create_time invited_by invitation_expire_time\032\nrole state'
   _globals['_PEOPLESERVICE'].methods_by_name['InvitePerson']._loaded_options = None
   _globals['_PEOPLESERVICE'].methods_by_name['InvitePerson']._serialized_options = b'\212\265\030\r\n\002\004\005\022\007console'
   _globals['_PEOPLESERVICE'].methods_by_name['RenewInvitation']._loaded_options = None
@@ -49,8 +51,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEOPLESERVICE'].methods_by_name['GetSession']._serialized_options = b'\212\265\030\t\022\007console'
   _globals['_PEOPLESERVICE'].methods_by_name['EndSession']._loaded_options = None
   _globals['_PEOPLESERVICE'].methods_by_name['EndSession']._serialized_options = b'\212\265\030\t\022\007console'
-  _globals['_PERSONSTATE']._serialized_start=1935
-  _globals['_PERSONSTATE']._serialized_end=2055
+  _globals['_PERSONSTATE']._serialized_start=2111
+  _globals['_PERSONSTATE']._serialized_end=2231
   _globals['_PERSON']._serialized_start=132
   _globals['_PERSON']._serialized_end=431
   _globals['_INVITEPERSONREQUEST']._serialized_start=434
@@ -61,34 +63,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RENEWINVITATIONREQUEST']._serialized_end=757
   _globals['_RENEWINVITATIONRESPONSE']._serialized_start=759
   _globals['_RENEWINVITATIONRESPONSE']._serialized_end=846
-  _globals['_LISTPEOPLEREQUEST']._serialized_start=848
-  _globals['_LISTPEOPLEREQUEST']._serialized_end=906
-  _globals['_LISTPEOPLERESPONSE']._serialized_start=908
-  _globals['_LISTPEOPLERESPONSE']._serialized_end=1001
-  _globals['_REMOVEPERSONREQUEST']._serialized_start=1003
-  _globals['_REMOVEPERSONREQUEST']._serialized_end=1063
-  _globals['_REMOVEPERSONRESPONSE']._serialized_start=1065
-  _globals['_REMOVEPERSONRESPONSE']._serialized_end=1135
-  _globals['_ACCEPTINVITATIONREQUEST']._serialized_start=1137
-  _globals['_ACCEPTINVITATIONREQUEST']._serialized_end=1183
-  _globals['_ACCEPTINVITATIONRESPONSE']._serialized_start=1185
-  _globals['_ACCEPTINVITATIONRESPONSE']._serialized_end=1275
-  _globals['_OPENIDIDENTITY']._serialized_start=1277
-  _globals['_OPENIDIDENTITY']._serialized_end=1349
-  _globals['_BEGINSESSIONREQUEST']._serialized_start=1352
-  _globals['_BEGINSESSIONREQUEST']._serialized_end=1494
-  _globals['_SESSION']._serialized_start=1497
-  _globals['_SESSION']._serialized_end=1651
-  _globals['_BEGINSESSIONRESPONSE']._serialized_start=1653
-  _globals['_BEGINSESSIONRESPONSE']._serialized_end=1749
-  _globals['_GETSESSIONREQUEST']._serialized_start=1751
-  _globals['_GETSESSIONREQUEST']._serialized_end=1794
-  _globals['_GETSESSIONRESPONSE']._serialized_start=1796
-  _globals['_GETSESSIONRESPONSE']._serialized_end=1866
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1868
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1911
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1913
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1933
-  _globals['_PEOPLESERVICE']._serialized_start=2058
-  _globals['_PEOPLESERVICE']._serialized_end=3070
+  _globals['_LISTPEOPLEREQUEST']._serialized_start=849
+  _globals['_LISTPEOPLEREQUEST']._serialized_end=1082
+  _globals['_LISTPEOPLERESPONSE']._serialized_start=1084
+  _globals['_LISTPEOPLERESPONSE']._serialized_end=1177
+  _globals['_REMOVEPERSONREQUEST']._serialized_start=1179
+  _globals['_REMOVEPERSONREQUEST']._serialized_end=1239
+  _globals['_REMOVEPERSONRESPONSE']._serialized_start=1241
+  _globals['_REMOVEPERSONRESPONSE']._serialized_end=1311
+  _globals['_ACCEPTINVITATIONREQUEST']._serialized_start=1313
+  _globals['_ACCEPTINVITATIONREQUEST']._serialized_end=1359
+  _globals['_ACCEPTINVITATIONRESPONSE']._serialized_start=1361
+  _globals['_ACCEPTINVITATIONRESPONSE']._serialized_end=1451
+  _globals['_OPENIDIDENTITY']._serialized_start=1453
+  _globals['_OPENIDIDENTITY']._serialized_end=1525
+  _globals['_BEGINSESSIONREQUEST']._serialized_start=1528
+  _globals['_BEGINSESSIONREQUEST']._serialized_end=1670
+  _globals['_SESSION']._serialized_start=1673
+  _globals['_SESSION']._serialized_end=1827
+  _globals['_BEGINSESSIONRESPONSE']._serialized_start=1829
+  _globals['_BEGINSESSIONRESPONSE']._serialized_end=1925
+  _globals['_GETSESSIONREQUEST']._serialized_start=1927
+  _globals['_GETSESSIONREQUEST']._serialized_end=1970
+  _globals['_GETSESSIONRESPONSE']._serialized_start=1972
+  _globals['_GETSESSIONRESPONSE']._serialized_end=2042
+  _globals['_ENDSESSIONREQUEST']._serialized_start=2044
+  _globals['_ENDSESSIONREQUEST']._serialized_end=2087
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=2089
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=2109
+  _globals['_PEOPLESERVICE']._serialized_start=2234
+  _globals['_PEOPLESERVICE']._serialized_end=3246
 # @@protoc_insertion_point(module_scope)

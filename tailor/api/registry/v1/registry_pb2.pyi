@@ -542,19 +542,25 @@ class ListSpecialistsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Specialists per page, 50 if 0, at most 200."""
     page_token: _builtins.str
     """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -686,6 +692,7 @@ class ListDocumentsRequest(_message.Message):
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     CHANGED_SINCE_FIELD_NUMBER: _builtins.int
     ONLY_REJECTED_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only documents that this specialist selects; empty for all."""
     page_size: _builtins.int
@@ -702,6 +709,10 @@ class ListDocumentsRequest(_message.Message):
     """Only documents that may have changed since the answer with this `cursor`; 0 for all."""
     only_rejected: _builtins.bool
     """List rejected submissions only, by id. Other filters have no effect on them."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
@@ -713,10 +724,11 @@ class ListDocumentsRequest(_message.Message):
         document_id: _builtins.str = ...,
         changed_since: _builtins.int = ...,
         only_rejected: _builtins.bool = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "only_rejected", b"only_rejected", "page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since", b"changed_since", "dataset", b"dataset", "document_id", b"document_id", "include_rejected", b"include_rejected", "only_rejected", b"only_rejected", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1287,22 +1299,28 @@ class ListDatasetsRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only datasets of this specialist; empty for all."""
     page_size: _builtins.int
     """Datasets per page, 50 if 0, at most 200."""
     page_token: _builtins.str
     """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1603,22 +1621,28 @@ class ListAdaptersRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only adapters of this specialist; empty for all."""
     page_size: _builtins.int
     """Adapters per page, 50 if 0, at most 200."""
     page_token: _builtins.str
     """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1727,22 +1751,28 @@ class ListApprovalsRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only adapters of this specialist; empty for all."""
     page_size: _builtins.int
     """Adapters per page, 50 if 0, at most 200."""
     page_token: _builtins.str
     """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1893,22 +1923,28 @@ class ListDecisionsRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only decisions about this specialist; empty for all."""
     page_size: _builtins.int
     """Decisions per page, 50 if 0, at most 200."""
     page_token: _builtins.str
     """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2796,19 +2832,25 @@ class ListKeysRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Keys per page, 50 if 0, at most 200."""
     page_token: _builtins.str
     """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -3094,19 +3136,25 @@ class ListErasuresRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Erasures per page, 50 if 0, at most 200."""
     page_token: _builtins.str
     """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

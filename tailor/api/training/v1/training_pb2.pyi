@@ -655,22 +655,28 @@ class ListRunsRequest(_message.Message):
     SPECIALIST_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Only runs of this specialist; empty for all."""
     page_size: _builtins.int
     """Runs per page, at most 200; 0 means 50."""
     page_token: _builtins.str
     """`next_page_token` of the previous page; empty for the first page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,6 +64,8 @@ CREATE TABLE runs (
     preference_dataset_digest varchar(64) NOT NULL,
     rankings_digest varchar(64) NOT NULL,
     progress bytea,
+    listed jsonb DEFAULT '{}' NOT NULL,
+    searched text DEFAULT '' NOT NULL,
     PRIMARY KEY (run_id),
     CONSTRAINT one_run_per_key UNIQUE (specialist, dataset_digest, base, recipe_digest, parent_digest, preference_dataset_digest)
 );
