@@ -43,10 +43,11 @@ class ReportServicer(reports_pb2_grpc.ReportServiceServicer):
         now = datetime.now(UTC)
         month = parse_month(request.month, now)
         lines = self._bill(specialist.name, month, now)
-        return reports_pb2.GetLedgerResponse(
+        return encode(
+            reports_pb2.GetLedgerResponse,
+            specialist,
             month=f"{month.start:%Y-%m}",
             lines=[encode(reports_pb2.LedgerLine, line) for line in lines],
-            monthly_budget=specialist.monthly_budget,
             start_time=from_datetime(month.start),
             budget_used=sum_amounts(lines, self._prices.currency),
         )

@@ -185,7 +185,7 @@ def explain_overspending(ports: TrainingPorts, run: Run, plan: Plan) -> Failure 
     return Failure(
         Reason.OVER_BUDGET,
         f"The run is forecast at {plan.price.compute:.2f} {currency}, but {max(left, 0.0):.2f} {currency} of the monthly budget of "
-        f"{budget:.2f} {currency} of {name!r} are left. Use a smaller recipe, raise `monthly_budget`, or resume the run next month.",
+        f"{budget:.2f} {currency} of {name!r} are left. Use a smaller recipe, raise its monthly budget, or resume the run next month.",
     )
 
 

@@ -304,7 +304,7 @@ def _explain(run: Run, budget: float, month: datetime) -> Failure:
     return Failure(
         Reason.OVER_BUDGET,
         f"The run was stopped at {price_month(run, month):.2f} {currency}, forecast at {forecast:.2f} {currency}, before it exceeded the "
-        f"monthly budget of {budget:.2f} {currency} of {run.key.specialist!r}. Raise `monthly_budget`, or resume the run next month: it "
+        f"monthly budget of {budget:.2f} {currency} of {run.key.specialist!r}. Raise it, or resume the run next month: it "
         "continues from its last checkpoint.",
     )
 
