@@ -79,7 +79,7 @@ class Rows(Generic[T]):
 
     def newest(self, *conditions: Condition, **equal: object) -> T | None:
         """The row with the greatest position."""
-        return next((row for _, row in self.page(None, 1, *conditions, **equal)), None)
+        return next(iter(self.newest_first(1, *conditions, **equal)), None)
 
     def lock(self, *conditions: Condition, **equal: object) -> T | None:
         """A row that nobody else changes until the transaction ends."""
@@ -90,13 +90,9 @@ class Rows(Generic[T]):
         order = order if isinstance(order, tuple) else (order,)
         return self.fetch(self.select(*conditions, **equal).order_by(*order).limit(limit))
 
-    def page(self, before: int | None, limit: int, *conditions: Condition, **equal: object) -> list[tuple[int, T]]:
-        """Positions and rows, the greatest first, before a position."""
-        position = self.c[self._position]
-        query = self.select(*conditions, *([] if before is None else [position < before]), **equal)
-        with self._connect() as connection:
-            rows = connection.execute(query.order_by(position.desc()).limit(limit)).all()
-        return [(getattr(row, self._position), self.read(row)) for row in rows]
+    def newest_first(self, limit: int, *conditions: Condition, **equal: object) -> list[T]:
+        """The rows with the greatest positions."""
+        return self.all(*conditions, order=self.c[self._position].desc(), limit=limit, **equal)
 
     def values(self, column: Column[Any], *conditions: Condition, order: Any = None, **equal: object) -> list[Any]:
         """The values of a column."""

@@ -197,8 +197,8 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
 
     def facts(self, kind: FactKind, specialist: str, limit: int) -> list[bytes]:
         """Payloads of a specialist's facts of a kind, newest first."""
-        page = Rows(self._engine, tables.facts, Row).page(None, limit, kind=kind, specialist=specialist)
-        return [row.payload for _, row in page]
+        page = Rows(self._engine, tables.facts, Row).newest_first(limit, kind=kind, specialist=specialist)
+        return [row.payload for row in page]
 
     def list_datasets(
         self, request: registry_pb2.ListDatasetsRequest, specialists: Collection[str] = ()

@@ -81,13 +81,12 @@ def test_a_row_has_all_of_a_value_and_is_found_by_its_columns(engine: Engine) ->
     assert runs.value(runs.c.note, run_id="run_1") == "kept" and runs.values(runs.c.rank, order=runs.c.rank) == [1, 3]
 
 
-def test_rows_are_paged_from_the_newest(engine: Engine) -> None:
+def test_rows_are_listed_from_the_newest(engine: Engine) -> None:
     runs = Rows(engine, RUNS, Run)
     for number in range(5):
         runs.add(Run(f"run_{number}", State.WAITS, number % 2))
-    page = runs.page(None, 2)
-    assert [run.run_id for _, run in page] == ["run_4", "run_3"]
-    assert [run.run_id for _, run in runs.page(page[-1][0], 2, rank=0)] == ["run_2", "run_0"]
+    assert [run.run_id for run in runs.newest_first(2)] == ["run_4", "run_3"]
+    assert [run.run_id for run in runs.newest_first(2, runs.c.rank < 1)] == ["run_4", "run_2"]
     assert runs.newest(rank=1) == Run("run_3", State.WAITS, 1) and runs.newest(rank=7) is None
 
 

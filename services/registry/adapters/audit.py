@@ -220,8 +220,8 @@ def _estimate(connection: Connection, specialist: str, characters: int) -> audit
 def _list_alike_runs(connection: Connection, specialist: str) -> list[models_pb2.RunProgressed]:
     """The newest run that reported a speed, and others before it with the same base, method and device."""
     facts, of_specialist = Rows(connection, tables.facts, Row), {"specialist": specialist} if specialist else {}
-    newest = facts.page(None, NEWEST_RUNS, ~facts.c.fact_id.endswith("/failed"), kind=FactKind.RUN, **of_specialist)
-    progress = (models_pb2.RunProgressed.FromString(row.payload) for _, row in newest)
+    newest = facts.newest_first(NEWEST_RUNS, ~facts.c.fact_id.endswith("/failed"), kind=FactKind.RUN, **of_specialist)
+    progress = (models_pb2.RunProgressed.FromString(row.payload) for row in newest)
     runs = [run for run in progress if run.tokens_per_second > 0]
     alike = [run for run in runs if _conditions(run) == _conditions(runs[0])]
     return alike[:MEASURED_RUNS]
@@ -282,8 +282,8 @@ def _find_serving(connection: Connection, specialist: str) -> str:
 def find_newest(connection: Connection, specialist: str) -> models_pb2.DatasetBuilt | None:
     """The specialist's newest dataset of documents."""
     facts = Rows(connection, tables.facts, Row)
-    newest = facts.page(None, NEWEST_DATASETS, kind=FactKind.DATASET, specialist=specialist)
-    built = (models_pb2.DatasetBuilt.FromString(row.payload) for _, row in newest)
+    newest = facts.newest_first(NEWEST_DATASETS, kind=FactKind.DATASET, specialist=specialist)
+    built = (models_pb2.DatasetBuilt.FromString(row.payload) for row in newest)
     return next((dataset for dataset in built if dataset.HasField("figures")), None)
 
 

@@ -52,8 +52,8 @@ class SqlJudging(Rows[ExpertDecision]):
 
     def list_drafts(self, specialist: str, since: datetime, limit: int) -> Sequence[StoredDraft]:
         """The specialist's drafts whose texts are stored, newest first."""
-        page = self._drafts.page(None, limit, self._drafts.c.create_time > since, specialist=specialist)
-        return [load(StoredDraft, row._asdict(), is_drawn=bool(row.drawn_from)) for _, row in page]
+        page = self._drafts.newest_first(limit, self._drafts.c.create_time > since, specialist=specialist)
+        return [load(StoredDraft, row._asdict(), is_drawn=bool(row.drawn_from)) for row in page]
 
     def list_decisions(self, specialist: str, since: datetime) -> Sequence[ExpertDecision]:
         judgements = tables.judgements
@@ -76,8 +76,8 @@ class SqlJudging(Rows[ExpertDecision]):
     def has_dataset_since(self, specialist: str, time: datetime, kinds: Collection[DatasetKind]) -> bool:
         """True if a dataset of one of the kinds was built after this time."""
         facts = Rows(self._connection, tables.facts, Row)
-        newest = facts.page(None, NEWEST_DATASETS, kind=FactKind.DATASET, specialist=specialist)
-        datasets = [models_pb2.DatasetBuilt.FromString(row.payload) for _, row in newest]
+        newest = facts.newest_first(NEWEST_DATASETS, kind=FactKind.DATASET, specialist=specialist)
+        datasets = [models_pb2.DatasetBuilt.FromString(row.payload) for row in newest]
         wanted = {DATASET_KINDS[kind] for kind in kinds}
         return any(to_datetime(item.create_time) > time for item in datasets if item.kind in wanted)
 

@@ -75,8 +75,8 @@ class LedgerQueries:
 
     def judge_uses(self, specialist: str) -> list[JudgeUse]:
         """The judge model's tokens for each evaluation of the specialist's adapters."""
-        rows = Rows(self._engine, tables.evaluations, Row).page(None, MAX_FACTS, specialist=specialist)
-        return [JudgeUse(row.payload.judge_tokens, to_datetime(row.payload.create_time)) for _, row in rows]
+        rows = Rows(self._engine, tables.evaluations, Row).newest_first(MAX_FACTS, specialist=specialist)
+        return [JudgeUse(row.payload.judge_tokens, to_datetime(row.payload.create_time)) for row in rows]
 
     def judgement_uses(self, specialist: str) -> list[JudgementUse]:
         """When each judgement was recorded, and how long it took as far as that is known."""
@@ -124,8 +124,8 @@ class LedgerQueries:
         return listing.page(servings.select(specialist=request.specialist), read=lambda row: row.payload)
 
     def _read_facts(self, specialist: str, kinds: tuple[FactKind, ...]) -> list[tuple[str, str, bytes]]:
-        page = Rows(self._engine, tables.facts, Row).page(None, MAX_FACTS, kind=kinds, specialist=specialist)
-        return [(row.kind, row.fact_id, row.payload) for _, row in page]
+        page = Rows(self._engine, tables.facts, Row).newest_first(MAX_FACTS, kind=kinds, specialist=specialist)
+        return [(row.kind, row.fact_id, row.payload) for row in page]
 
 
 def _to_cost_fact(kind: str, fact_id: str, payload: bytes) -> CostFact:

@@ -51,8 +51,8 @@ class OutcomeQueries:
         outcomes = Rows(self._engine, tables.outcomes, DraftOutcome, "create_time")
         finals = Rows(self._engine, tables.final_texts, FinalText, "create_time")
         return (
-            [outcome for _, outcome in outcomes.page(None, MAX_ENTRIES, specialist=specialist)],
-            [final for _, final in finals.page(None, MAX_ENTRIES, specialist=specialist)],
+            outcomes.newest_first(MAX_ENTRIES, specialist=specialist),
+            finals.newest_first(MAX_ENTRIES, specialist=specialist),
         )
 
     def documents_by_week(self, selection: Selection, since: datetime) -> Mapping[datetime, int]:
