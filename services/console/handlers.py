@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -314,7 +314,10 @@ def record_judgement(
     """Record a judgement. The same judgement by the same visitor in one attempt is recorded once."""
     for draft_id in judgement.ranking if visitor.specialists else ():
         trace_draft(services, visitor, draft_id)
-    content = "\n".join([visitor.key_id or visitor.name, *([attempt] if attempt else []), repr(judgement)])
+    # A form that is sent again was shown for longer.
+    content = "\n".join(
+        [visitor.key_id or visitor.name, *([attempt] if attempt else []), repr(replace(judgement, seconds=0))]
+    )
     request = encode(
         registry_pb2.RecordJudgementRequest,
         judgement,

@@ -21,7 +21,7 @@ class Ticket:
 
 
 class Admission:
-    """ConcurrencyLimiter for concurrent answers, given in the order of arrival. Thread-safe.
+    """Places for concurrent answers, given in the order of arrival. Thread-safe.
 
     A caller has at most three quarters of the running places, and of the waiting ones, so that there is always one for another caller.
     """

@@ -111,7 +111,7 @@ def read_table(data: bytes) -> RowTable:
 
 
 def make_closed_book_table(rows: Sequence[ClosedBookRow]) -> RowTable:
-    """ClosedBook questions, which have more columns."""
+    """Closed-book questions, which have more columns."""
     columns = [*_columns([question.row for question in rows]), *_closed_book_columns(rows)]
     return RowTable(pyarrow.Table.from_arrays(columns, schema=CLOSED_BOOK_SCHEMA))
 

@@ -66,7 +66,7 @@ def _describe_closed_book(closed_book: registry_pb2.ClosedBookCounts) -> str:
     left = (
         f"{closed_book.beyond_limit} documents are beyond the limit, {closed_book.without_questions} give no question"
     )
-    return f"ClosedBook: {closed_book.questions} questions about {closed_book.documents} documents; {left}."
+    return f"Closed book: {closed_book.questions} questions about {closed_book.documents} documents; {left}."
 
 
 def _describe(answer: registry_pb2.GetDatasetResponse) -> Iterator[Any]:

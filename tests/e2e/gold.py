@@ -22,9 +22,9 @@ from tests.conftest import plan_of
 from tests.e2e.conftest import SAMPLE, Installation, ask_until
 from tests.e2e.places import all_places, databases
 
-# ConcurrencyLimiter with anonymised texts. Values that no recogniser found can only be here.
+# Places with anonymised texts. Values that no recogniser found can only be here.
 TEXTS = ("corpus/", "datasets/", "drafts/", "reports/", "database evaluation.", "database synthetic.lessons")
-# ConcurrencyLimiter with surrogates. Two words drawn for one person may by chance be the name of another.
+# Places with surrogates. Two words drawn for one person may by chance be the name of another.
 SURROGATES = ("database anonymization.entries", "database anonymization.occurrences")
 NAMES = ("PERSON", "CLIENT")
 WORDS = re.compile(r"\w+")

@@ -21,7 +21,7 @@ class _Frame:
     passages: list[int] = field(default_factory=list)
 
     def draw(self, count: int, generator: random.Random) -> list[Place]:
-        """ConcurrencyLimiter (document, sequence, number) of passages, each equally likely, without replacement, in random order."""
+        """Places (document, sequence, number) of passages, each equally likely, without replacement, in random order."""
         ends = list(accumulate(self.passages))
         places = []
         for place in generator.sample(range(ends[-1]), count):

@@ -31,7 +31,7 @@ class Console:
     renderer: Renderer
     streams: Streams
     openid: OpenIdProvider | None
-    # ConcurrencyLimiter for second drafts that are being written, because each holds a thread.
+    # Places for second drafts that are being written, because each holds a thread.
     second_drafts: BoundedSemaphore
 
 

@@ -108,8 +108,7 @@ class RawSegment:
     `answers` are hashes of the answers of which only one may stay in the dataset, 0 for others. `draws` order rows at random but fixed.
     `documents` are numbers of documents in `ids`. `places` has (row, document, start, end), counted in characters that are not blank.
     `is_extra` marks the rows that missed documents got in addition. As Parquet, `tables` are the rows and `closed_book` the questions of
-    all
-    documents.
+    all documents.
     """
 
     tables: tuple[bytes, ...]
@@ -209,7 +208,7 @@ class NonBlankOffsets:
         self._before = numpy.concatenate(([0], numpy.cumsum(solid)))
 
     def count_before(self, places: NDArray[numpy.int64]) -> NDArray[numpy.int64]:
-        """ConcurrencyLimiter (row, document, start, end) whose starts and ends are counted in characters that are not blank."""
+        """Places (row, document, start, end) whose starts and ends are counted in characters that are not blank."""
         places[:, 2:] = self._before[numpy.minimum(places[:, 2:], len(self._before) - 1)]
         return places
 

@@ -195,7 +195,8 @@ def test_a_repeated_form_is_recorded_once_and_a_later_attempt_again() -> None:
     world = make_world()
     browser = world.signed_in(Role.EXPERT)
     for attempt in ("a1", "a1", "a2"):
-        browser.post("/judge", data=FORM | {"decision": "first", "attempt": attempt})
+        shown = f"{time.time() - 40 - len(world.registry.judgements):.1f}"
+        browser.post("/judge", data=FORM | {"decision": "first", "attempt": attempt, "shown": shown})
     assert len(world.registry.judgements) == 2
 
 

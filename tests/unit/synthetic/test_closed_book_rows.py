@@ -1,4 +1,4 @@
-"""ClosedBook questions about documents, the documents that have some, and the rows that missed documents get in addition."""
+"""Closed-book questions about documents, the documents that have some, and the rows that missed documents get in addition."""
 
 from dataclasses import replace
 

@@ -1148,7 +1148,7 @@ Global___GetDatasetResponse: _TypeAlias = GetDatasetResponse  # noqa: Y015
 
 @_typing.final
 class ClosedBookCounts(_message.Message):
-    """ClosedBookCounts counts a dataset's closed_book: questions about train documents that no row has."""
+    """ClosedBookCounts counts a dataset's closed-book questions: those about train documents that no row has."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
