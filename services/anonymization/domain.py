@@ -322,7 +322,7 @@ class Passed:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class RefusedDocument:
     """A document that goes no further. `reason` is the name of a reason of rejection in documents.proto.
 
     Its quarantined bytes are missing or do not verify, or finding its values meets a defect (UNREADABLE), takes too long (TIMEOUT) or more
@@ -335,7 +335,7 @@ class Unreadable:
     reason: str = UNREADABLE
 
 
-DocumentOutcome = Passed | Unreadable
+DocumentOutcome = Passed | RefusedDocument
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ from services.anonymization.domain import (
     HeldSubject,
     Ingested,
     Passed,
+    RefusedDocument,
     Resolved,
     TrueValue,
-    Unreadable,
     move_spans,
 )
 from services.anonymization.ledger import SqlLedger
@@ -108,7 +108,7 @@ def pass_document(
             now_ms=now_ms,
         )
         if ledger.start(ingested.document_id, ingested.sequence) > MAX_STARTS:
-            outcome = Unreadable(ingested, ENDED, now_ms(), TOO_EXPENSIVE)
+            outcome = RefusedDocument(ingested, ENDED, now_ms(), TOO_EXPENSIVE)
         else:
             try:
                 outcome = _read_and_pass(ingested, quarantine, pass_text, now_ms)
@@ -131,13 +131,13 @@ def _read_and_pass(
     try:
         text = quarantine.read(ingested)
     except NotFound:
-        return Unreadable(ingested, EXPIRED, now_ms())
+        return RefusedDocument(ingested, EXPIRED, now_ms())
     except (FailedPrecondition, InvalidArgument):
-        return Unreadable(ingested, DAMAGED, now_ms())
+        return RefusedDocument(ingested, DAMAGED, now_ms())
     try:
         return pass_text(text)
     except DeadlineExceeded:
-        return Unreadable(ingested, TOO_SLOW, now_ms(), TIMEOUT)
+        return RefusedDocument(ingested, TOO_SLOW, now_ms(), TIMEOUT)
     except (InvalidArgument, ResourceExhausted) as error:
         reasons = {
             Reason.LANGUAGE_NOT_COVERED: LANGUAGE_NOT_COVERED,
@@ -146,7 +146,7 @@ def _read_and_pass(
         }
         if error.reason not in reasons:
             raise
-        return Unreadable(ingested, error.message, now_ms(), reasons[error.reason])
+        return RefusedDocument(ingested, error.message, now_ms(), reasons[error.reason])
 
 
 def _anonymize_document(

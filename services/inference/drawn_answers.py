@@ -1,6 +1,6 @@
 """Answers to prompts that were drawn from a specialist's dataset, for experts to judge."""
 
-from services.inference.catalogue import wait_until_catalogued
+from services.inference.catalogued_drafts import wait_until_catalogued
 from services.inference.domain import CANCELLED, Caller, RowPrompt, StoredPrompt, digest_prompt
 from services.inference.generation import Cancellation, Inference
 from services.inference.handlers import answer_stored_prompt, resolve

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from services.inference.catalogue import is_catalogued, wait_until_catalogued
+from services.inference.catalogued_drafts import is_catalogued, wait_until_catalogued
 from services.inference.domain import EDITED, Caller, Draft, Transcript, digest_text
 from services.inference.generation import Inference
 from services.inference.handlers import get_draft

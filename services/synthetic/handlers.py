@@ -295,18 +295,18 @@ def _make_documents(
 ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
     counter = app.tokenizers.for_base(specialist.base)
     app.preparer.prepare(specialist.selection)
-    parts = DocumentDatasets(app.store, app.limits, app.extra_rows, app.start_workers, app.measure_over_redaction)
+    datasets = DocumentDatasets(app.store, app.limits, app.extra_rows, app.start_workers, app.measure_over_redaction)
     with app.corpora.open(specialist) as corpus:
         for key in corpus.forget_segments([]) if again else ():
             app.store.delete(DATASETS, key)
         missed = app.list_missed(specialist.name) if specialist.rows.missed_extra_rows else ()
-        return parts.make_dataset(specialist, corpus, counter, last, missed)
+        return datasets.make_dataset(specialist, corpus, counter, last, missed)
 
 
 def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...], str]:
     counter = app.tokenizers.for_base(specialist.base)
-    parts = PreferenceDatasets(app.repository, app.store, app.pair_limits)
-    return parts.make_dataset(specialist, app.repository.pair_evidence(specialist), counter, last)
+    datasets = PreferenceDatasets(app.repository, app.store, app.pair_limits)
+    return datasets.make_dataset(specialist, app.repository.pair_evidence(specialist), counter, last)
 
 
 def read_build_states(app: Synthetic, name: str) -> Iterator[tuple[Specialist, DatasetKind, BuildProgress]]:

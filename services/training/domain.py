@@ -106,10 +106,9 @@ class Stage:
     """One method of a run.
 
     `learns_from` is the kind of its dataset; `dataset` is None while the stage waits for one. `parent`, `reward` and `held_out_reward`
-    are the
-    manifests of the adapter to start from and of those that score answers; None if there is none, or none yet. `is_held_out` stages produce
-    a held-out reward model. A stage with `all_weights`
-    produces no adapter that a later stage can build on.
+    are the manifests of the adapter to start from and of those that score answers; None if there is none, or none yet. A stage with
+    `makes_held_out_reward` produces a held-out reward model. A stage with `all_weights` produces no adapter that a later stage can build
+    on.
     """
 
     recipe: str
@@ -122,7 +121,7 @@ class Stage:
     wants_reward: bool = False
     reward: Ref | None = None
     held_out_reward: Ref | None = None
-    is_held_out: bool = False
+    makes_held_out_reward: bool = False
     result: TrainedAdapter | None = None
 
     @property
@@ -130,7 +129,7 @@ class Stage:
         """The kind of adapter that the stage produces."""
         if self.method != "reward":
             return POLICY
-        return HELD_OUT_REWARD if self.is_held_out else REWARD
+        return HELD_OUT_REWARD if self.makes_held_out_reward else REWARD
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def make_run(request: RunRequest, sources: RunSources, recipes: Path, now: datet
             parent=parent if number == 0 else None,
             all_weights=stage.recipe.adapter.kind == "none",
             wants_reward=any(rule.kind == "model" for rule in stage.recipe.rewards),
-            is_held_out=stage.recipe.held_out_reward is not None,
+            makes_held_out_reward=stage.recipe.held_out_reward is not None,
         )
         for number, (stage, kind) in enumerate(zip(named, kinds, strict=True))
     )

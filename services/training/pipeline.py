@@ -137,7 +137,7 @@ def _check_methods(run: Run, stages: Pipeline) -> None:
     if len(run.stages) != len(stages):
         wrong = f"A recipe of {list_recipes(stages)!r} has stages. Name them in the specialist's `stages` instead."
     for stage, run_stage in zip(stages, run.stages, strict=False):
-        method = run_stage.kind if run_stage.is_held_out else METHODS.get(run_stage.method, run_stage.method)
+        method = run_stage.kind if run_stage.makes_held_out_reward else METHODS.get(run_stage.method, run_stage.method)
         if method != stage.stage:
             wrong = wrong or f"The stage {stage.stage!r} names the recipe {stage.recipe!r}, whose method is {method!r}."
     if wrong:

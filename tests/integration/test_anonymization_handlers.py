@@ -18,7 +18,7 @@ from services.anonymization.domain import (
     DocumentText,
     Ingested,
     Passed,
-    Unreadable,
+    RefusedDocument,
 )
 from services.anonymization.ledger import SqlLedger
 from services.anonymization.wire import ANONYMIZED, REJECTED, to_ingested
@@ -120,7 +120,7 @@ def test_a_document_in_a_language_that_is_not_covered_is_rejected_with_the_hint(
     world = World(engine)
     world.anonymizer = UncoveredAnonymizer()
     outcome = world.pass_document()
-    assert isinstance(outcome, Unreadable) and world.corpus.texts == []
+    assert isinstance(outcome, RefusedDocument) and world.corpus.texts == []
     message = world.producer.messages(REJECTED)[0]
     assert isinstance(message, documents_pb2.DocumentRejected)
     assert message.reason == documents_pb2.REJECTION_REASON_LANGUAGE_NOT_COVERED and "`sv`" in message.hint
@@ -146,7 +146,7 @@ def test_a_document_that_cannot_be_read_is_rejected(engine: Engine, error: Tailo
     world = World(engine)
     world.anonymizer = FailingAnonymizer(error)
     outcome = world.pass_document()
-    assert isinstance(outcome, Unreadable) and world.corpus.texts == []
+    assert isinstance(outcome, RefusedDocument) and world.corpus.texts == []
     message = world.producer.messages(REJECTED)[0]
     assert isinstance(message, documents_pb2.DocumentRejected)
     assert message.reason == reason and message.hint == error.message
@@ -161,7 +161,7 @@ def test_a_document_that_ended_the_service_twice_is_rejected_at_the_third_start(
             world.pass_document()
     world.anonymizer = OneNameAnonymizer()
     outcome = world.pass_document()
-    assert isinstance(outcome, Unreadable) and outcome.reason == "TOO_EXPENSIVE" and "twice" in outcome.hint
+    assert isinstance(outcome, RefusedDocument) and outcome.reason == "TOO_EXPENSIVE" and "twice" in outcome.hint
     assert world.ledger.start("doc_1", 1) == 1
 
 
@@ -269,7 +269,7 @@ def test_an_older_version_is_published_too(engine: Engine) -> None:
 def test_rejects_a_text_that_does_not_verify_or_no_longer_exists(engine: Engine, terms: dict[str, Any]) -> None:
     world = World(engine, **terms)
     outcome = world.pass_document()
-    assert isinstance(outcome, Unreadable)
+    assert isinstance(outcome, RefusedDocument)
     message = world.producer.messages(REJECTED)[0]
     assert isinstance(message, documents_pb2.DocumentRejected)
     assert message.reason == documents_pb2.REJECTION_REASON_UNREADABLE

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from services.anonymization import ledger
-from services.anonymization.domain import FindingCount, Passed, Unreadable
+from services.anonymization.domain import FindingCount, Passed, RefusedDocument
 from services.anonymization.ledger import SqlLedger
 from tailor.storage.ref import Ref
 from tailor.values import Labels, Span, SpanKind
@@ -38,7 +38,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 def test_the_first_outcome_of_a_version_stays_and_is_read_as_it_was_recorded(engine: Engine) -> None:
-    ledger, unreadable = SqlLedger(engine), Unreadable(replace(INGESTED, sequence=2), "hint", 2)
+    ledger, unreadable = SqlLedger(engine), RefusedDocument(replace(INGESTED, sequence=2), "hint", 2)
     assert [ledger.start("doc_1", 1) for _ in range(2)] == [1, 2]
     assert ledger.record(PASSED) == ledger.find("doc_1", 1) == PASSED
     assert ledger.record(unreadable) == ledger.find("doc_1", 2) == unreadable
@@ -56,7 +56,7 @@ def test_counts_are_those_of_the_newest_versions_that_passed(engine: Engine) -> 
         passed("doc_2", 1, "s3://c/3", "old"),
     ):
         ledger.record(outcome)
-    ledger.record(Unreadable(replace(INGESTED, document_id="doc_3"), "hint", 2))
+    ledger.record(RefusedDocument(replace(INGESTED, document_id="doc_3"), "hint", 2))
     assert ledger.count_findings() == [FindingCount(labels, "PERSON", 2, 4)]
     assert (ledger.count_outdated("policy", "detectors"), ledger.count_outdated("policy", "others")) == (1, 2)
     newest = ledger.newest(["doc_2", "doc_1", "doc_3"])

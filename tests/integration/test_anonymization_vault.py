@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.anonymization.bootstrap import MIGRATIONS
-from services.anonymization.domain import Passed, Unreadable
+from services.anonymization.domain import Passed, RefusedDocument
 from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.surrogates.people import People
@@ -83,7 +83,7 @@ def test_the_first_recorded_outcome_of_a_version_wins(engine: Engine) -> None:
     assert [ledger.start("doc_1", 1), ledger.start("doc_1", 1), ledger.start("doc_1", 2)] == [1, 2, 1]
     ledger.forget_starts("doc_1", 2)
     assert ledger.record(passed) == passed
-    assert ledger.record(Unreadable(INGESTED, "hint", 2)) == passed
+    assert ledger.record(RefusedDocument(INGESTED, "hint", 2)) == passed
     # An outcome, and the erasure of a document, end the count.
     assert [ledger.start("doc_1", 1), ledger.start("doc_1", 2)] == [1, 1]
     assert SqlLedger(engine).find("doc_1", 1) == passed

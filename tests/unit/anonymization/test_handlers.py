@@ -8,7 +8,7 @@ from services.anonymization import domain, handlers
 from services.anonymization.domain import (
     Finding,
     Passed,
-    Unreadable,
+    RefusedDocument,
     merge,
 )
 from services.anonymization.handlers import anonymize_row, anonymize_texts, reidentify
@@ -54,10 +54,10 @@ def test_the_counts_of_what_ingestion_skipped_are_passed_on() -> None:
 @pytest.mark.parametrize(("reason", "sequence"), [("TIMEOUT", INGESTED.sequence), ("UNREADABLE", 0)])
 def test_a_replayed_text_that_the_barrier_refuses_names_the_version_and_its_erasure(reason: str, sequence: int) -> None:
     replayed = replace(INGESTED, supersede_id="ers_1")
-    _, message = to_event(Unreadable(replayed, "hint", 1, reason))
+    _, message = to_event(RefusedDocument(replayed, "hint", 1, reason))
     assert isinstance(message, documents_pb2.DocumentRejected)
     assert (message.supersede_id, message.version.sequence) == ("ers_1" if sequence else "", sequence)
-    _, plain = to_event(Unreadable(INGESTED, "hint", 1, reason))
+    _, plain = to_event(RefusedDocument(INGESTED, "hint", 1, reason))
     assert isinstance(plain, documents_pb2.DocumentRejected) and not plain.HasField("version")
 
 

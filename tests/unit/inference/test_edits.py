@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.inference import catalogue
+from services.inference import catalogued_drafts
 from services.inference.domain import Caller, ChatMessage, Draft, DraftRecord, Transcript
 from services.inference.edits import edit_draft, text_id_of
 from services.inference.wire import from_draft, to_record
@@ -99,6 +99,6 @@ def test_a_registry_that_does_not_learn_of_the_edit_holds_the_caller_for_a_limit
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = make_edit_world()
-    monkeypatch.setattr(catalogue, "CATALOGUE_SECONDS", 0.2)
+    monkeypatch.setattr(catalogued_drafts, "CATALOGUE_SECONDS", 0.2)
     inference = replace(world.inference, drafts=replace(world.inference.drafts, publish=world.published.draft))
     assert edit_draft(inference, EXPERT, "drf_1", "Hello Ines.") == world.published.drafts[0].draft_id
