@@ -53,7 +53,6 @@ method = "dpo"
 kind = "lora"
 r = 4
 alpha = 8
-dropout = 0.05
 [optimizer]
 learning_rate = 1e-3
 [batch]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.chaos import Struck, count, render
+from bench.chaos import PREFERENCES, Struck, count, render
 from bench.chaos_check import (
     ChaosCall,
     ChaosVerdict,
@@ -26,6 +26,7 @@ from bench.chaos_check import (
 )
 from bench.chaos_faults import ACTIONS, COMPONENTS, POINTS, WORKER, Points, cut_connections, plan_faults
 from bench.chaos_load import Traffic
+from services.training.recipe import parse_recipe
 from tailor.cli.connections import Connections, Endpoints
 
 pytestmark = pytest.mark.release
@@ -36,6 +37,10 @@ FIRST_OF_SEED_1 = [
     ("adapter.evaluated.v1", "registry", "kill"),
     ("document.ingested.v1", "broker", "pause"),
 ]
+
+
+def test_its_recipe_is_valid() -> None:
+    assert parse_recipe(PREFERENCES).method == "dpo"
 
 
 def test_a_seed_repeats_a_plan_and_another_seed_does_not() -> None:
