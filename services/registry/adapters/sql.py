@@ -12,14 +12,14 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
-from services.registry.adapters.expert_queue import SqlExpertQueue
+from services.registry.adapters.expert_decisions import SqlExpertDecisions
 from services.registry.adapters.feedback import SqlFeedback
-from services.registry.adapters.judgements import SqlJudgements
 from services.registry.adapters.ledger import SqlUsage
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions
 from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.people import SqlPeople, SqlSessions
 from services.registry.adapters.scores import SqlDocumentScores
+from services.registry.adapters.stored_judgements import SqlJudgements
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -117,7 +117,7 @@ class SqlFacts(Rows[Fact]):
     def save_draft(self, draft: Draft, payload: bytes) -> None:
         self.upsert(Fact(FactKind.DRAFT, draft.draft_id, draft.specialist, payload))
         if draft.text and draft.specialist and not draft.edit_of:
-            SqlExpertQueue(self._connection).save_draft(draft)
+            SqlExpertDecisions(self._connection).save_draft(draft)
 
     def find_draft(self, draft_id: str) -> Draft | None:
         payload = self._find(FactKind.DRAFT, draft_id)
@@ -193,7 +193,7 @@ class Transaction:
         self.document_scores = SqlDocumentScores(connection)
         self.feedback = SqlFeedback(connection)
         self.outcomes = SqlOutcomes(connection)
-        self.expert_queue = SqlExpertQueue(connection)
+        self.expert_decisions = SqlExpertDecisions(connection)
         self.usage = SqlUsage(connection)
 
 

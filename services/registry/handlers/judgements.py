@@ -61,7 +61,7 @@ def record_judgement(
         if counted_seconds is not None:
             tx.usage.judging_times.add(judgement_id=judgement_id, specialist=name, seconds=counted_seconds)
         if expert_id:
-            tx.expert_queue.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
+            tx.expert_decisions.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
     return judgement
 
 

@@ -26,7 +26,7 @@ DATASET_KINDS = {
 NEWEST_DATASETS = 20
 
 
-class SqlExpertQueue(Rows[ExpertDecision]):
+class SqlExpertDecisions(Rows[ExpertDecision]):
     """Drafts that experts can judge, and what experts decided about their prompts."""
 
     def __init__(self, connection: Connection) -> None:
