@@ -111,7 +111,7 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code, references and cut text."""
+    """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code, references, cut text."""
     paragraph = _BRACKETED_REFERENCE.sub("", paragraph)
     if _is_code(paragraph) or _CUT.search(paragraph):
         return False
