@@ -13,8 +13,9 @@ LEADER = re.compile(r"(?:\. ?){5,}")
 # Two of the words of a bar of links, with a bar between them.
 BAR_WORD = r"\b(?:Prev(?:ious)?|Next|Up|Home|Zurück|Weiter|Nach oben)\b"
 LINK_BAR = re.compile(rf"{BAR_WORD}[^|\n]*\|.*{BAR_WORD}", re.IGNORECASE)
-# A clause: four words or more in a row that are only letters and hyphens, at least one of which begins with a small letter.
-CLAUSE = re.compile(r"(?:[^\W\d_][^\W_-]*(?:-[^\W_]+)*[,;:]?[ \n]+){3,}[^\W\d_]+")
+# A clause: four words or more in a row that are only letters and hyphens, at least one of which begins with a small letter. A number may
+# stand between two of them.
+CLAUSE = re.compile(r"(?:[^\W\d_][^\W_-]*(?:-[^\W_]+)*[,;:]?[ \n]+(?:\d+[ \n]+)?){3,}[^\W\d_]+")
 # Links are read as their words; quotation marks, brackets and the marks of bold text and code stand around words.
 LINK = re.compile(r"\[([^\]\n]*)\]\([^)\n]*\)")
 AROUND_WORDS = re.compile(r"[*`„“”»«\"'()\[\]]|\b_|_\b")

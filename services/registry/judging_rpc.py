@@ -4,9 +4,9 @@ import grpc
 
 from services.registry import wire
 from services.registry.adapters.sql import Begin
-from services.registry.handlers import judging
+from services.registry.handlers import queued_pairs
 from services.registry.handlers.judgements import identify_expert
-from services.registry.rules.judging import MAX_DRAWN_WAITING, ExpertQueue
+from services.registry.rules.expert_queue import MAX_DRAWN_WAITING, ExpertQueue
 from tailor.api.registry.v1 import judging_pb2, judging_pb2_grpc
 from tailor.codec import encode
 from tailor.rpc.auth import current_caller
@@ -24,7 +24,7 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
     ) -> judging_pb2.NextPairResponse:
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
-        queue = judging.next_pair(self._begin, request.specialist, expert_id, may_use)
+        queue = queued_pairs.next_pair(self._begin, request.specialist, expert_id, may_use)
         return encode(
             judging_pb2.NextPairResponse,
             queue,
@@ -41,7 +41,7 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
     ) -> judging_pb2.SkipPairResponse:
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
-        judging.skip_pair(self._begin, request.specialist, request.draft_id, expert_id, may_use)
+        queued_pairs.skip_pair(self._begin, request.specialist, request.draft_id, expert_id, may_use)
         return judging_pb2.SkipPairResponse()
 
     def UndoJudgement(
@@ -50,7 +50,7 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
         decision = _to_position(request.decision)
-        judgement_id = judging.undo_judgement(self._begin, request.specialist, expert_id, decision, may_use)
+        judgement_id = queued_pairs.undo_judgement(self._begin, request.specialist, expert_id, decision, may_use)
         return judging_pb2.UndoJudgementResponse(judgement_id=judgement_id)
 
     def ListOwnJudgements(
@@ -58,9 +58,9 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
     ) -> judging_pb2.ListOwnJudgementsResponse:
         del context
         expert_id, may_use = _expert(request.judged_by), current_caller().may_use
-        last = judging.find_last_decision(self._begin, request.specialist, expert_id, may_use)
+        last = queued_pairs.find_last_decision(self._begin, request.specialist, expert_id, may_use)
         with self._begin() as tx:
-            page = tx.judging.list_own(request, expert_id)
+            page = tx.expert_decisions.list_own(request, expert_id)
         return judging_pb2.ListOwnJudgementsResponse(
             judgements=map(wire.from_judgement, page.items),
             next_page_token=page.next_token,
@@ -71,7 +71,7 @@ class JudgingServicer(judging_pb2_grpc.JudgingServiceServicer):
         self, request: judging_pb2.CountDrawnPromptsRequest, context: grpc.ServicerContext
     ) -> judging_pb2.CountDrawnPromptsResponse:
         del context
-        waiting = judging.count_drawn_prompts(self._begin, request.specialist, current_caller().may_use)
+        waiting = queued_pairs.count_drawn_prompts(self._begin, request.specialist, current_caller().may_use)
         return judging_pb2.CountDrawnPromptsResponse(waiting=waiting, max_waiting=MAX_DRAWN_WAITING)
 
 

@@ -18,9 +18,9 @@ from services.registry.adapters.leaderboard import make_leaderboard
 from services.registry.adapters.ledger import LedgerQueries
 from services.registry.adapters.operators import SqlOperatorDecisions
 from services.registry.adapters.outcomes import OutcomeQueries
-from services.registry.adapters.rankings import PanelQueries, read_round
 from services.registry.adapters.records import read_records, to_facts
 from services.registry.adapters.scores import ScoreQueries
+from services.registry.adapters.stored_judgements import PanelQueries, read_round
 from services.registry.domain import (
     ApiKey,
     Approval,

@@ -18,7 +18,7 @@ from services.registry.bootstrap import key_verifier
 from services.registry.domain import Draft, ErasureRequest
 from services.registry.handlers import erasures
 from services.registry.handlers.facts import record_draft
-from services.registry.rules.judging import MAX_DRAWN_WAITING
+from services.registry.rules.expert_queue import MAX_DRAWN_WAITING
 from services.registry.wire import to_call
 from services.synthetic.adapters.clients import InferenceAnswers, RegistryQueue
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts

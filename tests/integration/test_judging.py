@@ -22,7 +22,7 @@ from services.registry.panel_rpc import PanelServicer
 from services.registry.people_rpc import PeopleServicer
 from services.registry.queries import Queries
 from services.registry.rpc import RegistryServicer
-from services.registry.rules.judging import UNDO_WINDOW
+from services.registry.rules.expert_queue import UNDO_WINDOW
 from services.registry.rules.panel import measure_panel
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.registry import wire
 from services.registry.adapters import tables
-from services.registry.adapters.judging import SqlJudging
+from services.registry.adapters.expert_decisions import SqlExpertDecisions
 from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from tailor.api.events.v1 import models_pb2
@@ -109,7 +109,7 @@ class SqlErasures(Rows[Erasure]):
             "submissions": submissions.update(empty, document_id=document_id),
             "scores": scores.delete(document_id=document_id),
             "outcomes": forget_outcomes(self._connection, document_id),
-            "drafts": SqlJudging(self._connection).forget_drawn_drafts(document_id),
+            "drafts": SqlExpertDecisions(self._connection).forget_drawn_drafts(document_id),
         }
 
     def list_page(self, request: ListErasuresRequest) -> ListPage[Erasure]:

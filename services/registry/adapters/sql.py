@@ -12,14 +12,14 @@ from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.adapters.canaries import SqlCanaries
 from services.registry.adapters.erasures import SqlErasures, SqlLineage
+from services.registry.adapters.expert_decisions import SqlExpertDecisions
 from services.registry.adapters.feedback import SqlFeedback
-from services.registry.adapters.judging import SqlJudging
 from services.registry.adapters.ledger import SqlUsage
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions
 from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.people import SqlPeople, SqlSessions
-from services.registry.adapters.rankings import read_round
 from services.registry.adapters.scores import SqlDocumentScores
+from services.registry.adapters.stored_judgements import SqlJudgements
 from services.registry.domain import (
     Adapter,
     ApiKey,
@@ -29,7 +29,6 @@ from services.registry.domain import (
     Evaluation,
     Fact,
     FactKind,
-    Judgement,
     Replica,
     Serving,
     Specialist,
@@ -38,7 +37,6 @@ from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.codec import decode
 from tailor.events.envelope import derive_id
 from tailor.events.outbox import Outbox
-from tailor.rounds import RoundProgress
 from tailor.rows import Rows
 from tailor.sql import transaction
 
@@ -119,7 +117,7 @@ class SqlFacts(Rows[Fact]):
     def save_draft(self, draft: Draft, payload: bytes) -> None:
         self.upsert(Fact(FactKind.DRAFT, draft.draft_id, draft.specialist, payload))
         if draft.text and draft.specialist and not draft.edit_of:
-            SqlJudging(self._connection).save_draft(draft)
+            SqlExpertDecisions(self._connection).save_draft(draft)
 
     def find_draft(self, draft_id: str) -> Draft | None:
         payload = self._find(FactKind.DRAFT, draft_id)
@@ -173,39 +171,6 @@ class SqlEvaluations(Rows[Evaluation]):
         return None if value is None else Decision(value)
 
 
-class SqlJudgements(Rows[Judgement]):
-    """Experts' judgements."""
-
-    def __init__(self, connection: Connection, outbox: Outbox) -> None:
-        super().__init__(connection, tables.judgements, Judgement)
-        self._connection = connection
-        self._outbox = outbox
-
-    def read(self, row: Row[Any], **given: Any) -> Judgement:
-        return wire.to_judgement(row.payload)
-
-    def measure_round(self, specialist: Specialist, new: Sequence[tuple[str, str]]) -> RoundProgress | None:
-        """Progress towards the specialist's next round with new pairs of drafts, the better one first.
-
-        None if its pipeline does not learn from rankings.
-        """
-        return read_round(self._connection, specialist, new)
-
-    def save(self, judgement: Judgement) -> None:
-        """Store a judgement and publish it, once."""
-        message = wire.from_judgement(judgement)
-        if self.add(judgement, payload=message):
-            event_id = derive_id("evt", "judgement", judgement.judgement_id)
-            self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
-
-    def retract(self, judgement: Judgement, specialist: Specialist) -> None:
-        """Publish that its expert took it back, once. It no longer counts, and `find` still finds it."""
-        if self.update({"retracted": True}, judgement_id=judgement.judgement_id, retracted=False):
-            message = wire.from_retracted(judgement, read_round(self._connection, specialist))
-            event_id = derive_id("evt", "judgement retracted", judgement.judgement_id)
-            self._outbox.add(self._connection, "judgement.recorded.v1", judgement.specialist, message, event_id)
-
-
 class Transaction:
     """The catalogue's database within one transaction. What it publishes is sent after the commit."""
 
@@ -228,7 +193,7 @@ class Transaction:
         self.document_scores = SqlDocumentScores(connection)
         self.feedback = SqlFeedback(connection)
         self.outcomes = SqlOutcomes(connection)
-        self.judging = SqlJudging(connection)
+        self.expert_decisions = SqlExpertDecisions(connection)
         self.usage = SqlUsage(connection)
 
 

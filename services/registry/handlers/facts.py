@@ -67,7 +67,7 @@ def _supersede(tx: Transaction, state: DocumentState, awaits: Collection[str]) -
     services = tuple(sorted({*awaits, REGISTRY}))
     tx.erasures.add_superseded(Erasure(erasure_id, (document_id,), REPLAY, datetime.now(UTC), services))
     tx.lineage.save_superseded(datasets, erasure_id)
-    tx.judging.forget_drawn_drafts(document_id)
+    tx.expert_decisions.forget_drawn_drafts(document_id)
     tx.erasures.publish(erasure_id, document_id, datasets, taints, (state.sequence, state.digest))
     tx.erasures.answers.add(ForgottenBy(erasure_id, document_id, REGISTRY, {}, datasets))
 

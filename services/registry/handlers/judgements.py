@@ -37,7 +37,7 @@ def record_judgement(
     with begin() as tx:
         specialist = tx.specialists.find(name=name)
         if known is not None:
-            return replace(known, round=tx.judgements.measure_round(specialist, ()) if specialist else None)
+            return replace(known, round=tx.judgements.measure_round(specialist) if specialist else None)
     policy = specialist.judging if specialist else JudgingPolicy()
     marks = resolve_marks(given, drafts, policy.effective_criteria)
     selection = specialist.selection if specialist else Selection()
@@ -61,7 +61,7 @@ def record_judgement(
         if counted_seconds is not None:
             tx.usage.judging_times.add(judgement_id=judgement_id, specialist=name, seconds=counted_seconds)
         if expert_id:
-            tx.judging.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
+            tx.expert_decisions.record(expert_id, name, [draft.prompt_digest for draft in drafts], judgement_id)
     return judgement
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from services.registry.domain import CanaryPolicy, Gate, RebuildPolicy, Specialist
 from services.registry.rules.canary import find_policy_violations
+from services.registry.rules.expert_queue import find_judging_violations
 from services.registry.rules.filters import find_filter_violations
 from services.registry.rules.gate import BEAT
-from services.registry.rules.judging import find_judging_violations
 from services.registry.rules.measuring import (
     find_evaluation_violations,
     find_metric_violations,

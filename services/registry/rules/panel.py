@@ -19,7 +19,7 @@ from services.registry.rules.agreement import (
     ordinal,
     percentile,
 )
-from services.registry.rules.judging import RANKING
+from services.registry.rules.expert_queue import RANKING
 
 MarkKey = tuple[str, str]  # draft and criterion
 # Judgements of one unit by expert: of two drafts the better one (0 or 1, by their ids in order; 0.5 for none), or the mark of a draft.

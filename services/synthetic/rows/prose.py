@@ -17,10 +17,14 @@ MIN_FRAGMENTS, FRAGMENT_WORDS, ENDLESS_WORDS = 6, 4, 40
 MIN_CODE_PARTS = 8
 MAX_REFERENCE_WORDS = 18
 
-# A word with quotation marks, brackets and punctuation around it, several that are joined, or a word of a language without blanks.
+# A word with quotation marks, brackets and punctuation around it, several that are joined, an abbreviation (a name of a file has longer
+# parts between its dots), or a word of a language without blanks.
 _PLAIN = re.compile(
-    r"[\"“„‘«'(\[*`]{0,3}[^\W_]+(?:[-/’'.][^\W_]+)*[.,;:!?…)\]\"”’“»'*`]{0,3}|.*[\u3040-\u30ff\u3400-\u9fff].*|[-–—•*&]"
+    r"[\"“„‘«'(\[*`]{0,3}(?:(?:[^\W_]{1,2}\.)+[^\W_]{1,2}|[^\W_]+(?:[-/’'][^\W_]+)*)[.,;:!?…)\]\"”’“»'*`]{0,3}"
+    r"|.*[\u3040-\u30ff\u3400-\u9fff].*|[-–—•*&]"
 )
+# A bracket that a full stop closes: the text was cut at an abbreviation.
+_CUT = re.compile(r"\([^()]{0,12}\.$")
 _FIGURE = re.compile(r"[^\w\s]{0,2}\d[\d.,:/%-]*[^\w\s]{0,2}")
 _REFERENCE = re.compile(
     r"\W*(?:(?:Tip|Note|Hinweis|Tipp|Anmerkung)\W+)?(?:(?:also|please|bitte)\s+)?(?:see|siehe|vgl|cf|voir|véase|vedi|zie)\b",
@@ -107,9 +111,9 @@ def _paragraphs(lines: list[str]) -> Iterator[str]:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code and references."""
+    """True for a whole sentence, or a long paragraph that does not only introduce what follows it. Not for code, references, cut text."""
     paragraph = _BRACKETED_REFERENCE.sub("", paragraph)
-    if _is_code(paragraph):
+    if _is_code(paragraph) or _CUT.search(paragraph):
         return False
     *sentences, _ = _END.split(paragraph)
     return any(_count(sentence) >= MIN_SENTENCE_WORDS and not _is_reference(sentence) for sentence in sentences) or (

@@ -30,7 +30,7 @@ from bench.loop_figures import (
 from bench.preference_set import SUBJECTS
 from services.registry.rules.agreement import measure_agreement, nominal
 from services.registry.rules.checks import find_gate_violations
-from services.registry.rules.judging import find_judging_violations
+from services.registry.rules.expert_queue import find_judging_violations
 from services.registry.rules.pipelines import find_pipeline_violations
 from services.registry.wire import to_specialist
 from services.training.recipe import load_stages

@@ -26,3 +26,8 @@ def test_contents_and_bars_of_links_are_no_prose() -> None:
     assert has_prose(ANSWER)
     assert not has_prose("1.2 Installing ........ 14\n1.3 Removing ........ 15")
     assert not has_prose("Prev | Up | Next")
+
+
+def test_a_number_between_words_does_not_end_a_clause() -> None:
+    assert has_prose("*Buster* (Debian 10) war Andys Spielzeughund.")
+    assert not has_prose("zcat README.gz | pager zcat README.gz > foo")

@@ -36,6 +36,8 @@ from services.synthetic.rows.prose import has_prose
         "From: barry@maker.example (Barry A. Warsaw)\nTo: list@maker.example\nSubject: the second of many tests\n\nhello",
         "PATH=${PATH}:/usr/sbin if [ -d ~/bin ] ; then PATH=~/bin:${PATH} fi export PATH EDITOR=vim export EDITOR=vim; [ -f $KEYS ] && . $KEYS "
         "|| tar -cvJf foo/ *.xz > foo/ | ls -l *.xz 2>/dev/null",
+        "tar -cvjf foo.tar.bz2 bar/ tar -cvJf foo.tar.xz bar/ zcat README.gz | pager zcat README.gz > foo",
+        "Do not put links to other directories in the source tree (e.g.",
         "| [`fontconfig`](http://a.example/f) | [V:409, I:721](http://b.example/f) | [617](http://c.example/f) |",
         "",
     ],
@@ -64,6 +66,7 @@ def test_headings_captions_links_contents_and_code_are_no_prose(text: str) -> No
         "From March on, the control runs twice a day.",
         "With `--all`, `git push` sends `refs/heads/*` and `refs/tags/*` of `origin/main` to `/srv/git`.",
         "Le contrôle a échoué en mars.",
+        "Config files such as setup.cfg, tox.ini, app.toml and main.yaml are read before the others, e.g. before local.py.",
         "该控制措施在三月份失效了。",
         "The dots... are not a leader in this line.",
     ],

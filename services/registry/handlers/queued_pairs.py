@@ -8,7 +8,7 @@ from services.registry.adapters.sql import Begin, Transaction
 from services.registry.domain import Judgement, Specialist
 from services.registry.handlers.judgements import find_draft
 from services.registry.handlers.specialists import unknown_specialist
-from services.registry.rules.judging import (
+from services.registry.rules.expert_queue import (
     MAX_DRAFTS,
     MAX_DRAWN_WAITING,
     UNDO_WINDOW,
@@ -33,13 +33,13 @@ def next_pair(begin: Begin, name: str, expert_id: str, may_use: MayUse) -> Exper
     with begin() as tx:
         specialist = _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
-        drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS) if specialist.keep_drafts else ()
-        decisions = tx.judging.list_decisions(name, since)
+        drafts = tx.expert_decisions.list_drafts(name, since, MAX_DRAFTS) if specialist.keep_drafts else ()
+        decisions = tx.expert_decisions.list_decisions(name, since)
         queue = make_queue(expert_id, drafts, decisions, specialist.judging)
         may_draw = specialist.keep_drafts and specialist.judging.draw_prompts and queue.needs_prompts
         draws_prompt = may_draw and count_drawn(drafts, decisions, specialist.judging) < MAX_DRAWN_WAITING
         last = _find_undoable(tx, name, expert_id)
-        progress = tx.judgements.measure_round(specialist, ())
+        progress = tx.judgements.measure_round(specialist)
         return replace(queue, round=progress, last_decision=last.position if last else None, draws_prompt=draws_prompt)
 
 
@@ -48,8 +48,8 @@ def count_drawn_prompts(begin: Begin, name: str, may_use: MayUse) -> int:
     since = datetime.now(UTC) - WINDOW
     with begin() as tx:
         specialist = _find_specialist(tx, name, may_use)
-        drafts = tx.judging.list_drafts(name, since, MAX_DRAFTS)
-        return count_drawn(drafts, tx.judging.list_decisions(name, since), specialist.judging)
+        drafts = tx.expert_decisions.list_drafts(name, since, MAX_DRAFTS)
+        return count_drawn(drafts, tx.expert_decisions.list_decisions(name, since), specialist.judging)
 
 
 def skip_pair(begin: Begin, name: str, draft_id: str, expert_id: str, may_use: MayUse) -> None:
@@ -61,7 +61,7 @@ def skip_pair(begin: Begin, name: str, draft_id: str, expert_id: str, may_use: M
         _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
         draft = find_draft(tx.facts, draft_id, lambda specialist: specialist == name)
-        tx.judging.record(expert_id, name, [draft.prompt_digest])
+        tx.expert_decisions.record(expert_id, name, [draft.prompt_digest])
 
 
 def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None, may_use: MayUse) -> str:
@@ -73,7 +73,7 @@ def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None
     with begin() as tx:
         specialist = _find_specialist(tx, name, may_use)
         _require_expert(expert_id)
-        last = tx.judging.newest(expert_id=expert_id, specialist=name)
+        last = tx.expert_decisions.newest(expert_id=expert_id, specialist=name)
         if last is None or last.position != position or not _is_recent(last):
             raise NotFound(
                 Reason.NOTHING_TO_UNDO, "You have no decision of the last 15 minutes that can be taken back."
@@ -86,7 +86,7 @@ def undo_judgement(begin: Begin, name: str, expert_id: str, position: int | None
                     "A dataset that learns from judgements was built since, so this judgement can no longer be taken back.",
                 )
             tx.judgements.retract(judgement, specialist)
-        tx.judging.withdraw(last)
+        tx.expert_decisions.withdraw(last)
         return last.judgement_id
 
 
@@ -103,7 +103,7 @@ def find_last_decision(begin: Begin, name: str, expert_id: str, may_use: MayUse)
 
 
 def _find_undoable(tx: Transaction, name: str, expert_id: str) -> ExpertDecision | None:
-    last = tx.judging.newest(expert_id=expert_id, specialist=name)
+    last = tx.expert_decisions.newest(expert_id=expert_id, specialist=name)
     if last is None or not _is_recent(last):
         return None
     judgement = tx.judgements.find(judgement_id=last.judgement_id) if last.judgement_id else None
@@ -113,7 +113,7 @@ def _find_undoable(tx: Transaction, name: str, expert_id: str) -> ExpertDecision
 def _is_in_dataset(tx: Transaction, judgement: Judgement, decision: ExpertDecision) -> bool:
     """True if a dataset may have the judgement. An edited draft is a row of the other kind, too."""
     kinds = (DatasetKind.PREFERENCE, DatasetKind.SFT) if judgement.edited else (DatasetKind.PREFERENCE,)
-    return tx.judging.has_dataset_since(judgement.specialist, decision.create_time, kinds)
+    return tx.expert_decisions.has_dataset_since(judgement.specialist, decision.create_time, kinds)
 
 
 def _is_recent(decision: ExpertDecision) -> bool:

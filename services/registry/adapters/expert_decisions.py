@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, func, select
 from services.registry import wire
 from services.registry.adapters import tables
 from services.registry.domain import Draft, FactKind, Judgement
-from services.registry.rules.judging import ExpertDecision, StoredDraft
+from services.registry.rules.expert_queue import ExpertDecision, StoredDraft
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.registry.v1.judging_pb2 import ListOwnJudgementsRequest
 from tailor.codec import load
@@ -26,7 +26,7 @@ DATASET_KINDS = {
 NEWEST_DATASETS = 20
 
 
-class SqlJudging(Rows[ExpertDecision]):
+class SqlExpertDecisions(Rows[ExpertDecision]):
     """Drafts that experts can judge, and what experts decided about their prompts."""
 
     def __init__(self, connection: Connection) -> None:

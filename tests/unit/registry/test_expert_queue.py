@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.registry.domain import JudgingPolicy
-from services.registry.rules.judging import (
+from services.registry.rules.expert_queue import (
     MAX_INCOMPLETE,
     MORE_EXPERTS,
     SPARE_ANSWERS,
