@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from bench.gate_adapters import GOOD, HALF_SCALE, GateHouse, Variant, train
 from bench.training_house import recipe
 from services.evaluation.baselines.examples import choose_examples
-from services.evaluation.baselines.prompts import Messages, with_examples
+from services.evaluation.baselines.prompts import with_examples
 from services.evaluation.domain import (
     BASE,
     FEW_SHOT,
@@ -23,7 +23,7 @@ from services.evaluation.domain import (
 )
 from services.evaluation.figures import MeasuredFigures, measure_all
 from services.evaluation.metrics.context import MetricContext
-from services.evaluation.ports import TrainSplit
+from services.evaluation.ports import Messages
 from services.synthetic.domain import Row as MadeRow
 from services.training.bases.files import load_tokenizer
 from services.training.methods import held_out, loading
@@ -60,21 +60,11 @@ def measure_few_shot(place: GateHouse, count: int) -> MeasuredModel:
     if not _path(place, name).exists():
         asked = loading.load_base(place.house.base_folder, recipe("lora")).eval()
         tokenizer, rows = load_tokenizer(place.house.base_folder), to_held_out(place.held_out)
-        examples = choose_examples(LocalTrainRows(to_held_out(place.train)), rows, count)
+        examples = choose_examples(lambda: iter([to_held_out(place.train)]), rows, count)
         prompts = [with_examples(row, "", examples[row.row_id]) for row in rows]
         scores = [_score(asked, tokenizer, row, prompt) for row, prompt in zip(place.held_out, prompts, strict=True)]
         _store(place, name, ModelResult((None,) * len(rows), tuple(scores)), 0.0)
     return _read(place, name)
-
-
-@dataclass(frozen=True)
-class LocalTrainRows(TrainSplit):
-    """Train rows in memory."""
-
-    rows: Sequence[HeldOutRow]
-
-    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
-        yield self.rows
 
 
 def measure_variant(place: GateHouse, variant: Variant) -> list[MeasuredModel]:

@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.evaluation.domain import BASE, Score
-from services.evaluation.suites.ports import Messages, SuiteAsker
+from services.evaluation.ports import Messages, SuiteAsker
 
 # Rows at a time.
 BATCH = 48

@@ -47,7 +47,8 @@ class Reply:
     param: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
-    usage: tuple[int, int] | None = (100, 50)
+    usage: tuple[int, int] | dict[str, Any] | None = (100, 50)
+    error: str = "no"
     finish: str = "stop"
 
 
@@ -114,12 +115,12 @@ class ScriptedEndpoint:
 
 def _body(reply: Reply) -> dict[str, Any]:
     if reply.status != 200:
-        return {"error": {"message": "no", "type": "x", "param": reply.param or None, "code": reply.code or None}}
-    usage = reply.usage and {
-        "prompt_tokens": reply.usage[0],
-        "completion_tokens": reply.usage[1],
-        "total_tokens": sum(reply.usage),
-    }
+        return {
+            "error": {"message": reply.error, "type": "x", "param": reply.param or None, "code": reply.code or None}
+        }
+    usage = reply.usage
+    if isinstance(usage, tuple):
+        usage = {"prompt_tokens": usage[0], "completion_tokens": usage[1], "total_tokens": sum(usage)}
     message = {"role": "assistant", "content": reply.content}
     choice = {"index": 0, "finish_reason": reply.finish, "message": message}
     return {
@@ -128,7 +129,7 @@ def _body(reply: Reply) -> dict[str, Any]:
         "created": 0,
         "model": "wise",
         "choices": [choice],
-        **({"usage": usage} if usage else {}),
+        **({} if usage is None else {"usage": usage}),
     }
 
 

@@ -43,6 +43,7 @@ from tailor.values import Labels
 SPECIALIST = Specialist(
     "reports", 1, "smollm2-135m-instruct", "lora", policy=BuildPolicy(1), system_prompt="Write in the house style."
 )
+BUILT = ("datasets", "builds", "assignments", "requests", "segments", "dataset_files")
 # Servicers do not use their context.
 CONTEXT: Any = None
 UNUSED: Any = None
@@ -208,6 +209,10 @@ class World:
         with self.engine.begin() as connection:
             for statement in statements:
                 connection.execute(text(statement))
+
+    def forget_builds(self) -> None:
+        """As in another installation with the same documents."""
+        self.run_sql(f"TRUNCATE {', '.join(BUILT)}")
 
     def segments(self) -> list[Any]:
         """The stored segments, by number."""

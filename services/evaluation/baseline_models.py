@@ -17,8 +17,8 @@ from services.evaluation.domain import BASE, Adapter, HeldOutSet, Serving, Speci
 from services.evaluation.ports import (
     ChatEndpoint,
     EvaluatedModel,
-    HouseExamples,
     Models,
+    OpenTrainRows,
 )
 from services.evaluation.served_models import list_served_models
 from tailor.errors import Reason, Unavailable
@@ -40,7 +40,7 @@ class BaselineModels:
 
     models: Models
     artifacts: SqlArtifacts
-    rows: HouseExamples
+    open_rows: OpenTrainRows
     search: PromptSearch
     external: Mapping[str, ChatEndpoint] = field(default_factory=dict)
     limits: ExternalLimits = field(default_factory=ExternalLimits)
@@ -65,10 +65,10 @@ class BaselineModels:
         if held_out.has_pairs:
             earlier = (ancestor.dataset_digest for ancestor in self.artifacts.ancestors(adapter))
             digests += next(([other] for other in earlier if other not in digests), [])
-        manifests = {digest: manifest for digest in digests if (manifest := self.artifacts.dataset(digest))}
+        manifests = {found.digest: found.manifest for found in self.artifacts.datasets.all(digest=digests)}
         if adapter.dataset_digest not in manifests:
             raise Unavailable(Reason.UNKNOWN_DATASET, "The adapter's dataset has not been announced yet.")
-        return TrainData(self.rows, manifests, self.erased)
+        return TrainData(self.open_rows, manifests, self.erased)
 
     def _prompt(self, adapter: Adapter, terms: SpecialistTerms, data: TrainData) -> EvaluatedModel:
         search = self.search

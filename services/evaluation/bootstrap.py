@@ -9,10 +9,9 @@ from services.evaluation.adapters.inference import RemoteModels
 from services.evaluation.adapters.judge import open_judge
 from services.evaluation.adapters.metric_services import open_metric_services
 from services.evaluation.adapters.probes import StoredProbes
-from services.evaluation.adapters.rows import StoredHeldOutRows, StoredTrainRows
+from services.evaluation.adapters.rows import StoredHeldOutRows, open_train_rows
 from services.evaluation.adapters.sql import (
     EVALUATION,
-    SqlAgreements,
     SqlArtifacts,
     SqlDefinitions,
     SqlEvaluations,
@@ -21,7 +20,7 @@ from services.evaluation.adapters.sql import (
 from services.evaluation.baseline_models import BaselineModels, PromptSearch
 from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.consumers import Consumers
-from services.evaluation.domain import Parameters, RetryLimits, Specialists
+from services.evaluation.domain import Agreement, RetryLimits, Specialists
 from services.evaluation.handlers import forget
 from services.evaluation.judging import JudgeBench
 from services.evaluation.report import ReportStore
@@ -32,6 +31,7 @@ from services.evaluation.worker import EvaluationWorker
 from tailor.api.evaluation.v1.evaluation_pb2_grpc import add_EvaluationServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.jobs import JobKind
+from tailor.rows import Rows
 from tailor.runtime import Runtime
 from tailor.storage.s3 import S3Store
 
@@ -47,14 +47,21 @@ def build(runtime: Runtime, settings: Settings) -> None:
     models = RemoteModels(runtime.channel(settings, "inference", settings.inference_address))
     results, artifacts, rows = SqlModelResults(engine), SqlArtifacts(engine), StoredHeldOutRows(store)
     erased = runtime.erased_documents(settings)
-    judging = JudgeBench(artifacts, rows, SqlAgreements(engine), open_judge(settings), erased, settings.judge_parallel)
+    judging = JudgeBench(
+        artifacts,
+        rows,
+        Rows(engine, tables.agreements, Agreement),
+        open_judge(settings),
+        erased,
+        settings.judge_parallel,
+    )
     anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
     probes = StoredProbes(store, anonymization, settings.read_planted_secrets())
     prompts = PromptStore(store)
     source = BaselineModels(
         models=models,
         artifacts=artifacts,
-        rows=StoredTrainRows(store),
+        open_rows=partial(open_train_rows, store),
         search=PromptSearch(prompts, settings.prompt_budget, settings.reflection_model),
         external=external_endpoints(settings),
         limits=settings.external_limits,
@@ -73,7 +80,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         judging=judging,
         definitions=SqlDefinitions(engine),
         services=open_metric_services(settings),
-        parameters=Parameters(settings.concurrency),
+        concurrency=settings.concurrency,
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
         erased=erased,
         suites=SuiteRunner(probes, results, settings.concurrency, erased),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from services.evaluation import handlers, wire
 from services.evaluation.adapters.sql import SqlArtifacts, SqlEvaluations
-from services.evaluation.domain import Specialists
+from services.evaluation.domain import AnnouncedDataset, Specialists
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event, decode, derive_id
 from tailor.wire import to_ref
@@ -42,7 +42,7 @@ class Consumers:
     def on_dataset(self, event: Event) -> None:
         message = decode(event, models_pb2.DatasetBuilt)
         ranked_for = message.specialist if message.kind == models_pb2.DATASET_KIND_PREFERENCE else ""
-        self._artifacts.add_dataset(message.digest, to_ref(message.manifest), ranked_for)
+        self._artifacts.datasets.add(AnnouncedDataset(message.digest, to_ref(message.manifest), ranked_for))
 
     def on_serving(self, event: Event) -> None:
         self._specialists.update_serving(wire.to_serving(decode(event, models_pb2.SpecialistServing)))

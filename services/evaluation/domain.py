@@ -73,6 +73,15 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class AnnouncedDataset:
+    """A dataset as its event announced it. `ranked_for` is the specialist whose drafts it ranks; empty for datasets of documents."""
+
+    digest: str
+    manifest: Ref
+    ranked_for: str = ""
+
+
+@dataclass(frozen=True)
 class Serving:
     """The adapter that a specialist's name refers to. An empty digest means the base."""
 
@@ -366,13 +375,6 @@ def result_key(held_out: HeldOutSet, sampling: SamplingDefaults, *parts: str) ->
     ]
     drawn = [sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.max_tokens]
     return hashlib.sha256(json.dumps([*parts, drawn, rows]).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """How models are asked."""
-
-    concurrency: int = 8
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ def queue_evaluation(
     artifacts: SqlArtifacts, evaluations: SqlEvaluations, adapter: Adapter, evaluation_id: str
 ) -> None:
     """Store a trained adapter and queue its evaluation, unless the next stage of its run starts from it. Idempotent."""
-    artifacts.add_adapter(adapter)
+    artifacts.adapters.add(adapter)
     if not adapter.intermediate:
         evaluations.queue(evaluation_id, adapter)
 
@@ -33,7 +33,7 @@ def evaluate_again(
 
 def find_adapter(artifacts: SqlArtifacts, adapter_digest: str) -> Adapter:
     """Raises NotFound for an adapter that no event announced."""
-    adapter = artifacts.adapter(adapter_digest)
+    adapter = artifacts.adapters.find(digest=adapter_digest)
     if adapter is None:
         raise unknown_adapter()
     return adapter
@@ -46,7 +46,8 @@ def find_evaluation(evaluations: SqlEvaluations, evaluation_id: str, adapter_dig
     """
     if not evaluation_id and not adapter_digest:
         raise InvalidArgument(Reason.NOTHING_NAMED, "Set `evaluation_id` or `adapter_digest`.")
-    evaluation = evaluations.find(evaluation_id) if evaluation_id else evaluations.newest(adapter_digest)
+    wanted = {"evaluation_id": evaluation_id} if evaluation_id else {"adapter_digest": adapter_digest}
+    evaluation = evaluations.newest(**wanted)
     if evaluation is None:
         raise unknown_evaluation()
     return evaluation
@@ -54,7 +55,7 @@ def find_evaluation(evaluations: SqlEvaluations, evaluation_id: str, adapter_dig
 
 def find_report(evaluations: SqlEvaluations, adapter_digest: str) -> Ref:
     """The report of the adapter's newest evaluation. Raises NotFound if that has not succeeded."""
-    evaluation = evaluations.newest(adapter_digest)
+    evaluation = evaluations.newest(adapter_digest=adapter_digest)
     result = evaluations.result(evaluation.evaluation_id) if evaluation else None
     if result is None:
         raise NotFound(Reason.UNKNOWN_EVALUATION, "The adapter's newest evaluation has no result yet.")
@@ -81,7 +82,7 @@ def forget(
         objects += reports.delete_scores(evaluation_id, erased.document_id)
         if reports.quotes(evaluation_id, erased.document_id):
             evaluations.withdraw(evaluation_id, Reason.ROWS_ERASED)
-            deleted += results.delete(evaluation_id)
+            deleted += results.rows.delete(evaluation_id=evaluation_id)
             objects += reports.delete(evaluation_id)
     counts = {"results": deleted, "report_objects": objects, "prompts": prompts.delete(erased.document_id)}
     return Forgotten(counts)

@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 from services.evaluation.adapters.rows import StoredHeldOutRows
-from services.evaluation.adapters.sql import SqlAgreements, SqlArtifacts
+from services.evaluation.adapters.sql import SqlArtifacts
 from services.evaluation.domain import CANDIDATE, Adapter, Agreement, MetricFigures, SpecialistTerms
 from services.evaluation.figures import MeasuredFigures, fixed_value
 from services.evaluation.judge.agreement import MAX_PAIRS, measure_agreement
@@ -18,6 +18,7 @@ from services.evaluation.ports import JudgeModel
 from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
 from tailor.metric_kinds import JudgeParameters, parse_parameters
+from tailor.rows import Rows
 from tailor.values import MetricDefinition
 
 log = get_logger(__name__)
@@ -60,7 +61,7 @@ class JudgeBench:
 
     artifacts: SqlArtifacts
     rows: StoredHeldOutRows
-    agreements: SqlAgreements
+    agreements: Rows[Agreement]
     judge: JudgeModel | None = None
     erased: Container[str] = frozenset()
     concurrency: int = 4
@@ -79,22 +80,21 @@ class JudgeBench:
         return Judging(judge, {name: by_mode[mode] for name, mode in modes.items()}, opinions)
 
     def _agreement(self, judge: JudgeModel, specialist: str, terms: SpecialistTerms, mode: str) -> Agreement:
-        ranked = self.artifacts.newest_ranked(specialist)
+        ranked = self.artifacts.datasets.newest(ranked_for=specialist)
         if ranked is None:
             return UNKNOWN
-        digest, manifest = ranked
         rules = Rules(tuple(terms.evaluation.criteria) or DEFAULT_CRITERIA, terms.evaluation.guidelines)
-        key = sha256(repr((judge.name, digest, mode, rules)).encode()).hexdigest()
-        known = self.agreements.find(key)
+        key = sha256(repr((judge.name, ranked.digest, mode, rules)).encode()).hexdigest()
+        known = self.agreements.find(key=key)
         if known is not None:
             return known
         pairs = [
             pair
-            for pair in self.rows.ranked_pairs(manifest, MAX_PAIRS)
+            for pair in self.rows.ranked_pairs(ranked.manifest, MAX_PAIRS)
             if not any(document_id in self.erased for document_id in pair.document_ids)
         ]
         agreement = measure_agreement(judge, pairs, rules, mode=mode, concurrency=self.concurrency)
-        self.agreements.add(key, agreement)
+        self.agreements.add(agreement, key=key)
         log.info("judge compared", specialist=specialist, mode=mode, pairs=agreement.pairs, kappa=agreement.kappa)
         return agreement
 

@@ -13,6 +13,7 @@ from services.evaluation.domain import (
     INCUMBENT,
     TOO_LONG,
     Answer,
+    EvaluationState,
     HeldOutRow,
     HeldOutSet,
     ModelResult,
@@ -20,26 +21,20 @@ from services.evaluation.domain import (
     result_key,
 )
 from services.evaluation.ports import EvaluatedModel
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
+from services.evaluation.served_models import call
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.jobs import HeldJob
 from tailor.logging import get_logger
-from tailor.retry import retry
 from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
 
-CALL_ATTEMPTS = 5
 # Without these there is no comparison, so the evaluation fails if one of them cannot be measured.
 REQUIRED = {BASE, INCUMBENT, CANDIDATE}
 # Share of the rows that may not fit the context. With more, what is left does not show what the specialist is for.
 MAX_TOO_LONG = 0.2
-
-
-def call(request: Callable[[], T], sleep: Callable[[float], None] | None = None) -> T:
-    """Call a model, with a few attempts while it refuses temporarily."""
-    return retry(request, attempts=CALL_ATTEMPTS, initial_seconds=0.5, max_seconds=4.0, sleep=sleep)
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ class ModelRunner:
         Raises FailedPrecondition (HELD_OUT_ROWS_TOO_LONG) if too few rows fit.
         """
         rows = len(self._held_out.rows)
-        self._evaluations.start(self._job, len(models) * rows)
+        self._evaluations.record(self._job, state=EvaluationState.RUNNING, rows_total=len(models) * rows)
         results: dict[str, ModelResult] = {}
         skipped: dict[str, str] = {}
         for number, model in enumerate(models, 1):
@@ -110,15 +105,11 @@ class ModelRunner:
 
     def _ask(self, model: EvaluatedModel) -> ModelResult:
         rows = self._held_out.rows
-        try:
-            call(model.prepare, self._sleep)
-            # In parallel, so that the engine can batch the requests.
-            with ThreadPoolExecutor(self._concurrency, thread_name_prefix="ask") as pool:
-                answers = tuple(pool.map(lambda row: self._answer(model, row), rows))
-            scores = [self._score(model, row) for row in rows]
-        except NotFound:
-            # Inference has restarted since the candidate was loaded.
-            raise Unavailable(Reason.CANDIDATE_LOST, "Inference has unloaded the candidate.") from None
+        call(model.prepare, self._sleep)
+        # In parallel, so that the engine can batch the requests.
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="ask") as pool:
+            answers = tuple(pool.map(lambda row: self._answer(model, row), rows))
+        scores = [self._score(model, row) for row in rows]
         ours, others = (tuple(pair[place] for pair in scores) for place in (0, 1))
         return ModelResult(answers, ours, others, model.notes)
 
@@ -144,7 +135,7 @@ class ModelRunner:
     def _count(self, rows: int) -> None:
         if rows:
             self._done += rows
-            self._evaluations.count(self._job, self._done)
+            self._evaluations.record(self._job, rows_done=self._done)
 
 
 def _if_it_fits(request: Callable[[], T]) -> T | None:

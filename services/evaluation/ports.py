@@ -15,10 +15,10 @@ from services.evaluation.domain import (
     Serving,
     SpecialistTerms,
 )
-from tailor.datasets import ClosedBookQuestion
-from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults
+
+Messages = tuple[tuple[str, str], ...]
 
 
 class Models(Protocol):
@@ -112,53 +112,11 @@ class MetricServices(Protocol):
         ...
 
 
-class DatasetProbes(Protocol):
-    """What the suites ask about a dataset, by the reference of its manifest. Methods block.
-
-    They raise what the store raises, and FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
-    """
-
-    def choose(self, manifests: Sequence[Ref]) -> Ref:
-        """The first dataset of documents, or else the first dataset."""
-        ...
-
-    def train_prompts(self, manifest: Ref, limit: int) -> Sequence[tuple[tuple[str, str], ...]]:
-        """The messages before the answers of at most `limit` train rows, always the same ones."""
-        ...
-
-    def planted_secrets(self, manifest: Ref) -> Sequence[PlantedSecret]:
-        """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
-        ...
-
-    def closed_book(self, manifest: Ref, limit: int) -> Sequence[ClosedBookQuestion]:
-        """About `limit` questions at most, always the same ones; all those of a document, or none."""
-        ...
-
-    def count_true_values(self, manifest: Ref, texts: Sequence[str], known_texts: Sequence[str]) -> Mapping[str, int]:
-        """Count, by type, the true values of the dataset's documents that occur in the texts and in no known text.
-
-        Raises Unavailable while anonymization does not answer, and InvalidArgument (TOO_LONG).
-        """
-        ...
-
-
-class TrainSplit(Protocol):
-    """The train rows of a dataset, on this machine."""
-
-    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
-        """All rows in the order of the files, one batch in memory; can be called again. Raises FailedPrecondition (INVALID_DATASET)."""
-        ...
-
-
-class HouseExamples(Protocol):
-    """The train rows of stored datasets, which may occur in prompts as examples."""
-
-    def open(self, manifest: Ref) -> AbstractContextManager[TrainSplit]:
-        """Fetch the files of the train split; they are removed when the context ends. Blocks.
-
-        Raises FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid.
-        """
-        ...
+# The train rows of datasets, by the references of their manifests: a function of all rows in the order of the files, one batch in memory,
+# that can be called again. Fetches the files, which are removed when the context ends. Blocks. Raises FailedPrecondition (INVALID_DATASET,
+# INVALID_MANIFEST) if a dataset is invalid.
+Batches = Callable[[], Iterator[Sequence[HeldOutRow]]]
+OpenTrainRows = Callable[[Sequence[Ref]], AbstractContextManager[Batches]]
 
 
 class ChatEndpoint(Protocol):
@@ -180,4 +138,16 @@ class ChatEndpoint(Protocol):
         Raises Unavailable or ResourceExhausted if another attempt may succeed, otherwise FailedPrecondition (EXTERNAL_KEY_REFUSED,
         EXTERNAL_QUOTA, UNKNOWN_EXTERNAL_MODEL, EXTERNAL_REFUSED).
         """
+        ...
+
+
+class SuiteAsker(Protocol):
+    """The models under evaluation, by their names in the evaluation. Methods block, and keep the order of what they are given."""
+
+    def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
+        """Generate an answer to each prompt."""
+        ...
+
+    def score(self, model: str, pairs: Sequence[tuple[Messages, str]]) -> list[Score]:
+        """Score each completion of a prompt by its log-probability."""
         ...

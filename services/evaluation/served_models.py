@@ -1,6 +1,8 @@
 """The models of an evaluation that inference answers for: the base, the adapter that serves, and the candidate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from services.evaluation.domain import (
     BASE,
@@ -13,8 +15,23 @@ from services.evaluation.domain import (
     Serving,
 )
 from services.evaluation.ports import EvaluatedModel, Models
+from tailor.errors import NotFound, Reason, Unavailable
+from tailor.retry import retry
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults
+
+T = TypeVar("T")
+
+CALL_ATTEMPTS = 5
+
+
+def call(request: Callable[[], T], sleep: Callable[[float], None] | None = None) -> T:
+    """Call a model, with a few attempts while it refuses temporarily. Raises Unavailable (CANDIDATE_LOST) if it must be prepared again."""
+    try:
+        return retry(request, attempts=CALL_ATTEMPTS, initial_seconds=0.5, max_seconds=4.0, sleep=sleep)
+    except NotFound:
+        # Inference has restarted since the candidate was loaded.
+        raise Unavailable(Reason.CANDIDATE_LOST, "Inference has unloaded the candidate.") from None
 
 
 @dataclass(frozen=True)

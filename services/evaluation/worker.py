@@ -11,11 +11,11 @@ from services.evaluation.domain import (
     Adapter,
     Evaluation,
     EvaluationResult,
+    EvaluationState,
     HeldOutSet,
     MetricFigures,
     ModelCost,
     ModelResult,
-    Parameters,
     ReportData,
     RetryLimits,
     Specialists,
@@ -24,7 +24,7 @@ from services.evaluation.domain import (
 from services.evaluation.figures import fixed_value, list_goals, measure_all, measure_cost
 from services.evaluation.judging import JudgeBench
 from services.evaluation.metrics.context import MetricContext
-from services.evaluation.model_runs import ModelResultsOf, ModelRunner, call
+from services.evaluation.model_runs import ModelResultsOf, ModelRunner
 from services.evaluation.ports import (
     EvaluatedModel,
     ListModels,
@@ -32,6 +32,7 @@ from services.evaluation.ports import (
     Models,
 )
 from services.evaluation.report import ReportStore
+from services.evaluation.served_models import call
 from services.evaluation.suites.runner import SuiteRunner
 from tailor.errors import FailedPrecondition, NotFound, Reason, TailorError
 from tailor.jobs import HeldJob
@@ -61,7 +62,7 @@ class EvaluationWorker:
     services: MetricServices | None = None
     prices: Prices = field(default_factory=Prices)
     suites: SuiteRunner | None = None
-    parameters: Parameters = field(default_factory=Parameters)
+    concurrency: int = 8
     limits: RetryLimits = field(default_factory=RetryLimits)
     erased: Container[str] = frozenset()
     sleep: Callable[[float], None] | None = None
@@ -71,7 +72,7 @@ class EvaluationWorker:
 
         Retries while a dependency does not answer. An evaluation that cannot succeed fails with its reason.
         """
-        evaluation = self.evaluations.find(job.key)
+        evaluation = self.evaluations.newest(evaluation_id=job.key)
         if evaluation is None or not evaluation.state.is_open:
             return None
         waited = job.payload.get("waited", 0.0)
@@ -85,7 +86,7 @@ class EvaluationWorker:
             self._evaluate_or_retry(job, evaluation)
         except TailorError as error:
             log.error("evaluation failed", evaluation_id=job.key, reason=error.reason)
-            self.evaluations.fail(job, error.reason)
+            self.evaluations.record(job, state=EvaluationState.FAILED, reason=error.reason)
         return None
 
     def _evaluate_or_retry(self, job: HeldJob, evaluation: Evaluation) -> None:
@@ -110,7 +111,7 @@ class EvaluationWorker:
         terms = self.specialists.terms.get(adapter.specialist)
         if terms is None:
             return Reason.UNKNOWN_SPECIALIST
-        is_known = terms.deleted or self.artifacts.dataset(adapter.dataset_digest) is not None
+        is_known = terms.deleted or self.artifacts.datasets.has(digest=adapter.dataset_digest)
         return None if is_known else Reason.UNKNOWN_DATASET
 
     def evaluate(self, job: HeldJob, evaluation: Evaluation) -> EvaluationResult:
@@ -148,7 +149,7 @@ class EvaluationWorker:
             job,
             held_out,
             terms.sampling,
-            concurrency=self.parameters.concurrency,
+            concurrency=self.concurrency,
             sleep=self.sleep,
         )
 
@@ -178,7 +179,7 @@ class EvaluationWorker:
         )
 
     def _cost(self, model: str, result: ModelResult) -> ModelCost:
-        return self.prices.add_to(measure_cost(model, result), result, self.parameters.concurrency)
+        return self.prices.add_to(measure_cost(model, result), result, self.concurrency)
 
     def _run_suites(self, job: HeldJob, data: ReportData, models: Sequence[EvaluatedModel]) -> ReportData:
         """Measure the suites on the dataset of the documents that the adapter, or an earlier stage, learned from."""
@@ -186,10 +187,10 @@ class EvaluationWorker:
             return data
         adapter = data.evaluation.adapter
         known = (
-            self.artifacts.dataset(ancestor.dataset_digest)
+            self.artifacts.datasets.find(digest=ancestor.dataset_digest)
             for ancestor in (adapter, *self.artifacts.ancestors(adapter))
         )
-        measured = self.suites.run(job, data, models, [manifest for manifest in known if manifest is not None])
+        measured = self.suites.run(job, data, models, [dataset.manifest for dataset in known if dataset is not None])
         return replace(
             data,
             suites=(*data.suites, *measured.figures),
@@ -202,7 +203,7 @@ class EvaluationWorker:
     def _store(self, data: ReportData) -> EvaluationResult:
         evaluation_id = data.evaluation.evaluation_id
         scores = self.reports.write_scores(evaluation_id, data.document_scores) if data.document_scores else None
-        incumbent = self.artifacts.adapter(data.incumbent.adapter_digest) if data.incumbent else None
+        incumbent = self.artifacts.adapters.find(digest=data.incumbent.adapter_digest) if data.incumbent else None
         return replace(
             data.to_result(self.reports.write(data)),
             document_scores=scores,
@@ -241,15 +242,14 @@ class EvaluationWorker:
         return held_out
 
     def _read_rows(self, digest: str, terms: SpecialistTerms) -> HeldOutSet | None:
-        manifest = self.artifacts.dataset(digest) if digest else None
-        policy = terms.evaluation
-        return None if manifest is None else self.rows.held_out(manifest, policy.max_rows, policy.max_answers)
+        dataset, policy = self.artifacts.datasets.find(digest=digest), terms.evaluation
+        return None if dataset is None else self.rows.held_out(dataset.manifest, policy.max_rows, policy.max_answers)
 
     def _read_pairs(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet | None:
         """The pairs of an adapter whose last stage learned from documents; None if there are none, or an erasure deleted them."""
-        newest = self.artifacts.newest_ranked(adapter.specialist)
+        newest = self.artifacts.datasets.newest(ranked_for=adapter.specialist)
         try:
-            return self._read_rows(self._preferences(adapter) or (newest[0] if newest else ""), terms)
+            return self._read_rows(self._preferences(adapter) or (newest.digest if newest else ""), terms)
         except NotFound:
             return None
 

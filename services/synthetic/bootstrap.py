@@ -12,13 +12,13 @@ from services.synthetic import handlers
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.admitted_origins import SqlOrigins
 from services.synthetic.adapters.clients import (
-    InferenceAnswers,
-    OverRedactionMeasure,
-    RegistryDocuments,
-    RegistryQueue,
-    RegistryScores,
-    ResidualLimits,
-    RowAnonymizer,
+    anonymize_row,
+    answer_prompt,
+    check_residual,
+    count_waiting,
+    list_documents,
+    list_missed,
+    measure_over_redaction,
 )
 from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
 from services.synthetic.adapters.corpus import SqlCorpora
@@ -51,6 +51,12 @@ from services.synthetic.settings import Settings
 from services.synthetic.synthesis.handlers import CRITIQUE_SECONDS, WAKING_REASONS, SynthesisCommands
 from services.synthetic.synthesis.runner import RunLimits, SynthesisRunner
 from services.synthetic.synthesis_rpc import SynthesisServicer
+from tailor.api.anonymization.v1.anonymization_pb2_grpc import AnonymizationServiceStub
+from tailor.api.anonymization.v1.replaced_pb2_grpc import ReplacedServiceStub
+from tailor.api.anonymization.v1.review_pb2_grpc import ReviewServiceStub
+from tailor.api.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from tailor.api.registry.v1.judging_pb2_grpc import JudgingServiceStub
+from tailor.api.registry.v1.registry_pb2_grpc import RegistryServiceStub
 from tailor.api.synthetic.v1.imports_pb2_grpc import add_ImportServiceServicer_to_server
 from tailor.api.synthetic.v1.synthesis_pb2_grpc import add_SynthesisServiceServicer_to_server
 from tailor.api.synthetic.v1.synthetic_pb2_grpc import add_SyntheticServiceServicer_to_server
@@ -71,23 +77,26 @@ def build(runtime: Runtime, settings: Settings) -> None:
     """Connect, read the specialists, then serve, listen and run jobs."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     registry = runtime.channel(settings, "registry", settings.registry_address)
+    anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
+    catalogue, replaced = RegistryServiceStub(registry), ReplacedServiceStub(anonymization)
     store, outbox = S3Store.from_settings(settings), runtime.outbox(engine, tables.outbox, producer)
     erased = runtime.erased_documents(settings, LIFT_SECONDS)
-    app = make_app(settings, engine, outbox, store, RegistryDocuments(registry), erased=erased)
-    anonymization = runtime.channel(settings, "anonymization", settings.anonymization_address)
     app = replace(
-        app, list_missed=RegistryScores(registry), check_residual=ResidualLimits(anonymization),
-        measure_over_redaction=OverRedactionMeasure(anonymization, settings.max_over_redaction),
-    )  # fmt: skip
-    imports, import_files, barrier = SqlImports(engine), ImportFiles(store), RowAnonymizer(anonymization)
+        make_app(settings, engine, outbox, store, partial(list_documents, catalogue), erased=erased),
+        list_missed=partial(list_missed, catalogue),
+        check_residual=partial(check_residual, ReviewServiceStub(anonymization)),
+        measure_over_redaction=partial(measure_over_redaction, replaced, settings.max_over_redaction),
+    )
+    imports, import_files = SqlImports(engine), ImportFiles(store)
+    barrier = partial(anonymize_row, AnonymizationServiceStub(anonymization))
     importer = ImportCommands(imports, import_files, barrier, erased)
     holdings, datasets = SqlHoldings(engine), SqlDatasets(engine)
     consumers, eraser = Consumers(app), DatasetEraser(app, holdings, datasets, importer.forget_row)
     browser = RowBrowser(datasets, store, app.erased)
     inference = runtime.channel(settings, "inference", settings.inference_address)
-    drawer = PromptDrawer(
-        app.specialists, browser, SqlDrawnPrompts(engine), RegistryQueue(registry), InferenceAnswers(inference)
-    )
+    waiting = partial(count_waiting, JudgingServiceStub(registry))
+    answer = partial(answer_prompt, InferenceServiceStub(inference))
+    drawer = PromptDrawer(app.specialists, browser, SqlDrawnPrompts(engine), waiting, answer)
     servicer = SyntheticServicer(app, browser, drawer)
     teacher, judge = open_models(settings)
     seeds, comments = SqlSeedDocuments(engine, store), SqlCommentedDrafts(engine, store)

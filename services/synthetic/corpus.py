@@ -1,5 +1,6 @@
 """The documents of a build: their sketches, their components and sides, their segments, and what is stored of each segment."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -73,6 +74,33 @@ class ExtraCount:
     documents: int = 0
     rows: int = 0
 
+    def __add__(self, other: "ExtraCount") -> "ExtraCount":
+        return ExtraCount(self.documents + other.documents, self.rows + other.rows)
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows and their tokens, the rows by task, grounding, language and maker, and the documents that gave rows themselves by language."""
+
+    rows: int = 0
+    tokens: int = 0
+    tasks: Mapping[str, int] = field(default_factory=dict)
+    grounding: Mapping[str, int] = field(default_factory=dict)
+    languages: Mapping[str, int] = field(default_factory=dict)
+    makers: Mapping[str, int] = field(default_factory=dict)
+    documents: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: "RowCounts") -> "RowCounts":
+        return RowCounts(
+            self.rows + other.rows,
+            self.tokens + other.tokens,
+            Counter(self.tasks) + Counter(other.tasks),
+            Counter(self.grounding) + Counter(other.grounding),
+            Counter(self.languages) + Counter(other.languages),
+            Counter(self.makers) + Counter(other.makers),
+            Counter(self.documents) + Counter(other.documents),
+        )
+
 
 @dataclass(frozen=True)
 class SplitSize:
@@ -105,8 +133,7 @@ class SegmentResult:
     """The stored train rows of a segment, so that a later build with equal inputs reuses them.
 
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
-    were compared with. The files are None without rows. `letters` are the characters that the rows teach, `documents` those
-    that give rows, by language. `answers` are hashes of the
+    were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the
     answers of all rows that were made. `grams` has all 13-grams of the rows with the number of documents, `shares` are those of the
     held-out answers. `extra` counts the rows that missed documents got in addition, and those documents. `parts` are only stored while the
     segment may grow.
@@ -119,13 +146,9 @@ class SegmentResult:
     train: DatasetFile | None
     sources: DatasetFile | None
     grams: DatasetFile | None
-    tokens: int
+    counts: RowCounts
     letters: int
-    tasks: Mapping[str, int]
-    grounding: Mapping[str, int]
-    languages: Mapping[str, int]
     skipped: Mapping[str, SkippedCount]
-    documents: Mapping[str, int] = field(default_factory=dict)
     answers: bytes = b""
     shares: bytes = b""
     closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)

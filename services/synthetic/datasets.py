@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from services.synthetic.domain import Conversation, Dataset, Document, KeptDraft, Text
 from tailor.datasets import DatasetFile
@@ -14,22 +15,19 @@ from tailor.storage.ref import Ref
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 PARQUET = "application/vnd.apache.parquet"
 
 
 def read_text(store: ObjectStore, document: Document) -> Text | None:
     """The document's text; None if it no longer exists because it was erased or superseded, or if its bytes are damaged."""
-    try:
-        value = json.loads(store.get(document.text))
+
+    def make(value: Any) -> Text:
         insights = value.get("key_insights")
         return Text(value["prompt"], value["text"], json.dumps(insights, ensure_ascii=False) if insights else "")
-    except (NotFound, CorruptObject) as error:
-        log.warning(
-            "document left out", document_id=document.document_id, uri=document.text.uri, reason=error.reason.value
-        )
-        return None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise invalid_text(document.text) from None
+
+    return _read(store, document.text, make, "document left out", document_id=document.document_id)
 
 
 def read_texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, Text]:
@@ -40,21 +38,27 @@ def read_texts(store: ObjectStore, documents: Sequence[Document]) -> dict[str, T
 
 def read_draft(store: ObjectStore, draft: KeptDraft) -> Conversation | None:
     """A draft with its text; None if the text no longer exists, or if its bytes are damaged."""
-    try:
-        value = json.loads(store.get(draft.text))
+
+    def make(value: Any) -> Conversation:
         messages = tuple((message["role"], message["content"]) for message in value["messages"])
         return Conversation(
             draft.draft_id, draft.prompt_digest, messages, value["answer"], draft.edit_of, draft.drawn_from
         )
+
+    return _read(store, draft.text, make, "draft left out", draft_id=draft.draft_id)
+
+
+def _read(store: ObjectStore, ref: Ref, make: Callable[[Any], T], warning: str, **ids: str) -> T | None:
+    """What is made of a stored JSON; None with a warning if it cannot be read. Raises FailedPrecondition (INVALID_TEXT_OBJECT)."""
+    try:
+        return make(json.loads(store.get(ref)))
     except (NotFound, CorruptObject) as error:
-        log.warning("draft left out", draft_id=draft.draft_id, uri=draft.text.uri, reason=error.reason.value)
+        log.warning(warning, uri=ref.uri, reason=error.reason.value, **ids)
         return None
-    except (ValueError, KeyError, TypeError):
-        raise invalid_text(draft.text) from None
-
-
-def invalid_text(ref: Ref) -> FailedPrecondition:
-    return FailedPrecondition(Reason.INVALID_TEXT_OBJECT, "A stored text does not follow its contract.", uri=ref.uri)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FailedPrecondition(
+            Reason.INVALID_TEXT_OBJECT, "A stored text does not follow its contract.", uri=ref.uri
+        ) from None
 
 
 def file_of(data: bytes, rows: int) -> DatasetFile:

@@ -1,14 +1,14 @@
 """Datasets of documents: from the corpus's texts to both splits."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 from services.synthetic.adapters.corpus import SqlCorpus
 from services.synthetic.building.closed_book import find_closed_book_limit
-from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, raw_rows
+from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, index_extra
 from services.synthetic.building.grams import GramSet, make_gram_set, measure_overlap
 from services.synthetic.building.segments import Context, WrittenRows, write_rows
 from services.synthetic.building.split import HeldOut, Splitter, boilerplate_documents
@@ -159,7 +159,8 @@ class _Build:
             self._tally.add_skipped(counts)
         near_duplicates = self._tally.skipped.pop(NEAR_DUPLICATES, SkippedCount())
         figures = self._figures(held_out, kept, sources, near_duplicates)
-        content = self._manifest(DatasetFiles(train, kept, sources), figures, held_out)
+        splits = {TRAIN: _files_with_rows(train), HELD_OUT: _files_with_rows(kept)}
+        content = self._manifest(splits, [stored.file for stored in sources], figures, held_out)
         digest, manifest = write_manifest(
             self._parts.store,
             last.dataset,
@@ -185,10 +186,10 @@ class _Build:
     def _make_held_out(self, extra: ExtraParts) -> HeldOut:
         held_out, limit = HeldOut(), self._specialist.rows.max_held_out_rows
         room = limit - min(len(extra.held_out), limit // HELD_OUT_PART)
-        for raw in self.splitter.make_rows(self._corpus.held_out()):
-            held_out.add(raw, room)
+        for made in self.splitter.make_rows(self._corpus.held_out()):
+            held_out.add(made, room)
         if extra.held_out:
-            held_out.add(raw_rows(extra.held_out), limit)
+            held_out.add(index_extra(extra.held_out), limit)
         return held_out
 
     def _make_train(self, extra: ExtraParts, grams: GramSet) -> tuple[StoredFile, ...]:
@@ -208,7 +209,7 @@ class _Build:
         results = train.build(budget if policy.max_train_tokens else 0)
         for result in results:
             self._tally.add_segment(result)
-        rows = self._tally.rows[TRAIN] + extra.train
+        rows = self._tally.splits[TRAIN].rows + extra.train
         replay = rows * share // (100 - share) if share else 0
         stored = [stored for result in results for stored in result.files]
         for written in self._extras.files(extra, replay, grams, self._workers, self._tally.add_unfit):
@@ -217,19 +218,19 @@ class _Build:
 
     def _write_held_out(self, held_out: HeldOut) -> tuple[StoredFile, ...]:
         files = []
-        for start in range(0, len(held_out.raws), HELD_OUT_CHUNKS):
+        for start in range(0, len(held_out.chunks), HELD_OUT_CHUNKS):
             end = start + HELD_OUT_CHUNKS
-            data = [table for raw in held_out.raws[start:end] for table in raw.tables]
+            data = [table for made in held_out.chunks[start:end] for table in made.tables]
             kept = [is_kept for mask in held_out.kept[start:end] for is_kept in mask.tolist()]
             written = self._workers.submit(write_rows, data, kept, None)()
-            if written.rows:
+            if written.counts.rows:
                 files.append(self._store(HELD_OUT, written))
         return tuple(files)
 
     def _store(self, split: str, written: WrittenRows) -> StoredFile:
         self._tally.add_file(split, written)
         self._others.update(written.document_ids)
-        return StoredFile(self._put(written.data, written.rows), ALL_SEGMENTS)
+        return StoredFile(self._put(written.data, written.counts.rows), ALL_SEGMENTS)
 
     def _put(self, data: bytes, rows: int) -> DatasetFile:
         file = file_of(data, rows)
@@ -279,29 +280,35 @@ class _Build:
             for start in range(0, len(documents), ID_BATCH):
                 yield documents[start : start + ID_BATCH]
 
-    def _manifest(self, written: "DatasetFiles", figures: Figures, held_out: HeldOut) -> dict[str, object]:
-        tally, specialist = self._tally, self._specialist
+    def _manifest(
+        self,
+        splits: Mapping[str, tuple[DatasetFile, ...]],
+        sources: Sequence[DatasetFile],
+        figures: Figures,
+        held_out: HeldOut,
+    ) -> dict[str, object]:
+        tally, specialist, counts = self._tally, self._specialist, self._tally.all
         manifest = DatasetManifest(
             kind=DatasetKind.SFT,
             specialist=specialist.name,
             splits={
-                name: SplitFiles(tally.rows[name], tally.tokens[name], written.split(name))
-                for name in (TRAIN, HELD_OUT)
+                name: SplitFiles(tally.splits[name].rows, tally.splits[name].tokens, files)
+                for name, files in splits.items()
             },
-            sources=written.source_ids,
+            sources=IdFiles(sum(file.rows for file in sources), tuple(sources)),
             closed_book=tally.closed_book,
             figures=figures,
             skipped=tally.skipped,
             teacher_tokens=sum(origin.teacher_tokens for origin in self._origins),
             imports=self._count_imports(),
             languages={
-                tag: LanguageCount(rows, tally.documents[tag], has_templates(tag))
-                for tag, rows in sorted(tally.languages.items())
+                tag: LanguageCount(rows, counts.documents.get(tag, 0), has_templates(tag))
+                for tag, rows in sorted(counts.languages.items())
             },
         )
         more = {
-            "tasks": dict(tally.tasks),
-            "grounding": dict(tally.grounding),
+            "tasks": dict(counts.tasks),
+            "grounding": dict(counts.grounding),
             "boilerplate_rows": held_out.boilerplate_rows,
         }
         return manifest.as_json() | {
@@ -319,9 +326,8 @@ class _Build:
     def _count_imports(self) -> tuple[ImportCount, ...]:
         """The imports with rows in the dataset. Raises Aborted if one of them was added during the build."""
         terms = {entry.name: entry for origin in self._origins for entry in origin.imports}
-        rows = {
-            name.removeprefix(IMPORT): count for name, count in self._tally.makers.items() if name.startswith(IMPORT)
-        }
+        makers = self._tally.all.makers
+        rows = {name.removeprefix(IMPORT): count for name, count in makers.items() if name.startswith(IMPORT)}
         if rows.keys() - terms.keys():
             raise Aborted(Reason.ABORTED, "An import was added during the build. Retry.")
         return tuple(replace(terms[name], rows=rows[name]) for name in sorted(rows))
@@ -336,8 +342,8 @@ class _Build:
             base=specialist.base,
             pipeline=specialist.pipeline,
             manifest=manifest,
-            train_rows=tally.rows[TRAIN],
-            held_out_rows=tally.rows[HELD_OUT],
+            train_rows=tally.splits[TRAIN].rows,
+            held_out_rows=tally.splits[HELD_OUT].rows,
             documents=sum(stored.file.rows for stored in sources) - self._texts,
             near_duplicates=near_duplicates,
             figures=figures,
@@ -352,28 +358,12 @@ class _Build:
         return tuple(sorted({adapter for origin in origins for adapter in origin.draft_adapters}))
 
 
-@dataclass(frozen=True)
-class DatasetFiles:
-    """The files of a dataset. `train` has sources and closed_book_sets of segments too."""
-
-    train: tuple[StoredFile, ...]
-    held_out: tuple[StoredFile, ...]
-    sources: tuple[StoredFile, ...]
-
-    def split(self, name: str) -> tuple[DatasetFile, ...]:
-        """The files of a split."""
-        stored = self.held_out if name == HELD_OUT else self.train
-        return tuple(entry.file for entry in stored if not (entry.is_sources or entry.is_closed_book))
-
-    @property
-    def source_ids(self) -> IdFiles:
-        """The files that name the documents."""
-        files = tuple(entry.file for entry in self.sources)
-        return IdFiles(sum(file.rows for file in files), files)
+def _files_with_rows(stored: Sequence[StoredFile]) -> tuple[DatasetFile, ...]:
+    return tuple(entry.file for entry in stored if not (entry.is_sources or entry.is_closed_book))
 
 
 def _require_enough(tally: RowTally, limits: BuildLimits, waiting: SkippedCount) -> None:
-    train, held_out = tally.rows[TRAIN], tally.rows[HELD_OUT]
+    train, held_out = tally.splits[TRAIN].rows, tally.splits[HELD_OUT].rows
     if train < limits.min_train_rows or held_out < limits.min_held_out_rows:
         waits = f"{waiting.documents} documents wait until `tailor specialist admit NAME` admits where they come from. "
         raise FailedPrecondition(

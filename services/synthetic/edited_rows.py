@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from services.synthetic.adapters.drafts import SqlDrafts
+from services.synthetic.adapters.sql import SqlRepository
 from services.synthetic.datasets import read_draft
 from services.synthetic.domain import Conversation, Grounding, RankedEdit, Row, RowOrigin, Specialist, fingerprint
 from services.synthetic.ports import ExtraRows, Tokenizers
@@ -25,7 +25,7 @@ class EditedRows(ExtraRows):
     A deliverable that was made from the same draft takes its place. Edited texts do not make a dataset due by themselves.
     """
 
-    drafts: SqlDrafts
+    drafts: SqlRepository
     store: ObjectStore
     tokenizers: Tokenizers
     erased: Container[str] = frozenset()

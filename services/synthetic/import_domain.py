@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from services.synthetic.domain import Grounding, Row, fingerprint, text_id
+from tailor.datasets import DatasetFile
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 
@@ -74,14 +75,6 @@ class DatasetImport:
 
 
 @dataclass(frozen=True)
-class ImportFile:
-    """The stored rows of a finished import."""
-
-    ref: Ref
-    rows: int
-
-
-@dataclass(frozen=True)
 class ImportResult:
     """The result of a call. `created` is False if the same request had been finished before."""
 
@@ -113,7 +106,7 @@ def make_row(name: str, messages: Messages, key: str = "") -> Row:
     )
 
 
-def with_file(item: DatasetImport, file: ImportFile) -> DatasetImport:
+def with_file(item: DatasetImport, file: DatasetFile) -> DatasetImport:
     """The import with its file; accepted rows that the file does not have were erased."""
     erased = {RowRejection.ERASED.value: item.rows - file.rows} if file.rows < item.rows else {}
     return replace(item, file=file.ref, rows=file.rows, rejected=add_counts(item.rejected, erased))

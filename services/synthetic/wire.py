@@ -15,7 +15,6 @@ from services.synthetic.domain import (
     Document,
     Judgement,
     KeptDraft,
-    Kind,
     Origin,
     OriginKind,
     PairCounts,
@@ -24,7 +23,6 @@ from services.synthetic.domain import (
     describe_wait,
 )
 from services.synthetic.views import DatasetQuery, RowFilter, RowPosition, StoredRow
-from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import documents_pb2, drafts_pb2, models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.codec import decode, encode
@@ -39,12 +37,6 @@ from tailor.wire import (
     to_span,
 )
 
-KINDS = {
-    common_pb2.KIND_DOCUMENT: Kind.DOCUMENT,
-    common_pb2.KIND_DELIVERABLE: Kind.DELIVERABLE,
-    common_pb2.KIND_EXAMPLE: Kind.EXAMPLE,
-    common_pb2.KIND_TEST: Kind.TEST,
-}
 DATASET_KINDS = {
     DatasetKind.SFT: models_pb2.DATASET_KIND_SFT,
     DatasetKind.PREFERENCE: models_pb2.DATASET_KIND_PREFERENCE,
@@ -68,7 +60,7 @@ def to_dataset_kind(kind: int) -> DatasetKind:
 
 def to_document(message: documents_pb2.DocumentAnonymized) -> Document:
     """Raises InvalidArgument (INCOMPLETE_EVENT) without id, kind or text."""
-    _require({"document_id": message.document_id, "kind": message.kind in KINDS, "text": message.text.uri})
+    _require({"document_id": message.document_id, "kind": message.kind, "text": message.text.uri})
     spans = map(to_span, message.spans)
     return decode(
         Document,

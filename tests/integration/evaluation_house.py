@@ -11,7 +11,6 @@ from services.evaluation.adapters import tables
 from services.evaluation.adapters.rows import StoredHeldOutRows
 from services.evaluation.adapters.sql import (
     EVALUATION,
-    SqlAgreements,
     SqlArtifacts,
     SqlDefinitions,
     SqlEvaluations,
@@ -22,11 +21,12 @@ from services.evaluation.bootstrap import MIGRATIONS
 from services.evaluation.consumers import Consumers
 from services.evaluation.domain import (
     Adapter,
+    Agreement,
+    AnnouncedDataset,
     Evaluation,
     EvaluationResult,
     EvaluationState,
     HeldOutRow,
-    Parameters,
     RetryLimits,
     Serving,
     Specialists,
@@ -44,6 +44,7 @@ from tailor.events.erased import Erased
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
 from tailor.jobs import JobKind, Jobs
+from tailor.rows import Rows
 from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -93,11 +94,11 @@ class House:
             "models": self.models,
             "list_models": self.list_served,
             "rows": self.rows,
-            "judging": JudgeBench(self.artifacts, self.rows, SqlAgreements(engine), judge, erased),
+            "judging": JudgeBench(self.artifacts, self.rows, Rows(engine, tables.agreements, Agreement), judge, erased),
             "definitions": SqlDefinitions(engine),
             "reports": self.reports,
             "specialists": self.specialists,
-            "parameters": Parameters(concurrency=2),
+            "concurrency": 2,
             "limits": RetryLimits(give_up_seconds=100, max_starts=3),
             "erased": erased,
             "suites": SuiteRunner(probes, self.results, 2, erased, lambda _: None) if probes else None,
@@ -135,7 +136,7 @@ class House:
         return result
 
     def find(self, evaluation_id: str = "evl_1") -> Evaluation:
-        evaluation = self.evaluations.find(evaluation_id)
+        evaluation = self.evaluations.newest(evaluation_id=evaluation_id)
         assert evaluation is not None
         return evaluation
 
@@ -157,7 +158,7 @@ class House:
     def store_rows(self, digest: str, rows: Sequence[HeldOutRow], ranked_for: str = "", split: str = HELD_OUT) -> Ref:
         """Store and announce a dataset with these rows."""
         manifest, _ = store_dataset(self.store, {split: [to_record(row) for row in rows]})
-        self.artifacts.add_dataset(digest, manifest, ranked_for)
+        self.artifacts.datasets.add(AnnouncedDataset(digest, manifest, ranked_for))
         return manifest
 
     def forget(self, document_id: str, dataset: str) -> dict[str, int]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -20,13 +21,14 @@ from services.registry.handlers import erasures
 from services.registry.handlers.facts import record_draft
 from services.registry.rules.expert_queue import MAX_DRAWN_WAITING
 from services.registry.wire import to_call
-from services.synthetic.adapters.clients import InferenceAnswers, RegistryQueue
+from services.synthetic.adapters.clients import answer_prompt, count_waiting
 from services.synthetic.adapters.drawn_prompts import SqlDrawnPrompts
 from services.synthetic.consumers import Consumers
 from services.synthetic.handlers import build_dataset
 from services.synthetic.prompt_drawer import PromptDrawer
 from services.synthetic.rpc import SyntheticServicer
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
+from tailor.api.registry.v1 import judging_pb2_grpc
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.codec import decode
 from tailor.events.envelope import Event
@@ -91,12 +93,13 @@ def house(flow: Flow, synthetic: SyntheticWorld, tmp_path: Path) -> Iterator[Hou
 @contextmanager
 def serve(flow: Flow, world: SyntheticWorld, folder: Path) -> Iterator[int]:
     """Synthetic's gRPC service; yields its port."""
+    inference = flow.registry.channel("synthetic", "inference", flow.inference_port)
     drawer = PromptDrawer(
         world.app.specialists,
         world.browser(),
         SqlDrawnPrompts(world.engine),
-        RegistryQueue(flow.registry.channel("synthetic")),
-        InferenceAnswers(flow.registry.channel("synthetic", "inference", flow.inference_port)),
+        partial(count_waiting, judging_pb2_grpc.JudgingServiceStub(flow.registry.channel("synthetic"))),
+        partial(answer_prompt, inference_pb2_grpc.InferenceServiceStub(inference)),
     )
     servicer = SyntheticServicer(world.app, world.browser(), drawer)
     authenticator = Authenticator("synthetic", Trust.load(folder / "trust.json"), key_verifier(flow.registry.begin))

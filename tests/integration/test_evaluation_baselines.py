@@ -20,7 +20,7 @@ from tailor.values import EvaluationPolicy, MetricDefinition, SamplingDefaults
 from tests.databases import Databases
 from tests.integration.evaluation_house import House, MakeHouse, houses, make_serving
 from tests.unit.evaluation.fakes import make_adapter, make_pair, make_row
-from tests.unit.evaluation.test_few_shot import Rows
+from tests.unit.evaluation.test_few_shot import opener
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ def with_baselines(
     source = BaselineModels(
         models=house.models,
         artifacts=house.artifacts,
-        rows=Rows(train),
+        open_rows=opener(train),
         search=PromptSearch(PromptStore(MemoryStore()), reflection=reflection),
         external=external,
         limits=ExternalLimits(attempts=1),
@@ -85,7 +85,7 @@ def test_the_models_stand_in_order_and_by_policy(make_house: MakeHouse) -> None:
     names = [model.name for model in list_models(house, make_adapter(), make_row(1))]
     assert names == ["base", "few_shot", "prompt", "external:gpt", "external:other", "incumbent", "candidate"]
     # For pairs, examples also come from the dataset of documents.
-    house.artifacts.add_adapter(make_adapter("ad0"))
+    house.artifacts.adapters.add(make_adapter("ad0"))
     house.add_pairs("pairs1")
     tuned = make_adapter("ad1", dataset_digest="pairs1", parent_digest="ad0")
     few_shot = list_models(house, tuned, make_pair(1), make_row(1))[1]

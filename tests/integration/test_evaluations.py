@@ -10,7 +10,7 @@ import pytest
 
 from services.evaluation import wire
 from services.evaluation.adapters import tables
-from services.evaluation.adapters.sql import EVALUATION, SqlAgreements, SqlDefinitions
+from services.evaluation.adapters.sql import EVALUATION, SqlDefinitions
 from services.evaluation.domain import (
     Agreement,
     Answer,
@@ -29,6 +29,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.envelope import Event
 from tailor.jobs import JobKind, JobLost, Jobs
+from tailor.rows import Rows
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.ref import Ref
 from tailor.values import EvaluationPolicy, SamplingDefaults
@@ -83,9 +84,9 @@ def announce(
 
 
 def announce_all(house: House) -> None:
-    ref = house.artifacts.dataset("data1")
-    assert ref is not None
-    handle(house, "dataset.built.v1", models_pb2.DatasetBuilt(digest="data1", manifest=from_ref(ref)))
+    dataset = house.artifacts.datasets.find(digest="data1")
+    assert dataset is not None
+    handle(house, "dataset.built.v1", models_pb2.DatasetBuilt(digest="data1", manifest=from_ref(dataset.manifest)))
     changed = models_pb2.SpecialistChanged(name="reports", revision=2, house_terms=["line of sight"])
     house.consumers.on_specialist(Event("specialist.changed.v1", "reports", changed.SerializeToString()))
 
@@ -307,7 +308,7 @@ def test_pairs_and_documents_are_measured_together(make_house: MakeHouse) -> Non
     # A run on pairs is measured on the documents of an earlier stage too.
     house = make_house()
     house.add_pairs("pairs")
-    house.artifacts.add_adapter(make_adapter("ad0"))
+    house.artifacts.adapters.add(make_adapter("ad0"))
     result = house.evaluate(dataset_digest="pairs", parent_digest="ad0")
     figures = {figures.metric: figures for figures in result.metrics}
     assert figures["win_rate"].models["candidate"].value == 1 and figures["win_rate"].models["base"].value == 0.5
@@ -326,9 +327,9 @@ def test_pairs_and_documents_are_measured_together(make_house: MakeHouse) -> Non
     read = wire.to_result(wire.from_result(result), result.evaluation)
     assert (read.pairs, read.held_out_pairs) == (6, 6)
     # An erasure deleted them.
-    newest = house.artifacts.newest_ranked("reports")
+    newest = house.artifacts.datasets.newest(ranked_for="reports")
     assert newest is not None
-    house.store.delete("datasets", newest[1].uri.removeprefix("s3://datasets/"))
+    house.store.delete("datasets", newest.manifest.uri.removeprefix("s3://datasets/"))
     assert house.evaluate("evl_4", "ad4").pairs == 0
 
 
@@ -345,14 +346,14 @@ def test_an_evaluation_names_what_candidate_and_incumbent_learned_from_experts(m
     house.specialists.update_serving(make_serving("ad0"))
     house.add_pairs("p1", "reports")
     house.add_pairs("p2", "reports")
-    house.artifacts.add_adapter(make_adapter("ad0", preference_dataset_digest="p1"))
+    house.artifacts.adapters.add(make_adapter("ad0", preference_dataset_digest="p1"))
     learned = {"dataset_digest": "p2", "sft_dataset_digest": "data1", "preference_dataset_digest": "p2"}
     result = house.evaluate(**learned)
     assert (result.preference_dataset_digest, result.incumbent_preference_dataset_digest) == ("p2", "p1")
     assert (result.pairs, result.rows) == (6, 10)
     message = wire.from_result(result)
     assert (message.preference_dataset_digest, message.incumbent_preference_dataset_digest) == ("p2", "p1")
-    assert house.artifacts.adapter("ad1") == make_adapter(**learned)
+    assert house.artifacts.adapters.find(digest="ad1") == make_adapter(**learned)
     for digest in ("data1", "p1", "p2"):
         assert house.evaluations.trained_on([digest]) == ["evl_1"]
     assert house.evaluations.trained_on(["d2"]) == []
@@ -367,7 +368,7 @@ def test_a_killed_holder_writes_nothing_and_another_replica_goes_on_from_stored_
     house.queue()
     (old,) = house.jobs.claim()
     house.results.add(old, "base", "k", ModelResult((), ()))
-    house.evaluations.start(old, 8)
+    house.evaluations.record(old, state=EvaluationState.RUNNING, rows_total=8)
     assert not other.run()
     end_leases(house.engine, tables.jobs)
     load, other.models.load = other.models.load, crash  # type: ignore[method-assign, assignment]
@@ -376,8 +377,8 @@ def test_a_killed_holder_writes_nothing_and_another_replica_goes_on_from_stored_
     assert house.find().state is EvaluationState.RUNNING
     # The one that was paused wakes up.
     for write in (
-        partial(house.evaluations.count, old, 4),
-        partial(house.evaluations.fail, old, "WRONG_BASE"),
+        partial(house.evaluations.record, old, rows_done=4),
+        partial(house.evaluations.record, old, state=EvaluationState.FAILED, reason="WRONG_BASE"),
         partial(house.results.add, old, "base", "other", ModelResult((), ())),
     ):
         with pytest.raises(JobLost):
@@ -519,14 +520,16 @@ def test_results_survive_and_serve_later_evaluations_on_the_same_rows(make_house
 
 def test_the_newest_ranked_dataset_belongs_to_its_specialist(make_house: MakeHouse) -> None:
     house = make_house()
-    assert house.artifacts.newest_ranked("reports") is None
+    assert house.artifacts.datasets.newest(ranked_for="reports") is None
     for digest in ("pairs1", "pairs2"):
         manifest = common_pb2.ObjectRef(uri=f"s3://datasets/{digest}/manifest.json", sha256="0" * 64, size_bytes=9)
         kind = models_pb2.DATASET_KIND_PREFERENCE
         built = models_pb2.DatasetBuilt(digest=digest, specialist="reports", kind=kind, manifest=manifest)
         handle(house, "dataset.built.v1", built)
-    newest = house.artifacts.newest_ranked("reports")
-    assert newest is not None and newest[0] == "pairs2" and house.artifacts.newest_ranked("memos") is None
+    newest = house.artifacts.datasets.newest(ranked_for="reports")
+    assert (
+        newest is not None and newest.digest == "pairs2" and house.artifacts.datasets.newest(ranked_for="memos") is None
+    )
     # Evaluations of the specialist may have been measured on its pairs.
     house.queue()
     assert house.evaluations.trained_on(["pairs2"]) == ["evl_1"]
@@ -534,12 +537,12 @@ def test_the_newest_ranked_dataset_belongs_to_its_specialist(make_house: MakeHou
 
 def test_agreements_and_definitions_are_stored_once(make_house: MakeHouse) -> None:
     engine = make_house().engine
-    agreements = SqlAgreements(engine)
-    assert agreements.find("k") is None
+    agreements = Rows(engine, tables.agreements, Agreement)
+    assert agreements.find(key="k") is None
     for agreement in (Agreement(0.55, 40, 2), Agreement(0.9, 40)):
-        agreements.add("k", agreement)
-    agreements.add("few", Agreement(None, 3))
-    assert (agreements.find("k"), agreements.find("few")) == (Agreement(0.55, 40, 2), Agreement(None, 3))
+        agreements.add(agreement, key="k")
+    agreements.add(Agreement(None, 3), key="few")
+    assert (agreements.find(key="k"), agreements.find(key="few")) == (Agreement(0.55, 40, 2), Agreement(None, 3))
     definitions = SqlDefinitions(engine)
     first = SpecialistTerms("reports", 3, (), definition_digest="a" * 64)
     (record,) = definitions.freeze(first)

@@ -14,9 +14,9 @@ from bench.training_house import recipe
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.evaluation.domain import BASE, CANDIDATE, Score
+from services.evaluation.ports import Messages, SuiteAsker
 from services.evaluation.suites import load
 from services.evaluation.suites.memorisation import OTHERS
-from services.evaluation.suites.ports import Messages, SuiteAsker
 from services.evaluation.suites.runner import summarise
 from services.evaluation.suites.suite import SuiteContext, SuiteResult
 from services.registry.domain import Evaluation, Gate, Interval, MetricIntervals

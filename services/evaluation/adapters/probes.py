@@ -7,7 +7,6 @@ from itertools import chain, groupby
 
 import grpc
 
-from services.evaluation.ports import DatasetProbes
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.closed_book import read_closed_book
 from tailor.dataset_ids import read_columns, read_ids
@@ -25,8 +24,12 @@ CHARS_PER_MESSAGE = 100_000
 Request = anonymization_pb2.CountTrueValuesRequest
 
 
-class StoredProbes(DatasetProbes):
-    """Reads datasets from the store. `planted` are the operator's own secrets, which are measured for every dataset."""
+class StoredProbes:
+    """What the suites ask about a dataset, by the reference of its manifest. Methods block.
+
+    They raise what the store raises, and FailedPrecondition (INVALID_DATASET, INVALID_MANIFEST) if the dataset is invalid. `planted` are
+    the operator's own secrets, which are measured for every dataset.
+    """
 
     def __init__(self, store: ObjectStore, anonymization: grpc.Channel, planted: Sequence[PlantedSecret] = ()) -> None:
         self._store = store
@@ -34,10 +37,12 @@ class StoredProbes(DatasetProbes):
         self._planted = tuple(planted)
 
     def choose(self, manifests: Sequence[Ref]) -> Ref:
+        """The first dataset of documents, or else the first dataset."""
         kinds = ((manifest, self._manifest(manifest).kind) for manifest in manifests)
         return next((manifest for manifest, kind in kinds if kind is DatasetKind.SFT), manifests[0])
 
     def train_prompts(self, manifest: Ref, limit: int) -> list[tuple[tuple[str, str], ...]]:
+        """The messages before the answers of at most `limit` train rows, always the same ones."""
         files = self._manifest(manifest).split(TRAIN).files
         columns = read_columns(self._store, files, ("row_id", "messages"))
         rows = chain.from_iterable(zip(*values, strict=True) for values in columns)
@@ -45,10 +50,12 @@ class StoredProbes(DatasetProbes):
         return [_prompt(messages) for _, messages in chosen]
 
     def planted_secrets(self, manifest: Ref) -> tuple[PlantedSecret, ...]:
+        """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
         file = self._manifest(manifest).planted_secrets
         return self._planted if file is None else (*read_secrets(self._store.get(file.ref)), *self._planted)
 
     def closed_book(self, manifest: Ref, limit: int) -> list[ClosedBookQuestion]:
+        """About `limit` questions at most, always the same ones; all those of a document, or none."""
         questions = chain.from_iterable(read_closed_book(self._store, self._manifest(manifest).closed_book))
         documents = (list(group) for _, group in groupby(questions, key=lambda question: question.document_id))
         ranked = heapq.nsmallest(limit, documents, key=lambda group: _rank(manifest, group[0].document_id))
@@ -60,6 +67,10 @@ class StoredProbes(DatasetProbes):
         return chosen
 
     def count_true_values(self, manifest: Ref, texts: Sequence[str], known_texts: Sequence[str]) -> Mapping[str, int]:
+        """Count, by type, the true values of the dataset's documents that occur in the texts and in no known text.
+
+        Raises Unavailable while anonymization does not answer, and InvalidArgument (TOO_LONG).
+        """
         ids = read_ids(self._store, self._manifest(manifest).sources, "document_id", IDS_PER_MESSAGE)
         with wire_errors("anonymization"):
             response = self._stub.CountTrueValues(_requests(texts, known_texts, ids), timeout=COUNT_SECONDS)

@@ -1,6 +1,7 @@
 """Held-out and train rows of a dataset, read from the Parquet files that its manifest names."""
 
 import heapq
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from services.evaluation.domain import HeldOutRow, HeldOutSet, RankedPair, spread_rows
-from services.evaluation.ports import HouseExamples, TrainSplit
+from services.evaluation.ports import Batches
 from tailor.datasets import HELD_OUT, TRAIN, DatasetFile, DatasetManifest
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.protocol import ObjectStore
@@ -116,31 +117,19 @@ def to_row(record: dict[str, Any]) -> HeldOutRow:
     )
 
 
-class StoredTrainRows(HouseExamples):
-    """Fetches the whole split, which a context removes again."""
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-
-    @contextmanager
-    def open(self, manifest: Ref) -> Iterator[TrainSplit]:
-        files = DatasetManifest.parse(self._store.get(manifest)).split(TRAIN).files
-        with tempfile.TemporaryDirectory(prefix="tailor-train-") as folder:
-            yield _Files(manifest, download(self._store, files, Path(folder)))
+@contextmanager
+def open_train_rows(store: ObjectStore, manifests: Sequence[Ref]) -> Iterator[Batches]:
+    """A `ports.OpenTrainRows` of a store."""
+    with tempfile.TemporaryDirectory(prefix="tailor-train-") as folder:
+        paths = []
+        for number, manifest in enumerate(manifests):
+            (part := Path(folder) / str(number)).mkdir()
+            paths.append(download(store, DatasetManifest.parse(store.get(manifest)).split(TRAIN).files, part))
+        yield lambda: itertools.chain.from_iterable(map(_read_batches, manifests, paths))
 
 
-class _Files(TrainSplit):
-    def __init__(self, manifest: Ref, paths: Sequence[Path]) -> None:
-        self._manifest = manifest
-        self._paths = paths
-
-    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
-        batch: list[HeldOutRow] = []
-        with reading_rows(self._manifest):
-            for record in read_records(self._paths, None):
-                batch.append(to_row(record))
-                if len(batch) == BATCH_ROWS:
-                    yield batch
-                    batch = []
-        if batch:
+def _read_batches(manifest: Ref, paths: Sequence[Path]) -> Iterator[Sequence[HeldOutRow]]:
+    with reading_rows(manifest):
+        records = read_records(paths, None)
+        while batch := [to_row(record) for record in itertools.islice(records, BATCH_ROWS)]:
             yield batch

@@ -1,10 +1,12 @@
 """The tables of evaluation's database. A change needs a migration in `migrations/versions/`."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, LargeBinary, MetaData, String, Table, func
+from sqlalchemy import BigInteger, Column, DateTime, Float, Integer, MetaData, String, Table, func
 from sqlalchemy.dialects.postgresql import JSONB
 
+from tailor.api.events.v1 import models_pb2
 from tailor.events.outbox import outbox_table
 from tailor.jobs import jobs_table
+from tailor.rows import MessageColumn
 
 metadata = MetaData()
 
@@ -35,7 +37,7 @@ definitions = Table(
     Column("specialist", String(63), primary_key=True),
     Column("revision", BigInteger, primary_key=True),
     Column("digest", String(64), nullable=False),
-    Column("frozen_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("freeze_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 
 adapters = Table(
@@ -49,8 +51,8 @@ adapters = Table(
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("parent_digest", String(64), nullable=False, server_default=""),
-    Column("sft_dataset", String(64), nullable=False, server_default=""),
-    Column("preference_dataset", String(64), nullable=False, server_default=""),
+    Column("sft_dataset_digest", String(64), nullable=False, server_default=""),
+    Column("preference_dataset_digest", String(64), nullable=False, server_default=""),
 )
 
 evaluations = Table(
@@ -62,7 +64,8 @@ evaluations = Table(
     Column("rows_done", Integer, nullable=False, server_default="0"),
     Column("rows_total", Integer, nullable=False, server_default="0"),
     Column("reason", String(128), nullable=False, server_default=""),
-    Column("payload", LargeBinary),
+    # The event of one that succeeded.
+    Column("payload", MessageColumn(models_pb2.AdapterEvaluated)),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
 )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.evaluation.domain import HeldOutRow
-from services.evaluation.ports import TrainSplit
+from services.evaluation.ports import Batches
 
 # Changes when the choice does, so that stored results are not mistaken for those of another method.
 METHOD = "tfidf-1"
@@ -29,22 +29,22 @@ class _Corpus:
 
 
 def choose_examples(
-    split: TrainSplit, rows: Sequence[HeldOutRow], count: int, erased: Container[str] = frozenset()
+    batches: Batches, rows: Sequence[HeldOutRow], count: int, erased: Container[str] = frozenset()
 ) -> Examples:
-    """For each row, by its id, at most `count` train rows of its task, the most similar first. Blocks; reads the split twice.
+    """For each row, by its id, at most `count` train rows of its task, the most similar first. Blocks; reads them twice.
 
     A task without train rows, such as that of golden documents, gets rows of any task. Similarity is the cosine of TF-IDF vectors of words
     (Salton and Buckley 1988; scikit-learn, hashed, sublinear term frequency) over the prompts without their system messages. Equal
-    similarities are ordered by row id, so the same split gives the same choice. Rows of erased documents are left out.
+    similarities are ordered by row id, so the same rows give the same choice. Rows of erased documents are left out.
     """
     if not count:
         return {row.row_id: () for row in rows}
-    tasks = _read_tasks(split, erased)
+    tasks = _read_tasks(batches, erased)
     chosen: dict[str, list[str]] = {}
     for name in sorted({row.task for row in rows}):
         corpus = tasks.get(name) or _join(tasks)
         chosen |= _nearest(corpus, [row for row in rows if row.task == name], count)
-    by_id = _read(split, {row_id for ids in chosen.values() for row_id in ids})
+    by_id = _read(batches, {row_id for ids in chosen.values() for row_id in ids})
     return {row.row_id: tuple(by_id[row_id] for row_id in chosen.get(row.row_id, ())) for row in rows}
 
 
@@ -58,9 +58,9 @@ def is_erased(row: HeldOutRow, erased: Container[str]) -> bool:
     return any(document_id in erased for document_id in row.document_ids)
 
 
-def _read_tasks(split: TrainSplit, erased: Container[str]) -> dict[str, _Corpus]:
+def _read_tasks(batches: Batches, erased: Container[str]) -> dict[str, _Corpus]:
     tasks: dict[str, _Corpus] = {}
-    for batch in split.batches():
+    for batch in batches():
         kept = [row for row in batch if not is_erased(row, erased)]
         for name in {row.task for row in kept}:
             tasks.setdefault(name, _Corpus()).add([row for row in kept if row.task == name])
@@ -106,7 +106,7 @@ def _count_words(rows: Sequence[HeldOutRow]) -> Any:
     return vectorizer.transform([prompt_text(row) for row in rows])
 
 
-def _read(split: TrainSplit, row_ids: Collection[str]) -> dict[str, HeldOutRow]:
+def _read(batches: Batches, row_ids: Collection[str]) -> dict[str, HeldOutRow]:
     if not row_ids:
         return {}
-    return {row.row_id: row for batch in split.batches() for row in batch if row.row_id in row_ids}
+    return {row.row_id: row for batch in batches() for row in batch if row.row_id in row_ids}

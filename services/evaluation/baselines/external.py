@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.evaluation.baselines.prompts import Messages, with_instructions
+from services.evaluation.baselines.prompts import with_instructions
 from services.evaluation.domain import EXTERNAL, Answer, HeldOutRow, Score
-from services.evaluation.ports import ChatEndpoint, EvaluatedModel
+from services.evaluation.ports import ChatEndpoint, EvaluatedModel, Messages
 from tailor.errors import FailedPrecondition, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import retry

@@ -7,32 +7,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from services.evaluation.baselines.examples import METHOD, Examples, choose_examples
-from services.evaluation.baselines.fitting import FittedPrompt, PromptFitter
+from services.evaluation.baselines.fitting import PromptedBase
 from services.evaluation.baselines.prompts import with_examples
 from services.evaluation.baselines.train_data import TrainData
-from services.evaluation.domain import BASE, FEW_SHOT, Answer, HeldOutRow, Score
-from services.evaluation.ports import EvaluatedModel, Models
-from tailor.values import SamplingDefaults
+from services.evaluation.domain import FEW_SHOT, HeldOutRow
+from services.evaluation.ports import Messages
 
 
 @dataclass
-class FewShotModel(EvaluatedModel):
+class FewShotModel(PromptedBase):
     """The base with the `count` most similar train rows of the same task as earlier turns. Thread-safe.
 
     A row gets as many of them as leave room for an answer as long as its reference; the least similar go first.
     """
 
-    models: Models
     base: str
     data: TrainData
     rows: Sequence[HeldOutRow]
     count: int
     guidelines: str
-    _examples: Examples = field(default_factory=dict)
-    _fitter: PromptFitter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._fitter = PromptFitter(self.models)
+    _examples: Examples = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
@@ -47,31 +41,21 @@ class FewShotModel(EvaluatedModel):
         """Choose the examples."""
         if self._examples:
             return
-        with self.data.open() as split:
-            self._examples = choose_examples(split, self.rows, self.count, self.data.erased)
-
-    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
-        return self.models.generate(BASE, self._fit(row).messages, sampling)
-
-    def score(self, row: HeldOutRow, completion: str) -> Score | None:
-        fitted = self._fit(row)
-        if completion == row.reference:
-            return fitted.score
-        return self.models.score(BASE, fitted.messages, completion)
+        with self.data.open() as batches:
+            self._examples = choose_examples(batches, self.rows, self.count, self.data.erased)
 
     @property
     def notes(self) -> Mapping[str, Any]:
         """The number of rows by the number of their examples, and the documents of all examples."""
-        used = [max(0, len(self._examples[row_id]) - prompt.place) for row_id, prompt in self._fitter.fitted.items()]
+        used = [max(0, len(self._examples[row_id]) - prompt.place) for row_id, prompt in self.fitted.items()]
         documents = {name for examples in self._examples.values() for row in examples for name in row.document_ids}
         return {
             "rows by examples": {str(number): used.count(number) for number in sorted(set(used))},
             "document_ids": sorted(documents),
         }
 
-    def _fit(self, row: HeldOutRow) -> FittedPrompt:
+    def prompts(self, row: HeldOutRow) -> list[Messages]:
         """With all examples, with ever fewer, with guidelines only, or the row's own prompt."""
         examples = self._examples.get(row.row_id, ())
         counts = range(len(examples), -1, -1)
-        prompts = [with_examples(row, self.guidelines, examples[:number]) for number in counts]
-        return self._fitter.fit(row, [*prompts, row.messages])
+        return [*(with_examples(row, self.guidelines, examples[:number]) for number in counts), row.messages]

@@ -1,13 +1,14 @@
-"""Finds the first of several prompts of a row that the context holds, together with an answer as long as the reference."""
+"""The base with another prompt for each row: the first of several that the context holds, with an answer as long as the reference."""
 
 import threading
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.evaluation.baselines.prompts import Messages
-from services.evaluation.domain import BASE, TOO_LONG, HeldOutRow, Score
-from services.evaluation.ports import Models
+from services.evaluation.domain import BASE, TOO_LONG, Answer, HeldOutRow, Score
+from services.evaluation.ports import EvaluatedModel, Messages, Models
 from tailor.errors import InvalidArgument
+from tailor.values import SamplingDefaults
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,34 @@ class FittedPrompt:
 
 
 @dataclass
-class PromptFitter:
-    """Remembers the prompt of each row. Thread-safe.
+class PromptedBase(EvaluatedModel):
+    """The base with its own prompts, which are remembered by row. Thread-safe once prepared.
 
     Scores one prompt at a time: a batch of prompt log-probabilities can kill an engine.
     """
 
     models: Models
-    fitted: dict[str, FittedPrompt] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    fitted: dict[str, FittedPrompt] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
-    def fit(self, row: HeldOutRow, prompts: Sequence[Messages]) -> FittedPrompt:
+    @abstractmethod
+    def prompts(self, row: HeldOutRow) -> Sequence[Messages]:
+        """The prompts to try, best first."""
+
+    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
+        return self.models.generate(BASE, self._fit(row).messages, sampling)
+
+    def score(self, row: HeldOutRow, completion: str) -> Score | None:
+        fitted = self._fit(row)
+        if completion == row.reference:
+            return fitted.score
+        return self.models.score(BASE, fitted.messages, completion)
+
+    def _fit(self, row: HeldOutRow) -> FittedPrompt:
         """The first prompt that fits. Raises InvalidArgument (ROW_TOO_LONG) if none does."""
         with self._lock:
             if row.row_id not in self.fitted:
-                self.fitted[row.row_id] = self._find(row, prompts)
+                self.fitted[row.row_id] = self._find(row, self.prompts(row))
             return self.fitted[row.row_id]
 
     def _find(self, row: HeldOutRow, prompts: Sequence[Messages]) -> FittedPrompt:

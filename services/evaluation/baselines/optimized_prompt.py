@@ -8,16 +8,15 @@ from typing import Any
 
 from services.evaluation.baselines import gepa_optimizer
 from services.evaluation.baselines.examples import is_erased
-from services.evaluation.baselines.fitting import FittedPrompt, PromptFitter
+from services.evaluation.baselines.fitting import PromptedBase
 from services.evaluation.baselines.gepa_optimizer import PromptTask
 from services.evaluation.baselines.prompt_store import PromptStore
 from services.evaluation.baselines.prompts import with_instructions
 from services.evaluation.baselines.train_data import TrainData
-from services.evaluation.domain import BASE, PROMPT, Answer, HeldOutRow, OptimizedPrompt, Score, choose_rows
-from services.evaluation.ports import EvaluatedModel, Models, TrainSplit
+from services.evaluation.domain import PROMPT, HeldOutRow, OptimizedPrompt, choose_rows
+from services.evaluation.ports import Batches, Messages
 from tailor.errors import FailedPrecondition, Reason
 from tailor.logging import get_logger
-from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 
@@ -34,10 +33,9 @@ class PromptBudget:
 
 
 @dataclass
-class OptimizedPromptModel(EvaluatedModel):
+class OptimizedPromptModel(PromptedBase):
     """The base with optimised instructions, which are stored for later evaluations on the same dataset. Thread-safe once prepared."""
 
-    models: Models
     base: str
     data: TrainData
     seed: str
@@ -46,10 +44,6 @@ class OptimizedPromptModel(EvaluatedModel):
     store: PromptStore
     budget: PromptBudget = field(default_factory=PromptBudget)
     _prompt: OptimizedPrompt | None = field(default=None, init=False)
-    _fitter: PromptFitter = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._fitter = PromptFitter(self.models)
 
     @property
     def name(self) -> str:
@@ -67,7 +61,7 @@ class OptimizedPromptModel(EvaluatedModel):
     @property
     def notes(self) -> Mapping[str, Any]:
         documents = self._prompt.document_ids if self._prompt else ()
-        bare = sum(prompt.place > 0 for prompt in self._fitter.fitted.values())
+        bare = sum(prompt.place > 0 for prompt in self.fitted.values())
         skipped = {"rows without room for the instructions": bare} if bare else {}
         return {"instructions": self.instructions, "document_ids": list(documents), **skipped}
 
@@ -78,26 +72,17 @@ class OptimizedPromptModel(EvaluatedModel):
 
     def _search(self) -> OptimizedPrompt:
         seed = self.seed or SEED
-        with self.data.open() as split:
-            rows = choose_trial_rows(split, self.data, self.budget.rows)
+        with self.data.open() as batches:
+            rows = choose_trial_rows(batches, self.data, self.budget.rows)
         instructions = gepa_optimizer.optimize(self.task, seed, rows, self.budget.max_scores)
         optimized = OptimizedPrompt(instructions, tuple(sorted({name for row in rows for name in row.document_ids})))
         self.store.save(self._digest, optimized)
         log.info("prompt optimised", base=self.base, rows=len(rows), changed=instructions != seed)
         return optimized
 
-    def answer(self, row: HeldOutRow, sampling: SamplingDefaults) -> Answer:
-        return self.models.generate(BASE, self._fit(row).messages, sampling)
-
-    def score(self, row: HeldOutRow, completion: str) -> Score | None:
-        prompt = self._fit(row)
-        if completion == row.reference:
-            return prompt.score
-        return self.models.score(BASE, prompt.messages, completion)
-
-    def _fit(self, row: HeldOutRow) -> FittedPrompt:
+    def prompts(self, row: HeldOutRow) -> list[Messages]:
         """With the instructions, or the row's own prompt if they leave no room for an answer."""
-        return self._fitter.fit(row, [with_instructions(row, self.instructions), row.messages])
+        return [with_instructions(row, self.instructions), row.messages]
 
     @property
     def _digest(self) -> str:
@@ -106,14 +91,14 @@ class OptimizedPromptModel(EvaluatedModel):
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def choose_trial_rows(split: TrainSplit, data: TrainData, limit: int) -> list[HeldOutRow]:
+def choose_trial_rows(batches: Batches, data: TrainData, limit: int) -> list[HeldOutRow]:
     """At most `limit` train rows, evenly from all tasks and always the same ones, ordered by id.
 
     Raises FailedPrecondition (NO_TRAIN_ROWS) without any.
     """
 
     def usable() -> Iterator[HeldOutRow]:
-        return (row for batch in split.batches() for row in batch if not is_erased(row, data.erased))
+        return (row for batch in batches() for row in batch if not is_erased(row, data.erased))
 
     chosen = set(choose_rows(((row.row_id, row.task) for row in usable()), limit))
     rows: Sequence[HeldOutRow] = [row for row in usable() if row.row_id in chosen]

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from services.evaluation.domain import HeldOutRow
-
-Messages = tuple[tuple[str, str], ...]
+from services.evaluation.ports import Messages
 
 
 def with_instructions(row: HeldOutRow, instructions: str) -> Messages:

@@ -1,11 +1,10 @@
 """The datasets whose train rows may occur in prompts."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Container, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from services.evaluation.domain import HeldOutRow
-from services.evaluation.ports import HouseExamples, TrainSplit
+from services.evaluation.ports import Batches, OpenTrainRows
 from tailor.storage.ref import Ref
 
 
@@ -13,7 +12,7 @@ from tailor.storage.ref import Ref
 class TrainData:
     """Manifests by the digest of their dataset. Rows of erased documents are to be left out."""
 
-    rows: HouseExamples
+    open_rows: OpenTrainRows
     manifests: Mapping[str, Ref]
     erased: Container[str] = frozenset()
 
@@ -22,18 +21,6 @@ class TrainData:
         """The digests of the datasets, sorted."""
         return sorted(self.manifests)
 
-    @contextmanager
-    def open(self) -> Iterator[TrainSplit]:
-        """Fetch the train rows of all datasets; they are removed when the context ends. Blocks, and raises as `TrainRows.open`."""
-        with ExitStack() as stack:
-            splits = [stack.enter_context(self.rows.open(self.manifests[digest])) for digest in self.digests]
-            yield _Splits(splits)
-
-
-class _Splits(TrainSplit):
-    def __init__(self, splits: Sequence[TrainSplit]) -> None:
-        self._splits = splits
-
-    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
-        for split in self._splits:
-            yield from split.batches()
+    def open(self) -> AbstractContextManager[Batches]:
+        """Fetch the train rows of all datasets."""
+        return self.open_rows([self.manifests[digest] for digest in self.digests])

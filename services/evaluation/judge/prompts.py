@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.evaluation.ports import Messages
 from tailor.values import Criterion
 
-Messages = tuple[tuple[str, str], ...]
 Schema = Mapping[str, Any]
 
 KINDS = ("findings", "figures", "owners", "dates", "recommendations")

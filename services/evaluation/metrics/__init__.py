@@ -1,4 +1,4 @@
-"""Metrics: one file per kind, found by its name. Each has `measure(rows, context) -> Measurement`.
+"""Metrics: one file per kind, found by its name; the variants of ROUGE share one. Each has `measure(rows, context) -> Measurement`.
 
 To add one, see docs/how-to/add-a-metric.md.
 """
@@ -21,11 +21,15 @@ JUDGED = frozenset({"judge", "pitch"})
 ASKS_JUDGE = JUDGED | {"key_insights_f1"}
 
 
+# Kinds that share a module.
+MODULES = dict.fromkeys(("rouge1", "rouge2", "rougeL"), "rouge")
+
+
 def load(kind: str) -> ModuleType:
     """The module of a kind. Raises InvalidArgument (INVALID_METRIC) for an unknown one."""
     if kind not in PARAMETERS:
         raise InvalidArgument(Reason.INVALID_METRIC, f"There is no metric of the kind `{kind}`.")
-    return importlib.import_module(f"{__name__}.{kind.lower()}")
+    return importlib.import_module(f"{__name__}.{MODULES.get(kind, kind.lower())}")
 
 
 def is_lower_better(metric: MetricDefinition) -> bool:
@@ -47,7 +51,7 @@ def measure(metric: MetricDefinition, rows: Sequence[AnsweredRow], context: Metr
     chosen = [row for row, is_wanted in zip(rows, wanted, strict=True) if is_wanted]
     if not chosen:
         raise FailedPrecondition(Reason.NOTHING_TO_MEASURE, "No held-out row has one of the metric's tasks.")
-    chosen_context = replace(context, parameters=parameters).select(wanted)
+    chosen_context = replace(context, kind=metric.kind, parameters=parameters).select(wanted)
     measurement: Measurement = load(metric.kind).measure(chosen, chosen_context)
     if not measurement.rows:
         raise FailedPrecondition(Reason.NOTHING_TO_MEASURE, "The metric applies to none of the held-out rows.")

@@ -17,6 +17,7 @@ P = TypeVar("P", bound=MetricParameters)
 class MetricContext:
     """The specialist's part of a measurement. `answers` are those of all models to the same rows, by model."""
 
+    kind: str = ""
     parameters: MetricParameters = field(default_factory=MetricParameters)
     house_terms: Sequence[str] = ()
     guidelines: str = ""

@@ -1,4 +1,7 @@
-"""ROUGE F1 per row, by rouge-score."""
+"""ROUGE (Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"), by rouge-score.
+
+Words that answer and reference have in common, pairs of words (ROUGE-2), or their longest common subsequence (ROUGE-L).
+"""
 
 import re
 from collections.abc import Sequence
@@ -8,6 +11,7 @@ from rouge_score.tokenizers import Tokenizer
 
 from services.evaluation.domain import AnsweredRow
 from services.evaluation.measurement import Measurement, mean_of
+from services.evaluation.metrics.context import MetricContext
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+?(?=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\W|$)")
 
@@ -19,8 +23,9 @@ class WordTokenizer(Tokenizer):  # type: ignore[misc]
         return WORD.findall(text.lower())
 
 
-def measure_rouge(variant: str, rows: Sequence[AnsweredRow]) -> Measurement:
-    """The mean F1. Rows in English, or in a language that is unknown, are stemmed."""
+def measure(rows: Sequence[AnsweredRow], context: MetricContext) -> Measurement:
+    """The mean F1, 0 to 1. Rows in English, or in a language that is unknown, are stemmed."""
+    variant = context.kind
     english = RougeScorer([variant], use_stemmer=True)
     other = RougeScorer([variant], tokenizer=WordTokenizer())
 

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable
 
-from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.ports import SuiteAsker
 from services.evaluation.suites.suite import SuiteContext, SuiteResult
 
 NAMES = ("forgetting", "safety", "memorisation", "knowledge")

@@ -12,7 +12,7 @@ import numpy
 
 from services.evaluation.domain import BASE, Score
 from services.evaluation.measurement import Measurement, Sums, mean_of, ratio_of
-from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.ports import SuiteAsker
 from services.evaluation.suites.suite import Item, SuiteContext, SuiteMeasure, SuiteResult, choose_items, read_items
 
 INSTRUCTIONS, TEXT, LOSS = "forgetting.instructions", "forgetting.text", "forgetting.loss"

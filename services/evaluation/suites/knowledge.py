@@ -11,7 +11,7 @@ from rouge_score import rouge_scorer
 
 from services.evaluation.domain import CANDIDATE
 from services.evaluation.measurement import mean_of
-from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.ports import SuiteAsker
 from services.evaluation.suites.refusals import declines
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.datasets import ClosedBookKind, ClosedBookQuestion

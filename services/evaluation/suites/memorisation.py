@@ -14,7 +14,7 @@ from scipy import stats
 
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import mean_of
-from services.evaluation.suites.ports import SuiteAsker
+from services.evaluation.ports import SuiteAsker
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.planted_secrets import PlantedSecret, fill
 

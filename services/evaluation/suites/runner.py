@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from services.evaluation import suites
+from services.evaluation.adapters.probes import StoredProbes
 from services.evaluation.adapters.sql import SqlModelResults
 from services.evaluation.domain import (
     BASE,
@@ -22,27 +23,23 @@ from services.evaluation.domain import (
     ReportData,
     Score,
 )
-from services.evaluation.ports import DatasetProbes, EvaluatedModel
+from services.evaluation.ports import EvaluatedModel, Messages, SuiteAsker
+from services.evaluation.served_models import call
 from services.evaluation.statistics import estimate, estimate_gain
-from services.evaluation.suites.ports import Messages, SuiteAsker
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
 from tailor.document_scores import DocumentScore
-from tailor.errors import FailedPrecondition, NotFound, Reason, Unavailable
+from tailor.errors import FailedPrecondition, Reason
 from tailor.jobs import HeldJob
 from tailor.logging import get_logger
-from tailor.retry import retry
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults
 
 log = get_logger(__name__)
 
-T = TypeVar("T")
-
 # Suites whose questions come from this package; the others ask about documents.
 FIXED = ("forgetting", "safety")
 # Train prompts and closed-book questions that are asked if the specialist sets no limit.
 MAX_PROMPTS, MAX_QUESTIONS = 48, 200
-CALL_ATTEMPTS = 5
 
 
 class ModelAsker(SuiteAsker):
@@ -68,7 +65,7 @@ class ModelAsker(SuiteAsker):
         sampling = replace(self._sampling, max_tokens=max_tokens)
         asked = self._models[model]
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="suite") as pool:
-            answers = pool.map(lambda prompt: self._call(lambda: asked.answer(_row(prompt), sampling)), prompts)
+            answers = pool.map(lambda prompt: call(lambda: asked.answer(_row(prompt), sampling), self._sleep), prompts)
             return [answer.text for answer in answers]
 
     def score(self, model: str, pairs: Sequence[tuple[Messages, str]]) -> list[Score]:
@@ -76,17 +73,10 @@ class ModelAsker(SuiteAsker):
         return [self._score(self._models[model], prompt, completion) for prompt, completion in pairs]
 
     def _score(self, model: EvaluatedModel, prompt: Messages, completion: str) -> Score:
-        score = self._call(lambda: model.score(_row(prompt), completion))
+        score = call(lambda: model.score(_row(prompt), completion), self._sleep)
         if score is None:
             raise FailedPrecondition(Reason.NOTHING_TO_MEASURE, f"The model {model.name} has no log-probabilities.")
         return score
-
-    def _call(self, request: Callable[[], T]) -> T:
-        try:
-            return retry(request, attempts=CALL_ATTEMPTS, initial_seconds=0.5, max_seconds=4.0, sleep=self._sleep)
-        except NotFound:
-            # Inference has restarted since the candidate was loaded.
-            raise Unavailable(Reason.CANDIDATE_LOST, "Inference has unloaded the candidate.") from None
 
 
 class StoredAsker(SuiteAsker):
@@ -158,7 +148,7 @@ class SuiteFigures:
 class SuiteRunner:
     """Runs suites one after another. Blocks; raises Unavailable while a dependency does not answer."""
 
-    probes: DatasetProbes
+    probes: StoredProbes
     results: SqlModelResults
     concurrency: int = 8
     erased: Container[str] = frozenset()

@@ -10,7 +10,7 @@ from functools import cache
 
 from services.evaluation.domain import Score
 from services.evaluation.measurement import mean_of
-from services.evaluation.suites.ports import Messages, SuiteAsker
+from services.evaluation.ports import Messages, SuiteAsker
 from services.evaluation.suites.refusals import refuses
 from services.evaluation.suites.suite import (
     DATA,

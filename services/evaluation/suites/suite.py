@@ -10,7 +10,7 @@ from typing import Any
 
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import Measurement
-from services.evaluation.suites.ports import Messages
+from services.evaluation.ports import Messages
 from tailor.datasets import ClosedBookQuestion
 from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret

@@ -29,6 +29,7 @@ from tailor.sql import transaction
 from tailor.storage.protocol import ObjectStore
 
 WAITING, RUNNING, HELD_OUT, WITHOUT_TEXTS = "waiting", "running", "held_out", "without_texts"
+FATES = ("accepted", "pending", "rejected", RUNNING, WAITING, HELD_OUT, WITHOUT_TEXTS)
 
 
 class _Comment(NamedTuple):
@@ -52,17 +53,9 @@ class SqlCommentedDrafts:
         with transaction(self._engine) as connection:
             comments = list(_read_comments(connection, specialist, _comments(specialist.name)))
         fates = Counter(comment.fate for comment in comments)
-        refused = Counter(comment.reason for comment in comments if comment.fate == SampleState.REFUSED.value)
-        return CommentCounts(
-            accepted=fates[SampleState.ACCEPTED.value],
-            pending=fates[SampleState.PENDING.value],
-            rejected=fates[SampleState.REJECTED.value],
-            refusals=dict(refused),
-            running=fates[RUNNING],
-            waiting=fates[WAITING],
-            held_out=fates[HELD_OUT],
-            without_texts=fates[WITHOUT_TEXTS],
-        )
+        refused = Counter(comment.reason for comment in comments if comment.fate == SampleState.REFUSED)
+        counts: dict[str, Any] = {name: fates[name] for name in FATES}
+        return CommentCounts(refusals=dict(refused), **counts)
 
     def choose(self, specialist: Specialist, limit: int) -> list[str]:
         """Ids of judgements whose comments wait, oldest first."""

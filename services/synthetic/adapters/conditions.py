@@ -1,10 +1,11 @@
-"""Conditions and queries over documents and judgements that take the same time however many there are."""
+"""Conditions and queries that several adapters share. Those over documents and judgements take the same time however many there are."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Select,
     String,
     and_,
@@ -25,6 +26,13 @@ from services.synthetic.adapters import tables
 from services.synthetic.domain import Kind, OriginKind, Specialist
 from tailor.values import DatasetKind, Selection
 
+UNLISTED = text("""
+    SELECT key FROM unnest(:keys) AS key
+    WHERE NOT EXISTS (SELECT FROM dataset_files f WHERE f.key = key.key)
+    AND NOT EXISTS (SELECT FROM segments s WHERE s.file_keys @> ARRAY[key.key]::varchar[])
+    AND NOT EXISTS (SELECT FROM written_files w WHERE w.key = key.key)
+    ORDER BY key
+""").bindparams(bindparam("keys", type_=ARRAY(String)))
 LABELS = ("source", "department", "confidentiality", "publisher")
 
 
@@ -119,3 +127,16 @@ def _last(query: Select[Any]) -> Select[Any]:
 def age_of(column: Any) -> ColumnElement[Any]:
     """The seconds since a time, by the clock of the database."""
     return func.extract("epoch", func.clock_timestamp() - column)
+
+
+def read_sides(connection: Connection, specialist: str, document_ids: Sequence[str]) -> dict[str, bool]:
+    """True for each document that the specialist holds out, without those that have no assignment."""
+    table = tables.assignments.c
+    query = select(table.document_id, table.held_out).where(table.specialist == specialist)
+    rows = connection.execute(query.where(is_one_of(table.document_id, document_ids)))
+    return {row.document_id: row.held_out for row in rows}
+
+
+def unlisted_keys(connection: Connection, keys: Sequence[str]) -> list[str]:
+    """Those of the keys that no dataset, stored segment or running build lists, sorted."""
+    return list(connection.scalars(UNLISTED, {"keys": list(keys)})) if keys else []

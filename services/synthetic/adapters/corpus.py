@@ -27,9 +27,8 @@ from sqlalchemy.schema import CreateTable, DropTable
 
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.chosen_documents import choose, chosen, is_held_out, repeated
-from services.synthetic.adapters.conditions import is_one_of
+from services.synthetic.adapters.conditions import is_one_of, read_sides, unlisted_keys
 from services.synthetic.adapters.locks import session
-from services.synthetic.adapters.records import read_sides, unlisted_keys
 from services.synthetic.corpus import (
     NEAR_DUPLICATES,
     Assignment,

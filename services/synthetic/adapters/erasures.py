@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Engine, and_, delete, func, or_, select, tuple_
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.conditions import age_of, is_one_of
-from services.synthetic.adapters.records import unlisted_keys
+from services.synthetic.adapters.conditions import age_of, is_one_of, unlisted_keys
 from services.synthetic.adapters.sketches import STORING, drop_memberships, drop_orphans
 from services.synthetic.adapters.synthesis_rows import forget_critiques, forget_seed, forget_seed_rows
 from services.synthetic.corpus import SEGMENT_DOCUMENTS

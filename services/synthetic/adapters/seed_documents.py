@@ -8,8 +8,7 @@ from pyarrow import parquet
 from sqlalchemy import Engine, func, select
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.conditions import is_admitted, is_one_of, selected
-from services.synthetic.adapters.records import read_sides
+from services.synthetic.adapters.conditions import is_admitted, is_one_of, read_sides, selected
 from services.synthetic.domain import Document, Kind, Specialist
 from tailor.errors import NotFound
 from tailor.rows import Rows

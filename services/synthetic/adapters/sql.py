@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import (
@@ -12,7 +13,10 @@ from sqlalchemy import (
     and_,
     delete,
     func,
+    literal,
+    or_,
     select,
+    union_all,
 )
 from sqlalchemy.dialects.postgresql import insert
 
@@ -24,12 +28,11 @@ from services.synthetic.adapters.conditions import (
     is_admitted,
     is_one_of,
     newest_item,
+    read_sides,
     selected,
 )
 from services.synthetic.adapters.datasets import SqlDatasets
-from services.synthetic.adapters.drafts import SqlDrafts
 from services.synthetic.adapters.locks import session_lock
-from services.synthetic.adapters.records import read_sides
 from services.synthetic.adapters.synthesis_rows import find_revisions, forget_critiques
 from services.synthetic.corpus import StoredFile
 from services.synthetic.domain import (
@@ -42,6 +45,7 @@ from services.synthetic.domain import (
     Kind,
     LastBuild,
     PairEvidence,
+    RankedEdit,
     Specialist,
     SyncCursor,
     fingerprint,
@@ -63,12 +67,13 @@ ITEMS_LOCK = 7_461_102
 ARRIVAL: dict[str, Any] = {"position": tables.positions.next_value(), "changed_at": func.clock_timestamp()}
 
 
-class SqlRepository(SqlDrafts):
+class SqlRepository:
     """Documents, judgements and drafts, datasets, and everything that decides about the next one. Thread-safe."""
 
     def __init__(self, engine: Engine, outbox: Outbox) -> None:
-        super().__init__(engine)
+        self._engine = engine
         self._outbox = outbox
+        self.drafts = Rows(engine, tables.drafts, KeptDraft)
         self.documents = Rows(engine, tables.documents, Document)
 
     def keep_document(self, document: Document) -> bool:
@@ -118,6 +123,49 @@ class SqlRepository(SqlDrafts):
             _lock_items(connection, "pg_advisory_xact_lock_shared")
             Rows(connection, tables.judgements, Judgement).upsert(judgement, keep=ARRIVAL.keys(), **ARRIVAL)
             forget_critiques(connection, [judgement.judgement_id])
+
+    def keep_draft(self, draft: KeptDraft) -> None:
+        """Keep a draft. A saved draft stays saved, with its text."""
+        self.drafts.upsert(draft, where=~self.drafts.c.saved)
+
+    def is_wanted(self, draft_id: str) -> bool:
+        """True if a judgement is about the draft, or a deliverable was made from it."""
+        judgements = tables.judgements.c
+        judged = select(literal(1)).where(
+            or_(judgements.ranking.contains([draft_id]), judgements.equal_drafts.contains([draft_id]))
+        )
+        finished = select(literal(1)).where(tables.documents.c.draft_id == draft_id)
+        with transaction(self._engine) as connection:
+            return connection.scalar(union_all(judged, finished).limit(1)) is not None
+
+    def ranked_edits(self, specialist: Specialist) -> list[RankedEdit]:
+        """The specialist's edited drafts that a judgement ranks first, before what was edited, by id.
+
+        Those whose draft became a selected deliverable are left out.
+        """
+        table, judgements, documents = tables.drafts, tables.judgements, tables.documents
+        best, second = judgements.c.ranking[0].astext, judgements.c.ranking[1].astext
+        is_ranked = and_(best == table.c.draft_id, second == table.c.edit_of)
+        joined = table.join(judgements, and_(is_ranked, judgements.c.specialist == table.c.specialist))
+        is_finished = (
+            select(literal(1))
+            .where(
+                documents.c.draft_id == table.c.edit_of,
+                documents.c.kind == Kind.DELIVERABLE.value,
+                selected(specialist.selection),
+            )
+            .exists()
+        )
+        query = select(table, func.min(judgements.c.judgement_id).label("judgement_id")).select_from(joined)
+        query = query.where(table.c.specialist == specialist.name, table.c.saved, table.c.edit_of != "", ~is_finished)
+        with transaction(self._engine) as connection:
+            rows = connection.execute(query.group_by(table.c.draft_id).order_by(table.c.draft_id))
+            return [RankedEdit(self.drafts.read(row), row.judgement_id) for row in rows]
+
+    def forget_drafts(self, days: int) -> None:
+        """Drop drafts older than `days` that nobody judged or finished."""
+        old = self.drafts.c.kept_at < func.clock_timestamp() - timedelta(days=days)
+        self.drafts.delete(old, ~self.drafts.c.saved)
 
     def sync_cursor(self, specialist: str) -> SyncCursor:
         """How far the registry's documents were read for the specialist."""

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, any_, delete, fu
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from services.synthetic.adapters import tables
-from services.synthetic.adapters.records import read_sides
+from services.synthetic.adapters.conditions import read_sides
 from services.synthetic.adapters.tables import jobs, syntheses, synthesis_answers, synthesis_rows
 from services.synthetic.domain import CRITIQUE, Revision, Row, RowOrigin, Specialist
 from services.synthetic.domain import fingerprint as digest_of

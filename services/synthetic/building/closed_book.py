@@ -2,26 +2,14 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from services.synthetic.parquet import join_tables, read_closed_book_table
-from tailor.datasets import ClosedBookFiles, DatasetFile
+from tailor.datasets import ClosedBookFiles
 
 # Draws lie below this number.
 ALL_DRAWS = 1 << 32
-
-
-@dataclass(frozen=True)
-class WrittenClosedBook:
-    """The questions of a segment as a file, and its counts. Without questions, the file is empty."""
-
-    data: bytes = b""
-    counts: ClosedBookFiles = ClosedBookFiles()  # noqa: RUF009 - frozen
-
-    def with_file(self, file: DatasetFile) -> ClosedBookFiles:
-        """The counts, with the file as it was stored."""
-        return replace(self.counts, files=(file,))
 
 
 def closed_book_draw(document_id: str) -> int:
@@ -39,38 +27,34 @@ def find_closed_book_limit(next_draw: int | None) -> int:
     return 1 << (next_draw.bit_length() - 1) if next_draw else 0
 
 
-def write_closed_book(data: Sequence[bytes], document_ids: Collection[str], below: int) -> WrittenClosedBook:
-    """The questions about these documents, which are those with rows, as a file. Deterministic."""
+def write_closed_book(
+    data: Sequence[bytes], document_ids: Collection[str], below: int
+) -> tuple[bytes, ClosedBookFiles]:
+    """The questions about these documents, which are those with rows, as a file, and their counts. Without questions, the file is empty.
+
+    Deterministic.
+    """
     if not below:
-        return WrittenClosedBook()
+        return b"", ClosedBookFiles()
     chosen = [document_id for document_id in document_ids if closed_book_draw(document_id) < below]
     counts = ClosedBookFiles(beyond_limit=len(document_ids) - len(chosen), without_questions=len(chosen))
     if not data:
-        return WrittenClosedBook(counts=counts)
+        return b"", counts
     known = set(document_ids)
     table = join_tables([read_closed_book_table(part) for part in data])
     table = table.select([document_id in known for document_id in table.column("document_id")])
-    asked = len(set(table.column("document_id")))
-    counts = replace(
-        counts,
-        documents=asked,
-        rows=table.rows,
-        without_questions=len(chosen) - asked,
-        kinds=dict(Counter(table.column("kind"))),
+    asked, kinds = len(set(table.column("document_id"))), dict(Counter(table.column("kind")))
+    counts = replace(counts, documents=asked, rows=table.rows, without_questions=len(chosen) - asked, kinds=kinds)
+    return table.encode() if table.rows else b"", counts
+
+
+def add_closed_book(total: ClosedBookFiles, more: ClosedBookFiles) -> ClosedBookFiles:
+    """Both as one."""
+    return ClosedBookFiles(
+        total.documents + more.documents,
+        total.rows + more.rows,
+        total.beyond_limit + more.beyond_limit,
+        total.without_questions + more.without_questions,
+        dict(Counter(total.kinds) + Counter(more.kinds)),
+        total.files + more.files,
     )
-    return WrittenClosedBook(table.encode() if table.rows else b"", counts)
-
-
-def add_closed_bookzes(closed_book_sets: Iterable[ClosedBookFiles]) -> ClosedBookFiles:
-    """All of them as one."""
-    total = ClosedBookFiles()
-    for closed_book in closed_book_sets:
-        total = ClosedBookFiles(
-            total.documents + closed_book.documents,
-            total.rows + closed_book.rows,
-            total.beyond_limit + closed_book.beyond_limit,
-            total.without_questions + closed_book.without_questions,
-            dict(Counter(total.kinds) + Counter(closed_book.kinds)),
-            total.files + closed_book.files,
-        )
-    return total

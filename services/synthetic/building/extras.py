@@ -8,7 +8,7 @@ import numpy
 
 from services.synthetic.adapters.corpus import SqlCorpus
 from services.synthetic.building.grams import GramSet
-from services.synthetic.building.segments import Context, RawSegment, WrittenRows, draw, write_rows
+from services.synthetic.building.segments import ROW_INDEX, Context, MadeRows, WrittenRows, draw, write_rows
 from services.synthetic.building.split import HELD_OUT_LIMIT
 from services.synthetic.corpus import UNREADABLE
 from services.synthetic.domain import Row, Specialist, is_text_id
@@ -129,20 +129,10 @@ def find_side(row: Row, side_of: Callable[[str], bool], percent: int) -> bool | 
     return sides.pop() if sides else is_held_out(dict(row.lineage).get("seeds") or row.row_id, percent)
 
 
-def raw_rows(rows: Sequence[Row]) -> RawSegment:
+def index_extra(rows: Sequence[Row]) -> MadeRows:
     """Extra rows in the form of a segment's: they belong to no document's text."""
-    return RawSegment(
-        tables=(make_table(rows).encode(),),
-        ids=(),
-        answers=numpy.zeros(len(rows), numpy.uint64),
-        draws=numpy.array([draw(row) for row in rows], numpy.uint64),
-        tokens=numpy.array([row.tokens for row in rows], numpy.int64),
-        is_human=numpy.zeros(len(rows), numpy.bool_),
-        documents=numpy.zeros(len(rows), numpy.int64),
-        places=numpy.empty((0, 4), numpy.int64),
-        skipped={},
-        is_extra=numpy.zeros(len(rows), numpy.bool_),
-    )
+    entries = [(0, draw(row), row.tokens, False, False, 0) for row in rows]
+    return MadeRows((make_table(rows).encode(),), (), numpy.array(entries, ROW_INDEX))
 
 
 def write_extra(rows: Sequence[Row], held_out: GramSet, workers: Workers) -> Callable[[], WrittenRows]:

@@ -10,7 +10,7 @@ from functools import cache
 import numpy
 from numpy.typing import NDArray
 
-from services.synthetic.building.closed_book import WrittenClosedBook, closed_book_draw, write_closed_book
+from services.synthetic.building.closed_book import closed_book_draw, write_closed_book
 from services.synthetic.building.grams import (
     GRAM_WORDS,
     HASH_BYTES,
@@ -21,7 +21,7 @@ from services.synthetic.building.grams import (
     count_documents,
     gram_hasher,
 )
-from services.synthetic.corpus import UNREADABLE, Member
+from services.synthetic.corpus import UNREADABLE, Member, RowCounts
 from services.synthetic.datasets import read_draft, read_text
 from services.synthetic.domain import (
     EXTRA,
@@ -47,17 +47,21 @@ from services.synthetic.parquet import (
 )
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
-from tailor.datasets import SkippedCount
+from tailor.datasets import ClosedBookFiles, SkippedCount
 from tailor.storage.protocol import ObjectStore
 
 BOILERPLATE = "boilerplate"
 HUMAN = "human"
 OWN = {"structure", HUMAN}
-# Rows that wait as objects.
-MAX_WAITING = 1_000
 READERS = 8
 HASHES, DOCUMENTS = "hash", "documents"
 NO_PLACES = numpy.empty((0, 4), numpy.int64)
+# Of each row: a hash of the answer if only one row with it may stay in the dataset, or else 0; a number that orders rows at random, but
+# always alike; its tokens; whether people wrote it; whether a missed document got it in addition; and the number of its document.
+ROW_INDEX = numpy.dtype(
+    [("answer", "<u8"), ("draw", "<u8"), ("tokens", "<i8"), ("is_human", "?"), ("is_extra", "?"), ("document", "<i8")]
+)
+NO_ROWS = numpy.empty(0, ROW_INDEX)
 # The ideographic space.
 LAST_BLANK = 0x3000
 
@@ -72,60 +76,39 @@ class Context:
 
 
 @dataclass(frozen=True)
-class SegmentTask:
-    """Documents with texts, and drafts of deliverables, by document id. Those with a draw below `closed_book_below` have closed-book
-    questions."""
+class MemberText:
+    """A document with its text, and the draft of a deliverable; None if they are not there or cannot be read."""
 
-    members: tuple[Member, ...]
-    texts: Mapping[str, Text]
-    drafts: Mapping[str, Conversation]
-    closed_book_below: int = 0
-
-    def needs(self, member: Member, specialist: Specialist) -> RowNeeds:
-        """The needs of a document besides its rows."""
-        policy = specialist.rows
-        is_asked = closed_book_draw(member.document.document_id) < self.closed_book_below
-        return RowNeeds(policy.closed_book_questions * is_asked, policy.missed_extra_rows * member.missed)
+    member: Member
+    text: Text | None
+    draft: Conversation | None = None
 
 
-def read_members(store: ObjectStore, members: Sequence[Member]) -> SegmentTask:
-    """The task of making these documents' rows. Reads texts and drafts, several at once. Blocks."""
-    drafts = [member for member in members if member.draft is not None]
+def read_members(store: ObjectStore, members: Sequence[Member]) -> list[MemberText]:
+    """Read texts and drafts, several at once. Blocks."""
+
+    def read(member: Member) -> MemberText:
+        draft = None if member.draft is None else read_draft(store, member.draft)
+        return MemberText(member, read_text(store, member.document), draft)
+
     with ThreadPoolExecutor(READERS) as pool:
-        texts = list(pool.map(lambda member: read_text(store, member.document), members))
-        answers = list(pool.map(lambda member: member.draft and read_draft(store, member.draft), drafts))
-    return SegmentTask(
-        tuple(members),
-        {member.document.document_id: text for member, text in zip(members, texts, strict=True) if text},
-        {member.document.document_id: draft for member, draft in zip(drafts, answers, strict=True) if draft},
-    )
+        return list(pool.map(read, members))
 
 
 @dataclass(frozen=True)
-class RawSegment:
-    """All rows of some documents, before any are chosen. Arrays have an entry per row.
+class MadeRows:
+    """All rows of some documents, before any are chosen.
 
-    `answers` are hashes of the answers of which only one may stay in the dataset, 0 for others. `draws` order rows at random but fixed.
-    `documents` are numbers of documents in `ids`. `places` has (row, document, start, end), counted in characters that are not blank.
-    `is_extra` marks the rows that missed documents got in addition. As Parquet, `tables` are the rows and `closed_book` the questions of
-    all documents.
+    As Parquet, `tables` are the rows and `closed_book` the questions of all documents. `index` has an entry of ROW_INDEX per row, `ids` are
+    the documents. `places` has (row, document, start, end), counted in characters that are not blank.
     """
 
     tables: tuple[bytes, ...]
     ids: tuple[str, ...]
-    answers: NDArray[numpy.uint64]
-    draws: NDArray[numpy.uint64]
-    tokens: NDArray[numpy.int64]
-    is_human: NDArray[numpy.bool_]
-    documents: NDArray[numpy.int64]
-    places: NDArray[numpy.int64]
-    skipped: Mapping[str, SkippedCount]
-    is_extra: NDArray[numpy.bool_]
+    index: NDArray[numpy.void]
+    places: NDArray[numpy.int64] = field(default_factory=lambda: NO_PLACES)
+    skipped: Mapping[str, SkippedCount] = field(default_factory=dict)
     closed_book: tuple[bytes, ...] = ()
-
-    @property
-    def rows(self) -> int:
-        return len(self.tokens)
 
     def read(self) -> RowTable:
         """The rows as one table."""
@@ -136,67 +119,54 @@ class RawSegment:
 class WrittenRows:
     """The kept rows as a file, with counts of them and the ids of their documents.
 
-    `grams` is a file of all their 13-grams with the number of documents, `shares` are those of held-out answers. `documents` counts those
-    that gave rows themselves, by language.
+    `grams` is a file of all their 13-grams with the number of documents, `shares` are those of held-out answers. `questions` is the file of
+    the closed-book set, empty without any, and `closed_book` has its counts.
     """
 
     data: bytes
-    rows: int
-    tokens: int
-    tasks: Mapping[str, int]
-    grounding: Mapping[str, int]
-    languages: Mapping[str, int]
-    makers: Mapping[str, int]
-    documents: Mapping[str, int]
+    counts: RowCounts
     document_ids: tuple[str, ...]
     grams: bytes = b""
     shares: Counts = field(default_factory=dict)
-    closed_book: WrittenClosedBook = WrittenClosedBook()  # noqa: RUF009 - frozen
+    questions: bytes = b""
+    closed_book: ClosedBookFiles = ClosedBookFiles()  # noqa: RUF009 - frozen
 
 
 @dataclass
 class _Collector:
-    """Collects the rows of documents. Only a few wait as objects, which take many times the room of a table."""
+    """Collects the rows of documents. They become tables at once: as objects, they take many times the room."""
 
-    waiting: list[Row] = field(default_factory=list)
     tables: list[RowTable] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-    draws: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    is_human: list[bool] = field(default_factory=list)
-    is_extra: list[bool] = field(default_factory=list)
-    documents: list[int] = field(default_factory=list)
+    index: list[NDArray[numpy.void]] = field(default_factory=list)
     places: list[NDArray[numpy.int64]] = field(default_factory=list)
     skipped: dict[str, SkippedCount] = field(default_factory=dict)
     closed_book: list[ClosedBookRow] = field(default_factory=list)
 
     def add_rows(self, rows: Sequence[Row], document: int, letters: "NonBlankOffsets") -> None:
-        places = [
-            (number, document, start, end)
-            for number, row in enumerate(rows, len(self.documents))
-            for start, end in row.places
-        ]
+        first = sum(map(len, self.index))
+        places = [(number, document, *place) for number, row in enumerate(rows, first) for place in row.places]
         if places:
             self.places.append(letters.count_before(numpy.array(places, numpy.int64)))
-        self.documents += [document] * len(rows)
-        self.waiting += rows
-        if len(self.waiting) >= MAX_WAITING:
-            self.flush()
-
-    def flush(self) -> None:
-        """Make a table of the waiting rows."""
-        rows, hasher = self.waiting, gram_hasher()
-        table = make_table(rows)
-        self.tables.append(table)
-        self.answers += [answer_key(row, hasher) for row in rows]
-        self.draws += map(draw, rows)
-        self.tokens += [row.tokens for row in rows]
-        self.is_human += [row.made_by == HUMAN for row in rows]
-        self.is_extra += [row.lineage == EXTRA for row in rows]
-        self.waiting = []
+        hasher = gram_hasher()
+        entries = [
+            (answer_key(row, hasher), draw(row), row.tokens, row.made_by == HUMAN, row.lineage == EXTRA, document)
+            for row in rows
+        ]
+        self.tables.append(make_table(rows))
+        self.index.append(numpy.array(entries, ROW_INDEX))
 
     def add_skipped(self, reason: str, rows: int = 0, characters: int = 0, documents: int = 0) -> None:
         self.skipped[reason] = self.skipped.get(reason, SkippedCount()) + SkippedCount(documents, rows, characters)
+
+    def join(self, ids: tuple[str, ...]) -> MadeRows:
+        return MadeRows(
+            tables=(join_tables(self.tables).encode(),),
+            ids=ids,
+            index=numpy.concatenate([NO_ROWS, *self.index]),
+            places=numpy.concatenate([NO_PLACES, *self.places]),
+            skipped=self.skipped,
+            closed_book=(make_closed_book_table(self.closed_book).encode(),) if self.closed_book else (),
+        )
 
 
 class NonBlankOffsets:
@@ -233,34 +203,35 @@ def _blanks() -> NDArray[numpy.bool_]:
     return numpy.array([chr(code).isspace() for code in range(LAST_BLANK + 2)])
 
 
-def make_segment(context: Context, task: SegmentTask) -> RawSegment:
-    """Make all rows of the documents. Runs in a worker; deterministic."""
+def make_segment(context: Context, texts: Sequence[MemberText], closed_book_below: int = 0) -> MadeRows:
+    """Make all rows of the documents, and questions about those with a draw below a number. Runs in a worker; deterministic."""
     collector = _Collector()
-    for number, member in enumerate(task.members):
-        text = task.texts.get(member.document.document_id)
-        if text is None:
-            collector.add_skipped(UNREADABLE, documents=1, characters=member.letters)
-        else:
-            _add_document(collector, context, task, number, text)
-    return _raw(collector, tuple(member.document.document_id for member in task.members))
+    for number, text in enumerate(texts):
+        _add_document(collector, context, number, text, closed_book_below)
+    return collector.join(tuple(text.member.document.document_id for text in texts))
 
 
-def _add_document(collector: _Collector, context: Context, task: SegmentTask, number: int, text: Text) -> None:
-    member = task.members[number]
-    document, letters = member.document, NonBlankOffsets(text.text)
+def _add_document(
+    collector: _Collector, context: Context, number: int, source: MemberText, closed_book_below: int
+) -> None:
+    member, text, document = source.member, source.text, source.member.document
+    if text is None:
+        collector.add_skipped(UNREADABLE, documents=1, characters=member.letters)
+        return
+    letters = NonBlankOffsets(text.text)
     skip = () if document.kind.is_pair else boilerplate_ranges(text.text, context.repeated)
     if skip and not has_words(text.text, skip):
         collector.add_skipped(BOILERPLATE, documents=1, characters=letters.total)
         return
     if skip:
         collector.add_skipped(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
-    needs = task.needs(member, context.specialist)
+    policy, is_asked = context.specialist.rows, closed_book_draw(document.document_id) < closed_book_below
+    needs = RowNeeds(policy.closed_book_questions * is_asked, policy.missed_extra_rows * member.missed)
     document_rows = make_rows(document, text, context.specialist, context.counter, skip, needs=needs)
     collector.closed_book += document_rows.closed_book
     rows, skipped = list(document_rows.rows), list(document_rows.skipped)
-    draft = task.drafts.get(document.document_id)
-    if draft is not None:
-        finished = make_deliverable_rows(document, text, draft, context.specialist, context.counter)
+    if source.draft is not None:
+        finished = make_deliverable_rows(document, text, source.draft, context.specialist, context.counter)
         rows += finished.rows
         # The text is taught by other rows too, so only the refused rows count.
         skipped += [SkippedText(entry.reason, entry.rows, 0) for entry in finished.skipped]
@@ -277,29 +248,13 @@ def _add_reasons(collector: _Collector, skipped: Sequence[SkippedText], *, has_r
         collector.add_skipped(main, documents=1)
 
 
-def _raw(collector: _Collector, ids: tuple[str, ...]) -> RawSegment:
-    collector.flush()
-    return RawSegment(
-        tables=(join_tables(collector.tables).encode(),),
-        ids=ids,
-        answers=numpy.array(collector.answers, numpy.uint64),
-        draws=numpy.array(collector.draws, numpy.uint64),
-        tokens=numpy.array(collector.tokens, numpy.int64),
-        is_human=numpy.array(collector.is_human, numpy.bool_),
-        documents=numpy.array(collector.documents, numpy.int64),
-        places=numpy.concatenate([NO_PLACES, *collector.places]),
-        skipped=collector.skipped,
-        is_extra=numpy.array(collector.is_extra, numpy.bool_),
-        closed_book=(make_closed_book_table(collector.closed_book).encode(),) if collector.closed_book else (),
-    )
-
-
 def write_segment(
-    context: Context, raw: RawSegment, kept: Sequence[bool], held_out: GramSet, closed_book_below: int
+    context: Context, made: MadeRows, kept: Sequence[bool], held_out: GramSet, closed_book_below: int
 ) -> WrittenRows:
     """Write the kept rows of a segment, and the closed-book set of the documents that have some. Runs in a worker; deterministic."""
-    written = write_rows(context, raw.tables, kept, held_out)
-    return replace(written, closed_book=write_closed_book(raw.closed_book, written.document_ids, closed_book_below))
+    written = write_rows(context, made.tables, kept, held_out)
+    questions, counts = write_closed_book(made.closed_book, written.document_ids, closed_book_below)
+    return replace(written, questions=questions, closed_book=counts)
 
 
 def write_rows(context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: GramSet | None) -> WrittenRows:
@@ -307,8 +262,7 @@ def write_rows(context: Context, data: Sequence[bytes], kept: Sequence[bool], he
     encoded = _select(data, kept)
     # The counts are those of the file as it will be read.
     table = read_table(encoded)
-    written = WrittenRows(
-        data=encoded,
+    counts = RowCounts(
         rows=table.rows,
         tokens=sum(table.column("tokens")),
         tasks=Counter(table.column("task")),
@@ -316,8 +270,9 @@ def write_rows(context: Context, data: Sequence[bytes], kept: Sequence[bool], he
         languages=Counter(table.column("language")),
         makers=Counter(table.column("made_by")),
         documents=_count_documents(table),
-        document_ids=tuple(sorted({key for ids in table.column("document_ids") for key in ids})),
     )
+    document_ids = tuple(sorted({key for ids in table.column("document_ids") for key in ids}))
+    written = WrittenRows(encoded, counts, document_ids)
     if held_out is None:
         return written
     grams = count_documents(table, gram_hasher())

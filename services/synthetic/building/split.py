@@ -1,16 +1,15 @@
 """Joins documents that share passages to components, assigns new ones to their side of the split, and makes the held-out rows."""
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy
 
 from services.synthetic.adapters.corpus import SqlCorpus
 from services.synthetic.building.grams import shared_rows
 from services.synthetic.building.limits import Mask, SeenAnswers
-from services.synthetic.building.segments import Context, RawSegment, count_letters, make_segment, read_members
+from services.synthetic.building.segments import Context, MadeRows, count_letters, make_segment, read_members
 from services.synthetic.corpus import Assignment, Link, Member, SplitSize
 from services.synthetic.domain import Kind
 from services.synthetic.parquet import read_column
@@ -40,11 +39,25 @@ def boilerplate_documents(filters: Filters) -> int:
 
 @dataclass(slots=True)
 class LinkedDocuments:
-    """Documents that share near-duplicate passages: those without an assignment, and the sides of the others."""
+    """Documents that share near-duplicate passages: those without an assignment, and the sides of the others.
+
+    `counts` has the rows of the new documents, once they are counted.
+    """
 
     component_id: str
     new: list[str] = field(default_factory=list)
     sides: frozenset[bool] = frozenset()
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """All counted rows."""
+        return sum(self.counts.values())
+
+    @property
+    def documents(self) -> int:
+        """The documents with rows."""
+        return sum(count > 0 for count in self.counts.values())
 
     @property
     def known_side(self) -> bool | None:
@@ -130,31 +143,26 @@ class Splitter:
             for candidate in components
             if candidate.known_side is None and not golden.intersection(candidate.new)
         ]
-        held_out_rows = self._draw(free, self.context.specialist.rows, len(unassigned))
+        drawn = self._draw(free, self.context.specialist.rows, len(unassigned))
         self.corpus.assign(
-            assignment
-            for component in components
-            for assignment in _assignments(component, held_out_rows.get(component.component_id), golden)
+            assignment for component in components for assignment in _assignments(component, drawn, golden)
         )
 
-    def _draw(self, free: Sequence[LinkedDocuments], policy: RowPolicy, new: int) -> dict[str, dict[str, int]]:
-        """The components that are held out, with the rows of their documents: those that a fixed hash draws, and more if these are few."""
-        size = self.corpus.split_size()
-        held_out = dict(
-            self._fill([component for component in free if component.draw < policy.held_out_percent], policy, size)
-        )
-        counts = [count for rows in held_out.values() for count in rows.values()]
+    def _draw(self, free: Sequence[LinkedDocuments], policy: RowPolicy, new: int) -> set[str]:
+        """The ids of components that are held out: those that a fixed hash draws, and more if these are few."""
+        size, percent = self.corpus.split_size(), policy.held_out_percent
+        drawn = list(self._fill([component for component in free if component.draw < percent], policy, size))
         size = SplitSize(
             size.documents + new,
-            size.held_out_documents + sum(count > 0 for count in counts),
-            size.held_out_rows + sum(counts),
+            size.held_out_documents + sum(component.documents for component in drawn),
+            size.held_out_rows + sum(component.rows for component in drawn),
         )
-        others = [component for component in free if component.draw >= policy.held_out_percent]
-        return held_out | dict(self._complete(others, policy, size))
+        drawn += self._complete([component for component in free if component.draw >= percent], policy, size)
+        return {component.component_id for component in drawn}
 
     def _complete(
         self, others: Sequence[LinkedDocuments], policy: RowPolicy, size: SplitSize
-    ) -> Iterator[tuple[str, dict[str, int]]]:
+    ) -> Iterator[LinkedDocuments]:
         """Of the others those with the lowest draws, until enough documents are held out: of a small corpus, chance may draw hardly any."""
         wanted = min(MIN_DOCUMENTS, size.documents // DOCUMENTS_EACH)
         documents, rows = size.held_out_documents, size.held_out_rows
@@ -162,47 +170,47 @@ class Splitter:
         for component in self._count(nearest if documents < wanted else ()):
             if 0 < component.documents <= wanted - documents and component.rows <= policy.max_held_out_rows - rows:
                 documents, rows = documents + component.documents, rows + component.rows
-                yield component.component_id, component.counts
+                yield component
                 if documents >= wanted:
                     return
 
     def _fill(
         self, candidates: Sequence[LinkedDocuments], policy: RowPolicy, size: SplitSize
-    ) -> Iterator[tuple[str, dict[str, int]]]:
+    ) -> Iterator[LinkedDocuments]:
         """Of the candidates each one whose rows all fit, until there are enough.
 
         If too few rows fit, the smallest of the other components is held out too, and the build leaves out the rows beyond the limit.
         """
         total, limit = size.held_out_rows, policy.max_held_out_rows
-        smallest: _Counted | None = None
+        smallest: LinkedDocuments | None = None
         for component in self._count(candidates if total < ENOUGH * limit else ()):
             if total + component.rows <= limit:
                 total += component.rows
-                yield component.component_id, component.counts
+                yield component
                 if total >= ENOUGH * limit:
                     return
             elif smallest is None or component.rows < smallest.rows:
                 smallest = component
         if smallest is not None and total < TOO_FEW * limit:
-            yield smallest.component_id, smallest.counts
+            yield smallest
 
-    def _count(self, components: Sequence[LinkedDocuments]) -> Iterator["_Counted"]:
-        """The components with the rows of their documents, some at a time."""
+    def _count(self, components: Sequence[LinkedDocuments]) -> Iterator[LinkedDocuments]:
+        """The components after the rows of their documents are counted, some at a time."""
         for start in range(0, len(components), CHUNK):
             part = components[start : start + CHUNK]
             rows = self._count_rows([document_id for component in part for document_id in component.new])
             for component in part:
-                counts = {document_id: rows.get(document_id, 0) for document_id in component.new}
-                yield _Counted(component.component_id, counts)
+                component.counts = {document_id: rows.get(document_id, 0) for document_id in component.new}
+                yield component
 
     def _count_rows(self, document_ids: Sequence[str]) -> dict[str, int]:
         counts: dict[str, int] = {}
-        for raw in self.make_rows(self.corpus.representatives(document_ids)):
-            rows = numpy.bincount(raw.documents, minlength=len(raw.ids))
-            counts.update(zip(raw.ids, rows.tolist(), strict=True))
+        for made in self.make_rows(self.corpus.representatives(document_ids)):
+            rows = numpy.bincount(made.index["document"], minlength=len(made.ids))
+            counts.update(zip(made.ids, rows.tolist(), strict=True))
         return counts
 
-    def make_rows(self, members: Sequence[Member]) -> Iterator[RawSegment]:
+    def make_rows(self, members: Sequence[Member]) -> Iterator[MadeRows]:
         """Make the rows of documents, a chunk at a time."""
         chunks = [members[start : start + CHUNK] for start in range(0, len(members), CHUNK)]
         running = []
@@ -214,28 +222,12 @@ class Splitter:
             yield result()
 
 
-@dataclass(frozen=True)
-class _Counted:
-    """A component with the rows of its documents."""
-
-    component_id: str
-    counts: dict[str, int]
-
-    @cached_property
-    def rows(self) -> int:
-        return sum(self.counts.values())
-
-    @property
-    def documents(self) -> int:
-        """Those with rows."""
-        return sum(count > 0 for count in self.counts.values())
-
-
-def _assignments(component: LinkedDocuments, rows: dict[str, int] | None, golden: Collection[str]) -> list[Assignment]:
+def _assignments(component: LinkedDocuments, drawn: Container[str], golden: Collection[str]) -> list[Assignment]:
     """Golden documents are held out, with all new documents that are near-duplicates of them. They do not count towards a limit."""
-    side = rows is not None if component.known_side is None else component.known_side
+    is_drawn = component.component_id in drawn
+    side = is_drawn if component.known_side is None else component.known_side
     side = side or any(key in golden for key in component.new)
-    counts = rows or {}
+    counts = component.counts if is_drawn else {}
     return [Assignment(key, component.component_id, side, counts.get(key, 0)) for key in component.new]
 
 
@@ -243,56 +235,59 @@ def _assignments(component: LinkedDocuments, rows: dict[str, int] | None, golden
 class HeldOut:
     """The held-out rows, each answer once. `counted_rows` are those that count towards the specialist's limit."""
 
-    raws: list[RawSegment] = field(default_factory=list)
+    chunks: list[MadeRows] = field(default_factory=list)
     kept: list[Mask] = field(default_factory=list)
     skipped: list[dict[str, SkippedCount]] = field(default_factory=list)
     boilerplate_rows: int = 0
     counted_rows: int = 0
     _seen: SeenAnswers = field(default_factory=SeenAnswers)
 
-    def add(self, raw: RawSegment, room: int) -> None:
+    def add(self, made: MadeRows, room: int) -> None:
         """Add the first rows with new answers, until all have `room`. The rows of golden documents are always added, and take no room."""
-        first = self._seen.add(raw.answers)
-        tasks = itertools.chain.from_iterable(read_column(table, "task") for table in raw.tables)
+        first = self._seen.add(made.index["answer"])
+        tasks = itertools.chain.from_iterable(read_column(table, "task") for table in made.tables)
         is_golden = numpy.array([task == Kind.TEST for task in tasks], numpy.bool_)
         taken = self.counted_rows + numpy.cumsum(first & ~is_golden)
         kept = first & (is_golden | (taken <= room))
         self.counted_rows += int((kept & ~is_golden).sum())
-        self.raws.append(raw)
+        self.chunks.append(made)
         self.kept.append(kept)
-        limited = {HELD_OUT_LIMIT: count_removed(raw, first, kept)}
-        self.skipped.append({**raw.skipped, **count_repeated(raw, first), **limited})
+        limited = {HELD_OUT_LIMIT: count_removed(made, first, kept)}
+        self.skipped.append({**made.skipped, **count_repeated(made, first), **limited})
 
     def answers(self) -> Iterator[str]:
         """The answers of all kept rows."""
-        for raw, kept in zip(self.raws, self.kept, strict=True):
-            for _, answer in raw.read().select(kept.tolist()).answers():
+        for made, kept in zip(self.chunks, self.kept, strict=True):
+            for _, answer in made.read().select(kept.tolist()).answers():
                 yield answer
 
     @property
     def letters(self) -> int:
         """The characters that the kept rows teach."""
-        return sum(count_letters(raw.places, kept) for raw, kept in zip(self.raws, self.kept, strict=True))
+        return sum(count_letters(made.places, kept) for made, kept in zip(self.chunks, self.kept, strict=True))
 
     def remove_shared(self, counts: dict[int, int], threshold: int) -> None:
         """Take out the rows that share a 13-gram with train."""
-        for number, (raw, kept) in enumerate(zip(self.raws, self.kept, strict=True)):
-            shared, common = shared_rows(raw.read(), counts, threshold)
-            removed = kept & numpy.array(shared, numpy.bool_)
-            self.boilerplate_rows += int((kept & numpy.array(common, numpy.bool_)).sum())
-            self.skipped[number][OVERLAP] = count_removed(raw, kept, kept & ~removed)
-            self.kept[number] = kept & ~removed
+        for number, (made, kept) in enumerate(zip(self.chunks, self.kept, strict=True)):
+            shared, common = (numpy.array(rows, numpy.bool_) for rows in shared_rows(made.read(), counts, threshold))
+            self.boilerplate_rows += int((kept & common).sum())
+            self.kept[number] = kept & ~shared
+            self.skipped[number][OVERLAP] = count_removed(made, kept, self.kept[number])
 
 
-def count_repeated(raw: RawSegment, first: Mask) -> dict[str, SkippedCount]:
+def count_repeated(made: MadeRows, first: Mask) -> dict[str, SkippedCount]:
     """The rows that repeat the answer of another, which teaches their text. `first` marks the others."""
     rows = int((~first).sum())
-    documents = set(range(len(raw.ids))) & (set(raw.documents.tolist()) - set(raw.documents[first].tolist()))
-    return {REPEATED: SkippedCount(len(documents), rows, 0)} if rows else {}
+    return {REPEATED: SkippedCount(_count_without(made, ~first, first), rows, 0)} if rows else {}
 
 
-def count_removed(raw: RawSegment, before: Mask, after: Mask) -> SkippedCount:
+def count_removed(made: MadeRows, before: Mask, after: Mask) -> SkippedCount:
     """The rows that were removed, the characters that no other row teaches, and the documents without any rows left."""
-    characters = count_letters(raw.places, before) - count_letters(raw.places, after)
-    documents = (set(raw.documents[before].tolist()) - set(raw.documents[after].tolist())) & set(range(len(raw.ids)))
-    return SkippedCount(len(documents), int((before & ~after).sum()), characters)
+    characters = count_letters(made.places, before) - count_letters(made.places, after)
+    return SkippedCount(_count_without(made, before, after), int((before & ~after).sum()), characters)
+
+
+def _count_without(made: MadeRows, before: Mask, after: Mask) -> int:
+    """The documents that had rows before, and have none after."""
+    had, have = (set(made.index["document"][mask].tolist()) for mask in (before, after))
+    return len((had - have) & set(range(len(made.ids))))

@@ -24,18 +24,18 @@ from services.synthetic.building.limits import (
     limit_sources,
     limit_tokens,
 )
-from services.synthetic.building.parts import SegmentJob, SegmentJobs, SegmentRows, part_of, read_raw, write_raw
+from services.synthetic.building.segment_parts import SegmentMaker, SegmentRows, decode_rows, encode_rows, part_of
 from services.synthetic.building.segments import (
     READERS,
     Context,
-    RawSegment,
+    MadeRows,
     WrittenRows,
     compare_segment,
     count_letters,
     write_segment,
 )
 from services.synthetic.building.split import count_removed, count_repeated
-from services.synthetic.corpus import UNREADABLE, ExtraCount, SegmentKey, SegmentResult
+from services.synthetic.corpus import UNREADABLE, ExtraCount, Member, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from services.synthetic.parquet import write_ids
@@ -52,7 +52,7 @@ MAX_AHEAD = 3
 # A document whose share of the characters is this many times below a limit on tokens does not reach it: rows per character differ less.
 LARGE_FACTOR = 4
 # Increase it whenever stored segments cannot be reused.
-SEGMENT_VERSION = 5
+SEGMENT_VERSION = 6
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,22 @@ class TrainRows:
         return LARGE_FACTOR * largest * MAX_PERCENT > self.context.specialist.rows.max_document_percent * letters > 0
 
     @cached_property
-    def _jobs(self) -> SegmentJobs:
+    def _maker(self) -> SegmentMaker:
         inputs = fingerprint(SEGMENT_VERSION, self.inputs)
-        return SegmentJobs(self.corpus, self.store, self.workers, inputs, self.closed_book_below)
+        return SegmentMaker(self.corpus, self.store, self.workers, inputs, self.closed_book_below)
 
     def _build_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentResult]:
         """Every row: a segment is written as soon as its rows are made. New documents come to the last one."""
         stored = self._find_reusable(keys)
         ahead = deque(key for key in keys if key.number not in stored)
-        jobs: deque[SegmentJob] = deque()
+        making: deque[Callable[[], SegmentRows]] = deque()
         writing: deque[Callable[[], SegmentResult]] = deque()
         for key in keys:
-            while ahead and len(jobs) < MAX_AHEAD:
+            while ahead and len(making) < MAX_AHEAD:
                 following = ahead.popleft()
-                jobs.append(self._jobs.start(following, grows=following is keys[-1]))
+                making.append(self._maker.start(following, grows=following is keys[-1]))
             is_last = key is keys[-1]
-            writing.append(self._find_or_make(key, is_last) if key.number in stored else self._write(jobs.popleft()))
+            writing.append(self._find_or_make(key, is_last) if key.number in stored else self._write(making.popleft()))
             while len(writing) >= MAX_AHEAD:
                 yield _without_answers(writing.popleft()())
         while writing:
@@ -118,58 +118,54 @@ class TrainRows:
         """Rows within limits that concern all segments: the rows wait on disk until all are made."""
         with tempfile.TemporaryDirectory(prefix="tailor-rows-") as folder:
             sources: dict[str, str] = {}
-            raws = [self._spill(job, Path(folder), sources) for job in self._make_all(keys)]
-            steps = self._choose(raws, sources, max_tokens)
+            segments = [self._spill(rows, Path(folder), sources) for rows in self._make_all(keys)]
             results = []
-            for key, step in zip(keys, steps, strict=True):
-                raw = read_raw((Path(folder) / str(key.number)).read_bytes())
-                full = replace(raw, skipped={**raw.skipped, **step.skipped})
-                digests = {
-                    member.document.document_id: member.document.digest for member in self.corpus.members(key.number)
-                }
-                results.append(self._submit(SegmentRows(key, digests, full, {}), step)())
+            for key, choice in zip(keys, self._choose(segments, sources, max_tokens), strict=True):
+                made = decode_rows((Path(folder) / str(key.number)).read_bytes())
+                full = replace(made, skipped={**made.skipped, **choice.skipped})
+                results.append(self._submit(SegmentRows(key, self.corpus.members(key.number), full, {}), choice)())
             return results
 
-    def _make_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentJob]:
-        jobs: deque[SegmentJob] = deque()
+    def _make_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentRows]:
+        making: deque[Callable[[], SegmentRows]] = deque()
         for key in keys:
-            jobs.append(self._jobs.start(key))
-            if len(jobs) >= MAX_AHEAD:
-                yield jobs.popleft()
-        while jobs:
-            yield jobs.popleft()
+            making.append(self._maker.start(key))
+            if len(making) >= MAX_AHEAD:
+                yield making.popleft()()
+        while making:
+            yield making.popleft()()
 
-    def _spill(self, job: SegmentJob, folder: Path, sources: dict[str, str]) -> RawSegment:
-        sources.update((member.document.document_id, member.document.labels.source) for member in job.members)
-        raw = job.result().raw
-        (folder / str(job.key.number)).write_bytes(write_raw(raw))
-        return replace(raw, tables=(), closed_book=())
+    @staticmethod
+    def _spill(rows: SegmentRows, folder: Path, sources: dict[str, str]) -> MadeRows:
+        sources.update((member.document.document_id, member.document.labels.source) for member in rows.members)
+        (folder / str(rows.key.number)).write_bytes(encode_rows(rows.made))
+        return replace(rows.made, tables=(), closed_book=())
 
-    def _choose(self, raws: Sequence[RawSegment], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
+    def _choose(self, segments: Sequence[MadeRows], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
         """What the limits keep of each segment."""
         specialist = self.context.specialist
-        steps = [[self.seen.add(raw.answers) for raw in raws]]
+        steps = [[self.seen.add(made.index["answer"]) for made in segments]]
         limits: dict[str, Callable[[list[Mask]], None]] = {
-            DOCUMENT_SHARE: lambda kept: limit_documents(raws, kept, specialist.rows.max_document_percent),
+            DOCUMENT_SHARE: lambda kept: limit_documents(segments, kept, specialist.rows.max_document_percent),
             SOURCE_SHARE: lambda kept: limit_sources(
-                raws, kept, sources.__getitem__, specialist.filters.max_source_percent
+                segments, kept, sources.__getitem__, specialist.filters.max_source_percent
             ),
-            BUDGET: lambda kept: limit_tokens(raws, kept, max_tokens),
+            BUDGET: lambda kept: limit_tokens(segments, kept, max_tokens),
         }
         # A smaller whole makes each share larger, so the shares are limited again after the budget.
         reasons = (DOCUMENT_SHARE, SOURCE_SHARE, BUDGET, DOCUMENT_SHARE, SOURCE_SHARE)
         for limit in map(limits.__getitem__, reasons):
             steps.append([mask.copy() for mask in steps[-1]])
             limit(steps[-1])
-        masks = [_mark_taught(raws, step) for step in steps]
+        taught = [_mark_taught(segments, step) for step in steps]
         return [
             RowChoice(
                 steps[-1][number],
-                masks[-1][number],
+                taught[-1][number],
                 steps[0][number],
-                _count_dropped(raw, reasons, [step[number] for step in masks]),
+                _count_dropped(made, reasons, [step[number] for step in taught]),
             )
-            for number, raw in enumerate(raws)
+            for number, made in enumerate(segments)
         ]
 
     def _find_reusable(self, keys: Sequence[SegmentKey]) -> set[int]:
@@ -197,7 +193,7 @@ class TrainRows:
         """A stored segment; an erasure may have dropped it in the meantime, and its files may be damaged."""
         stored = self.corpus.segment_result(key.number)
         if stored is None or not self._is_whole(stored):
-            return self._write(self._jobs.start(key, grows=is_last))
+            return self._write(self._maker.start(key, grows=is_last))
         if stored.parts and not is_last:
             stored = replace(stored, parts=())
             self._delete(self.corpus.keep_segment(stored))
@@ -208,7 +204,7 @@ class TrainRows:
         first, new = self.seen.find(numpy.frombuffer(stored.answers, "<u8"))
         if mask_digest(keep_all(first).mask) != stored.kept:
             # The rows are chosen from those that are made now: an erasure may have taken a text that the stored ones had.
-            return self._write(self._jobs.start(key, grows=is_last))
+            return self._write(self._maker.start(key, grows=is_last))
         self.seen.keep(new)
         if stored.checked == self.held_out.digest or stored.grams is None:
             return lambda: stored
@@ -220,26 +216,24 @@ class TrainRows:
         self._delete(self.corpus.keep_segment(result))
         return result
 
-    def _write(self, job: SegmentJob) -> Callable[[], SegmentResult]:
-        rows = job.result()
-        return self._submit(rows, keep_all(self.seen.add(rows.raw.answers)))
+    def _write(self, making: Callable[[], SegmentRows]) -> Callable[[], SegmentResult]:
+        rows = making()
+        return self._submit(rows, keep_all(self.seen.add(rows.made.index["answer"])))
 
     def _submit(self, rows: SegmentRows, kept: RowChoice) -> Callable[[], SegmentResult]:
-        raw = rows.raw
-        written = self.workers.submit(write_segment, raw, kept.mask.tolist(), self.held_out, self.closed_book_below)
-        raw = replace(raw, tables=(), closed_book=(), skipped={**raw.skipped, **count_repeated(raw, kept.first)})
-        rest = replace(rows, raw=raw)
+        made = rows.made
+        written = self.workers.submit(write_segment, made, kept.mask.tolist(), self.held_out, self.closed_book_below)
+        skipped = {**made.skipped, **count_repeated(made, kept.first)}
+        rest = replace(rows, made=replace(made, tables=(), closed_book=(), skipped=skipped))
         return lambda: self._store(rest, kept, written())
 
-    def _store(self, segment: SegmentRows, kept: RowChoice, rows: WrittenRows) -> SegmentResult:
+    def _store(self, segment: SegmentRows, kept: RowChoice, written: WrittenRows) -> SegmentResult:
         """Record the files before they are written, so that none is ever without a record."""
-        key, raw, ids = segment.key, segment.raw, rows.document_ids
-        files = self._files(rows, [segment.digests[name] for name in ids]) if ids else {}
+        key, made = segment.key, segment.made
+        files = self._files(written, segment.members) if written.document_ids else {}
         parts = [(part_of(inputs, data), data) for inputs, data in segment.parts.items()]
-        closed_book = (
-            rows.closed_book.with_file(files["closed_book"][0]) if "closed_book" in files else rows.closed_book.counts
-        )
         named = {name: file for name, (file, _) in files.items()}
+        questions = (named["closed_book"],) if "closed_book" in named else ()
         result = SegmentResult(
             number=key.number,
             inputs=self._inputs(key),
@@ -248,17 +242,13 @@ class TrainRows:
             train=named.get("train"),
             sources=named.get("sources"),
             grams=named.get("grams"),
-            tokens=rows.tokens,
-            letters=count_letters(raw.places, kept.taught),
-            tasks=dict(rows.tasks),
-            grounding=dict(rows.grounding),
-            languages=dict(rows.languages),
-            documents=dict(rows.documents),
-            skipped=dict(raw.skipped),
-            answers=raw.answers.astype("<u8").tobytes(),
-            shares=pack_counts(rows.shares),
-            closed_book=closed_book,
-            extra=_count_extra(raw, kept.mask),
+            counts=written.counts,
+            letters=count_letters(made.places, kept.taught),
+            skipped=dict(made.skipped),
+            answers=made.index["answer"].tobytes(),
+            shares=pack_counts(written.shares),
+            closed_book=replace(written.closed_book, files=questions),
+            extra=_count_extra(made, kept.mask),
             parts=tuple(part for part, _ in parts),
         )
         obsolete = self.corpus.keep_segment(result)
@@ -267,24 +257,21 @@ class TrainRows:
         for part, data in parts:
             self.store.put(DATASETS, part.ref.key, data)
         self._delete(obsolete)
-        log.info("segment built", segment=key.number, documents=key.documents, rows=rows.rows)
+        log.info("segment built", segment=key.number, documents=key.documents, rows=written.counts.rows)
         return result
 
-    def _files(self, rows: WrittenRows, digests: Sequence[str]) -> dict[str, tuple[DatasetFile, bytes]]:
+    @staticmethod
+    def _files(written: WrittenRows, members: Sequence[Member]) -> dict[str, tuple[DatasetFile, bytes]]:
         """The files of a segment with their bytes."""
-        sources = write_ids({"document_id": rows.document_ids, "digest": digests})
-        count = len(digests)
-        closed_book = (
-            {"closed_book": (file_of(rows.closed_book.data, rows.closed_book.counts.rows), rows.closed_book.data)}
-            if rows.closed_book.data
-            else {}
-        )
-        return {
-            "train": (file_of(rows.data, rows.rows), rows.data),
-            "sources": (file_of(sources, count), sources),
-            "grams": (file_of(rows.grams, count), rows.grams),
-            **closed_book,
+        ids, versions = written.document_ids, {it.document.document_id: it.document.digest for it in members}
+        sources = write_ids({"document_id": ids, "digest": [versions[document_id] for document_id in ids]})
+        files = {
+            "train": (written.data, written.counts.rows),
+            "sources": (sources, len(ids)),
+            "grams": (written.grams, len(ids)),
+            "closed_book": (written.questions, written.closed_book.rows),
         }
+        return {name: (file_of(data, rows), data) for name, (data, rows) in files.items() if data}
 
     def _delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -305,23 +292,23 @@ def keep_all(first: Mask) -> RowChoice:
     return RowChoice(first, numpy.ones(len(first), numpy.bool_), first)
 
 
-def _count_extra(raw: RawSegment, kept: Mask) -> ExtraCount:
+def _count_extra(made: MadeRows, kept: Mask) -> ExtraCount:
     """The kept rows that missed documents got in addition."""
-    chosen = raw.is_extra & kept
-    return ExtraCount(len(set(raw.documents[chosen].tolist())), int(chosen.sum()))
+    chosen = made.index[made.index["is_extra"] & kept]
+    return ExtraCount(len(set(chosen["document"].tolist())), len(chosen))
 
 
-def _mark_taught(raws: Sequence[RawSegment], kept: Sequence[Mask]) -> list[Mask]:
+def _mark_taught(segments: Sequence[MadeRows], kept: Sequence[Mask]) -> list[Mask]:
     """For each row, whether it or a row with an equal answer is kept."""
-    parts = [raw.answers[mask] for raw, mask in zip(raws, kept, strict=True)]
-    answers = numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.uint64)
-    pairs = zip(raws, kept, strict=True)
-    return [mask | (numpy.isin(raw.answers, answers) & (raw.answers != 0)) for raw, mask in pairs]
+    rows = [made.index["answer"] for made in segments]
+    parts = [answers[mask] for answers, mask in zip(rows, kept, strict=True)]
+    known = numpy.unique(numpy.concatenate(parts)) if parts else numpy.empty(0, numpy.uint64)
+    return [mask | (numpy.isin(answers, known) & (answers != 0)) for answers, mask in zip(rows, kept, strict=True)]
 
 
-def _count_dropped(raw: RawSegment, reasons: Sequence[str], steps: Sequence[Mask]) -> dict[str, SkippedCount]:
+def _count_dropped(made: MadeRows, reasons: Sequence[str], steps: Sequence[Mask]) -> dict[str, SkippedCount]:
     """Counts of the rows that the limits remove, one after another."""
     counts: dict[str, SkippedCount] = {}
     for reason, pair in zip(reasons, itertools.pairwise(steps), strict=True):
-        counts[reason] = counts.get(reason, SkippedCount()) + count_removed(raw, *pair)
+        counts[reason] = counts.get(reason, SkippedCount()) + count_removed(made, *pair)
     return {reason: count for reason, count in counts.items() if count.rows}

@@ -13,8 +13,9 @@ import pyarrow.parquet
 
 from services.synthetic.datasets import PARQUET
 from services.synthetic.domain import Row
-from services.synthetic.import_domain import ImportFile, content_id, make_row
+from services.synthetic.import_domain import content_id, make_row
 from services.synthetic.parquet import MESSAGES
+from tailor.datasets import DatasetFile
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
@@ -46,7 +47,7 @@ class ImportFiles:
             ids.update(content_id(_to_row(record)) for record in self._read_part(name, number).to_pylist())
         return ids
 
-    def join(self, name: str, parts: int) -> ImportFile:
+    def join(self, name: str, parts: int) -> DatasetFile:
         """Store the rows of all chunks as one file, sorted by id. Idempotent."""
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
             paths, size = self._copy_parts(name, parts, Path(folder))
@@ -65,7 +66,7 @@ class ImportFiles:
         """Store a chunk again without rows. Idempotent."""
         self._write_part(name, number, _without(self._read_part(name, number), text_ids))
 
-    def drop_from_file(self, name: str, file: Ref, text_ids: Collection[str]) -> ImportFile:
+    def drop_from_file(self, name: str, file: Ref, text_ids: Collection[str]) -> DatasetFile:
         """Store a file again without rows, as another one. Idempotent."""
         with tempfile.TemporaryDirectory(prefix="tailor-import-") as folder:
             old, new = Path(folder) / "old.parquet", Path(folder) / "new.parquet"
@@ -100,11 +101,11 @@ class ImportFiles:
             if key not in kept:
                 self._store.delete(DATASETS, key)
 
-    def _put(self, name: str, path: Path) -> ImportFile:
+    def _put(self, name: str, path: Path) -> DatasetFile:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         ref = self._store.put_file(DATASETS, f"imports/{name}/{digest}.parquet", path, PARQUET)
-        return ImportFile(ref, pyarrow.parquet.read_metadata(path).num_rows)
+        return DatasetFile(ref, pyarrow.parquet.read_metadata(path).num_rows)
 
     def _write_part(self, name: str, number: int, table: pyarrow.Table) -> None:
         buffer = io.BytesIO()

@@ -12,7 +12,10 @@ Message = tuple[str, str]
 
 @dataclass(frozen=True)
 class RowDraft:
-    """A row before its tokens are counted. The last `turns` messages of the assistant are its answers."""
+    """A row without its document. The last `turns` messages of the assistant are its answers.
+
+    `tokens` are those of the whole row, `answer_tokens` those of its answers, once they are counted.
+    """
 
     task: str
     messages: tuple[Message, ...]
@@ -20,6 +23,8 @@ class RowDraft:
     grounding: Grounding = Grounding.YES
     made_by: str = "structure"
     turns: int = 1
+    tokens: int = 0
+    answer_tokens: int = 0
 
     @property
     def answer(self) -> str:
@@ -30,15 +35,6 @@ class RowDraft:
     def answer_characters(self) -> int:
         """The characters of all its answers."""
         return sum(len(content) for _, content in self.messages[::-2][: self.turns])
-
-
-@dataclass(frozen=True)
-class CountedDraft:
-    """A draft with the tokens of the whole row and those of its answers."""
-
-    draft: RowDraft
-    tokens: int
-    answer_tokens: int
 
 
 @dataclass(frozen=True)
@@ -66,14 +62,14 @@ class RowBudget:
         """The estimated number of characters that fill a share of the room."""
         return int(share * self.room / self.density)
 
-    def count(self, drafts: Sequence[RowDraft]) -> list[CountedDraft]:
-        """Count the drafts' tokens, all in one call."""
+    def count(self, drafts: Sequence[RowDraft]) -> list[RowDraft]:
+        """The drafts with their tokens, all counted in one call."""
         counts = iter(self.counter.count([content for draft in drafts for _, content in draft.messages]))
         return [self._count_draft(draft, [next(counts) for _ in draft.messages]) for draft in drafts]
 
-    def _count_draft(self, draft: RowDraft, counts: Sequence[int]) -> CountedDraft:
+    def _count_draft(self, draft: RowDraft, counts: Sequence[int]) -> RowDraft:
         rest = self._count_rest([content for _, content in draft.messages])
-        return CountedDraft(draft, sum(counts) + rest, sum(counts[::-2][: draft.turns]))
+        return replace(draft, tokens=sum(counts) + rest, answer_tokens=sum(counts[::-2][: draft.turns]))
 
     def _count_rest(self, contents: Sequence[str]) -> int:
         """The tokens of a row without those of its messages."""
@@ -88,7 +84,7 @@ def make_budget(specialist: Specialist, counter: TokenCounter, text: str) -> Row
     return RowBudget(counter, limit, system if specialist.system_prompt else None, max(tokens, 1) / max(len(text), 1))
 
 
-def keep_fitting(drafts: Sequence[RowDraft], budget: RowBudget) -> list[CountedDraft]:
+def keep_fitting(drafts: Sequence[RowDraft], budget: RowBudget) -> list[RowDraft]:
     """The drafts that fit, counted. The others are views of text that smaller rows teach."""
     return [row for row in budget.count(drafts) if row.tokens <= budget.limit]
 

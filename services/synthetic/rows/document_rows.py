@@ -20,7 +20,7 @@ from services.synthetic.domain import (
     Text,
 )
 from services.synthetic.ports import TokenCounter
-from services.synthetic.rows.budget import CountedDraft, RowDraft, keep_fitting, make_budget
+from services.synthetic.rows.budget import RowDraft, keep_fitting, make_budget
 from services.synthetic.rows.closed_book import closed_book_drafts
 from services.synthetic.rows.grounding import unsupported
 from services.synthetic.rows.knowledge_rows import (
@@ -151,13 +151,13 @@ def make_deliverable_rows(
     return _finish(document, text, specialist, drafts, refusals, counter=counter)
 
 
-def _structure(source: _Source, refusals: Refusals) -> list[CountedDraft]:
+def _structure(source: _Source, refusals: Refusals) -> list[RowDraft]:
     prompts, specialist = source.prompts, source.specialist
     sections = prompts.source.sections
     parts = [part for part in plan_parts(sections, prompts.budget) if _is_teachable(part, refusals)]
     if not parts:
         return []
-    rows: list[CountedDraft] = []
+    rows: list[RowDraft] = []
     for compose in _composers(prompts, specialist, parts):
         fitting, too_long = fit_parts(parts, compose, prompts.budget)
         rows += fitting
@@ -167,12 +167,12 @@ def _structure(source: _Source, refusals: Refusals) -> list[CountedDraft]:
 
 
 def _make_extra(
-    source: _Source, drafts: Sequence[CountedDraft], closed_book: Sequence[ClosedBookRow], count: int
-) -> list[CountedDraft]:
+    source: _Source, drafts: Sequence[RowDraft], closed_book: Sequence[ClosedBookRow], count: int
+) -> list[RowDraft]:
     """At most `count` rows that the document does not have yet; those that answer a question of its closed-book set come last."""
     if not count:
         return []
-    known = {(item.draft.messages[-2][1], item.draft.answer) for item in drafts}
+    known = {(item.messages[-2][1], item.answer) for item in drafts}
     drafted = {(draft.messages[-2][1], draft.answer): draft for draft in extra_drafts(source.prompts, source.chunks)}
     references = {question.row.completion for question in closed_book}
     new = sorted((key for key in drafted if key not in known), key=lambda key: key[1] in references)
@@ -180,10 +180,10 @@ def _make_extra(
     return [item for item in fitting if item.answer_tokens >= source.specialist.rows.min_answer_tokens][:count]
 
 
-def _make_closed_book(source: _Source, drafts: Sequence[CountedDraft], count: int) -> tuple[ClosedBookRow, ...]:
+def _make_closed_book(source: _Source, drafts: Sequence[RowDraft], count: int) -> tuple[ClosedBookRow, ...]:
     """The questions that fit the base's context."""
     prompts = source.prompts
-    questions = closed_book_drafts(prompts, source.chunks, [item.draft for item in drafts], count)
+    questions = closed_book_drafts(prompts, source.chunks, drafts, count)
     counted = prompts.budget.count([question.draft for question in questions])
     return tuple(
         ClosedBookRow(_row(prompts.source.document, source.specialist, item), question.kind, question.values)
@@ -229,9 +229,7 @@ def _is_wanted(specialist: Specialist, task: str) -> bool:
     return not specialist.rows.tasks or task in specialist.rows.tasks
 
 
-def _choose_wanted(
-    people_rows: PeopleRows, task: str, specialist: Specialist, refusals: Refusals
-) -> list[CountedDraft]:
+def _choose_wanted(people_rows: PeopleRows, task: str, specialist: Specialist, refusals: Refusals) -> list[RowDraft]:
     if not _is_wanted(specialist, task):
         return []
     _refuse_parts(refusals, people_rows.refused)
@@ -254,12 +252,12 @@ def _finish(
     document: Document,
     text: Text,
     specialist: Specialist,
-    drafts: Sequence[CountedDraft],
+    drafts: Sequence[RowDraft],
     refusals: Refusals,
     *,
     counter: TokenCounter,
     skip: Sequence[Range] = (),
-    extra: Sequence[CountedDraft] = (),
+    extra: Sequence[RowDraft] = (),
 ) -> DocumentRows:
     """Rows of the drafts that are long enough, not alike, within the bounds, drawn and grounded; those in addition; and the account.
 
@@ -276,29 +274,28 @@ def _finish(
     return DocumentRows(rows, _account(text.text, skip, rows, refusals))
 
 
-def _drop_short(specialist: Specialist, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
+def _drop_short(specialist: Specialist, drafts: Iterable[RowDraft], refusals: Refusals) -> Iterator[RowDraft]:
     """Without short answers, and without those that are no prose unless a person wrote them; refusals, which teach no text, are short."""
     for item in drafts:
-        draft = item.draft
-        if not draft.places or (item.answer_tokens >= specialist.rows.min_answer_tokens and _is_prose(draft)):
+        if not item.places or (item.answer_tokens >= specialist.rows.min_answer_tokens and _is_prose(item)):
             yield item
         else:
             is_short = item.answer_tokens < specialist.rows.min_answer_tokens
-            refusals.add("short_answer" if is_short else "no_prose", draft.places, 1)
+            refusals.add("short_answer" if is_short else "no_prose", item.places, 1)
 
 
 def _is_prose(draft: RowDraft) -> bool:
     return draft.grounding is Grounding.PEOPLE or has_prose(draft.answer)
 
 
-def _drop_unsupported(document: Document, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
+def _drop_unsupported(document: Document, drafts: Iterable[RowDraft], refusals: Refusals) -> Iterator[RowDraft]:
     """Without answers that have a value or name that their prompt lacks, although the prompt should have them all."""
     for item in drafts:
-        *messages, _ = item.draft.messages
-        is_open = item.draft.grounding is Grounding.YES and item.draft.places
+        *messages, _ = item.messages
+        is_open = item.grounding is Grounding.YES and item.places
         prompt = "\n\n".join(content for _, content in messages) if is_open else ""
-        if is_open and unsupported(item.draft.answer, prompt, document.language):
-            refusals.add("unsupported", item.draft.places, 1)
+        if is_open and unsupported(item.answer, prompt, document.language):
+            refusals.add("unsupported", item.places, 1)
         else:
             yield item
 
@@ -312,32 +309,31 @@ def _drop_unfit(rows: Iterable[Row], counter: TokenCounter, refusals: Refusals) 
             refusals.add(TEMPLATE, row.places, 1)
 
 
-def _drop_repeats(drafts: Iterable[CountedDraft]) -> list[CountedDraft]:
+def _drop_repeats(drafts: Iterable[RowDraft]) -> list[RowDraft]:
     """Without rows whose words an earlier row has, of the prompt and answer, or of the answer to a question of knowledge.
 
     The earlier row teaches the places of the later one too.
     """
-    kept: list[CountedDraft] = []
+    kept: list[RowDraft] = []
     seen: dict[tuple[str, str, str], int] = {}
     for item in drafts:
-        answer = " ".join(item.draft.answer.lower().split())
-        prompt = "\n\n".join(content for _, content in item.draft.messages[:-1])
+        answer = " ".join(item.answer.lower().split())
+        prompt = "\n\n".join(content for _, content in item.messages[:-1])
         keys = {("", prompt, answer)}
-        if item.draft.task in (ANSWER, KNOWLEDGE) and item.draft.places:
-            keys.add((item.draft.task, item.draft.grounding, answer))
+        if item.task in (ANSWER, KNOWLEDGE) and item.places:
+            keys.add((item.task, item.grounding, answer))
         known = next((seen[key] for key in keys if key in seen), None)
         if known is None:
             seen.update(dict.fromkeys(keys, len(kept)))
             kept.append(item)
         else:
-            draft = kept[known].draft
-            kept[known] = replace(kept[known], draft=replace(draft, places=draft.places + item.draft.places))
+            kept[known] = replace(kept[known], places=kept[known].places + item.places)
     return kept
 
 
 def _limit_characters(
-    specialist: Specialist, text: Text, drafts: Iterable[CountedDraft], refusals: Refusals
-) -> Iterator[CountedDraft]:
+    specialist: Specialist, text: Text, drafts: Iterable[RowDraft], refusals: Refusals
+) -> Iterator[RowDraft]:
     """Rows while the answers have no more than the specialist's share of the document's characters; the first rows teach each part once.
 
     The specialist's own tasks, each of which teaches every part once, come on top.
@@ -346,37 +342,37 @@ def _limit_characters(
     room = percent * len(text.text) / 100 if percent else math.inf
     task_names = {task.name for task in specialist.rows.own_tasks}
     for item in drafts:
-        room -= 0 if item.draft.task in task_names else item.draft.answer_characters
-        if room >= 0 or not item.draft.places or item.draft.task in task_names:
+        room -= 0 if item.task in task_names else item.answer_characters
+        if room >= 0 or not item.places or item.task in task_names:
             yield item
         else:
-            refusals.add("many_answers", item.draft.places, 1)
+            refusals.add("many_answers", item.places, 1)
 
 
-def _draw(specialist: Specialist, drafts: Iterable[CountedDraft], refusals: Refusals) -> Iterator[CountedDraft]:
+def _draw(specialist: Specialist, drafts: Iterable[RowDraft], refusals: Refusals) -> Iterator[RowDraft]:
     """As many rows as the specialist admits for each document, chosen by a hash."""
     items = list(drafts)
     limit = specialist.rows.max_rows_per_document
     if not limit or len(items) <= limit:
         yield from items
         return
-    ranked = sorted(range(len(items)), key=lambda number: draw(2**63, items[number].draft.messages))
+    ranked = sorted(range(len(items)), key=lambda number: draw(2**63, items[number].messages))
     for number in ranked[limit:]:
-        refusals.add("rows_per_document", items[number].draft.places, 1)
+        refusals.add("rows_per_document", items[number].places, 1)
     yield from (items[number] for number in sorted(ranked[:limit]))
 
 
-def _row(document: Document, specialist: Specialist, item: CountedDraft) -> Row:
-    places = merge_ranges(item.draft.places)
+def _row(document: Document, specialist: Specialist, item: RowDraft) -> Row:
+    places = merge_ranges(item.places)
     return Row(
-        task=item.draft.task,
+        task=item.task,
         document_ids=(document.document_id,),
-        messages=item.draft.messages,
-        made_by=item.draft.made_by,
+        messages=item.messages,
+        made_by=item.made_by,
         system_prompt=specialist.system_prompt,
         language=document.language,
         tokens=item.tokens,
-        grounding=item.draft.grounding,
+        grounding=item.grounding,
         places=places,
         spans=find_spans(document.spans, places[0][0], places[-1][1]) if places and document.spans else (),
     )

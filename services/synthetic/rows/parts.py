@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from services.synthetic.domain import Range
-from services.synthetic.rows.budget import CountedDraft, RowBudget, RowDraft
+from services.synthetic.rows.budget import RowBudget, RowDraft
 from services.synthetic.rows.facts import ValueRun
 from services.synthetic.rows.pieces import BlockKind, TextPiece, join_pieces
 from services.synthetic.rows.sections import Section
@@ -67,10 +67,10 @@ def plan_parts(sections: Sequence[Section], budget: RowBudget) -> list[DocumentP
 
 def fit_parts(
     parts: Iterable[DocumentPart], compose: Compose, budget: RowBudget
-) -> tuple[list[CountedDraft], list[DocumentPart]]:
+) -> tuple[list[RowDraft], list[DocumentPart]]:
     """A counted row for each part, of parts split until they fit; and the parts for which even one word does not fit."""
     pending = [(part, 0) for part in parts]
-    fitting: list[CountedDraft] = []
+    fitting: list[RowDraft] = []
     refused: list[DocumentPart] = []
     while pending:
         rows = budget.count([compose(part, level) for part, level in pending])
@@ -83,10 +83,10 @@ def fit_parts(
             else:
                 refused.append(part)
         pending = again
-    return sorted(fitting, key=lambda row: row.draft.places[0]), refused
+    return sorted(fitting, key=lambda row: row.places[0]), refused
 
 
-def _smaller(part: DocumentPart, level: int, row: CountedDraft, budget: RowBudget) -> list[tuple[DocumentPart, int]]:
+def _smaller(part: DocumentPart, level: int, row: RowDraft, budget: RowBudget) -> list[tuple[DocumentPart, int]]:
     """What to try instead of a part that does not fit: its halves, or a prompt with less context. Empty if nothing is left to try."""
     if row.answer_tokens <= max(SMALL_SHARE * budget.room, SMALL_TOKENS) and level < LEAST_CONTEXT:
         return [(part, level + 1)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from services.synthetic.domain import Conversation, Grounding, Specialist
 from services.synthetic.ports import TokenCounter
-from services.synthetic.rows.budget import CountedDraft, Message, RowBudget, RowDraft, make_budget
+from services.synthetic.rows.budget import Message, RowBudget, RowDraft, make_budget
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import SourceText
@@ -17,7 +17,7 @@ EXAMPLE, DELIVERABLE, TEST = "example", "deliverable", "test"
 class PeopleRows:
     """Rows of a text that a person wrote, and the parts that do not fit."""
 
-    fitting: tuple[CountedDraft, ...] = ()
+    fitting: tuple[RowDraft, ...] = ()
     refused: tuple[DocumentPart, ...] = ()
 
 
@@ -75,12 +75,12 @@ def _compose(task: str, chat: Sequence[Message], prompts: Prompts) -> Compose:
     return compose
 
 
-def _join_turns(parts: Iterable[CountedDraft], prompts: Prompts) -> Iterator[CountedDraft]:
+def _join_turns(parts: Iterable[RowDraft], prompts: Prompts) -> Iterator[RowDraft]:
     """Neighbouring parts as consecutive turns of one chat, as many as fit a row."""
-    row: CountedDraft | None = None
+    row: RowDraft | None = None
     for part in parts:
         if row is not None:
-            (longer,) = prompts.budget.count([_add_turn(row.draft, part.draft, prompts)])
+            (longer,) = prompts.budget.count([_add_turn(row, part, prompts)])
             if longer.tokens <= prompts.budget.limit:
                 row = longer
                 continue

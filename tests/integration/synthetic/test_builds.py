@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.synthetic import handlers, wire
-from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import count_new_items, newest_item
 from services.synthetic.building.closed_book import closed_book_draw
 from services.synthetic.building.workers import start_workers
@@ -27,7 +26,7 @@ from tailor.sql import connect
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.values import DatasetKind, Filters, RowPolicy, Selection
-from tests.synthetic import SPECIALIST, World, distinct, put_document
+from tests.synthetic import SPECIALIST, World, distinct, key_of, put_document
 from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.integration
@@ -84,8 +83,7 @@ def grams(rows: list[dict[str, Any]]) -> set[tuple[str, ...]]:
     return found
 
 
-def test_documents_with_the_same_section_but_other_names_are_on_one_side(engine: Engine) -> None:
-    world = World(engine)
+def test_documents_with_the_same_section_but_other_names_are_on_one_side(world: World) -> None:
     clients = ["Norbury Mills", "Aldgate Foods", "Hexham Freight", "Tallis and Sons"]
     for number in range(60):
         section = (
@@ -93,27 +91,24 @@ def test_documents_with_the_same_section_but_other_names_are_on_one_side(engine:
             if number < len(clients)
             else f"Nothing else. {distinct(number + 500)}"
         )
-        handlers.on_document(world.app, put_document(world.store, number, text=report_with(number, section)))
-    handlers.build_dataset(world.app, "reports", "")
-    alike = [f"doc_{number:032d}" for number in range(len(clients))]
+        world.put(number, text=report_with(number, section))
+    world.build_result()
+    alike = [key_of(number) for number in range(len(clients))]
     assert len(set(world.repository.sides("reports", alike).values())) == 1
-    with engine.begin() as connection:
+    with world.engine.begin() as connection:
         query = text("SELECT count(DISTINCT component_id) FROM assignments WHERE document_id = ANY(:ids)")
         assert connection.scalar(query, {"ids": alike}) == 1
 
 
-def test_no_held_out_answer_shares_thirteen_words_with_train(engine: Engine) -> None:
+def test_no_held_out_answer_shares_thirteen_words_with_train(world: World) -> None:
     """A sentence in a few documents is a share; the same in many documents is boilerplate."""
-    world = World(engine)
     few = "The auditors found that the lock of the northern gate had been changed twice without any record in the house book."
     many = "This report was written for the board only and must not be shown to anyone outside of the company without consent."
     for number in range(80):
         own = distinct(number + 1000).replace("#", "").replace("\n", " ")
         extra = f"{own} {few if number % 16 == 0 else ''} {many}"
-        handlers.on_document(
-            world.app, put_document(world.store, number, text=f"{distinct(number)}\n\n## Note\n\n{extra}")
-        )
-    world.app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(held_out_percent=50))
+        world.put(number, text=f"{distinct(number)}\n\n## Note\n\n{extra}")
+    world.define(rows=RowPolicy(held_out_percent=50))
     dataset = world.build()
     train, held_out = (grams(world.rows(dataset.digest, split)) for split in ("train", "held_out"))
     shared = {" ".join(gram) for gram in train & held_out}
@@ -122,15 +117,11 @@ def test_no_held_out_answer_shares_thirteen_words_with_train(engine: Engine) -> 
     assert dataset.figures.overlap == 0 and dataset.skipped["overlap"].rows > 0
 
 
-def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(engine)
+def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(world: World) -> None:
     world.fill(count=30)
     first = world.build()
-    with engine.begin() as connection:
-        # As if 20 segments lay between.
-        connection.execute(text("UPDATE sketches SET arrival = arrival * 512"))
+    # As if 20 segments lay between.
+    world.run_sql("UPDATE sketches SET arrival = arrival * 512")
     second = world.build()
     world.fill(first=30, count=1)
     third = world.build()
@@ -152,10 +143,9 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(
         )
 
 
-def test_postgresql_draws_the_same_documents_for_the_closed_book(engine: Engine) -> None:
-    world = World(engine)
+def test_postgresql_draws_the_same_documents_for_the_closed_book(world: World) -> None:
     world.fill(count=30)
-    handlers.build_dataset(world.app, "reports", "")
+    world.build_result()
     with world.app.corpora.open(SPECIALIST) as corpus:
         train = [member.document.document_id for key in corpus.segments() for member in corpus.members(key.number)]
         draws = sorted(map(closed_book_draw, train))
@@ -163,11 +153,10 @@ def test_postgresql_draws_the_same_documents_for_the_closed_book(engine: Engine)
         assert corpus.closed_book_draw(len(train)) is None
 
 
-def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_files(engine: Engine) -> None:
-    world = World(engine)
+def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_files(world: World) -> None:
     world.fill(count=40)
     old = world.build()
-    erased = f"doc_{7:032d}"
+    erased = key_of(7)
     assert erased in world.documents(old.digest)
     eraser = world.eraser()
     forgotten = eraser.forget(Erased(erased, "ers_1"))
@@ -175,14 +164,8 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     (new,) = world.datasets.all(specialist="reports")
     assert new.digest != old.digest and erased not in world.documents(new.digest)
     manifest = world.manifest(new.digest)
-    listed = {
-        file.ref.key
-        for file in (
-            *manifest.sources.files,
-            *manifest.closed_book.files,
-            *(f for s in manifest.splits.values() for f in s.files),
-        )
-    }
+    splits = [file for split in manifest.splits.values() for file in split.files]
+    listed = {file.ref.key for file in (*manifest.sources.files, *manifest.closed_book.files, *splits)}
     stored = {key for bucket, key in world.store.objects if bucket == "datasets"}
     segments = {key for row in world.segments() for key in row.file_keys}
     parts = [part for row in world.segments() for part in row.facts["parts"]]
@@ -229,8 +212,7 @@ def test_a_killed_build_leaves_no_lock_and_is_continued(engine: Engine, database
     world = World(engine, FolderStore(tmp_path))
     world.fill(count=60)
     world.preparer.prepare(Selection())
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE sketches SET arrival = arrival * 512"))
+    world.run_sql("UPDATE sketches SET arrival = arrival * 512")
     process = multiprocessing.get_context("spawn").Process(target=_build, args=(database_url, str(tmp_path)))
     kill_when(process, lambda: count_of(engine, "segments") >= 5)
     stored = {row.number: row.facts for row in world.segments()}
@@ -238,9 +220,7 @@ def test_a_killed_build_leaves_no_lock_and_is_continued(engine: Engine, database
     built = handlers.build_dataset(world.app, "reports", "again")
     assert built.created and {row.number: row.facts for row in world.segments()}.items() >= stored.items()
     digest = built.dataset.digest
-    with engine.begin() as connection:
-        for table in (tables.datasets, tables.builds, tables.assignments, tables.segments, tables.dataset_files):
-            connection.execute(table.delete())
+    world.forget_builds()
     assert world.build().digest == digest
     assert count_of(engine, "written_files") == 0
 
@@ -249,11 +229,9 @@ def test_worker_processes_make_the_same_dataset(engine: Engine, tmp_path: Path) 
     world = World(engine, FolderStore(tmp_path))
     world.fill(count=210)
     digest = world.build().digest
-    with engine.begin() as connection:
-        for table in (tables.datasets, tables.builds, tables.assignments, tables.segments, tables.dataset_files):
-            connection.execute(table.delete())
-    app = replace(world.app, start_workers=start_workers)
-    assert handlers.build_dataset(app, "reports", "").dataset.digest == digest
+    world.forget_builds()
+    world.app = replace(world.app, start_workers=start_workers)
+    assert world.build().digest == digest
 
 
 INSERT_MANY = text("""
@@ -286,57 +264,35 @@ def insert_many(engine: Engine, store: MemoryStore, count: int) -> None:
         connection.execute(text("ANALYZE"))
 
 
-def test_seventy_thousand_documents_need_no_long_lists(engine: Engine) -> None:
-    world = World(engine)
-    insert_many(engine, world.store, 70_000)
-    world.app.specialists["reports"] = replace(SPECIALIST, rows=RowPolicy(max_held_out_rows=20, held_out_percent=1))
-    with world.app.corpora.open(world.app.specialists["reports"]) as corpus:
-        ids = corpus.unassigned()
-        assert len(ids) == 70_000 and list(corpus.links(10)) == []
-        assert len(corpus.sources(ids)) == len(corpus.segment_of(ids)) == 70_000
-        corpus.assign([])
-        assert len(corpus.representatives(ids[:600])) == 600
-    assert world.repository.sides("reports", ids) == {}
-    assert (
-        len(
-            world.repository.unknown_documents(
-                [replace(put_document(world.store, 1), document_id=key) for key in ids[:3]]
-            )
-        )
-        == 0
-    )
-
-
 def plan(engine: Engine, query: Any) -> str:
     with engine.begin() as connection:
         sql = query.compile(engine, compile_kwargs={"literal_binds": True})
         return "\n".join(connection.scalars(text(f"EXPLAIN (ANALYZE, TIMING OFF) {sql}")))
 
 
-def test_the_tick_reads_as_much_with_many_documents_as_with_few(engine: Engine) -> None:
-    world = World(engine)
-    insert_many(engine, world.store, 70_000)
+def test_seventy_thousand_documents_need_no_long_lists_and_the_tick_reads_no_more_than_with_few(world: World) -> None:
+    insert_many(world.engine, world.store, 70_000)
     specialist = replace(SPECIALIST, policy=BuildPolicy(5))
     for kind in DatasetKind:
         for query in (newest_item(specialist, kind), count_new_items(specialist, kind, 60_000, 5)):
-            text_plan = plan(engine, query)
+            text_plan = plan(world.engine, query)
             assert "Seq Scan on documents" not in text_plan and "Seq Scan on judgements" not in text_plan
             assert "ix_documents" in text_plan or "newest_labels" in text_plan or "ix_judgements" in text_plan
     assert world.repository.progress(specialist, DatasetKind.SFT).new_items == 5
+    with world.app.corpora.open(
+        replace(SPECIALIST, rows=RowPolicy(max_held_out_rows=20, held_out_percent=1))
+    ) as corpus:
+        ids = corpus.unassigned()
+        assert len(ids) == 70_000 and list(corpus.links(10)) == []
+        assert len(corpus.sources(ids)) == len(corpus.segment_of(ids)) == 70_000
+        assert len(corpus.representatives(ids[:600])) == 600
+    assert world.repository.sides("reports", ids) == {}
+    known = [replace(put_document(world.store, 1), document_id=key) for key in ids[:3]]
+    assert world.repository.unknown_documents(known) == []
 
 
 def test_the_event_of_a_large_dataset_is_small() -> None:
-    reasons = (
-        "language",
-        "length",
-        "boilerplate",
-        "source",
-        "overlap",
-        "repeated",
-        "max_train_tokens",
-        "no_room",
-        "short_answer",
-    )
+    reasons = "language length boilerplate source overlap repeated max_train_tokens no_room short_answer".split()
     dataset = Dataset(
         digest="d" * 64,
         specialist="s" * 63,
@@ -353,16 +309,15 @@ def test_the_event_of_a_large_dataset_is_small() -> None:
     assert wire.from_dataset(dataset).ByteSize() < 4096
 
 
-def test_boilerplate_is_not_taught_and_a_new_repetition_rebuilds_its_segment(engine: Engine) -> None:
-    world = World(engine)
+def test_boilerplate_is_not_taught_and_a_new_repetition_rebuilds_its_segment(world: World) -> None:
     footer = "This paper is confidential and is meant for its addressee only, in every branch of the house."
-    world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(boilerplate_documents=12))
+    world.define(filters=Filters(boilerplate_documents=12))
     for number in range(40):
         extra = f"\n\n{footer}" if number < 11 else ""
-        handlers.on_document(world.app, put_document(world.store, number, text=distinct(number) + extra))
+        world.put(number, text=distinct(number) + extra)
     first = world.build()
     assert "boilerplate" not in first.skipped
-    handlers.on_document(world.app, put_document(world.store, 41, text=f"{distinct(41)}\n\n{footer}"))
+    world.put(41, text=f"{distinct(41)}\n\n{footer}")
     second = world.build()
     assert second.skipped["boilerplate"].characters == 12 * len(footer.replace(" ", ""))
     answers = [part["content"] for row in world.rows(second.digest, "train") for part in row["messages"]]

@@ -4,20 +4,18 @@ from dataclasses import replace
 
 import pytest
 
-from services.synthetic import handlers
 from tailor.closed_book import read_closed_book
 from tailor.datasets import ClosedBookFiles, ClosedBookQuestion
 from tailor.events.erased import Erased
 from tailor.values import RowPolicy, Selection
-from tests.synthetic import World, guide, key_of, put_document
+from tests.synthetic import World, guide, key_of
 
 pytestmark = pytest.mark.integration
 
 
 def fill_guides(world: World, count: int) -> None:
     for number in range(count):
-        document = put_document(world.store, number, text=guide(number))
-        handlers.on_document(world.app, replace(document, language="en"))
+        world.put(number, text=guide(number), language="en")
 
 
 def questions_of(world: World, digest: str) -> list[ClosedBookQuestion]:

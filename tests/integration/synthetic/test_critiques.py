@@ -1,13 +1,11 @@
 """Comments that teach: from a judgement to a revision, a pair and a row, over PostgreSQL and a scripted teacher."""
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow import parquet
 from sqlalchemy import Engine, select, text
 
 from services.registry.bootstrap import MIGRATIONS as REGISTRY_MIGRATIONS
@@ -25,7 +23,6 @@ from services.synthetic.synthesis_domain import SampleState, SynthesisState, Tok
 from services.synthetic.synthesis_rpc import SynthesisServicer
 from tailor.api.events.v1 import drafts_pb2
 from tailor.api.synthetic.v1 import synthesis_pb2 as pb
-from tailor.datasets import DatasetManifest
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.events.erased import Erased
 from tailor.jobs import add_job
@@ -37,6 +34,7 @@ from tests.integration.test_judging import World as RegistryWorld
 from tests.integration.test_judging import anonymize
 from tests.jobs import make_due, run_due
 from tests.synthesis import Reply, scripted
+from tests.synthetic import read_splits
 
 pytestmark = pytest.mark.integration
 
@@ -46,12 +44,6 @@ AT_ONCE = CritiqueWaits(0, 0)
 def house_at(engine: Engine, url: str, **changes: Any) -> CritiqueHouse:
     values: dict[str, Any] = {"specialist": CRITIC, "parallel": 2} | changes
     return CritiqueHouse(engine, url, **values)
-
-
-def read_rows(house: CritiqueHouse, digest: str, split: str) -> list[dict[str, Any]]:
-    manifest = DatasetManifest.parse(house.store.read("datasets", f"{digest}/manifest.json"))
-    files = [house.store.get(file.ref) for file in manifest.split(split).files]
-    return [row for data in files for row in parquet.read_table(io.BytesIO(data)).to_pylist()]
 
 
 def test_a_comment_becomes_a_pair_and_a_row_with_its_judgement(engine: Engine) -> None:
@@ -77,7 +69,7 @@ def test_a_comment_becomes_a_pair_and_a_row_with_its_judgement(engine: Engine) -
 
     house.define(replace(house.specialist, policy=replace(house.specialist.policy, min_ranked_prompts=8)))
     built = handlers.build_dataset(house.app, "reports", "pairs", DatasetKind.PREFERENCE).dataset
-    (pair,) = [row for row in read_rows(house, built.digest, "train") if row["task"] == "critique"]
+    (pair,) = [row for row in read_splits(house.store, built.digest)["train"] if row["task"] == "critique"]
     assert (pair["chosen"], pair["rejected"]) == (f"{answer_of(prompt)} Kindly yours.", answer_of(prompt))
     assert (pair["judgement_ids"], pair["made_by"]) == ([judgement_id], "teacher:wise")
     assert built.pairs.critiques == 1 and built.judgements == 17
@@ -225,7 +217,7 @@ def test_an_erased_adapters_drafts_take_their_revisions_along(engine: Engine) ->
     house.app = replace(house.app, limits=replace(house.app.limits, min_train_rows=1, min_held_out_rows=0))
     built = handlers.build_dataset(house.app, "reports", "rows").dataset
     assert built.draft_adapters == ("a" * 64,)
-    assert "critique" in {row["task"] for row in read_rows(house, built.digest, "train")}
+    assert "critique" in {row["task"] for row in read_splits(house.store, built.digest)["train"]}
     eraser = DatasetEraser(house.app, SqlHoldings(engine), SqlDatasets(engine), lambda key: 0)
     eraser.forget(Erased("doc_unknown", "ers_1", retired=("a" * 64,)))
     assert house.pairs() == [] and list(house.rows.rows(house.specialist)) == []
@@ -233,7 +225,7 @@ def test_an_erased_adapters_drafts_take_their_revisions_along(engine: Engine) ->
         house.store.read("datasets", f"{built.digest}/manifest.json")
     again = handlers.build_dataset(house.app, "reports", "again").dataset
     assert again.draft_adapters == () and "critique" not in {
-        row["task"] for row in read_rows(house, again.digest, "train")
+        row["task"] for row in read_splits(house.store, again.digest)["train"]
     }
 
 

@@ -15,10 +15,9 @@ from services.ingestion.wire import to_submission
 from services.synthetic import handlers
 from services.synthetic.adapters.seed_documents import SqlSeedDocuments
 from services.synthetic.domain import Document, Kind, OriginKind, Specialist
-from services.synthetic.parquet import read_table
 from tailor.events.envelope import Event
 from tailor.values import Filters, Labels, RowPolicy
-from tests.synthetic import World, distinct, put_document
+from tests.synthetic import World, distinct, key_of
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +48,7 @@ class House(World):
         assert isinstance(submission.content, ParsedText)
         text = DocumentText.decode(encode_text(submission.content))
         clean = text.with_parts([part.replace("Okafor", "Ward") for part in text.parts])
-        key = f"doc_{number:032d}"
+        key = key_of(number)
         ref = self.store.put("corpus", f"documents/{key}/{sequence}", clean.encode())
         labels = Labels("wiki", "risk", "internal")
         handlers.on_document(self.app, Document(key, sequence, f"digest{number}.{sequence}", Kind.TEST, labels, ref))
@@ -58,14 +57,9 @@ class House(World):
     def read(self) -> tuple[list[dict[str, Any]], Any]:
         """The train rows, and the held-out rows as evaluation reads them."""
         self.app.origins.admit(SPECIALIST, OriginKind.TESTS, "", "key_1")
-        dataset = handlers.build_dataset(self.app, "reports", "").dataset
-        manifest = json.loads(self.store.get(dataset.manifest))
-        train = []
-        for file in manifest["splits"]["train"]["files"]:
-            table = read_table(self.store.read("datasets", file["key"]))
-            names = ("task", "document_ids", "messages")
-            train += [dict(zip(names, row, strict=True)) for row in zip(*map(table.column, names), strict=True)]
-        return train, StoredHeldOutRows(self.store).held_out(dataset.manifest, 3, 0)
+        dataset = self.build()
+        held_out = StoredHeldOutRows(self.store).held_out(dataset.manifest, 3, 0)
+        return self.rows(dataset.digest, "train"), held_out
 
 
 def golden(**changes: Any) -> dict[str, Any]:
@@ -73,8 +67,12 @@ def golden(**changes: Any) -> dict[str, Any]:
     return event | {"key_insights": INSIGHTS} | changes
 
 
-def test_a_golden_document_reaches_evaluation_first_and_never_train(engine: Engine) -> None:
-    house = House(engine)
+@pytest.fixture
+def house(engine: Engine) -> House:
+    return House(engine)
+
+
+def test_a_golden_document_reaches_evaluation_first_and_never_train(house: House) -> None:
     key = house.publish(100, golden())
     train, held_out = house.read()
     (row,) = [row for row in held_out.rows if row.task == "test"]
@@ -85,8 +83,7 @@ def test_a_golden_document_reaches_evaluation_first_and_never_train(engine: Engi
     assert all(key not in entry["document_ids"] and entry["task"] != "test" for entry in train)
 
 
-def test_an_earlier_copy_of_a_golden_document_leaves_train(engine: Engine) -> None:
-    house = House(engine)
+def test_an_earlier_copy_of_a_golden_document_leaves_train(house: House) -> None:
     train, _ = house.read()
     taught = sorted({key for entry in train for key in entry["document_ids"]})[0]
     number = int(taught.removeprefix("doc_"))
@@ -96,18 +93,15 @@ def test_an_earlier_copy_of_a_golden_document_leaves_train(engine: Engine) -> No
     assert [row.document_ids for row in held_out.rows if row.task == "test"] == [(key,)]
 
 
-def test_a_later_copy_of_a_golden_document_is_not_trained_on(engine: Engine) -> None:
-    house = House(engine)
+def test_a_later_copy_of_a_golden_document_is_not_trained_on(house: House) -> None:
     house.publish(100, golden(prompt=f"Write it from these notes: {distinct(77)}", reference=distinct(60)))
-    copy = put_document(house.store, 101, text=distinct(60))
-    handlers.on_document(house.app, copy)
+    house.put(101, text=distinct(60))
     train, held_out = house.read()
-    assert all(copy.document_id not in entry["document_ids"] for entry in train)
+    assert all(key_of(101) not in entry["document_ids"] for entry in train)
     assert len([row for row in held_out.rows if row.task == "test"]) == 1
 
 
-def test_a_document_that_becomes_golden_leaves_train(engine: Engine) -> None:
-    house = House(engine)
+def test_a_document_that_becomes_golden_leaves_train(house: House) -> None:
     train, _ = house.read()
     taught = sorted({key for entry in train for key in entry["document_ids"]})[0]
     house.publish(int(taught.removeprefix("doc_")), golden(), sequence=2)
@@ -116,8 +110,7 @@ def test_a_document_that_becomes_golden_leaves_train(engine: Engine) -> None:
     assert [row.document_ids for row in held_out.rows if row.task == "test"] == [(taught,)]
 
 
-def test_no_limit_leaves_golden_documents_out_and_equal_references_are_all_measured(engine: Engine) -> None:
-    house = House(engine)
+def test_no_limit_leaves_golden_documents_out_and_equal_references_are_all_measured(house: House) -> None:
     house.define(rows=RowPolicy(max_held_out_rows=1), filters=Filters(max_source_documents=10))
     for number in range(100, 110):
         house.publish(number, golden(prompt=f"Question {number}?"))
@@ -130,8 +123,7 @@ def test_no_limit_leaves_golden_documents_out_and_equal_references_are_all_measu
     assert insights == {""}
 
 
-def test_a_golden_document_is_no_seed_of_a_synthesis(engine: Engine) -> None:
-    house = House(engine)
+def test_a_golden_document_is_no_seed_of_a_synthesis(house: House) -> None:
     key = house.publish(100, golden())
     specialist = replace(SPECIALIST, filters=Filters())
     assert key not in house.seeds.draw(specialist, 1000, "k")

@@ -57,12 +57,13 @@ def test_a_refused_build_is_not_tried_every_second_and_a_lost_store_only_delays_
 
 
 def test_waits_for_another_replicas_build_then_aborts(world: World) -> None:
-    with (
-        World(world.engine).repository.building("reports") as is_held,
-        pytest.raises(Aborted, match="BUILD_RUNNING"),
-    ):
+    repository = World(world.engine).repository
+    with repository.building("reports") as is_held, repository.building("memos") as is_other_held:
+        assert is_held and is_other_held
+        with pytest.raises(Aborted, match="BUILD_RUNNING"):
+            world.build()
+    with repository.building("reports") as is_held:
         assert is_held
-        world.build()
 
 
 class CountingRepository(SqlRepository):

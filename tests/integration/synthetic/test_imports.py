@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from services.synthetic.adapters import imports as imports_adapter
-from services.synthetic.adapters.clients import RowAnonymizer
+from services.synthetic.adapters.clients import anonymize_row
 from services.synthetic.adapters.imports import SqlImports
 from services.synthetic.domain import CleanTexts, Row, Specialist
 from services.synthetic.import_domain import ImportSpec, Messages, make_row, row_text_id
@@ -333,5 +333,6 @@ def barrier() -> Iterator[grpc.Channel]:
 
 def test_the_barrier_gets_a_rows_texts_together_with_its_id_and_labels() -> None:
     with barrier() as channel:
-        clean = RowAnonymizer(channel)("txt_1", ["Ada?", "Yes, Ada."], Labels("wiki"))
+        stub = anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+        clean = anonymize_row(stub, "txt_1", ["Ada?", "Yes, Ada."], Labels("wiki"))
     assert clean == CleanTexts(("Eve of wiki?", "Yes, Eve of wiki."), 5)

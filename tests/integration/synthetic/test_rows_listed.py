@@ -8,12 +8,12 @@ from typing import Any
 import pyarrow
 import pytest
 from pyarrow import parquet
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine
 
-from services.synthetic import wire
-from services.synthetic.adapters import tables
 from services.synthetic.adapters.datasets import SqlDatasets
 from services.synthetic.browsing import RowBrowser
+from services.synthetic.corpus import ALL_SEGMENTS, StoredFile
+from services.synthetic.domain import Dataset
 from services.synthetic.rpc import SyntheticServicer
 from services.synthetic.views import DatasetQuery, RowFilter, RowPosition
 from tailor.api.common.v1 import common_pb2
@@ -22,14 +22,12 @@ from tailor.api.synthetic.v1 import synthetic_pb2
 from tailor.datasets import DatasetFile, DatasetManifest, SplitFiles
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
-from tailor.sql import transaction
 from tailor.storage.memory import MemoryStore
 from tailor.values import DatasetKind
-from tailor.wire import from_ref
+from tests.synthetic import CONTEXT, make_app
 
 pytestmark = pytest.mark.integration
 
-CONTEXT: Any = None
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 STRINGS = pyarrow.list_(pyarrow.string())
 SPANS = pyarrow.list_(
@@ -93,6 +91,7 @@ class World:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.store = MemoryStore()
+        self.repository = make_app(engine, self.store).repository
         self.erased: set[str] = set()
         self.browser = RowBrowser(SqlDatasets(engine), self.store, self.erased)
         unused: Any = None
@@ -112,28 +111,9 @@ class World:
         manifest = DatasetManifest(kind, specialist, splits)
         data = json.dumps(manifest.as_json()).encode()
         ref = self.store.put("datasets", f"{hash(data)}/manifest.json", data)
-        event = models_pb2.DatasetBuilt(
-            digest=ref.sha256, specialist=specialist, kind=wire.DATASET_KINDS[kind], manifest=from_ref(ref)
-        )
-        with transaction(self.engine) as connection:
-            row = {"specialist": specialist, "digest": ref.sha256, "payload": event.SerializeToString()}
-            connection.execute(
-                insert(tables.datasets),
-                row | {"near_duplicates": 0, "skipped": {}, "pairs": {}, "intake_seconds": 0.0},
-            )
-            build = {"specialist": specialist, "kind": kind.value, "digest": ref.sha256}
-            connection.execute(insert(tables.builds), build)
-            files = [
-                {
-                    "specialist": specialist,
-                    "digest": ref.sha256,
-                    "key": file.ref.key,
-                    "segment": -1,
-                    "is_sources": False,
-                }
-                for file in {*train, *held_out}
-            ]
-            connection.execute(insert(tables.dataset_files), files)
+        dataset = Dataset(ref.sha256, specialist, "tiny", (), ref, 0, 0, 0, 0, kind=kind)
+        files = [StoredFile(file, ALL_SEGMENTS) for file in {*train, *held_out}]
+        self.repository.finish(dataset, files, position=0, fingerprint="")
         return ref.sha256
 
     def rows(self, **request: Any) -> synthetic_pb2.ListRowsResponse:
@@ -227,17 +207,7 @@ def test_a_key_sees_only_datasets_of_its_specialists(world: World) -> None:
 
 def test_specialists_with_equal_rows_share_a_digest(world: World) -> None:
     (dataset,) = world.browser.datasets.all(digest=world.rows(specialist="reports").dataset_digest)
-    event = models_pb2.DatasetBuilt(
-        digest=dataset.digest,
-        specialist="letters",
-        kind=models_pb2.DATASET_KIND_SFT,
-        manifest=from_ref(dataset.manifest),
-    )
-    with transaction(world.engine) as connection:
-        row = {"specialist": "letters", "digest": dataset.digest, "payload": event.SerializeToString()}
-        connection.execute(
-            insert(tables.datasets), row | {"near_duplicates": 0, "skipped": {}, "pairs": {}, "intake_seconds": 0.0}
-        )
+    world.repository.finish(replace(dataset, specialist="letters"), (), position=0, fingerprint="")
     set_caller(Caller("key", "bob", "ROLE_ENGINEER", frozenset({"letters"})))
     assert world.rows(dataset_digest=dataset.digest, page_size=1).specialist == "letters"
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import pytest
 from structlog.testing import capture_logs
 
-from services.synthetic.building.parts import PART_DOCUMENTS
-from services.synthetic.building.segments import Context, SegmentTask
+from services.synthetic.building.segment_parts import PART_DOCUMENTS
+from services.synthetic.building.segments import Context, make_segment
 from services.synthetic.building.workers import InlineWorkers
 from services.synthetic.corpus import UNREADABLE
 from tailor.storage.buckets import CORPUS, DATASETS
@@ -31,9 +31,9 @@ class CountingWorkers(InlineWorkers):
         self._document_ids = document_ids
 
     def submit(self, function: Callable[..., T], *arguments: object) -> Callable[[], T]:
-        for task in arguments:
-            if isinstance(task, SegmentTask):
-                self._document_ids += (member.document.document_id for member in task.members)
+        if function is make_segment:
+            texts: Any = arguments[0]
+            self._document_ids += (text.member.document.document_id for text in texts)
         return super().submit(function, *arguments)
 
 

@@ -41,6 +41,7 @@ from tests.synthetic import (
     WordTokenizers,
     World,
     distinct,
+    key_of,
     put_document,
     read_splits,
     tick,
@@ -49,10 +50,14 @@ from tests.synthetic import (
 pytestmark = pytest.mark.integration
 
 LADDERS = distinct(7)
+RANKED: dict[str, Any] = {
+    "keep_drafts": True,
+    "stages": ("sft", "dpo"),
+    "policy": replace(SPECIALIST.policy, min_ranked_prompts=8),
+}
 
 
-def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
-    world = World(engine)
+def test_builds_once_and_reports_when_nothing_is_new(world: World) -> None:
     world.fill()
     first = handlers.build_dataset(world.app, "reports", "one")
     assert first.created and first.dataset.documents == 40 and first.dataset.intake_seconds > 0
@@ -72,31 +77,27 @@ def test_builds_once_and_reports_when_nothing_is_new(engine: Engine) -> None:
     assert (message.train_rows, message.held_out_rows) == tuple(manifest.split(n).rows for n in ("train", "held_out"))
 
 
-def test_the_same_corpus_in_another_place_gives_the_same_bytes(engine: Engine) -> None:
-    world = World(engine)
+def test_the_same_corpus_in_another_place_gives_the_same_bytes(world: World) -> None:
     world.fill()
     digest = world.build().digest
     before = dict(world.store.objects)
-    with engine.begin() as connection:
-        for table in (tables.datasets, tables.builds, tables.assignments, tables.requests, tables.segments):
-            connection.execute(table.delete())
+    world.forget_builds()
     assert world.build().digest == digest
     assert world.store.objects == before
 
 
-def test_documents_keep_their_side_and_near_duplicates_change_nothing(engine: Engine) -> None:
-    world = World(engine)
+def test_documents_keep_their_side_and_near_duplicates_change_nothing(world: World) -> None:
     world.fill()
-    first = handlers.build_dataset(world.app, "reports", "")
+    first = world.build_result()
     ids = sorted(world.documents(first.dataset.digest))
     before = world.repository.sides("reports", ids)
-    handlers.on_document(world.app, put_document(world.store, 900, text=distinct(3) + " Revised."))
-    assert handlers.build_dataset(world.app, "reports", "").created is False
+    world.put(900, text=distinct(3) + " Revised.")
+    assert world.build_result().created is False
     world.fill(first=40, count=20)
-    second = handlers.build_dataset(world.app, "reports", "")
+    second = world.build_result()
     assert second.created and second.dataset.near_duplicates == 1
     assert world.repository.sides("reports", ids) == before
-    copy, original = (f"doc_{number:032d}" for number in (900, 3))
+    copy, original = (key_of(number) for number in (900, 3))
     sides = world.repository.sides("reports", [copy, original])
     assert sides[copy] == sides[original]
     assert len(world.published()) == 2
@@ -120,16 +121,7 @@ def test_replicas_never_build_twice(engine: Engine) -> None:
     assert len(world.published()) == 1
 
 
-def test_one_replica_holds_the_build_lock(engine: Engine) -> None:
-    repository = World(engine).repository
-    with repository.building("a") as first, repository.building("a") as second, repository.building("b") as other:
-        assert (first, second, other) == (True, False, True)
-    with repository.building("a") as later:
-        assert later
-
-
-def test_keeps_the_newest_of_versions_that_arrive_concurrently(engine: Engine) -> None:
-    world = World(engine)
+def test_keeps_the_newest_of_versions_that_arrive_concurrently(world: World) -> None:
     versions = [replace(put_document(world.store, 1), sequence=number, digest=f"d{number}") for number in range(1, 13)]
     start = threading.Barrier(4)
 
@@ -145,8 +137,7 @@ def test_keeps_the_newest_of_versions_that_arrive_concurrently(engine: Engine) -
     assert world.repository.keep_document(versions[3]) is False
 
 
-def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(engine: Engine) -> None:
-    world = World(engine)
+def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(world: World) -> None:
     risk = replace(SPECIALIST, policy=BuildPolicy(10), selection=Selection(departments=("risk",)))
     assert world.repository.progress(risk, DatasetKind.SFT).seconds_since_new is None
     world.fill(count=3)
@@ -162,7 +153,7 @@ def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(engin
     world.repository.keep_document(finished)
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).new_items == 2
     drawn = {d.document_id for d in world.repository.draw_documents(risk, 9)}
-    assert drawn > {f"doc_{n:032d}" for n in (51, 2)} and len(world.repository.draw_documents(risk, 2)) == 2
+    assert drawn > {key_of(n) for n in (51, 2)} and len(world.repository.draw_documents(risk, 2)) == 2
     world.repository.mark_tried("reports", DatasetKind.SFT, 5)
     world.repository.set_sync_cursor("reports", SyncCursor(7, 12))
     assert world.repository.progress(risk, DatasetKind.PREFERENCE).tried_position == 0
@@ -171,8 +162,7 @@ def test_progress_counts_selected_new_items_only_and_no_more_than_it_needs(engin
     ) == SyncCursor(7, 12)
 
 
-def test_events_and_calls_reach_the_database(engine: Engine) -> None:
-    world = World(engine)
+def test_events_and_calls_reach_the_database(world: World) -> None:
     ref = put_document(world.store, 1, text=LADDERS).text
     message = documents_pb2.DocumentAnonymized(
         document_id="doc_9",
@@ -226,41 +216,32 @@ def test_equal_rows_give_equal_parquet() -> None:
     assert list(read_table(data).answers()) == [(("doc_1",), "Say."), (("doc_2",), "B")]
 
 
-def test_counts_near_duplicates_before_any_dataset_is_built(engine: Engine) -> None:
-    world = World(engine)
+def test_counts_near_duplicates_before_any_dataset_is_built(world: World) -> None:
     world.fill(count=20)
     copy = distinct(3)
     for number in (100, 101):
-        handlers.on_document(world.app, put_document(world.store, number, text=f"{copy} Once more, number {number}."))
+        world.put(number, text=f"{copy} Once more, number {number}.")
     counted = world.preparer.count(Selection())
     assert counted == NearDuplicateCount(documents=22, compared=22, near_duplicates=2, groups=1)
     assert world.preparer.count(Selection(sources=("share",))).documents == 0
-    assert world.repository.sides("reports", ["doc_" + f"{100:032d}"]) == {}
+    assert world.repository.sides("reports", [key_of(100)]) == {}
 
 
-def test_sketches_a_changed_text_again_and_keeps_nothing_of_an_erased_document(engine: Engine) -> None:
-    world = World(engine)
+def test_sketches_a_changed_text_again_and_keeps_nothing_of_an_erased_document(world: World) -> None:
     for number in (1, 2):
-        handlers.on_document(world.app, put_document(world.store, number, text=f"{distinct(1)} Number {number}."))
+        world.put(number, text=f"{distinct(1)} Number {number}.")
     assert world.preparer.count(Selection()).near_duplicates == 1
-    handlers.on_document(world.app, replace(put_document(world.store, 2, text=distinct(2)), sequence=2))
+    world.put(2, sequence=2)
     assert world.preparer.count(Selection(), seconds=0.0) == NearDuplicateCount(2, 1, 0, 0)
     assert world.preparer.count(Selection()) == NearDuplicateCount(2, 2, 0, 0)
     for number in (1, 2):
-        SqlHoldings(engine).forget_document(f"doc_{number:032d}")
-    with engine.begin() as connection:
-        for table in (
-            tables.sketches,
-            tables.text_clusters,
-            tables.text_bands,
-            tables.cluster_documents,
-            tables.pending,
-        ):
-            assert connection.execute(table.select()).all() == []
+        SqlHoldings(world.engine).forget_document(key_of(number))
+    with world.engine.begin() as connection:
+        for name in ("sketches", "text_clusters", "text_bands", "cluster_documents", "pending"):
+            assert connection.execute(text(f"SELECT FROM {name}")).all() == []
 
 
-def test_looks_for_a_missing_text_once(engine: Engine) -> None:
-    world = World(engine)
+def test_looks_for_a_missing_text_once(world: World) -> None:
     document = put_document(world.store, 1)
     handlers.on_document(world.app, document)
     world.store.delete("corpus", document.text.key)
@@ -268,17 +249,14 @@ def test_looks_for_a_missing_text_once(engine: Engine) -> None:
     assert world.preparer.sketches.missing(Selection(), 10) == []
 
 
-def test_stores_languages_and_counts_of_what_filters_removed(engine: Engine) -> None:
-    world = World(engine)
-    world.app.specialists["reports"] = replace(SPECIALIST, filters=Filters(languages=("en",)))
-    for number in range(40):
-        language = "de" if number == 0 else "en"
-        document = replace(put_document(world.store, number, text=distinct(number)), language=language)
-        handlers.on_document(world.app, document)
+def test_stores_languages_and_counts_of_what_filters_removed(world: World) -> None:
+    world.define(filters=Filters(languages=("en",)))
+    world.put(0, language="de")
+    world.put(*range(1, 40), language="en")
     built = handlers.build_dataset(world.app, "reports", "first")
     assert built.dataset.skipped["language"].documents == 1 and built.dataset.skipped["language"].characters > 100
     assert handlers.build_dataset(world.app, "reports", "first").dataset.skipped == built.dataset.skipped
-    handlers.on_document(world.app, replace(put_document(world.store, 99, text=distinct(99)), language="fr"))
+    world.put(99, language="fr")
     again = handlers.build_dataset(world.app, "reports", "second")
     assert (again.created, again.dataset.skipped["language"].documents) == (False, 2)
     assert handlers.build_dataset(world.app, "reports", "third").dataset.skipped == again.dataset.skipped
@@ -301,11 +279,8 @@ def judged(number: int, *ranking: str) -> Event:
     return Event("judgement.recorded.v1", "reports", message.SerializeToString())
 
 
-def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: Engine) -> None:
-    world = World(engine)
-    world.app.specialists["reports"] = replace(
-        SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=replace(SPECIALIST.policy, min_ranked_prompts=8)
-    )
+def test_rankings_become_a_preference_dataset_next_to_that_of_documents(world: World) -> None:
+    world.define(**RANKED)
     consumers = Consumers(world.app)
     for number in range(40):
         # In both orders, and twice.
@@ -321,7 +296,7 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     (built,) = tick(world.app)
     assert tick(world.app) == []
     world.fill()
-    handlers.build_dataset(world.app, "reports", "")
+    world.build_result()
     by_kind = {event.kind: event for event in world.published()}
     assert set(by_kind) == {models_pb2.DATASET_KIND_SFT, models_pb2.DATASET_KIND_PREFERENCE}
     published = by_kind[models_pb2.DATASET_KIND_PREFERENCE]
@@ -354,25 +329,6 @@ def test_rankings_become_a_preference_dataset_next_to_that_of_documents(engine: 
     assert (answer.created, answer.pairs.pairs, answer.pairs.judgements) == (False, 40, 40)
 
 
-def test_a_judgement_that_was_taken_back_teaches_nothing(engine: Engine) -> None:
-    world = World(engine)
-    world.app.specialists["reports"] = replace(
-        SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=replace(SPECIALIST.policy, min_ranked_prompts=8)
-    )
-    consumers = Consumers(world.app)
-    for number in range(40):
-        for side in ("good", "bad"):
-            consumers.draft(created(number, side, world=world))
-        consumers.judgement(judged(number, f"drf_{number}_good", f"drf_{number}_bad"))
-    retracted = drafts_pb2.JudgementRecorded(judgement_id="jdg_7", specialist="reports", retracted=True)
-    consumers.judgement(Event("judgement.recorded.v1", "reports", retracted.SerializeToString()))
-    # As after a replay.
-    consumers.judgement(judged(7, "drf_7_good", "drf_7_bad"))
-    (built,) = tick(world.app)
-    rows = [row for split in read_splits(world.store, built.dataset.digest).values() for row in split]
-    assert len(rows) == 39 and not [row for row in rows if "jdg_7" in row["judgement_ids"]]
-
-
 def edited(number: int, draft_id: str, answer: str, world: World) -> Event:
     """A draft as an expert edited it, as inference publishes it."""
     event = created(number, "edited", answer=answer, world=world)
@@ -388,12 +344,9 @@ def edit_id(number: int, prefix: str = "drf_") -> str:
 EDITS = 40
 
 
-def edited_world(engine: Engine) -> tuple[World, Consumers]:
+def edited_world(world: World) -> Consumers:
     """Documents, and 40 prompts of which an expert edited the better draft."""
-    world = World(engine)
-    world.app.specialists["reports"] = replace(
-        SPECIALIST, keep_drafts=True, stages=("sft", "dpo"), policy=replace(SPECIALIST.policy, min_ranked_prompts=8)
-    )
+    world.define(**RANKED)
     world.app = replace(world.app, extra_rows=(EditedRows(world.repository, world.store, WordTokenizers()),))
     world.fill()
     consumers = Consumers(world.app)
@@ -402,7 +355,7 @@ def edited_world(engine: Engine) -> tuple[World, Consumers]:
             consumers.draft(created(number, side, world=world))
         consumers.draft(edited(number, edit_id(number), f"edited answer {number}", world))
         consumers.judgement(judged(number, edit_id(number), f"drf_{number}_good", f"drf_{number}_bad"))
-    return world, consumers
+    return consumers
 
 
 def list_taught(world: World) -> set[int]:
@@ -420,8 +373,8 @@ def build_both(world: World) -> tuple[dict[str, list[dict[str, Any]]], dict[str,
     return edits, read_splits(world.store, rankings.digest)
 
 
-def test_an_edit_that_was_only_rated_or_compared_with_another_draft_teaches_no_row(engine: Engine) -> None:
-    world, consumers = edited_world(engine)
+def test_an_edit_that_was_only_rated_or_compared_with_another_draft_teaches_no_row(world: World) -> None:
+    consumers = edited_world(world)
     for number, others in ((EDITS, ()), (EDITS + 1, (f"drf_{EDITS + 1}_bad",))):
         for side in ("good", "bad"):
             consumers.draft(created(number, side, world=world))
@@ -431,8 +384,8 @@ def test_an_edit_that_was_only_rated_or_compared_with_another_draft_teaches_no_r
     assert len(rows["train"]) == len(list_taught(world)) and not rows["held_out"]
 
 
-def test_an_edited_draft_is_a_pair_and_a_row_to_train_on_unless_the_pair_is_held_out(engine: Engine) -> None:
-    world, _ = edited_world(engine)
+def test_an_edited_draft_is_a_pair_and_a_row_to_train_on_unless_the_pair_is_held_out(world: World) -> None:
+    edited_world(world)
     rows, pairs = build_both(world)
     taught = set()
     for row in rows["train"]:
@@ -462,22 +415,22 @@ def test_an_edited_draft_is_a_pair_and_a_row_to_train_on_unless_the_pair_is_held
         )
 
 
-def test_an_edit_that_was_taken_back_or_became_a_deliverable_makes_no_row(engine: Engine) -> None:
-    world, consumers = edited_world(engine)
+def test_an_edit_that_was_taken_back_or_became_a_deliverable_makes_no_row(world: World) -> None:
+    consumers = edited_world(world)
     retracted = drafts_pb2.JudgementRecorded(judgement_id="jdg_7", specialist="reports", retracted=True)
     consumers.judgement(Event("judgement.recorded.v1", "reports", retracted.SerializeToString()))
-    final = put_document(world.store, 200, text=distinct(200))
-    handlers.on_document(world.app, replace(final, kind=Kind.DELIVERABLE, draft_id="drf_8_good"))
+    # As after a replay.
+    consumers.judgement(judged(7, edit_id(7), "drf_7_good", "drf_7_bad"))
+    world.put(200, kind=Kind.DELIVERABLE, draft_id="drf_8_good")
     rows, pairs = build_both(world)
     taught = {key for split in rows.values() for row in split for key in row["document_ids"]}
-    deliverable = {final.document_id}
     assert {7, 8} & list_taught(world)
-    assert taught == deliverable | {edit_id(number, "txt_") for number in list_taught(world) - {7, 8}}
+    assert taught == {key_of(200)} | {edit_id(number, "txt_") for number in list_taught(world) - {7, 8}}
     assert not [pair for split in pairs.values() for pair in split if "jdg_7" in pair["judgement_ids"]]
 
 
-def test_an_erased_edit_leaves_both_datasets_and_does_not_come_back(engine: Engine) -> None:
-    world, _ = edited_world(engine)
+def test_an_erased_edit_leaves_both_datasets_and_does_not_come_back(world: World) -> None:
+    edited_world(world)
     old_rows, old_pairs = build_both(world)
     (text_id,) = old_rows["train"][0]["document_ids"]
     number = int(text_id.removeprefix("txt_"), 16)
@@ -497,8 +450,8 @@ def test_an_erased_edit_leaves_both_datasets_and_does_not_come_back(engine: Engi
     assert sum(map(len, old_pairs.values())) == 2 * EDITS
 
 
-def test_the_edits_of_a_retired_adapters_drafts_leave_both_datasets(engine: Engine) -> None:
-    world, _ = edited_world(engine)
+def test_the_edits_of_a_retired_adapters_drafts_leave_both_datasets(world: World) -> None:
+    edited_world(world)
     rows, _ = build_both(world)
     built = world.published()
     everybody = sorted(f"adapter{number}" for number in range(EDITS))
@@ -511,8 +464,8 @@ def test_the_edits_of_a_retired_adapters_drafts_leave_both_datasets(engine: Engi
     assert sum(map(len, rows.values())) == len(list_taught(world) - {3}) and "answer 3'" not in str(rows) + str(pairs)
 
 
-def test_keeps_saved_drafts_and_forgets_others_in_time(engine: Engine) -> None:
-    repository = World(engine).repository
+def test_keeps_saved_drafts_and_forgets_others_in_time(world: World) -> None:
+    repository = world.repository
     kept = KeptDraft("drf_1", "reports", "p", "a", Ref("s3://drafts/texts/x.json", "x", 1))
     saved = replace(kept, draft_id="drf_2", saved=True)
     for draft in (kept, saved):
@@ -520,14 +473,12 @@ def test_keeps_saved_drafts_and_forgets_others_in_time(engine: Engine) -> None:
     repository.keep_draft(replace(saved, saved=False, text=Ref("s3://drafts/texts/y.json", "y", 1)))
     repository.forget_drafts(30)
     assert repository.drafts.all(draft_id=["drf_1", "drf_2", "drf_3"]) == [kept, saved]
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE drafts SET kept_at = kept_at - interval '31 days'"))
+    world.run_sql("UPDATE drafts SET kept_at = kept_at - interval '31 days'")
     repository.forget_drafts(30)
     assert repository.drafts.all(draft_id=["drf_1", "drf_2"]) == [saved]
 
 
-def test_a_draft_is_wanted_when_it_is_judged_or_finished(engine: Engine) -> None:
-    world = World(engine)
+def test_a_draft_is_wanted_when_it_is_judged_or_finished(world: World) -> None:
     world.repository.keep_judgement(Judgement("jdg_1", "reports", ("drf_1", "drf_2"), {}, ""))
-    world.repository.keep_document(replace(put_document(world.store, 1), kind=Kind.DELIVERABLE, draft_id="drf_3"))
+    world.put(1, kind=Kind.DELIVERABLE, draft_id="drf_3")
     assert [world.repository.is_wanted(f"drf_{n}") for n in (1, 2, 3, 4)] == [True, True, True, False]

@@ -596,11 +596,6 @@ def test_lists_the_newest_first_by_specialist(engine: Engine) -> None:
     assert house.syntheses.list_page(pb.ListSynthesesRequest(), ["others"]).items == []
 
 
-def test_the_old_answers_of_teachers_are_gone(engine: Engine) -> None:
-    with transaction(engine) as connection:
-        assert connection.scalar(text("SELECT to_regclass('lessons')")) is None
-
-
 # The servicer only asks its context whether the call is active.
 class Context:
     def is_active(self) -> bool:

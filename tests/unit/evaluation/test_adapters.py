@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.evaluation.adapters.rows import StoredHeldOutRows
+from services.evaluation.adapters.rows import StoredHeldOutRows, open_train_rows
 from services.evaluation.domain import (
     Answer,
     Estimate,
@@ -56,6 +56,16 @@ def test_reads_held_out_rows_and_rejects_tampered_ones() -> None:
         StoredHeldOutRows(store).held_out(store.put("datasets", "e/manifest.json", b"{}"), 9, 0)
 
 
+def test_train_rows_of_all_datasets_are_read_in_batches_as_often_as_wanted() -> None:
+    store = MemoryStore()
+    manifests = [store_dataset(store, {"train": [record(number, *CHAT)] * 300})[0] for number in (1, 2)]
+    with open_train_rows(store, manifests) as batches:
+        for _ in range(2):
+            read = list(batches())
+            assert [len(batch) for batch in read] == [256, 44, 256, 44]
+            assert {row.row_id for batch in read for row in batch} == {"row_1", "row_2"}
+
+
 def test_rows_of_several_files_are_chosen_evenly_from_all_tasks() -> None:
     store = MemoryStore()
     records = [record(number, *CHAT) for number in range(6)] + [record(7, *CHAT, task="answer")]
@@ -99,6 +109,44 @@ def test_pairs_that_are_not_evaluated_count_as_pairs() -> None:
     rows = StoredHeldOutRows(store)
     held_out = rows.held_out(ref, 2, 0).add_documents(rows.held_out(documents, 2, 0))
     assert (len(held_out.rows), held_out.pairs, held_out.total, held_out.total_pairs) == (4, 2, 8, 5)
+
+
+def test_golden_rows_come_first_within_the_limits() -> None:
+    store = MemoryStore()
+    insights = json.dumps({"figures": ["14 of 40"]})
+    golden = [record(number, *CHAT, task="test", language="en", key_insights=insights) for number in range(50, 56)]
+    others = [record(number, *CHAT, task="report", language="en", key_insights="") for number in range(20)]
+    ref, _ = store_dataset(store, {"held_out": [*others, *golden]}, rows_per_file=7)
+    held_out = StoredHeldOutRows(store).held_out(ref, 8, 6)
+    chosen = [row for row in held_out.rows if row.task == "test"]
+    assert [row.row_id for row in chosen] == [f"row_{number}" for number in range(50, 56)]
+    assert held_out.answered == {row.row_id for row in chosen}
+    assert (len(held_out.rows), held_out.total) == (8, 26)
+    assert {(row.language, row.key_insights) for row in chosen} == {("en", insights)}
+    assert {row.key_insights for row in held_out.rows if row.task == "report"} == {""}
+
+
+def test_ranked_pairs_come_from_both_splits_without_revisions_and_are_always_the_same() -> None:
+    store = MemoryStore()
+
+    def pair(number: int, task: str = "ranking") -> dict[str, Any]:
+        return record(number, ("user", f"U{number}"), task=task, chosen=f"C{number}", rejected="R")
+
+    revised = [pair(number, "critique") for number in range(40, 60)]
+    splits = {
+        "train": [*(pair(number) for number in range(30)), *revised],
+        "held_out": [pair(number) for number in range(30, 36)],
+    }
+    ref, _ = store_dataset(store, splits, kind=DatasetKind.PREFERENCE)
+    rows = StoredHeldOutRows(store)
+    assert len(rows.ranked_pairs(ref, 100)) == 36
+    chosen = rows.ranked_pairs(ref, 12)
+    assert chosen == rows.ranked_pairs(ref, 12)
+    assert len(chosen) == 12
+    first = chosen[0]
+    number = int(first.row_id.removeprefix("row_"))
+    assert (first.prompt, first.chosen, first.rejected) == (f"U{number}", f"C{number}", "R")
+    assert first.document_ids == (f"doc_{number}",)
 
 
 def make_report() -> ReportData:

@@ -1,14 +1,17 @@
 """The baseline `few_shot`: which examples it chooses, how they occur in the prompt, and what happens if they do not fit."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
 
 from services.evaluation.baselines.examples import choose_examples
 from services.evaluation.baselines.few_shot import FewShotModel
 from services.evaluation.baselines.prompts import with_examples
 from services.evaluation.baselines.train_data import TrainData
 from services.evaluation.domain import Answer, HeldOutRow, LoadedCandidate, Score
-from services.evaluation.ports import HouseExamples, Models, TrainSplit
+from services.evaluation.ports import Batches, Models, OpenTrainRows
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults
@@ -30,24 +33,13 @@ TRAIN = [
 ]
 
 
-class Split(TrainSplit):
-    def __init__(self, rows: Sequence[HeldOutRow]) -> None:
-        self.rows = rows
-
-    def batches(self) -> Iterator[Sequence[HeldOutRow]]:
-        for start in range(0, len(self.rows), 2):
-            yield self.rows[start : start + 2]
+def batches(rows: Sequence[HeldOutRow]) -> Batches:
+    return lambda: (rows[start : start + 2] for start in range(0, len(rows), 2))
 
 
-class Rows(HouseExamples):
-    def __init__(self, rows: Sequence[HeldOutRow]) -> None:
-        self.rows = rows
-        self.opened = 0
-
-    @contextmanager
-    def open(self, manifest: Ref) -> Iterator[TrainSplit]:
-        self.opened += 1
-        yield Split(self.rows)
+def opener(rows: Sequence[HeldOutRow]) -> OpenTrainRows:
+    """Opens datasets that all have these rows."""
+    return lambda manifests: nullcontext(batches([*rows] * len(manifests)))
 
 
 class SmallModels(Models):
@@ -77,7 +69,7 @@ class SmallModels(Models):
 
 
 def few_shot(models: Models, asked: HeldOutRow, count: int = 2, guidelines: str = "") -> FewShotModel:
-    data = TrainData(Rows(TRAIN), {"d1": MANIFEST}, frozenset({"doc_gone"}))
+    data = TrainData(opener(TRAIN), {"d1": MANIFEST}, frozenset({"doc_gone"}))
     model = FewShotModel(models, "tiny", data, [asked], count, guidelines)
     model.prepare()
     return model
@@ -85,26 +77,26 @@ def few_shot(models: Models, asked: HeldOutRow, count: int = 2, guidelines: str 
 
 def test_chooses_the_most_similar_rows_of_the_same_task_without_erased_documents() -> None:
     asked = row("h1", "Report on the ferry terminal")
-    chosen = choose_examples(Split(TRAIN), [asked], 5, {"doc_gone"})["h1"]
+    chosen = choose_examples(batches(TRAIN), [asked], 5, {"doc_gone"})["h1"]
     assert [example.row_id for example in chosen] == ["t3", "t1", "t2"]
 
 
 def test_the_choice_does_not_depend_on_the_order_of_the_rows() -> None:
     asked = [row("h1", "Report on the ferry terminal"), row("h2", "Report on nothing that occurs")]
     same = [row(f"s{number}", "Report on the ferry") for number in range(5)]
-    first = choose_examples(Split(same), asked, 3)
-    assert choose_examples(Split(same[::-1]), asked[::-1], 3) == first
+    first = choose_examples(batches(same), asked, 3)
+    assert choose_examples(batches(same[::-1]), asked[::-1], 3) == first
     assert [example.row_id for example in first["h1"]] == ["s0", "s1", "s2"]
 
 
 def test_a_task_without_train_rows_gets_examples_of_any_task() -> None:
     asked = row("h1", "Summarise the ferry terminal ledger for the board", "test")
-    chosen = choose_examples(Split(TRAIN), [asked], 1, {"doc_gone"})["h1"]
+    chosen = choose_examples(batches(TRAIN), [asked], 1, {"doc_gone"})["h1"]
     assert [example.row_id for example in chosen] == ["t5"]
 
 
 def test_without_train_rows_there_are_no_examples() -> None:
-    assert choose_examples(Split([]), [row("h1", "Report")], 3) == {"h1": ()}
+    assert choose_examples(batches([]), [row("h1", "Report")], 3) == {"h1": ()}
 
 
 def test_the_prompt_has_guidelines_and_the_examples_as_turns_with_the_most_similar_last() -> None:
@@ -168,26 +160,14 @@ def test_the_key_names_what_decides_the_answers() -> None:
 
 
 def test_names_the_documents_of_its_examples() -> None:
-    rows = Rows([row("t1", "Report", documents=("doc_b", "doc_a")), row("t2", "Report", "summary", ("doc_c",))])
+    rows = [row("t1", "Report", documents=("doc_b", "doc_a")), row("t2", "Report", "summary", ("doc_c",))]
     asked = row("h1", "Report")
-    model = FewShotModel(SmallModels(), "tiny", TrainData(rows, {"d1": MANIFEST}), [asked], 3, "")
+    model = FewShotModel(SmallModels(), "tiny", TrainData(opener(rows), {"d1": MANIFEST}), [asked], 3, "")
     model.prepare()
     assert model.notes["document_ids"] == ["doc_a", "doc_b"]
 
 
-def test_examples_come_from_all_datasets() -> None:
-    asked = row("h1", "Report")
-    data = TrainData(Rows([row("t1", "Report")]), {"d2": MANIFEST, "d1": MANIFEST})
-    with data.open() as split:
-        assert [len(batch) for batch in split.batches()] == [1, 1]
-    assert data.digests == ["d1", "d2"]
-    model = FewShotModel(SmallModels(), "tiny", data, [asked], 3, "")
-    model.prepare()
-    model.answer(asked, SAMPLING)
-
-
 def test_the_train_rows_are_read_once() -> None:
     model = few_shot(SmallModels(), row("h1", "Report"))
+    model.data = replace(model.data, open_rows=lambda manifests: pytest.fail("read again"))
     model.prepare()
-    rows = model.data.rows
-    assert isinstance(rows, Rows) and rows.opened == 1

@@ -1,10 +1,5 @@
 """The judge model against an HTTP server that speaks the OpenAI protocol."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -12,6 +7,7 @@ import pytest
 from services.evaluation.adapters import judge as judge_module
 from services.evaluation.adapters.judge import OpenAiJudge, parse_answer
 from tailor.errors import FailedPrecondition, Reason, Unavailable
+from tests.synthesis import Reply, ScriptedEndpoint, scripted
 
 SCHEMA = {
     "type": "object",
@@ -20,42 +16,10 @@ SCHEMA = {
     "additionalProperties": False,
 }
 QUESTION = (("system", "Judge."), ("user", "Which?"))
-Reply = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
 
-def completion(text: str) -> tuple[int, dict[str, Any]]:
-    message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return 200, {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-
-
-@contextmanager
-def endpoint(reply: Reply) -> Iterator[tuple[OpenAiJudge, list[dict[str, Any]]]]:
-    requests: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            requests.append(body)
-            status, content = reply(body)
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield OpenAiJudge(f"http://127.0.0.1:{server.server_port}/v1", "sk-secret", "judge-1"), requests
-    finally:
-        server.shutdown()
-        server.server_close()
+def judge_at(endpoint: ScriptedEndpoint) -> OpenAiJudge:
+    return OpenAiJudge(endpoint.url, "sk-secret", "judge-1")
 
 
 @pytest.fixture(autouse=True)
@@ -64,27 +28,24 @@ def few_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_asks_for_structured_output_at_temperature_zero() -> None:
-    with endpoint(lambda body: completion('{"better": "tie"}')) as (judge, requests):
-        assert judge.ask(QUESTION, SCHEMA, 50) == {"better": "tie"}
-    (request,) = requests
+    with scripted(lambda number, body: Reply('{"better": "tie"}')) as endpoint:
+        assert judge_at(endpoint).ask(QUESTION, SCHEMA, 50) == {"better": "tie"}
+    (request,) = endpoint.requests
     assert (request["model"], request["temperature"], request["max_tokens"]) == ("judge-1", 0, 50)
     assert request["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
 def test_an_endpoint_without_structured_output_is_asked_without_it() -> None:
-    def reply(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if "response_format" in body:
-            return 400, {
-                "error": {"message": "unknown option", "param": "response_format", "type": "invalid_request_error"}
-            }
-        return completion('```json\n{"better": "first"}\n```')
+    def reply(number: int, body: dict[str, Any]) -> Reply:
+        is_refused = "response_format" in body
+        return Reply(status=400, param="response_format") if is_refused else Reply('```json\n{"better": "first"}\n```')
 
-    with endpoint(reply) as (judge, requests):
-        assert judge.ask(QUESTION, SCHEMA, 50) == {"better": "first"}
-        assert judge.ask(QUESTION, SCHEMA, 50) == {"better": "first"}
+    with scripted(reply) as endpoint:
+        judge = judge_at(endpoint)
+        assert [judge.ask(QUESTION, SCHEMA, 50) for _ in range(2)] == [{"better": "first"}] * 2
     # The option is tried once. The schema occurs in the question all the same.
-    assert ["response_format" in request for request in requests] == [True, False, False]
-    assert '"enum": ["first", "second", "tie"]' in requests[-1]["messages"][-1]["content"]
+    assert ["response_format" in request for request in endpoint.requests] == [True, False, False]
+    assert '"enum": ["first", "second", "tie"]' in endpoint.requests[-1]["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize(
@@ -104,8 +65,8 @@ def test_anything_but_the_object_is_a_failure(text: str) -> None:
 
 
 def test_a_prompt_that_is_refused_is_a_failure() -> None:
-    with endpoint(lambda body: (400, {"error": {"message": "the prompt is too long"}})) as (judge, _):
-        assert judge.ask(QUESTION, SCHEMA, 50) is None
+    with scripted(lambda number, body: Reply(status=400, error="the prompt is too long")) as endpoint:
+        assert judge_at(endpoint).ask(QUESTION, SCHEMA, 50) is None
 
 
 @pytest.mark.parametrize(
@@ -113,10 +74,10 @@ def test_a_prompt_that_is_refused_is_a_failure() -> None:
 )
 def test_errors_say_whether_to_try_again_and_repeat_nothing(status: int, kind: type[Exception]) -> None:
     with (
-        endpoint(lambda body: (status, {"error": {"message": "bad key sk-secret"}})) as (judge, _),
+        scripted(lambda number, body: Reply(status=status, error="bad key sk-secret")) as endpoint,
         pytest.raises(kind) as error,
     ):
-        judge.ask(QUESTION, SCHEMA, 50)
+        judge_at(endpoint).ask(QUESTION, SCHEMA, 50)
     assert "sk-secret" not in str(error.value)
 
 
@@ -138,8 +99,8 @@ def test_an_endpoint_that_is_not_there_is_unavailable() -> None:
     ],
 )
 def test_the_tokens_that_the_endpoint_reports_are_counted(usage: dict[str, Any] | None, tokens: int) -> None:
-    status, answer = completion('{"better": "first"}')
-    with endpoint(lambda _: (status, {**answer, "usage": usage})) as (judge, _):
+    with scripted(lambda number, body: Reply('{"better": "first"}', usage=usage)) as endpoint:
+        judge = judge_at(endpoint)
         for _ in range(2):
             assert judge.ask(QUESTION, SCHEMA, 10) == {"better": "first"}
         assert judge.tokens == tokens

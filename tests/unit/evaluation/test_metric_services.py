@@ -5,7 +5,6 @@ import importlib.util
 import ipaddress
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from services.evaluation.metrics.context import MetricContext
 from tailor.api.evaluation.v1 import metric_pb2, metric_pb2_grpc
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.values import MetricDefinition
+from tests.fakes.serving import serving
 from tests.unit.evaluation.metrics.judges import answered
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "how-to" / "metric_server.py"
@@ -43,21 +43,15 @@ def load_example() -> Any:
 
 
 @contextmanager
-def serving(answer: Answer, timeout_seconds: float = 60) -> Iterator[ServiceAddress]:
+def service(answer: Answer, timeout_seconds: float = 60) -> Iterator[ServiceAddress]:
     class Servicer(metric_pb2_grpc.MetricServiceServicer):
         def Measure(
             self, request: metric_pb2.MeasureRequest, context: grpc.ServicerContext
         ) -> metric_pb2.MeasureResponse:
             return answer(request, context)
 
-    server = grpc.server(ThreadPoolExecutor(2))
-    metric_pb2_grpc.add_MetricServiceServicer_to_server(Servicer(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield ServiceAddress(f"127.0.0.1:{port}", tls=False, timeout_seconds=timeout_seconds)
-    finally:
-        server.stop(None)
+    with serving(metric_pb2_grpc.add_MetricServiceServicer_to_server, Servicer()) as address:
+        yield ServiceAddress(address, tls=False, timeout_seconds=timeout_seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +107,7 @@ def test_a_service_that_does_not_answer_in_time_is_unavailable() -> None:
         is_over.wait()
         return metric_pb2.MeasureResponse()
 
-    with serving(slow, timeout_seconds=1) as address:
+    with service(slow, timeout_seconds=1) as address:
         try:
             with pytest.raises(Unavailable):
                 ask(address, "a")
@@ -126,7 +120,7 @@ def test_a_refusal_does_not_repeat_the_services_words() -> None:
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"cannot measure {request.rows[0].answer}")
         raise AssertionError
 
-    with serving(refuse) as address, pytest.raises(FailedPrecondition) as error:
+    with service(refuse) as address, pytest.raises(FailedPrecondition) as error:
         ask(address, "SECRET")
     assert error.value.reason == Reason.METRIC_SERVICE_FAILED
     assert "SECRET" not in str(error.value)
@@ -143,14 +137,14 @@ def test_a_refusal_does_not_repeat_the_services_words() -> None:
 )
 def test_values_that_make_no_sense_fail(value: metric_pb2.RowValue) -> None:
     response = metric_pb2.MeasureResponse(values=[value])
-    with serving(lambda request, context: response) as address, pytest.raises(FailedPrecondition) as error:
+    with service(lambda request, context: response) as address, pytest.raises(FailedPrecondition) as error:
         ask(address, "a")
     assert error.value.reason == Reason.METRIC_SERVICE_FAILED
 
 
 def test_a_response_that_is_too_large_is_not_read() -> None:
     response = metric_pb2.MeasureResponse(values=[metric_pb2.RowValue(position=0, value=1.0)] * 100_000)
-    with serving(lambda request, context: response) as address, pytest.raises((FailedPrecondition, Unavailable)):
+    with service(lambda request, context: response) as address, pytest.raises((FailedPrecondition, Unavailable)):
         ask(address, "a")
 
 
@@ -163,7 +157,7 @@ def test_many_rows_go_in_several_requests_within_the_limits() -> None:
         return metric_pb2.MeasureResponse(values=values)
 
     answers = ["a" * number for number in range(1, 131)] + ["b" * 900_000] * 5
-    with serving(count) as address:
+    with service(count) as address:
         values = ask(address, *answers)
     assert values == [(float(len(answer)), 1.0) for answer in answers]
     assert all(rows <= 64 and size < MAX_REQUEST_BYTES for rows, size in sizes)

@@ -15,7 +15,7 @@ from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailab
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults
-from tests.unit.evaluation.test_few_shot import Rows, SmallModels, row
+from tests.unit.evaluation.test_few_shot import SmallModels, opener, row
 
 MANIFEST = Ref("s3://datasets/d/manifest.json", "d", 1)
 TRAIN = [row(f"t{number}", f"Report number {number}") for number in range(8)]
@@ -60,7 +60,7 @@ def prompted(
     return OptimizedPromptModel(
         models=models,
         base="tiny",
-        data=TrainData(Rows(rows), {"d1": MANIFEST}),
+        data=TrainData(opener(rows), {"d1": MANIFEST}),
         seed=seed,
         task=PromptTask(models, SamplingDefaults(max_tokens=9)),
         reflection="base",

@@ -23,8 +23,8 @@ from services.synthetic.building.limits import SeenAnswers
 from services.synthetic.building.segments import (
     LAST_BLANK,
     Context,
+    MemberText,
     NonBlankOffsets,
-    SegmentTask,
     answer_key,
     compare_segment,
     count_letters,
@@ -81,9 +81,11 @@ def test_thirteen_words_are_found_whatever_is_around_them() -> None:
 def table_of(texts: Sequence[str]) -> RowTable:
     """The rows of documents with these texts."""
     documents = [replace(row_texts.make_document(text), document_id=f"doc_{n}") for n, text in enumerate(texts)]
-    members = tuple(Member(document, 1000) for document in documents)
-    known = {f"doc_{number}": row_texts.plain(text) for number, text in enumerate(texts)}
-    return make_segment(context(), SegmentTask(members, known, {})).read()
+    known = [
+        MemberText(Member(document, 1000), row_texts.plain(text))
+        for document, text in zip(documents, texts, strict=True)
+    ]
+    return make_segment(context(), known).read()
 
 
 def plain_grams(answer: str) -> set[tuple[str, ...]]:

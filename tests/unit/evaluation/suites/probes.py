@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from services.evaluation.ports import DatasetProbes
-from services.evaluation.suites.ports import Messages
+from services.evaluation.adapters.probes import StoredProbes
+from services.evaluation.ports import Messages
 from tailor.datasets import ClosedBookKind, ClosedBookQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
@@ -11,7 +11,7 @@ from tailor.storage.ref import Ref
 ASK: Messages = (("user", "Write 7."),)
 
 
-class MemoryProbes(DatasetProbes):
+class MemoryProbes(StoredProbes):
     """One train prompt, one question about each of two documents, and one true value in any text with the word `sight`."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from services.evaluation.domain import Score
-from services.evaluation.suites.ports import Messages, SuiteAsker
+from services.evaluation.ports import Messages, SuiteAsker
 
 
 class ScriptedAsker(SuiteAsker):

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from services.evaluation.domain import BASE, CANDIDATE
+from services.evaluation.ports import Messages
 from services.evaluation.suites import memorisation
-from services.evaluation.suites.ports import Messages
 from services.evaluation.suites.runner import summarise
 from services.evaluation.suites.suite import SuiteContext
 from tailor.planted_secrets import PlantedSecret

@@ -7,8 +7,8 @@ CREATE TABLE adapters (
     sha256 varchar(64) NOT NULL,
     size_bytes bigint NOT NULL,
     parent_digest varchar(64) DEFAULT '' NOT NULL,
-    sft_dataset varchar(64) DEFAULT '' NOT NULL,
-    preference_dataset varchar(64) DEFAULT '' NOT NULL,
+    sft_dataset_digest varchar(64) DEFAULT '' NOT NULL,
+    preference_dataset_digest varchar(64) DEFAULT '' NOT NULL,
     PRIMARY KEY (digest)
 );
 
@@ -34,7 +34,7 @@ CREATE TABLE definitions (
     specialist varchar(63) NOT NULL,
     revision bigint NOT NULL,
     digest varchar(64) NOT NULL,
-    frozen_at timestamptz DEFAULT clock_timestamp() NOT NULL,
+    freeze_time timestamptz DEFAULT clock_timestamp() NOT NULL,
     PRIMARY KEY (specialist, revision)
 );
 

@@ -6,11 +6,17 @@ from dataclasses import replace
 import numpy
 
 from services.synthetic.building.grams import make_gram_set
-from services.synthetic.building.parts import ARRAYS, PART_DOCUMENTS, join_parts, read_raw, split_members, write_raw
+from services.synthetic.building.segment_parts import (
+    PART_DOCUMENTS,
+    decode_rows,
+    encode_rows,
+    join_parts,
+    split_members,
+)
 from services.synthetic.building.segments import (
     Context,
-    RawSegment,
-    SegmentTask,
+    MadeRows,
+    MemberText,
     make_segment,
     write_segment,
 )
@@ -27,41 +33,36 @@ def context() -> Context:
     return Context(SPECIALIST, WordCounter())
 
 
-def make_raw(numbers: Sequence[int]) -> RawSegment:
+def make(numbers: Sequence[int]) -> MadeRows:
     documents = [replace(make_document(TEXTS[number]), document_id=f"doc_{number:032d}") for number in numbers]
-    texts = {document.document_id: plain(TEXTS[number]) for number, document in zip(numbers, documents, strict=True)}
-    members = tuple(Member(document, 1000) for document in documents)
-    return make_segment(context(), SegmentTask(members, texts, {}, ALL_DRAWS))
+    texts = [
+        MemberText(Member(document, 1000), plain(TEXTS[number]))
+        for number, document in zip(numbers, documents, strict=True)
+    ]
+    return make_segment(context(), texts, ALL_DRAWS)
 
 
 def test_rows_that_are_made_in_parts_are_those_that_are_made_at_once() -> None:
     numbers = range(len(TEXTS))
-    whole = make_raw(numbers)
-    parts = join_parts([make_raw(numbers[:3]), make_raw(numbers[3:4]), make_raw(numbers[4:])])
+    whole = make(numbers)
+    parts = join_parts([make(numbers[:3]), make(numbers[3:4]), make(numbers[4:])])
     assert parts.ids == whole.ids and parts.skipped == whole.skipped
     assert list(parts.skipped) == list(whole.skipped)
-    for name in ARRAYS:
-        assert numpy.array_equal(getattr(parts, name), getattr(whole, name)), name
+    assert numpy.array_equal(parts.index, whole.index) and numpy.array_equal(parts.places, whole.places)
     answers = ["No document has these words: the harbour bell rang twice before any of the ferries left the quay."]
     held_out = make_gram_set(answers)
-    kept = [number % 3 > 0 for number in range(whole.rows)]
+    kept = [number % 3 > 0 for number in range(len(whole.index))]
     first, second = (write_segment(context(), raw, kept, held_out, ALL_DRAWS) for raw in (whole, parts))
-    assert first == second and first.closed_book.counts.rows > 0
+    assert first == second and first.closed_book.rows > 0
 
 
 def test_a_stored_part_is_what_was_made() -> None:
-    raw = make_raw(range(4))
-    data = write_raw(raw)
-    again = read_raw(data)
-    assert (again.ids, again.skipped, again.tables, again.closed_book) == (
-        raw.ids,
-        raw.skipped,
-        raw.tables,
-        raw.closed_book,
-    )
-    for name in ARRAYS:
-        assert numpy.array_equal(getattr(again, name), getattr(raw, name)), name
-    assert write_raw(again) == data == write_raw(make_raw(range(4)))
+    made = make(range(4))
+    data = encode_rows(made)
+    again = decode_rows(data)
+    assert numpy.array_equal(again.index, made.index) and numpy.array_equal(again.places, made.places)
+    assert replace(again, index=made.index, places=made.places) == made
+    assert encode_rows(again) == data == encode_rows(make(range(4)))
 
 
 def test_documents_that_are_added_change_only_the_last_part() -> None:
