@@ -6,10 +6,8 @@ import grpc
 
 from services.inference import handlers, wire
 from services.inference.domain import Caller, Draft, OutcomeReport, RowPrompt, RowToScore, TokenLogProbability
-from services.inference.drawn_answers import answer_drawn_prompt
-from services.inference.edits import edit_draft
-from services.inference.generation import Answer, Cancellation, Inference
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import Answer, Cancellation, Inference, ReadinessGate
+from services.inference.handlers import answer_drawn_prompt, edit_draft
 from services.inference.settings import Settings
 from services.inference.slow_readers import SlowReaders
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -183,7 +181,7 @@ def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate) -> R
     servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(gate))]
     server = runtime.rpc(settings, servicers, keys, max_workers=settings.call_threads)
     if settings.http_port:
-        from services.inference.adapters.http import Address, UvicornServer, create_app
+        from services.inference.web.http import Address, UvicornServer, create_app
 
         http = UvicornServer(create_app(gate, keys, settings.call_threads), Address.from_settings(settings))
         runtime.serve(http)

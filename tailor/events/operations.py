@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from tailor.api.events.v1 import operations_pb2, operations_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
+from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.events.consumer import Handler
 from tailor.events.dead_letters import EventPlace, Letter, LetterState, SqlDeadLetters
 from tailor.events.envelope import Event
@@ -142,3 +142,33 @@ def _unsent(item: UnsentEvent) -> operations_pb2.DeadLetter:
         create_time=from_datetime(item.time),
         size_bytes=item.size_bytes,
     )
+
+
+# The share of its retention that the oldest unhandled event may have used before new documents have to wait for it.
+MAX_RETENTION_USED = 0.75
+MAX_WAITING_EVENTS = 20_000
+RETRY_SECONDS = 30.0
+
+
+class Backpressure:
+    """Admits documents while events flow."""
+
+    def __init__(self, parts: EventParts) -> None:
+        self._parts = parts
+
+    def admit(self) -> None:
+        """Raise ResourceExhausted (BACKLOG_TOO_OLD or TOO_MUCH_WAITS), with the time to wait, while a backlog must go first."""
+        used = self._parts.watch.retention_used() if self._parts.watch else 0.0
+        if used >= MAX_RETENTION_USED:
+            raise ResourceExhausted(
+                Reason.BACKLOG_TOO_OLD,
+                f"Documents wait so long that the oldest have used {used:.0%} of their retention. Retry later, or add replicas.",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        waiting = self._parts.outbox.waiting if self._parts.outbox else 0
+        if waiting >= MAX_WAITING_EVENTS:
+            raise ResourceExhausted(
+                Reason.TOO_MUCH_WAITS,
+                f"{waiting:,} events wait for the Kafka broker. Retry when it works again.",
+                retry_after_seconds=RETRY_SECONDS,
+            )

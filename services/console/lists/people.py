@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from services.console.clients import Services
 from services.console.domain import GIVEN_ROLES, Permission, Visitor
 from services.console.list_views import ListFilter, ListSpec, PageColumn
 from services.console.lists.common import ListAnswer, Parameters, by_enum, read_messages, to_columns, to_plain_options
-from services.console.ports import Services
 from tailor.api.registry.v1.people_pb2 import ListPeopleRequest, Person
 from tailor.api.registry.v1.registry_pb2 import Key, ListKeysRequest
 from tailor.list_columns import KEYS, PEOPLE

@@ -5,12 +5,10 @@ from dataclasses import replace
 import pytest
 
 from services.inference.domain import Caller, ChatMessage, Draft, DraftRecord, RowPrompt, Transcript
-from services.inference.drawn_answers import MAX_DOCUMENTS, answer_drawn_prompt
 from services.inference.generation import Cancellation
-from services.inference.handlers import regenerate_draft
+from services.inference.handlers import MAX_DOCUMENTS, answer_drawn_prompt, regenerate_draft
 from services.inference.wire import from_draft, to_record
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
-from tailor.storage.ref import Ref
 from tailor.values import Labels
 from tests.unit.inference.fakes import World, apply_serving, make_world, served
 
@@ -27,9 +25,8 @@ def world_of(name: str = "a") -> World:
 
     def catalogue(draft: Draft, transcript: Transcript) -> None:
         keep(draft, transcript)
-        ref = Ref(f"s3://drafts/drawn/{draft.draft_id}.json", "a", 1)
-        world.archive.texts[ref] = transcript
-        world.archive.records[draft.draft_id] = DraftRecord(replace(draft, text=ref), "tiny")
+        text = world.archive.texts.put(transcript)
+        world.archive.records[draft.draft_id] = DraftRecord(replace(draft, text=text), "tiny")
 
     drafts = replace(world.inference.drafts, keep_text=catalogue)
     return replace(world, inference=replace(world.inference, drafts=drafts))
@@ -39,11 +36,11 @@ def test_a_drawn_prompt_leaves_a_draft_that_names_its_documents_and_passes_no_ba
     world = world_of()
     draft_id = answer_drawn_prompt(world.inference, SYNTHETIC, PROMPT, Cancellation())
     ((draft, transcript),) = world.archive.offered
-    assert (draft.draft_id, draft.key_id, draft.drawn_from) == (draft_id, "", ("doc_1", "doc_2"))
+    assert (draft.draft_id, draft.key_id, draft.prompt.drawn_from) == (draft_id, "", PROMPT.document_ids)
     assert (draft.served.adapter_digest, draft.served.is_canary) == ("a", False)
     assert transcript == Transcript(PROMPT.messages, transcript.answer, anonymized=True, is_drawn=True)
     assert world.engine.streams[-1].sampling.temperature > 0
-    assert to_record(from_draft(draft, "tiny")).draft.drawn_from == draft.drawn_from
+    assert to_record(from_draft(draft, "tiny")).draft.prompt == draft.prompt
 
 
 def test_the_second_draft_of_a_drawn_prompt_names_the_same_documents_and_has_the_same_digest() -> None:
@@ -52,7 +49,7 @@ def test_the_second_draft_of_a_drawn_prompt_names_the_same_documents_and_has_the
     for _ in regenerate_draft(world.inference, Caller("service", "console"), draft_id, Cancellation()):
         pass
     (first, _), (second, transcript) = world.archive.offered
-    assert (first.prompt_digest, first.drawn_from) == (second.prompt_digest, second.drawn_from)
+    assert first.prompt == second.prompt
     assert first.draft_id != second.draft_id and transcript.is_drawn and transcript.anonymized
 
 

@@ -4,18 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from services.inference import catalogued_drafts
-from services.inference.domain import Caller, ChatMessage, Draft, DraftRecord, Transcript
-from services.inference.edits import edit_draft, text_id_of
+from services.inference.adapters import drafts
+from services.inference.domain import Caller, ChatMessage, Draft, DraftRecord, PromptRecord, Transcript
+from services.inference.handlers import edit_draft, text_id_of
 from services.inference.wire import from_draft, to_record
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
-from tailor.storage.ref import Ref
 from tailor.values import Labels
 from tests.unit.inference.fakes import World, make_world, served
 
 EXPERT = Caller("key", "expert", frozenset({"reports"}), "key_2", "ROLE_EXPERT")
 STRANGER = Caller("key", "expert", frozenset({"memos"}), "key_3", "ROLE_EXPERT")
-REF = Ref("s3://drafts/texts/a.json", "a", 1)
 LABELS = Labels("wiki")
 PROMPT = ChatMessage("user", "Write to Ines about the cash.")
 ANSWER = "Dear Ines, the cash holds."
@@ -25,10 +23,10 @@ def make_edit_world() -> World:
     """A draft whose stored text names Ines, which is a surrogate. The barrier would replace Ines by Mara, and Ngozi by Ines."""
     world = make_world()
     world.inference.definitions.define("reports", LABELS, keep_drafts=True)
-    draft = Draft("drf_1", served("reports", 1, "a"), "key_1", "prompt", "answer", 1, 2, "stop", 0.1, 0.2, REF)
-    draft = replace(draft, compute_seconds=0.2, compute_device="2 CPU cores")
+    draft = Draft("drf_1", served("reports", 1, "a"), "key_1", PromptRecord("prompt"), "answer", 1, 2, "stop", 0.1, 0.2)
+    text = world.archive.texts.put(Transcript((PROMPT,), ANSWER))
+    draft = replace(draft, compute_seconds=0.2, compute_device="2 CPU cores", text=text)
     world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
-    world.archive.texts[REF] = Transcript((PROMPT,), ANSWER)
     world.anonymizer.pairs = {"Mara": "Ines", "Odile": "Ngozi"}
 
     def publish(draft: Draft) -> None:
@@ -45,12 +43,12 @@ def test_an_edit_is_a_draft_of_the_same_prompt_whose_added_values_are_replaced()
     (draft,) = world.published.drafts
     original = world.archive.records["drf_1"].draft
     assert (draft.draft_id, draft.edit_of, draft.finish_reason, draft.key_id) == (draft_id, "drf_1", "edited", "")
-    assert (draft.prompt_digest, draft.served) == (original.prompt_digest, original.served)
+    assert (draft.prompt, draft.served) == (original.prompt, original.served)
     assert draft.answer_digest not in ("", original.answer_digest) and draft.moment >= original.moment
     assert (draft.compute_seconds, draft.compute_device) == (0, "")
     assert draft.text is not None
-    stored = world.archive.texts[draft.text]
-    assert stored == Transcript((PROMPT,), "Dear Ines, Odile says that the cash holds.", anonymized=True)
+    stored = world.archive.texts.get(draft.text)
+    assert stored == Transcript((PROMPT,), "Dear Ines, Odile says that the cash holds.")
     # Only the stored texts of the named draft count as passed.
     assert world.anonymizer.edits == [(text_id_of(draft_id), (PROMPT.content, ANSWER), LABELS)]
 
@@ -77,10 +75,10 @@ def test_refuses_a_draft_that_the_expert_may_not_see_or_whose_text_is_gone() -> 
     for caller, draft_id in ((STRANGER, "drf_1"), (EXPERT, "drf_2")):
         with pytest.raises(NotFound):
             edit_draft(world.inference, caller, draft_id, "Hello.")
-    world.archive.texts.clear()
+    world.archive.objects.clear()
     with pytest.raises(FailedPrecondition) as gone:
         edit_draft(world.inference, EXPERT, "drf_1", "Hello.")
-    world.archive.texts[REF] = Transcript((PROMPT,), ANSWER)
+    world.archive.texts.put(Transcript((PROMPT,), ANSWER))
     world.inference.definitions.define("reports")
     with pytest.raises(FailedPrecondition) as off:
         edit_draft(world.inference, EXPERT, "drf_1", "Hello.")
@@ -92,13 +90,13 @@ def test_nothing_is_stored_while_the_barrier_does_not_answer() -> None:
     world.anonymizer.failures = [Unavailable(Reason.UNAVAILABLE, "anonymization does not answer.")]
     with pytest.raises(Unavailable):
         edit_draft(world.inference, EXPERT, "drf_1", "Hello Ngozi.")
-    assert not world.published.drafts and [*world.archive.texts] == [REF]
+    assert not world.published.drafts and len(world.archive.objects) == 1
 
 
 def test_a_registry_that_does_not_learn_of_the_edit_holds_the_caller_for_a_limited_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = make_edit_world()
-    monkeypatch.setattr(catalogued_drafts, "CATALOGUE_SECONDS", 0.2)
+    monkeypatch.setattr(drafts, "CATALOGUE_SECONDS", 0.2)
     inference = replace(world.inference, drafts=replace(world.inference.drafts, publish=world.published.draft))
     assert edit_draft(inference, EXPERT, "drf_1", "Hello Ines.") == world.published.drafts[0].draft_id
