@@ -1,7 +1,5 @@
 """API keys and people."""
 
-from collections.abc import Callable
-
 from services.console.clients import Services
 from services.console.domain import GIVEN_ROLES, Permission, Visitor
 from services.console.list_views import ListFilter, ListSpec, PageColumn
@@ -65,7 +63,3 @@ def list_people(services: Services, visitor: Visitor, parameters: Parameters) ->
         ListPeopleRequest(),
         lambda item: visitor.may_grant(item.specialists),
     )
-
-
-def _may_see(visitor: Visitor) -> Callable[[Key | Person], bool]:
-    return lambda item: visitor.may_grant(item.specialists)
