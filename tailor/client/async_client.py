@@ -17,12 +17,7 @@ from tailor.client.answers import (
     OutcomeReceipt,
     Piece,
     ServedSpecialist,
-    to_answer,
     to_draft,
-    to_outcome_receipt,
-    to_piece,
-    to_receipt,
-    to_specialist,
 )
 from tailor.client.client import FEEDBACK_TIMEOUT_SECONDS, SERVICE, SHORT_TIMEOUT_SECONDS
 from tailor.client.requests import (
@@ -36,6 +31,7 @@ from tailor.client.requests import (
     to_request,
 )
 from tailor.client.retries import Ring
+from tailor.codec import decode
 from tailor.errors import TailorError
 from tailor.rpc.channel import Tls, open_async_channel
 from tailor.rpc.status import wire_errors
@@ -58,7 +54,7 @@ class AsyncTailorClient:
     async def generate(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Answer:
         """Ask a specialist (or `base`) for a whole answer. Cancelling the call stops the generation."""
         request = to_request(model, prompt, **options)
-        return to_answer(await self._call("Generate", request, options.get("timeout_seconds", TIMEOUT_SECONDS)))
+        return decode(Answer, await self._call("Generate", request, options.get("timeout_seconds", TIMEOUT_SECONDS)))
 
     async def stream(
         self, model: str, prompt: str | None = None, **options: Unpack[Options]
@@ -76,7 +72,7 @@ class AsyncTailorClient:
                     try:
                         async for response in call:
                             has_begun = True
-                            yield to_piece(response)
+                            yield decode(Piece, response)
                     finally:
                         call.cancel()
                 return
@@ -90,7 +86,7 @@ class AsyncTailorClient:
         """List what this key may ask, including the base, sorted by name."""
         request = inference_pb2.ListSpecialistsRequest()
         response = await self._call("ListSpecialists", request, SHORT_TIMEOUT_SECONDS)
-        return [to_specialist(served) for served in response.specialists]
+        return [decode(ServedSpecialist, served) for served in response.specialists]
 
     async def draft(self, draft_id: str) -> Draft:
         """Look up an answer that this key received. Raises NotFound for any other id."""
@@ -102,7 +98,7 @@ class AsyncTailorClient:
     ) -> FeedbackReceipt:
         """Say what became of an answer, as `TailorClient.record_feedback`."""
         request = to_feedback_request(draft_id, verdict, edited_text=edited_text, stars=stars, comment=comment)
-        return to_receipt(await self._call("RecordFeedback", request, FEEDBACK_TIMEOUT_SECONDS))
+        return decode(FeedbackReceipt, await self._call("RecordFeedback", request, FEEDBACK_TIMEOUT_SECONDS))
 
     async def report_outcome(
         self,
@@ -117,7 +113,7 @@ class AsyncTailorClient:
         request = to_outcome_request(
             draft_id, specialist=specialist, request_id=request_id, minutes=minutes, satisfaction=satisfaction
         )
-        return to_outcome_receipt(await self._call("ReportOutcome", request, SHORT_TIMEOUT_SECONDS))
+        return decode(OutcomeReceipt, await self._call("ReportOutcome", request, SHORT_TIMEOUT_SECONDS))
 
     async def close(self) -> None:
         """Disconnect and cancel running calls."""

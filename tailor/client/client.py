@@ -15,12 +15,7 @@ from tailor.client.answers import (
     OutcomeReceipt,
     Piece,
     ServedSpecialist,
-    to_answer,
     to_draft,
-    to_outcome_receipt,
-    to_piece,
-    to_receipt,
-    to_specialist,
 )
 from tailor.client.requests import (
     TIMEOUT_SECONDS,
@@ -33,6 +28,7 @@ from tailor.client.requests import (
     to_request,
 )
 from tailor.client.retries import Ring
+from tailor.codec import decode
 from tailor.errors import TailorError
 from tailor.rpc.channel import Tls, open_channel
 from tailor.rpc.status import wire_errors
@@ -70,7 +66,7 @@ class TailorClient:
         """Ask a specialist (or `base`) for a whole answer to a prompt, or to the messages of a chat."""
         request = to_request(model, prompt, **options)
         timeout = options.get("timeout_seconds", TIMEOUT_SECONDS)
-        return to_answer(self._call("Generate", request, timeout))
+        return decode(Answer, self._call("Generate", request, timeout))
 
     def stream(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Generator[Piece, None, None]:
         """Stream the answer as it is generated. The call begins with the first `next`. Closing the iterator stops the generation."""
@@ -81,7 +77,7 @@ class TailorClient:
         """List what this key may ask, including the base, sorted by name."""
         request = inference_pb2.ListSpecialistsRequest()
         response = self._call("ListSpecialists", request, SHORT_TIMEOUT_SECONDS)
-        return [to_specialist(served) for served in response.specialists]
+        return [decode(ServedSpecialist, served) for served in response.specialists]
 
     def draft(self, draft_id: str) -> Draft:
         """Look up an answer that this key received. Raises NotFound for any other id."""
@@ -99,7 +95,7 @@ class TailorClient:
         """
         request = to_feedback_request(draft_id, verdict, edited_text=edited_text, stars=stars, comment=comment)
         response = self._call("RecordFeedback", request, FEEDBACK_TIMEOUT_SECONDS)
-        return to_receipt(response)
+        return decode(FeedbackReceipt, response)
 
     def report_outcome(
         self,
@@ -121,7 +117,7 @@ class TailorClient:
             draft_id, specialist=specialist, request_id=request_id, minutes=minutes, satisfaction=satisfaction
         )
         response = self._call("ReportOutcome", request, SHORT_TIMEOUT_SECONDS)
-        return to_outcome_receipt(response)
+        return decode(OutcomeReceipt, response)
 
     def close(self) -> None:
         """Disconnect and cancel running calls."""
@@ -159,7 +155,7 @@ class TailorClient:
                     try:
                         for response in call:
                             has_begun = True
-                            yield to_piece(response)
+                            yield decode(Piece, response)
                     finally:
                         call.cancel()  # type: ignore[no-untyped-call]
                 return
