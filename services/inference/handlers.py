@@ -1,4 +1,4 @@
-"""What inference does on each command and event: one function each; and the gate that refuses calls until the replica is ready."""
+"""What inference does on each command and event: one function each."""
 
 import math
 import time

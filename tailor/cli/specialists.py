@@ -1,4 +1,4 @@
-"""`tailor specialist`: define, change, show and delete specialists."""
+"""`tailor specialist`: define, change, show and delete specialists, and rank their adapters."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict

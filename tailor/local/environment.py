@@ -1,4 +1,4 @@
-"""The environment of each service: its own settings and credentials, and nothing else."""
+"""The environment of each service: its own settings, those that the owner gave, and its credentials; nothing else."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Authentication and authorisation: one check for every method of every service."""
+"""Authentication and authorisation, with the rate limits of keys: one check for every method of every service."""
 
 import contextvars
 import hashlib

@@ -16,12 +16,12 @@ from grpc_status import rpc_status
 
 from tailor.errors import TailorError
 from tailor.logging import get_logger, place
-from tailor.rpc import methods
+from tailor.rpc import public_methods
 from tailor.rpc.auth import Authenticator, check_caller, set_caller
 from tailor.rpc.certificates import CertificateFiles, server_credentials
 from tailor.rpc.health import NamedHealth
 from tailor.rpc.messages import MessageWaits, parse, watch
-from tailor.rpc.methods import ConcurrencyLimiter, OpenCalls
+from tailor.rpc.public_methods import ConcurrencyLimiter, OpenCalls
 from tailor.rpc.status import internal, to_status
 from tailor.settings import ServiceSettings
 from tailor.telemetry import count_call
@@ -69,7 +69,7 @@ class RpcServer:
             ThreadPoolExecutor(max_workers=calls, thread_name_prefix=f"{name}-rpc"),
             interceptors=[CallInterceptor(authenticator, places, waits, visitors)],
             options=_options(settings, calls),
-            maximum_concurrent_rpcs=calls + methods.THREADS,
+            maximum_concurrent_rpcs=calls + public_methods.THREADS,
         )
         for add, servicer in servicers:
             add(servicer, self._server)
@@ -166,7 +166,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         return handler
 
     def _wrap(self, method: str, handler: Any) -> Any:
-        if method.startswith(methods.SERVICES):
+        if method.startswith(public_methods.SERVICES):
             return self._visitors.wrap(handler)
         answer = self._answer(handler)
         if handler.response_streaming:

@@ -1,4 +1,4 @@
-"""The object store over S3, through the minio client."""
+"""The object store over S3, through the minio client, with keys or by web identity."""
 
 import hashlib
 import io

@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.errors import NotFound, Reason
-from tailor.rpc import methods
+from tailor.rpc import public_methods
 from tailor.rpc.auth import MAX_QUESTIONS, Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
@@ -60,7 +60,7 @@ def _serving(verify: Callable[[str], Caller] = _verify, **settings: Any) -> Iter
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server at which half-open calls last longer than any test waits, unless they crowd out others."""
-    monkeypatch.setattr(methods, "MESSAGE_SECONDS", 600.0)
+    monkeypatch.setattr(public_methods, "MESSAGE_SECONDS", 600.0)
     with _serving(rpc_message_seconds=600) as served:
         yield served
 
