@@ -1,16 +1,17 @@
-"""Drafts that experts edited."""
+"""Drafts that experts edit, and answers to prompts of datasets, which experts judge."""
 
 from dataclasses import replace
 
 import pytest
 
 from services.inference.adapters import drafts
-from services.inference.domain import Caller, ChatMessage, Draft, DraftRecord, PromptRecord, Transcript
-from services.inference.handlers import edit_draft, text_id_of
+from services.inference.domain import Caller, ChatMessage, Draft, DraftRecord, PromptRecord, RowPrompt, Transcript
+from services.inference.generation import Cancellation
+from services.inference.handlers import MAX_DOCUMENTS, answer_drawn_prompt, edit_draft, regenerate_draft, text_id_of
 from services.inference.wire import from_draft, to_record
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.values import Labels
-from tests.unit.inference.fakes import World, make_world, served
+from tests.unit.inference.fakes import World, apply_serving, make_world, served
 
 EXPERT = Caller("key", "expert", frozenset({"reports"}), "key_2", "ROLE_EXPERT")
 STRANGER = Caller("key", "expert", frozenset({"memos"}), "key_3", "ROLE_EXPERT")
@@ -100,3 +101,63 @@ def test_a_registry_that_does_not_learn_of_the_edit_holds_the_caller_for_a_limit
     monkeypatch.setattr(drafts, "CATALOGUE_SECONDS", 0.2)
     inference = replace(world.inference, drafts=replace(world.inference.drafts, publish=world.published.draft))
     assert edit_draft(inference, EXPERT, "drf_1", "Hello Ines.") == world.published.drafts[0].draft_id
+
+
+SYNTHETIC = Caller("service", "synthetic")
+DRAWN = RowPrompt("reports", (ChatMessage("user", "Write the Position section."),), ("doc_1", "doc_2"))
+
+
+def make_drawing_world(name: str = "a") -> World:
+    """A world whose specialist stores its drafts; the registry knows every draft at once."""
+    world = make_world()
+    apply_serving(world, served("reports", 1, name, "You write memos."))
+    world.inference.definitions.define("reports", Labels(), keep_drafts=True, private_prompts=True)
+    keep = world.inference.drafts.keep_text
+
+    def catalogue(draft: Draft, transcript: Transcript) -> None:
+        keep(draft, transcript)
+        text = world.archive.texts.put(transcript)
+        world.archive.records[draft.draft_id] = DraftRecord(replace(draft, text=text), "tiny")
+
+    drafts = replace(world.inference.drafts, keep_text=catalogue)
+    return replace(world, inference=replace(world.inference, drafts=drafts))
+
+
+def test_a_drawn_prompt_leaves_a_draft_that_names_its_documents_and_passes_no_barrier() -> None:
+    world = make_drawing_world()
+    draft_id = answer_drawn_prompt(world.inference, SYNTHETIC, DRAWN, Cancellation())
+    ((draft, transcript),) = world.archive.offered
+    assert (draft.draft_id, draft.key_id, draft.prompt.drawn_from) == (draft_id, "", DRAWN.document_ids)
+    assert (draft.served.adapter_digest, draft.served.is_canary) == ("a", False)
+    assert transcript == Transcript(DRAWN.messages, transcript.answer, anonymized=True, is_drawn=True)
+    assert world.engine.streams[-1].sampling.temperature > 0
+    assert to_record(from_draft(draft, "tiny")).draft.prompt == draft.prompt
+
+
+def test_the_second_draft_of_a_drawn_prompt_names_the_same_documents_and_has_the_same_digest() -> None:
+    world = make_drawing_world()
+    draft_id = answer_drawn_prompt(world.inference, SYNTHETIC, DRAWN, Cancellation())
+    for _ in regenerate_draft(world.inference, Caller("service", "console"), draft_id, Cancellation()):
+        pass
+    (first, _), (second, transcript) = world.archive.offered
+    assert first.prompt == second.prompt
+    assert first.draft_id != second.draft_id and transcript.is_drawn and transcript.anonymized
+
+
+def refuse(world: World, prompt: RowPrompt, error: type[TailorError]) -> Reason:
+    with pytest.raises(error) as refused:
+        answer_drawn_prompt(world.inference, SYNTHETIC, prompt, Cancellation())
+    assert not world.archive.offered and not world.engine.streams
+    return Reason(refused.value.reason)
+
+
+def test_refuses_a_prompt_that_it_cannot_answer_or_whose_draft_would_not_be_stored() -> None:
+    world = make_drawing_world()
+    without_answer = replace(DRAWN, messages=(*DRAWN.messages, ChatMessage("assistant", "Done.")))
+    assert refuse(world, without_answer, InvalidArgument) == Reason.INVALID_REQUEST
+    for ids in ((), tuple(map(str, range(MAX_DOCUMENTS + 1)))):
+        assert refuse(world, replace(DRAWN, document_ids=ids), InvalidArgument) == Reason.INVALID_REQUEST
+    assert refuse(world, replace(DRAWN, specialist="others"), NotFound) == Reason.UNKNOWN_SPECIALIST
+    assert refuse(make_drawing_world(""), DRAWN, FailedPrecondition) == Reason.NO_ADAPTER
+    world.inference.definitions.define("reports", Labels())
+    assert refuse(world, DRAWN, FailedPrecondition) == Reason.PROMPTS_NOT_DRAWN
