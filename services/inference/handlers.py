@@ -58,6 +58,8 @@ from tailor.events.erased import Erased, Forgotten
 # That of the console's comparisons: at 0, both answers would be the same.
 REGENERATION_TEMPERATURE = 0.7
 UNSET_IN_REGENERATION = frozenset({"top_p", "repetition_penalty", "max_tokens"})
+# Of the row whose prompt was drawn.
+MAX_DOCUMENTS = 64
 
 
 def generate(inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation) -> Answer:
@@ -314,9 +316,6 @@ def forget_erased(models: ModelServer, erased: Erased) -> Forgotten:
     return Forgotten({"candidates": candidates, "adapters": dropped})
 
 
-MAX_DOCUMENTS = 64
-
-
 def answer_drawn_prompt(inference: Inference, caller: Caller, drawn: RowPrompt, cancellation: Cancellation) -> str:
     """Answer the prompt of a dataset's row with the specialist's own adapter; returns the draft's id.
 
@@ -352,7 +351,7 @@ def edit_draft(inference: Inference, caller: Caller, draft_id: str, text: str) -
     Blocks until the registry knows it, for at most CATALOGUE_SECONDS. Raises NotFound as `get_draft`, FailedPrecondition
     (DRAFT_WITHOUT_TEXT), InvalidArgument (INVALID_EDIT), and Unavailable while anonymization or a store does not answer.
     """
-    _raise_if_invalid(check_edit(text))
+    _raise_if_wrong_edit(check_edit(text))
     record, transcript = get_draft(inference.archive, caller, draft_id)
     labels = inference.definitions.draft_labels(record.draft.served.specialist)
     if transcript is None or labels is None:
@@ -367,7 +366,7 @@ def edit_draft(inference: Inference, caller: Caller, draft_id: str, text: str) -
     passed = (*(message.content for message in transcript.messages), transcript.answer)
     answer = inference.anonymizer.anonymize_edit(text_id_of(edited_id), text, passed, labels)
     if answer.strip() == transcript.answer.strip():
-        _raise_if_invalid({"text": "must differ from the draft"})
+        _raise_if_wrong_edit({"text": "must differ from the draft"})
     edited = Transcript(transcript.messages, answer, anonymized=True, is_drawn=record.draft.prompt.is_drawn)
     inference.drafts.publish(_make_draft(inference, record.draft, edited_id, edited))
     inference.archive.wait_for_text(edited_id)
@@ -399,6 +398,6 @@ def _make_draft(inference: Inference, draft: Draft, edited_id: str, edited: Tran
     )
 
 
-def _raise_if_invalid(wrong: dict[str, str]) -> None:
+def _raise_if_wrong_edit(wrong: dict[str, str]) -> None:
     if wrong:
         raise InvalidArgument(Reason.INVALID_EDIT, "The edited text is invalid.", field_violations=wrong)
