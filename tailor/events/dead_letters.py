@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import BigInteger, Column, DateTime, Engine, Integer, MetaData, String, Table, Text, func
 
@@ -122,7 +122,7 @@ class SqlDeadLetters(DeadLetters):
         self._set(place, error, LetterState.WAITING)
 
     def _set(self, place: EventPlace, error: TailorError, state: LetterState) -> None:
-        row = {"reason": str(error.reason), "message": error.message, "state": state}
+        row: dict[str, Any] = {"reason": str(error.reason), "message": error.message, "state": state}
         self._letters.upsert(keep=("note", "key_id"), note="", key_id="", **row, **vars(place))
 
     def waiting(self, limit: int) -> Sequence[Letter]:
@@ -160,7 +160,11 @@ class SqlDeadLetters(DeadLetters):
 
     def skip(self, place: EventPlace, note: str, key_id: str) -> Letter:
         """Record that an operator moves past an event, whether or not it is a dead letter yet. Idempotent."""
-        row = {"reason": SKIPPED_BY_OPERATOR, "message": "An operator moved past the event.", "key_id": key_id}
+        row: dict[str, Any] = {
+            "reason": SKIPPED_BY_OPERATOR,
+            "message": "An operator moved past the event.",
+            "key_id": key_id,
+        }
         state = LetterState.SKIPPED
         self._letters.upsert(keep=("reason", "message"), state=state, note=note, **row, **vars(place))
         with self._lock:
