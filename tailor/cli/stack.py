@@ -252,9 +252,9 @@ def _list_places(connections: Connections) -> Iterator[str]:
 
 def _describe_broker(place: "Connection") -> str:
     """Who may use the broker."""
-    if place.kafka is None:
+    if place.own_stores.kafka is None:
         return "  (embedded: for this machine's one user, because it requires no credentials)"
-    if not place.kafka.has_users:
+    if not place.own_stores.kafka.has_users:
         return "  (your own; it requires no credentials, so protect it otherwise)"
     return f"  (your own; the publisher's password is in {place.publisher_password_file})"
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import grpc
 
@@ -77,20 +77,13 @@ def service_channel(settings: "ServiceSettings", target: str, address: str, *, s
     return _open(address, lambda: identity.token(target), _service_tls(settings), OPTIONS)
 
 
-class CallStream(Generic[T_co]):
-    """The items of a streamed call as they arrive. Iterating may block, and raises the service's TailorErrors."""
+class CallStream(Protocol[T_co]):
+    """The items of a streamed call as they arrive. Iterating may block."""
 
-    def __init__(self, service: str, call: Any) -> None:
-        self._service = service
-        self._call = call
-
-    def __iter__(self) -> Iterator[T_co]:
-        with wire_errors(self._service):
-            yield from self._call
-
+    def __iter__(self) -> Iterator[T_co]: ...
     def cancel(self) -> object:
         """End the call, which stops the service's work on it. Safe from another thread while an iteration waits."""
-        return self._call.cancel()
+        ...
 
 
 def with_deadlines(channel: grpc.Channel, service: str, seconds: Mapping[str, float], default: float) -> grpc.Channel:
@@ -185,4 +178,19 @@ class _Deadlines(
             return outcome
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return CallStream[Any](self._service, continuation(self._limit(client_call_details), request))
+        return _ServiceStream[Any](self._service, continuation(self._limit(client_call_details), request))
+
+
+class _ServiceStream(CallStream[T_co], Generic[T_co]):
+    """The items of a call, whose failure is a TailorError."""
+
+    def __init__(self, service: str, call: Any) -> None:
+        self._service = service
+        self._call = call
+
+    def __iter__(self) -> Iterator[T_co]:
+        with wire_errors(self._service):
+            yield from self._call
+
+    def cancel(self) -> object:
+        return self._call.cancel()
