@@ -33,7 +33,7 @@ from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
 from tailor.cli.progress import ProgressReporter, wait_for, wait_out_errors
 from tailor.cli.published_files import PublishedFiles
-from tailor.cli.run_forecast import describe_forecast, forecast_run
+from tailor.cli.run_views import describe_forecast, forecast_run
 from tailor.cli.submissions import FileSubmission
 from tailor.client import Message
 from tailor.demo import (

@@ -23,6 +23,7 @@ from services.synthetic.domain import (
     Dataset,
     Document,
     Kind,
+    Origin,
     Row,
     RowOrigin,
     Specialist,
@@ -34,6 +35,7 @@ from services.synthetic.parquet import read_column
 from services.synthetic.ports import ExtraRows, TokenCounter, Tokenizers, Workers
 from services.synthetic.settings import Settings
 from tailor.api.events.v1 import models_pb2
+from tailor.api.synthetic.v1.synthetic_pb2 import ListOriginsRequest
 from tailor.datasets import DatasetManifest, ImportCount
 from tailor.events.memory import MemoryProducer
 from tailor.events.outbox import Outbox
@@ -177,6 +179,10 @@ class World:
     def build_result(self, **options: Any) -> BuildResult:
         """Build at once; whether it was new, too."""
         return handlers.build_dataset(self.app, "reports", "", **options)
+
+    def origins(self) -> list[Origin]:
+        """Where the specialist's documents come from."""
+        return self.app.origins.list_page(ListOriginsRequest(), self.app.specialists["reports"]).items
 
     def manifest(self, digest: str) -> DatasetManifest:
         return DatasetManifest.parse(self.store.read("datasets", f"{digest}/manifest.json"))

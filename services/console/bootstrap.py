@@ -1,7 +1,7 @@
 """Builds the service: the one place that chooses its real adapters."""
 
-from services.console.adapters.clients import connect, open_channels
 from services.console.adapters.openid import find_provider
+from services.console.clients import connect, open_channels
 from services.console.settings import Settings
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from services.console.clients import Services
 from services.console.domain import Page, Permission, Role, RowQuery, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists
-from services.console.ports import Services
 from services.console.reads import find_document, scan
 from tailor.api.events.v1.documents_pb2 import DocumentAnonymized
 from tailor.api.ingestion.v1.ingestion_pb2 import GetSubmissionRequest, Submission

@@ -3,9 +3,9 @@
 The services admit the console itself to these calls, so the console refuses what they would refuse to the visitor's own key.
 """
 
+from services.console.clients import Services
 from services.console.domain import DATASET_KINDS, ORIGIN_KINDS, Permission, RunTerms, Visitor
 from services.console.handlers import ServiceAnswer, call, get_dataset, list_datasets, require_adapter
-from services.console.ports import Services
 from services.console.reads import find_run
 from tailor.api.evaluation.v1.evaluation_pb2 import EvaluateRequest
 from tailor.api.events.v1 import models_pb2

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Generic, TypeVar
 
+from services.console.clients import Services
 from services.console.domain import BASE, GIVEN_ROLES, Judgement, KeyTerms, Page, Permission, Question, Visitor
-from services.console.ports import Services
 from services.console.reads import (
     find_run,
     read_page,

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from services.console.clients import Services
 from services.console.domain import Judgement, Permission, Visitor
 from services.console.handlers import ServiceAnswer, ServiceFailure, call, read_draft, record_judgement, trace_draft
-from services.console.ports import Services
 from tailor.api.events.v1.drafts_pb2 import JudgementRecorded
 from tailor.api.inference.v1.inference_pb2 import (
     TEXT_STATE_KEPT,

@@ -4,9 +4,9 @@ The registry admits the console itself to these calls, so the console refuses wh
 names the visitor's key, which stays on record.
 """
 
+from services.console.clients import Services
 from services.console.domain import GIVEN_ROLES, InvitationTerms, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists, require_adapter
-from services.console.ports import Services
 from services.console.reads import scan
 from tailor.api.evaluation.v1.evaluation_pb2 import CompareEvaluationsRequest, CompareEvaluationsResponse
 from tailor.api.events.v1.models_pb2 import SpecialistChanged, SpecialistServing

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
+from services.console.clients import Services
 from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import (
     SERVICES,
@@ -15,7 +16,6 @@ from services.console.handlers import (
     call,
     list_specialists,
 )
-from services.console.ports import Services
 from services.console.reads import read_page
 from tailor.api.events.v1.models_pb2 import DatasetBuilt
 from tailor.api.registry.v1 import registry_pb2

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from services.console.clients import Services
 from services.console.domain import Page
-from services.console.ports import Services
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.registry.v1.registry_pb2 import CatalogueDocument
 from tailor.api.training.v1.training_pb2 import GetRunRequest, Run

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterator
 
+from services.console.clients import Services
 from services.console.domain import PassageDecision, PassagePiece, Permission, Visitor
 from services.console.handlers import ServiceAnswer, call
-from services.console.ports import Services
 from tailor.api.anonymization.v1 import replaced_pb2, review_pb2
 from tailor.api.anonymization.v1.review_pb2 import ReviewPassage
 from tailor.api.ingestion.v1.replay_pb2 import StartReplayRequest

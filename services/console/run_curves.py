@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
+from services.console.clients import Services
 from services.console.domain import Visitor
 from services.console.handlers import ServiceAnswer, ServiceFailure, call
-from services.console.ports import Services
 from services.console.reads import find_run
 from tailor.api.events.v1.models_pb2 import RunProgressed
 from tailor.api.training.v1.training_pb2 import Run, WatchRunRequest, WatchRunResponse

@@ -4,10 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+from services.console.clients import Services
 from services.console.domain import Page, Permission, Visitor
 from services.console.handlers import ServiceFailure, call, list_adapters, list_datasets
 from services.console.operations import get_specialist
-from services.console.ports import Services
 from services.console.reads import read_page
 from services.console.rules import ENDED, sort_queue, word
 from tailor.api.events.v1 import models_pb2

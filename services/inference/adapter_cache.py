@@ -6,9 +6,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from services.inference.adapters.model_store import VerifiedLibrary
 from services.inference.admission import WAKE_SECONDS, caller_gone
 from services.inference.domain import AdapterRef, Probe
-from services.inference.ports import AdapterLibrary, InferenceEngine
+from services.inference.ports import InferenceEngine
 from tailor.errors import Reason, ResourceExhausted, Unavailable
 
 # The longest wait for a slot, or for earlier loads to end.
@@ -26,7 +27,7 @@ class AdapterCache:
     """
 
     def __init__(
-        self, engine: InferenceEngine, library: AdapterLibrary, slots: int, wait_seconds: float = SLOT_SECONDS
+        self, engine: InferenceEngine, library: VerifiedLibrary, slots: int, wait_seconds: float = SLOT_SECONDS
     ) -> None:
         self._engine = engine
         self._library = library

@@ -6,7 +6,7 @@ from functools import partial
 from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.adapters.anonymization import AnonymizationClient
-from services.inference.adapters.drafts import DraftBucket, RegistryArchive
+from services.inference.adapters.drafts import DraftArchive
 from services.inference.adapters.events import DraftPublisher, Presence, ReportPublisher
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.admission import Admission
@@ -15,7 +15,7 @@ from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, 
 from services.inference.definitions import Definitions
 from services.inference.draft_texts import DraftTextStore
 from services.inference.engines.choose import choose_engine
-from services.inference.generation import DraftRecorder, Inference, ModelServer
+from services.inference.generation import DraftRecorder, Inference, ModelServer, ReadinessGate
 from services.inference.repeated_calls import SWEEP_SECONDS, RepeatedCalls
 from services.inference.rpc import open_servers
 from services.inference.serving_table import ServingTable
@@ -32,7 +32,7 @@ ENGINE_SECONDS = 300.0
 
 def build(runtime: Runtime, settings: Settings) -> None:
     """Accept calls, load the base and everything that serves, then let the calls through."""
-    gate, definitions = handlers.ReadinessGate(), Definitions()
+    gate, definitions = ReadinessGate(), Definitions()
     table = ServingTable(open_servers(runtime, settings, gate).set_known)
     store, producer = S3Store.from_settings(settings), runtime.producer(settings)
     runtime.read_published(settings, SPECIALISTS, SpecialistConsumer(definitions).apply)
@@ -48,11 +48,11 @@ def build(runtime: Runtime, settings: Settings) -> None:
     models = ModelServer(settings.base, engine, cache, table, announce_call, ComputeMeter(engine.device))
     anonymizer = AnonymizationClient(runtime.channel(settings, "anonymization", settings.anonymization_address))
     drafts = DraftPublisher.from_settings(settings, producer)
-    texts = DraftTextStore(definitions, anonymizer, DraftBucket(store).put, drafts.publish)
+    archive = DraftArchive(runtime.channel(settings, "registry", settings.registry_address), store)
+    texts = DraftTextStore(definitions, anonymizer, archive.texts.put, drafts.publish)
     runtime.spawn("drafts", drafts.run)
     runtime.spawn("texts", texts.run)
     recorder = DraftRecorder(drafts.publish, texts.keep, settings.digest_key_bytes, partial(new_id, "drf"))
-    archive = RegistryArchive(runtime.channel(settings, "registry", settings.registry_address), store)
     publish_report = ReportPublisher(producer, settings.replica).publish
     runtime.read_published(settings, SERVING, ServingConsumer(models, publish_report, runtime.wait_for).apply)
     forget_models = partial(handlers.forget_erased, models)

@@ -230,17 +230,29 @@ class RowToScore:
 
 
 @dataclass(frozen=True)
+class PromptRecord:
+    """What is published of a prompt: its keyed digest, and the documents of its row if it was drawn from a dataset for experts."""
+
+    prompt_digest: str
+    drawn_from: tuple[str, ...] = ()
+
+    @property
+    def is_drawn(self) -> bool:
+        return bool(self.drawn_from)
+
+
+@dataclass(frozen=True)
 class Draft:
     """One answer that was served, without its text. `text` is where the text is stored; `moment` is in seconds since 1970.
 
     `edit_of` is the draft that an expert edited into this one; empty for an answer of a model. `compute_seconds` is its share of the
-    device's time. `drawn_from` are the documents of the row whose prompt was drawn for experts; empty if somebody sent the prompt.
+    device's time.
     """
 
     draft_id: str
     served: ServedModel
     key_id: str
-    prompt_digest: str
+    prompt: PromptRecord
     answer_digest: str
     prompt_tokens: int
     completion_tokens: int
@@ -252,15 +264,6 @@ class Draft:
     edit_of: str = ""
     compute_seconds: float = 0.0
     compute_device: str = ""
-    drawn_from: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class StoredPrompt:
-    """A prompt that passed the barrier before: its digest, and the documents of its row if it was drawn for experts."""
-
-    digest: str
-    drawn_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

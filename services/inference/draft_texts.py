@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.definitions import Definitions
 from services.inference.domain import CANCELLED, FAILED, ChatMessage, Draft, Transcript
-from services.inference.ports import Anonymization, PublishDraft, StoreText
+from services.inference.ports import PublishDraft, StoreText
 from tailor.errors import FailedPrecondition, Reason, TailorError
 from tailor.logging import get_logger
 from tailor.retry import Stopped, retry
@@ -34,7 +35,7 @@ class DraftTextStore:
     def __init__(
         self,
         definitions: Definitions,
-        anonymizer: Anonymization,
+        anonymizer: AnonymizationClient,
         store: StoreText,
         publish: PublishDraft,
         *,

@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 from services.inference.adapter_cache import AdapterCache
+from services.inference.adapters.anonymization import AnonymizationClient
+from services.inference.adapters.drafts import DraftArchive
 from services.inference.admission import Admission
 from services.inference.compute_meter import ComputeMeter, ComputeShare
 from services.inference.definitions import Definitions
@@ -20,8 +22,8 @@ from services.inference.domain import (
     ChatMessage,
     Draft,
     GenerationRequest,
+    PromptRecord,
     ServedModel,
-    StoredPrompt,
     TokenLogProbability,
     Transcript,
     digest_prompt,
@@ -30,8 +32,6 @@ from services.inference.domain import (
 )
 from services.inference.ports import (
     AnnounceCall,
-    Anonymization,
-    DraftArchive,
     InferenceEngine,
     KeepText,
     PublishDraft,
@@ -41,7 +41,7 @@ from services.inference.private_prompts.hide import HiddenRequest
 from services.inference.repeated_calls import RepeatedCalls, WholeAnswer
 from services.inference.serving_table import ServingTable
 from services.inference.validation import fit_max_tokens
-from tailor.errors import Aborted, TailorError
+from tailor.errors import Aborted, Reason, TailorError, Unavailable
 from tailor.telemetry import ANSWER_TOKENS, FIRST_TOKEN_SECONDS
 
 # Stands for candidates in the metrics.
@@ -78,10 +78,27 @@ class Inference:
     models: ModelServer
     admission: Admission
     definitions: Definitions
-    anonymizer: Anonymization
+    anonymizer: AnonymizationClient
     drafts: DraftRecorder
     archive: DraftArchive
     repeated_calls: RepeatedCalls = field(default_factory=RepeatedCalls)
+
+
+class ReadinessGate:
+    """Closed until a model is ready."""
+
+    def __init__(self) -> None:
+        self._inference: Inference | None = None
+
+    def open(self, inference: Inference) -> None:
+        """Let calls through from now on."""
+        self._inference = inference
+
+    def inference(self) -> Inference:
+        """Raises Unavailable while no model is ready."""
+        if self._inference is None:
+            raise Unavailable(Reason.NO_MODEL_READY, "The model is still loading. Retry.", retry_after_seconds=2.0)
+        return self._inference
 
 
 class Cancellation:
@@ -121,7 +138,7 @@ class AnswerStream:
         caller: Caller,
         served: ServedModel,
         messages: tuple[ChatMessage, ...],
-        stored_prompt: StoredPrompt | None = None,
+        stored_prompt: PromptRecord | None = None,
     ) -> None:
         self.draft_id = inference.drafts.new_id()
         self.served = served
@@ -273,23 +290,25 @@ class AnswerStream:
 
     @property
     def _leaves_draft(self) -> bool:
-        return self._caller.leaves_drafts or bool(self._stored_prompt and self._stored_prompt.drawn_from)
+        return self._caller.leaves_drafts or bool(self._stored_prompt and self._stored_prompt.is_drawn)
 
     def _transcript(self, draft: Draft) -> Transcript:
-        is_anonymized, is_drawn = self._stored_prompt is not None, bool(draft.drawn_from)
-        return Transcript(self._caller_messages, self._model_text, anonymized=is_anonymized, is_drawn=is_drawn)
+        is_anonymized = self._stored_prompt is not None
+        return Transcript(
+            self._caller_messages, self._model_text, anonymized=is_anonymized, is_drawn=draft.prompt.is_drawn
+        )
 
     @property
     def _caller_messages(self) -> tuple[ChatMessage, ...]:
         return strip_system_prompt(self._messages, self.served.system_prompt)
 
     def _draft(self) -> Draft:
-        key, stored = self._drafts.digest_key, self._stored_prompt
+        key = self._drafts.digest_key
         return Draft(
             draft_id=self.draft_id,
             served=self.served,
             key_id=self._caller.key_id,
-            prompt_digest=stored.digest if stored else digest_prompt(key, self._caller_messages),
+            prompt=self._stored_prompt or PromptRecord(digest_prompt(key, self._caller_messages)),
             answer_digest=digest_text(key, self._model_text),
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
@@ -298,7 +317,6 @@ class AnswerStream:
             seconds=self._drafts.now() - self._started,
             compute_seconds=self._compute.seconds if self._compute else 0.0,
             compute_device=self._compute.device if self._compute else "",
-            drawn_from=stored.drawn_from if stored else (),
         )
 
 

@@ -1,22 +1,30 @@
-"""What inference does on each command and event: one function each; and the gate that refuses calls until the replica is ready."""
+"""What inference does on each command and event: one function each."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
+from services.inference.adapters.drafts import DraftArchive
 from services.inference.domain import (
     BASE,
+    CANCELLED,
     CANDIDATE_PREFIX,
+    EDITED,
     AdapterRef,
     Caller,
     CandidateModel,
     ChatMessage,
+    Draft,
     DraftFeedback,
     DraftRecord,
     GenerationRequest,
     OutcomeReport,
     Probe,
+    PromptRecord,
+    RowPrompt,
     RowToScore,
     Sampling,
     Score,
@@ -24,17 +32,19 @@ from services.inference.domain import (
     ServingReport,
     StoredFeedback,
     StoredOutcome,
-    StoredPrompt,
     Transcript,
     add_system_prompt,
+    digest_prompt,
     digest_request,
+    digest_text,
 )
 from services.inference.generation import Answer, AnswerStream, Cancellation, Inference, ModelServer
-from services.inference.ports import DraftArchive, PublishReport
+from services.inference.ports import PublishReport
 from services.inference.private_prompts.hide import HiddenRequest, hide
 from services.inference.repeated_calls import CallId
 from services.inference.serving_table import ServingTable
 from services.inference.validation import (
+    check_edit,
     check_messages,
     check_request_id,
     check_rows,
@@ -42,28 +52,14 @@ from services.inference.validation import (
     raise_if_invalid,
 )
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
+from tailor.events.envelope import derive_id
 from tailor.events.erased import Erased, Forgotten
 
 # That of the console's comparisons: at 0, both answers would be the same.
 REGENERATION_TEMPERATURE = 0.7
 UNSET_IN_REGENERATION = frozenset({"top_p", "repetition_penalty", "max_tokens"})
-
-
-class ReadinessGate:
-    """Closed until a model is ready."""
-
-    def __init__(self) -> None:
-        self._inference: Inference | None = None
-
-    def open(self, inference: Inference) -> None:
-        """Let calls through from now on."""
-        self._inference = inference
-
-    def inference(self) -> Inference:
-        """Raises Unavailable while no model is ready."""
-        if self._inference is None:
-            raise Unavailable(Reason.NO_MODEL_READY, "The model is still loading. Retry.", retry_after_seconds=2.0)
-        return self._inference
+# Of the row whose prompt was drawn.
+MAX_DOCUMENTS = 64
 
 
 def generate(inference: Inference, caller: Caller, request: GenerationRequest, cancellation: Cancellation) -> Answer:
@@ -153,7 +149,7 @@ def get_draft(archive: DraftArchive, caller: Caller, draft_id: str) -> tuple[Dra
     """
     record = _find_draft(archive, caller, draft_id)
     text = record.draft.text
-    return record, archive.text(text) if text else None
+    return record, archive.texts.get(text) if text else None
 
 
 def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancellation: Cancellation) -> AnswerStream:
@@ -169,9 +165,8 @@ def regenerate_draft(inference: Inference, caller: Caller, draft_id: str, cancel
             "The draft's text is not stored, or has expired. Only drafts of specialists with `keep_drafts` are answered again.",
         )
     served = resolve(inference, caller, draft.served.specialist)
-    prompt = StoredPrompt(draft.prompt_digest, draft.drawn_from)
     return answer_stored_prompt(
-        inference, caller, served, transcript.messages, prompt=prompt, cancellation=cancellation
+        inference, caller, served, transcript.messages, prompt=draft.prompt, cancellation=cancellation
     )
 
 
@@ -181,7 +176,7 @@ def answer_stored_prompt(
     served: ServedModel,
     messages: tuple[ChatMessage, ...],
     *,
-    prompt: StoredPrompt,
+    prompt: PromptRecord,
     cancellation: Cancellation,
 ) -> AnswerStream:
     """Answer a prompt that passed the barrier before, at a temperature at which answers differ. Raises as `generate`."""
@@ -319,3 +314,90 @@ def forget_erased(models: ModelServer, erased: Erased) -> Forgotten:
         raise Unavailable(Reason.RETIRED_SERVES, "A retired adapter still serves; its successor has not arrived yet.")
     dropped = sum(models.cache.drop(digest) for digest in erased.retired)
     return Forgotten({"candidates": candidates, "adapters": dropped})
+
+
+def answer_drawn_prompt(inference: Inference, caller: Caller, drawn: RowPrompt, cancellation: Cancellation) -> str:
+    """Answer the prompt of a dataset's row with the specialist's own adapter; returns the draft's id.
+
+    Blocks until the registry knows the draft with its text, or the caller cancels. Raises NotFound, InvalidArgument, FailedPrecondition
+    (NO_ADAPTER, PROMPTS_NOT_DRAWN) before any token is generated, and as `generate`.
+    """
+    is_named = 1 <= len(drawn.document_ids) <= MAX_DOCUMENTS
+    wrong = {} if is_named else {"document_ids": f"must have 1 to {MAX_DOCUMENTS} ids"}
+    raise_if_invalid(check_messages(drawn.messages) | wrong)
+    served = resolve(inference, caller, drawn.specialist)
+    if served.adapter is None:
+        raise FailedPrecondition(
+            Reason.NO_ADAPTER,
+            "The specialist has no adapter yet, so it cannot answer a drawn prompt. Wait until its first adapter serves.",
+        )
+    if inference.definitions.draft_labels(drawn.specialist) is None:
+        raise FailedPrecondition(
+            Reason.PROMPTS_NOT_DRAWN,
+            "The specialist does not store its drafts, so no prompt is drawn for it. Have an operator set `keep_drafts`.",
+        )
+    prompt = PromptRecord(digest_prompt(inference.drafts.digest_key, drawn.messages), drawn.document_ids)
+    answer = answer_stored_prompt(inference, caller, served, drawn.messages, prompt=prompt, cancellation=cancellation)
+    for _ in answer:
+        pass
+    if answer.finish_reason != CANCELLED:
+        inference.archive.wait_for_text(answer.draft_id)
+    return answer.draft_id
+
+
+def edit_draft(inference: Inference, caller: Caller, draft_id: str, text: str) -> str:
+    """Store the edited answer of a draft as a draft; returns its id, which the same text of the same draft always has.
+
+    Blocks until the registry knows it, for at most CATALOGUE_SECONDS. Raises NotFound as `get_draft`, FailedPrecondition
+    (DRAFT_WITHOUT_TEXT), InvalidArgument (INVALID_EDIT), and Unavailable while anonymization or a store does not answer.
+    """
+    _raise_if_wrong_edit(check_edit(text))
+    record, transcript = get_draft(inference.archive, caller, draft_id)
+    labels = inference.definitions.draft_labels(record.draft.served.specialist)
+    if transcript is None or labels is None:
+        raise FailedPrecondition(
+            Reason.DRAFT_WITHOUT_TEXT,
+            "The draft's text is not stored, or has expired. Only drafts of specialists with `keep_drafts` can be edited.",
+        )
+    edited_id = derive_id("drf", "edit", draft_id, digest_text(inference.drafts.digest_key, text))
+    if inference.archive.has_text(edited_id):
+        return edited_id
+    # Only what is stored counts as passed; the caller names a draft and never such a text.
+    passed = (*(message.content for message in transcript.messages), transcript.answer)
+    answer = inference.anonymizer.anonymize_edit(text_id_of(edited_id), text, passed, labels)
+    if answer.strip() == transcript.answer.strip():
+        _raise_if_wrong_edit({"text": "must differ from the draft"})
+    edited = Transcript(transcript.messages, answer, anonymized=True, is_drawn=record.draft.prompt.is_drawn)
+    inference.drafts.publish(_make_draft(inference, record.draft, edited_id, edited))
+    inference.archive.wait_for_text(edited_id)
+    return edited_id
+
+
+def text_id_of(draft_id: str) -> str:
+    """The id by which an edited draft is erased: anonymization, the registry and synthetic know it under this id."""
+    return f"txt_{draft_id.removeprefix('drf_')}"
+
+
+def _make_draft(inference: Inference, draft: Draft, edited_id: str, edited: Transcript) -> Draft:
+    """It keeps the adapter: if that must be forgotten, so must what was made from its answer."""
+    return replace(
+        draft,
+        draft_id=edited_id,
+        key_id="",
+        answer_digest=digest_text(inference.drafts.digest_key, edited.answer),
+        prompt_tokens=0,
+        completion_tokens=0,
+        finish_reason=EDITED,
+        first_token_seconds=0.0,
+        seconds=0.0,
+        compute_seconds=0.0,
+        compute_device="",
+        text=inference.archive.texts.put(edited),
+        moment=time.time(),
+        edit_of=draft.draft_id,
+    )
+
+
+def _raise_if_wrong_edit(wrong: dict[str, str]) -> None:
+    if wrong:
+        raise InvalidArgument(Reason.INVALID_EDIT, "The edited text is invalid.", field_violations=wrong)

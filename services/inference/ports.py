@@ -1,29 +1,21 @@
 """The Protocols of what inference needs from outside: adapters and engines implement them, tests fake them."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 from services.inference.domain import (
-    AdapterRef,
     AnswerPiece,
     ChatMessage,
     Draft,
-    DraftFeedback,
-    DraftRecord,
-    OutcomeReport,
-    Probe,
     Sampling,
     Score,
     ServingReport,
-    StoredFeedback,
-    StoredOutcome,
     Transcript,
 )
 from tailor.storage.ref import Ref
-from tailor.values import Labels
 
 # Publishes a draft. Never waits for the broker, and loses nothing while the broker is away.
 PublishDraft = Callable[[Draft], None]
@@ -100,68 +92,4 @@ class InferenceEngine(Protocol):
 
     def close(self) -> None:
         """End the engine and everything it started."""
-        ...
-
-
-class AdapterLibrary(Protocol):
-    """Verified adapters. Every method raises Unavailable while the object store does not answer."""
-
-    def fetch(self, adapter: AdapterRef) -> Path:
-        """A folder with the adapter's verified files. Raises FailedPrecondition if the adapter does not verify."""
-        ...
-
-    def probes(self, adapter: AdapterRef) -> Sequence[Probe]:
-        """The adapter's probe rows; errors as in `fetch`."""
-        ...
-
-    def drop(self, digest: str) -> bool:
-        """Remove an adapter's files from this machine; True if there were any."""
-        ...
-
-
-class DraftArchive(Protocol):
-    """Drafts that were served."""
-
-    def draft(self, draft_id: str) -> DraftRecord:
-        """Raises NotFound if the catalogue does not have the draft, Unavailable while it does not answer."""
-        ...
-
-    def text(self, ref: Ref) -> Transcript | None:
-        """A stored text; None once it has expired."""
-        ...
-
-    def store_text(self, transcript: Transcript) -> Ref:
-        """Store an anonymised text. Idempotent. Raises Unavailable while the store does not answer."""
-        ...
-
-    def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
-        """Store what the key's holder says of a draft. Raises NotFound, InvalidArgument for wrong fields, Unavailable."""
-        ...
-
-    def store_outcome(self, report: OutcomeReport, key_id: str) -> StoredOutcome:
-        """Store what a draft was worth. Raises NotFound for an unknown specialist, InvalidArgument for wrong fields, Unavailable."""
-        ...
-
-
-class Anonymization(Protocol):
-    """Anonymization, as far as inference uses it."""
-
-    def anonymize(self, texts: Sequence[str], labels: Labels) -> tuple[str, ...]:
-        """The texts without personal values; a value found in one is replaced in all. Raises Unavailable while it does not answer."""
-        ...
-
-    def anonymize_edit(self, text_id: str, text: str, passed: Sequence[str], labels: Labels) -> str:
-        """The text without the personal values that do not occur in the stored texts that it was made from, which `passed` before.
-
-        Its surrogates are recorded under the id. Raises Unavailable while anonymization does not answer.
-        """
-        ...
-
-    def hide(
-        self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]
-    ) -> tuple[tuple[str, ...], Mapping[str, str]]:
-        """The texts with surrogates drawn for this call only, and the personal values by surrogate. No surrogate occurs in `avoid`.
-
-        Raises InvalidArgument if the texts are too long, Unavailable (BARRIER_UNAVAILABLE) while anonymization does not answer.
-        """
         ...

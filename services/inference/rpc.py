@@ -6,10 +6,8 @@ import grpc
 
 from services.inference import handlers, wire
 from services.inference.domain import Caller, Draft, OutcomeReport, RowPrompt, RowToScore, TokenLogProbability
-from services.inference.drawn_answers import answer_drawn_prompt
-from services.inference.edits import edit_draft
-from services.inference.generation import Answer, Cancellation, Inference
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import Answer, Cancellation, Inference, ReadinessGate
+from services.inference.handlers import answer_drawn_prompt, edit_draft
 from services.inference.settings import Settings
 from services.inference.slow_readers import SlowReaders
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -36,14 +34,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         for _ in answer:
             pass
         _raise_if_ended(context)
-        return inference_pb2.GenerateResponse(
-            draft_id=answer.draft_id,
-            text=answer.text,
-            finish_reason=answer.finish_reason,
-            usage=_usage(answer),
-            provenance=wire.from_served(answer.served, inference.models.base),
-            log_probabilities=_from_tokens(answer.log_probabilities),
-        )
+        provenance = wire.from_served(answer.served, inference.models.base)
+        return encode(inference_pb2.GenerateResponse, answer, usage=_usage(answer), provenance=provenance)
 
     def StreamGenerate(
         self, request: inference_pb2.StreamGenerateRequest, context: grpc.ServicerContext
@@ -91,14 +83,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         archive = self._gate.inference().archive
         record, transcript = handlers.get_draft(archive, current_caller(), request.draft_id)
         draft = record.draft
-        response = inference_pb2.GetDraftResponse(
-            draft_id=draft.draft_id,
+        response = encode(
+            inference_pb2.GetDraftResponse,
+            draft,
             provenance=wire.from_served(draft.served, record.base),
             dataset_digest=draft.served.dataset_digest,
-            usage=inference_pb2.Usage(prompt_tokens=draft.prompt_tokens, completion_tokens=draft.completion_tokens),
-            finish_reason=draft.finish_reason,
-            first_token_seconds=draft.first_token_seconds,
-            seconds=draft.seconds,
+            usage=_usage(draft),
             text_state=_text_state(draft, is_readable=transcript is not None),
         )
         response.create_time.FromMilliseconds(round(draft.moment * 1000))
@@ -166,11 +156,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
         inference, rows = self._gate.inference(), [decode(RowToScore, row) for row in request.rows]
         scores = handlers.score(inference, current_caller(), request.model, rows, lambda: not context.is_active())
-        return inference_pb2.ScoreResponse(
-            scores=[
-                inference_pb2.RowScore(log_probability=score.log_probability, tokens=score.tokens) for score in scores
-            ]
-        )
+        return inference_pb2.ScoreResponse(scores=[encode(inference_pb2.RowScore, score) for score in scores])
 
 
 def _from_tokens(tokens: Iterable[TokenLogProbability]) -> list[inference_pb2.TokenLogProbability]:
@@ -183,7 +169,7 @@ def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate) -> R
     servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(gate))]
     server = runtime.rpc(settings, servicers, keys, max_workers=settings.call_threads)
     if settings.http_port:
-        from services.inference.adapters.http import Address, UvicornServer, create_app
+        from services.inference.web.http import Address, UvicornServer, create_app
 
         http = UvicornServer(create_app(gate, keys, settings.call_threads), Address.from_settings(settings))
         runtime.serve(http)
@@ -217,8 +203,8 @@ def _raise_if_ended(context: grpc.ServicerContext) -> None:
         raise DeadlineExceeded(Reason.CALL_ENDED, "The caller went away, or its deadline passed.")
 
 
-def _usage(answer: Answer) -> inference_pb2.Usage:
-    return inference_pb2.Usage(prompt_tokens=answer.prompt_tokens, completion_tokens=answer.completion_tokens)
+def _usage(answer: Answer | Draft) -> inference_pb2.Usage:
+    return encode(inference_pb2.Usage, answer)
 
 
 def _text_state(draft: Draft, *, is_readable: bool) -> inference_pb2.TextState.ValueType:

@@ -10,6 +10,7 @@ from services.inference.domain import (
     DraftFeedback,
     DraftRecord,
     GenerationRequest,
+    PromptRecord,
     Sampling,
     ServedModel,
     StoredFeedback,
@@ -20,7 +21,7 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import drafts_pb2, models_pb2
 from tailor.api.inference.v1 import inference_pb2
 from tailor.api.registry.v1 import feedback_pb2, outcomes_pb2
-from tailor.codec import decode, encode
+from tailor.codec import decode, dump, encode
 from tailor.storage.ref import Ref
 
 VERDICTS = {
@@ -94,6 +95,7 @@ def from_draft(draft: Draft, base: str) -> drafts_pb2.DraftCreated:
     return encode(
         drafts_pb2.DraftCreated,
         draft,
+        **dump(draft.prompt),
         specialist=served.specialist,
         generation=served.generation,
         adapter_digest=served.adapter_digest,
@@ -111,7 +113,8 @@ def to_record(message: drafts_pb2.DraftCreated) -> DraftRecord:
         message.specialist, message.generation, adapter, message.dataset_digest, is_canary=message.canary
     )
     moment = message.create_time.ToMilliseconds() / 1000
-    return DraftRecord(decode(Draft, message, served=served, moment=moment), message.base)
+    prompt = decode(PromptRecord, message)
+    return DraftRecord(decode(Draft, message, served=served, prompt=prompt, moment=moment), message.base)
 
 
 def to_feedback(message: inference_pb2.RecordFeedbackRequest) -> DraftFeedback:

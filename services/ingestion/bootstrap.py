@@ -23,9 +23,9 @@ from services.ingestion.settings import Settings
 from tailor.api.events.v1 import documents_pb2
 from tailor.api.ingestion.v1.ingestion_pb2_grpc import add_IngestionServiceServicer_to_server
 from tailor.api.ingestion.v1.replay_pb2_grpc import add_ReplayServiceServicer_to_server
-from tailor.events.backpressure import Backpressure
 from tailor.events.erased import ERASED, forgetting
 from tailor.events.expired import reject_gap
+from tailor.events.operations import Backpressure
 from tailor.jobs import JobKind
 from tailor.keys import decode_key
 from tailor.runtime import Runtime, Servicers

@@ -22,7 +22,6 @@ from services.synthetic.domain import (
     Judgement,
     KeptDraft,
     LastBuild,
-    Origin,
     OriginKind,
     OverRedaction,
     Row,
@@ -314,13 +313,6 @@ def read_build_states(app: Synthetic, name: str) -> Iterator[tuple[Specialist, D
     specialist = find_specialist(app.specialists, name)
     for kind in DatasetKind:
         yield specialist, kind, app.repository.progress(specialist, kind)
-
-
-def list_origins(app: Synthetic, name: str) -> list[Origin]:
-    """Where the specialist's documents come from, what waits for a look first. Raises NotFound (UNKNOWN_SPECIALIST)."""
-    specialist = find_specialist(app.specialists, name)
-    app.origins.admit_first(specialist)
-    return app.origins.list(specialist)
 
 
 def admit_origin(app: Synthetic, name: str, kind: OriginKind, origin: str, admitted_by: str) -> None:

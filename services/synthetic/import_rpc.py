@@ -10,6 +10,7 @@ from services.synthetic.imports.handlers import ImportCommands, unknown_import
 from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc
 from tailor.codec import encode
 from tailor.errors import InvalidArgument, PermissionDenied, Reason
+from tailor.listing import Listing
 from tailor.rpc.auth import current_caller
 from tailor.wire import from_datetime
 
@@ -41,8 +42,10 @@ class ImportServicer(imports_pb2_grpc.ImportServiceServicer):
     def ListImports(
         self, request: imports_pb2.ListImportsRequest, context: grpc.ServicerContext
     ) -> imports_pb2.ListImportsResponse:
-        items = [item for item in self._commands.imports.all(order=self._commands.imports.c.name) if _may_see(item)]
-        return imports_pb2.ListImportsResponse(imports=map(from_import, items))
+        imports = self._commands.imports
+        listing = Listing(imports, request, imports.c.name, columns={"create_time": imports.c.created_at})
+        page = listing.page(imports.select(), keep=_may_see)
+        return imports_pb2.ListImportsResponse(imports=map(from_import, page.items), next_page_token=page.next_token)
 
     def ForgetImport(
         self, request: imports_pb2.ForgetImportRequest, context: grpc.ServicerContext

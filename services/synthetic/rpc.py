@@ -73,8 +73,10 @@ class SyntheticServicer(synthetic_pb2_grpc.SyntheticServiceServicer):
         self, request: synthetic_pb2.ListOriginsRequest, context: grpc.ServicerContext
     ) -> synthetic_pb2.ListOriginsResponse:
         check_specialist(request.specialist)
-        origins = handlers.list_origins(self._app, request.specialist)
-        return synthetic_pb2.ListOriginsResponse(origins=[wire.from_origin(origin) for origin in origins])
+        page = self._app.origins.list_page(request, find_specialist(self._app.specialists, request.specialist))
+        return synthetic_pb2.ListOriginsResponse(
+            origins=map(wire.from_origin, page.items), next_page_token=page.next_token
+        )
 
     def AdmitOrigin(
         self, request: synthetic_pb2.AdmitOriginRequest, context: grpc.ServicerContext

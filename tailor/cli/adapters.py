@@ -1,5 +1,6 @@
 """`tailor adapter`: list and evaluate adapters, and decide which one serves."""
 
+import time
 from typing import Annotated
 
 import typer
@@ -12,9 +13,9 @@ from tailor.cli.figures import describe_adapter, figures_table
 from tailor.cli.options import AdapterName, Generation, Limit, SpecialistName, Wait, listed
 from tailor.cli.options import Reason as ReasonText
 from tailor.cli.output import bold, short
-from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list, emit_pages
+from tailor.errors import Aborted, DeadlineExceeded, FailedPrecondition, Reason
 from tailor.events.envelope import new_id
 from tailor.list_columns import ADAPTERS, DECISIONS
 
@@ -143,3 +144,37 @@ def decline(session: CommandSession, adapter: AdapterName, reason: ReasonText) -
 def decisions(session: CommandSession, request: registry_pb2.ListDecisionsRequest, limit: Limit = 50) -> None:
     """List operators' decisions, newest first: overrides of the gate, approvals, declined adapters, and deletions."""
     emit_pages(session, session.connections.registry.ListDecisions, request, DECISIONS, limit)
+
+
+POLL_SECONDS = 0.3
+WAIT_SECONDS = 300.0
+
+
+def wait_for_rollout(
+    registry: registry_pb2_grpc.RegistryServiceStub,
+    decision: models_pb2.SpecialistServing,
+    seconds: float = WAIT_SECONDS,
+) -> None:
+    """Block until every ready replica serves the decision's generation.
+
+    Raises FailedPrecondition if a replica refuses it, Aborted if a newer generation replaces it, DeadlineExceeded after `seconds`.
+    """
+    end = time.monotonic() + seconds
+    request = registry_pb2.GetSpecialistRequest(name=decision.specialist)
+    generation = decision.generation
+    while True:
+        serving = registry.GetSpecialist(request).serving
+        if serving.decision.generation > generation:
+            text = f"Generation {serving.decision.generation} replaced generation {generation} during the rollout."
+            raise Aborted(Reason.GENERATION_MOVED, text)
+        if serving.finished:
+            return
+        refusals = [f"{replica.replica} ({replica.reason})" for replica in serving.rollout if replica.reason]
+        if refusals:
+            text = f"Generation {generation} is refused by {', '.join(refusals)}; these replicas keep the previous adapter."
+            raise FailedPrecondition(Reason.ROLLOUT_REFUSED, text)
+        if time.monotonic() >= end:
+            waiting = ", ".join(replica.replica for replica in serving.rollout if not replica.serving)
+            text = f"After {seconds:g} s, generation {generation} is not served by {waiting or 'any replica; none is ready'}."
+            raise DeadlineExceeded(Reason.ROLLOUT_UNFINISHED, text)
+        time.sleep(POLL_SECONDS)

@@ -11,9 +11,8 @@ from tailor.api.anonymization.v1 import replaced_pb2
 from tailor.api.registry.v1 import audit_pb2, registry_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2, synthetic_pb2_grpc
 from tailor.cli.datasets import SHARES
-from tailor.cli.markdown import FIGURE
 from tailor.cli.messages import describe_removed
-from tailor.cli.output import bold, short
+from tailor.cli.output import FIGURE, bold, short
 from tailor.cli.replaced_strings import name_of
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import TableSection, item_table

@@ -14,7 +14,7 @@ from tailor.api.training.v1 import training_pb2
 from tailor.cli.datasets import describe_figures, over_redaction_warning
 from tailor.cli.messages import to_dict
 from tailor.cli.output import short
-from tailor.cli.run_forecast import describe_forecast, forecast_run
+from tailor.cli.run_views import describe_forecast, forecast_run
 from tailor.cli.session import CommandSession
 from tailor.errors import Aborted, DeadlineExceeded, Reason, TailorError
 from tailor.events.envelope import new_id

@@ -8,11 +8,10 @@ from rich.text import Text
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.adapters import expected_generation
+from tailor.cli.adapters import expected_generation, wait_for_rollout
 from tailor.cli.calls import adapter_digest
 from tailor.cli.options import AdapterName, Generation, SpecialistName, Wait
 from tailor.cli.output import short
-from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import item_table
 from tailor.columns import columns, moment, read

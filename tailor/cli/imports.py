@@ -1,20 +1,163 @@
 """`tailor dataset import`, `imports` and `forget-import`: chat data from elsewhere."""
 
+import hashlib
+import json
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tailor.api.synthetic.v1 import imports_pb2, imports_pb2_grpc
-from tailor.cli.chat_files import Chat, check_files, read_chats
-from tailor.cli.hub_data import PREFIX, download
+from tailor.cli.hub_files import download_file, hub_address, open_url, status_of
+from tailor.cli.options import listed
 from tailor.cli.progress import wait_out_errors
 from tailor.cli.session import CommandSession
-from tailor.cli.tables import emit_list
+from tailor.cli.tables import emit_pages
 from tailor.columns import columns
-from tailor.errors import TailorError
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
+
+Chat = list[tuple[str, str]]
+
+MAX_FILE_BYTES = 4 * 1024**3
+# A longer row would not fit into a message; synthetic refuses much shorter ones.
+MAX_CHAT_CHARS = 1_000_000
+BATCH_ROWS = 500
+HASH_BYTES = 1024 * 1024
+ANSWERS = ("answer", "completion", "response")
+
+
+def read_chats(paths: Sequence[Path]) -> Iterator[Chat]:
+    """Stream the chats of all files. Raises InvalidArgument (INVALID_FILE, TOO_LONG) with the row's number."""
+    for path in paths:
+        records = _parquet(path) if path.suffix == ".parquet" else _lines(path)
+        for number, record in enumerate(records, start=1):
+            yield _to_chat(record, f"{path.name}, row {number}")
+
+
+def check_files(paths: Sequence[Path]) -> str:
+    """The SHA-256 over all files. Raises InvalidArgument if one cannot be read, is too large, or has another format."""
+    digest = hashlib.sha256()
+    for path in paths:
+        if path.suffix not in (".jsonl", ".parquet"):
+            raise InvalidArgument(Reason.INVALID_FILE, f"{path} must end with .jsonl or .parquet, or begin with hub:.")
+        try:
+            _add_file(digest, path)
+        except OSError as error:
+            raise InvalidArgument(Reason.INVALID_FILE, f"{path} cannot be read: {error.strerror}.") from None
+    return digest.hexdigest()
+
+
+def _add_file(digest: Any, path: Path) -> None:
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise InvalidArgument(
+            Reason.INVALID_FILE, f"{path} is larger than {MAX_FILE_BYTES} bytes. Import a part of it."
+        )
+    with path.open("rb") as file:
+        while block := file.read(HASH_BYTES):
+            digest.update(block)
+
+
+def _lines(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise InvalidArgument(Reason.INVALID_FILE, f"{path.name}, line {number} is not JSON.") from None
+
+
+def _parquet(path: Path) -> Iterator[Any]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise FailedPrecondition(
+            Reason.NOT_INSTALLED, "Parquet needs the package pyarrow. Install it, or convert the file to JSON Lines."
+        ) from None
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            wanted = [name for name in ("messages", "prompt", *ANSWERS) if name in file.schema_arrow.names]
+            for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
+                yield from batch.to_pylist()
+    except pyarrow.ArrowException:
+        raise InvalidArgument(Reason.INVALID_FILE, f"{path.name} is not Parquet.") from None
+
+
+def _to_chat(record: Any, place: str) -> Chat:
+    messages = _messages(record)
+    if messages is None:
+        raise InvalidArgument(
+            Reason.INVALID_FILE,
+            f"{place}: needs `messages` with `role` and `content`, or `prompt` and `answer`, as texts.",
+        )
+    if sum(len(content) for _, content in messages) > MAX_CHAT_CHARS:
+        raise InvalidArgument(Reason.TOO_LONG, f"{place}: has more than {MAX_CHAT_CHARS:,} characters.")
+    return messages
+
+
+def _messages(record: Any) -> Chat | None:
+    """The chat of a record; None for another shape."""
+    if not isinstance(record, Mapping):
+        return None
+    if isinstance(record.get("messages"), list):
+        pairs = [(_field(message, "role"), _field(message, "content")) for message in record["messages"]]
+    else:
+        answers = [record[name] for name in ANSWERS if isinstance(record.get(name), str)]
+        pairs = [("user", record.get("prompt")), ("assistant", answers[0] if answers else None)]
+    chat = [(role, content) for role, content in pairs if isinstance(role, str) and isinstance(content, str)]
+    return chat if len(chat) == len(pairs) else None
+
+
+def _field(message: Any, name: str) -> Any:
+    return message.get(name) if isinstance(message, Mapping) else None
+
+
+PREFIX = "hub:"
+NAME = re.compile(r"hub:(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(:(?P<split>[\w.-]+))?")
+
+
+def download(source: str, folder: Path) -> list[Path]:
+    """Download the Parquet files of `hub:OWNER/NAME[:SPLIT]`; the split is `train` by default. Blocks.
+
+    Raises InvalidArgument (INVALID_SOURCE), NotFound (UNKNOWN_DATASET), Unavailable (HUB_UNAVAILABLE) without network.
+    """
+    match = NAME.fullmatch(source)
+    if match is None:
+        raise InvalidArgument(Reason.INVALID_SOURCE, "hub: needs OWNER/NAME, optionally with :SPLIT.")
+    try:
+        with open_url(f"{hub_address()}/api/datasets/{match['repo']}/parquet") as response:
+            urls = _find_urls(json.load(response), match["split"] or "train", source)
+        return [download_file(url, folder / f"{number:05d}.parquet") for number, url in enumerate(urls)]
+    except (OSError, HTTPException, ValueError) as error:
+        raise _to_error(error, source) from None
+
+
+def _find_urls(listing: Any, split: str, source: str) -> list[str]:
+    """The addresses of a split's files, in the first configuration that has it; `default` goes first."""
+    configurations = sorted(listing.items(), key=lambda item: item[0] != "default") if isinstance(listing, dict) else []
+    for _, splits in configurations:
+        if isinstance(splits, dict) and splits.get(split):
+            return [str(url) for url in splits[split]]
+    known = sorted({name for _, splits in configurations if isinstance(splits, dict) for name in splits})
+    raise NotFound(Reason.UNKNOWN_DATASET, f"{source} has no split {split}. It has: {', '.join(known) or 'none'}.")
+
+
+def _to_error(error: Exception, source: str) -> TailorError:
+    if status_of(error) in (401, 403, 404):
+        return NotFound(
+            Reason.UNKNOWN_DATASET, f"The hub does not show {source} as Parquet. Private data needs HF_TOKEN."
+        )
+    return Unavailable(
+        Reason.HUB_UNAVAILABLE,
+        f"The hub could not be read ({type(error).__name__}). Check the network, or download the data and import the file.",
+    )
+
 
 # An import is as long as its rows need at the barrier.
 IMPORT_SECONDS = 12 * 3600.0
@@ -55,10 +198,10 @@ def import_(
     session.output.emit(answer, text)
 
 
-def imports(session: CommandSession) -> None:
+@listed
+def imports(session: CommandSession, request: imports_pb2.ListImportsRequest) -> None:
     """List imports with licences, shares and rows."""
-    answer = session.connections.imports.ListImports(imports_pb2.ListImportsRequest())
-    emit_list(session, answer.imports, COLUMNS, document=answer)
+    emit_pages(session, session.connections.imports.ListImports, request, COLUMNS)
 
 
 def forget_import(session: CommandSession, name: Annotated[str, typer.Argument(help="The import's name.")]) -> None:

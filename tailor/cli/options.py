@@ -13,7 +13,6 @@ from tailor.errors import InvalidArgument
 from tailor.errors import Reason as Refusal
 
 SpecialistName = Annotated[str, typer.Argument(metavar="SPECIALIST", help="The specialist's name.")]
-SpecialistOption = Annotated[str, typer.Option(help="Only those of this specialist.")]
 AdapterName = Annotated[
     str, typer.Argument(metavar="ADAPTER", help="The adapter's digest, or at least its first 6 digits.")
 ]

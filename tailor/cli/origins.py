@@ -1,11 +1,13 @@
 """`tailor specialist origins` and `admit`: where a specialist's documents come from, and what waits until somebody has looked at it."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.cli.options import SpecialistName
+from tailor.cli.calls import pages
+from tailor.cli.options import SpecialistName, listed
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list
 from tailor.columns import columns, moment, read
@@ -15,16 +17,18 @@ LIST_SECONDS = 60.0
 KINDS = {"source": "documents and deliverables", "examples": "examples", "tests": "golden documents"}
 
 
-def origins(session: CommandSession, specialist: SpecialistName) -> None:
+@listed
+def origins(session: CommandSession, request: synthetic_pb2.ListOriginsRequest, specialist: SpecialistName) -> None:
     """List where a specialist's documents come from; what waits for a look stands first.
 
     `tailor dataset rows SPECIALIST --new` shows rows that the new documents would give.
     """
-    answer = _list(session, specialist)
-    waits = any(_waits(origin) for origin in answer.origins)
+    request.specialist = specialist
+    found = _list(session, request)
+    waits = any(map(_waits, found))
     remarks = [f"Admit what you have looked at: tailor specialist admit {specialist}"] * waits
     empty = "The specialist selects no document."
-    emit_list(session, answer.origins, COLUMNS, document=answer, empty=empty, remarks=remarks)
+    emit_list(session, found, COLUMNS, document={"origins": found}, empty=empty, remarks=remarks)
 
 
 def admit(
@@ -41,7 +45,7 @@ def admit(
         raise typer.BadParameter("needs --kind", param_hint="--name")
     chosen = [
         origin
-        for origin in _list(session, specialist).origins
+        for origin in _list(session, synthetic_pb2.ListOriginsRequest(specialist=specialist))
         if _waits(origin) and kind in ("", _kind_of(origin)) and name in ("", origin.name)
     ]
     for origin in chosen:
@@ -53,9 +57,8 @@ def admit(
     session.output.emit({"admitted": chosen}, lines or "Nothing of that waits.")
 
 
-def _list(session: CommandSession, specialist: str) -> synthetic_pb2.ListOriginsResponse:
-    request = synthetic_pb2.ListOriginsRequest(specialist=specialist)
-    return session.connections.synthetic.ListOrigins(request, timeout=LIST_SECONDS)
+def _list(session: CommandSession, request: synthetic_pb2.ListOriginsRequest) -> list[synthetic_pb2.Origin]:
+    return [*pages(partial(session.connections.synthetic.ListOrigins, timeout=LIST_SECONDS), request)]
 
 
 def _kind_of(origin: synthetic_pb2.Origin) -> str:

@@ -3,20 +3,110 @@
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from html import escape
 from typing import Any
 
 import yaml
 from google.protobuf.message import Message
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.table import Column, Table
 from rich.text import Text
 
 from tailor.cli.messages import to_dict
-from tailor.cli.whole_words import SHORT_DIGEST, DigestText, WordTable
 from tailor.columns import Digest
 from tailor.errors import TailorError
+
+# The spaces of rich's tables next to each cell.
+PADDING = 2
+# A cell that would need more lines is easier to read in a list.
+MAX_LINES = 6
+SHORT_DIGEST = 12
+
+
+class DigestText(Text):
+    """A digest as a cell: its first digits on a terminal, whole elsewhere; a dash if it is empty."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest[:SHORT_DIGEST] or "-")
+        self.whole = digest
+
+
+class WordTable(Table):
+    """A table that breaks lines between words only.
+
+    Without a terminal, each row is one line, with tabs between its cells. On a terminal, long cells take several lines; if the words do
+    not fit next to each other, or a cell would take too many, each row becomes a list of `column  value`.
+    """
+
+    is_list = False
+    """True if it is the whole result of a command: without a terminal, it has items only, and no heading."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not console.is_terminal:
+            yield Segment("".join(f"{line}\n" for line in self._plain_lines()))
+            return
+        least = [_measure(column, str.split) for column in self.columns]
+        room = options.max_width - PADDING * len(least)
+        widths = share_width(least, [_measure(column, str.splitlines) for column in self.columns], room)
+        if sum(least) > room or self._count_lines(console, widths) > MAX_LINES:
+            yield from self._lists(console, options)
+            return
+        for column, width in zip(self.columns, widths, strict=True):
+            column.width = width
+        yield from super().__rich_console__(console, options.update(width=room + PADDING * len(least)))
+
+    def _plain_lines(self) -> Iterator[str]:
+        if not self.is_list:
+            yield from filter(None, (str(self.title or ""), "\t".join(str(column.header) for column in self.columns)))
+        for row in zip(*(column.cells for column in self.columns), strict=True):
+            yield "\t".join(_on_one_line(cell) for cell in row)
+
+    def _count_lines(self, console: Console, widths: Sequence[int]) -> int:
+        """The lines of the tallest cell."""
+        columns = zip(self.columns, widths, strict=True)
+        cells = ((cell, width) for column, width in columns for cell in column.cells if isinstance(cell, Text))
+        return max((len(cell.wrap(console, width)) for cell, width in cells if width), default=0)
+
+    def _lists(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """The title, then every row with a line for each column that has a text."""
+        if self.title:
+            yield from console.render(Text(f"{self.title}\n", style="bold", end=""), options)
+        names = max(cell_len(str(column.header)) for column in self.columns)
+        room = options.max_width - names - 2 * PADDING
+        values = max(room, *(_measure(column, str.split) for column in self.columns))
+        for row in zip(*(column.cells for column in self.columns), strict=True):
+            block = Table.grid(Column(style="dim", width=names), Column(width=values), padding=(0, PADDING))
+            for column, cell in zip(self.columns, row, strict=True):
+                if str(cell):
+                    block.add_row(str(column.header), cell)
+            yield from console.render(block, options.update(width=names + values + 4 * PADDING))
+            yield Segment.line()
+
+
+def share_width(least: Sequence[int], natural: Sequence[int], room: int) -> list[int]:
+    """Widths between `least` and `natural` that take at most `room` together; the widest columns shrink first."""
+    widths = list(least)
+    for limit in range(max(natural) + 1):
+        wider = [max(low, min(high, limit)) for low, high in zip(least, natural, strict=True)]
+        if sum(wider) > room:
+            break
+        widths = wider
+    return widths
+
+
+def _on_one_line(cell: object) -> str:
+    return " ".join((cell.whole if isinstance(cell, DigestText) else str(cell)).split())
+
+
+def _measure(column: Column, split: Callable[[str], list[str]]) -> int:
+    """The width of the widest part of a column's texts."""
+    texts = [cell.plain if isinstance(cell, Text) else str(cell) for cell in (column.header, *column.cells)]
+    return max((cell_len(part) for text in texts for part in split(text)), default=0)
+
 
 # Names, comments, publishers' ids and models' answers could write to the clipboard or hide lines with them.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -163,3 +253,18 @@ def print_error(error: TailorError) -> None:
     lines = [f"error: {error.reason}: {error.message}"]
     lines += [f"  {name}: {text}" for name, text in error.field_violations.items()]
     sys.stderr.write(plain("\n".join(lines)) + "\n")
+
+
+TEXT, FIGURE = "---", "---:"
+
+
+def list_table_lines(columns: Sequence[str], rows: Iterable[Sequence[object]], others: str = TEXT) -> Iterator[str]:
+    """The lines of a table; `others` is the mark under every column but the first."""
+    marks = [TEXT, *([others] * (len(columns) - 1))]
+    for row in (columns, marks, *rows):
+        yield f"| {' | '.join(on_one_line(str(cell)) for cell in row)} |"
+
+
+def on_one_line(text: str) -> str:
+    """Text that neither ends a line of Markdown nor a cell, and is not read as HTML."""
+    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")

@@ -10,8 +10,7 @@ import typer
 from tailor.api.anonymization.v1 import policy_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.cli.calls import first, pages
-from tailor.cli.markdown import list_table_lines
-from tailor.cli.output import short
+from tailor.cli.output import list_table_lines, short
 from tailor.cli.session import CommandSession
 from tailor.errors import InvalidArgument, Reason
 from tailor.events.topics import Topic, load_topics

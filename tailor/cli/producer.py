@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 import kafka
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -14,15 +13,7 @@ from tailor.settings import KafkaSettings
 ACK_SECONDS = 60.0
 
 
-class RecordProducer(Protocol):
-    """Publishes records."""
-
-    def send(self, record: Record) -> Callable[[], None]:
-        """Start to send. Call the result to wait for the acknowledgement; it raises Unavailable if there is none."""
-        ...
-
-
-class KafkaRecordProducer(RecordProducer):
+class KafkaRecordProducer:
     """Sends to Kafka idempotently; all in-sync replicas acknowledge. Creates no topic.
 
     `settings_of` gives the settings of who writes a topic. It connects when a topic is first written, once for each user.
@@ -33,6 +24,7 @@ class KafkaRecordProducer(RecordProducer):
         self._clients: dict[str, kafka.KafkaProducer] = {}
 
     def send(self, record: Record) -> Callable[[], None]:
+        """Start to send. Call the result to wait for the acknowledgement; it raises Unavailable if there is none."""
         settings = self._settings_of(record.topic)
         headers = [(name, value.encode()) for name, value in record.headers.items()]
         topic = settings.kafka_topic_prefix + record.topic

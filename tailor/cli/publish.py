@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from tailor.cli.records import Record, is_large, to_record, to_reference, to_str
 from tailor.cli.session import CommandSession
 from tailor.cli.submissions import Description, DocumentKind, FileSubmission, collect, refer
 from tailor.errors import InvalidArgument, Reason
-
-if TYPE_CHECKING:
-    from tailor.cli.producer import RecordProducer
 
 MAX_IN_FLIGHT = 64
 SUBMIT_SECONDS = 300.0
@@ -121,19 +118,22 @@ def publish_all(
     from tailor.cli.producer import KafkaRecordProducer
 
     with closing(KafkaRecordProducer(connections.kafka_publisher)) as producer:
-        return send_all(submissions, producer, lambda: connections.ingestion, tell, records=records)
+        return send_all(submissions, producer.send, lambda: connections.ingestion, tell, records=records)
 
 
 def send_all(
     submissions: Sequence[FileSubmission],
-    producer: "RecordProducer",
+    send: Callable[[Record], Callable[[], None]],
     ingestion: Callable[[], ingestion_pb2_grpc.IngestionServiceStub],
     tell: Callable[[int], None] = lambda count: None,
     *,
     records: Sequence[Record] = (),
 ) -> Published:
-    """Send the records and files, large files over gRPC. Blocks until all are acknowledged, with a bounded number in flight."""
-    waiting: deque[Callable[[], None]] = deque(producer.send(record) for record in records)
+    """Send the records and files, large files over gRPC. Blocks until all are acknowledged, with a bounded number in flight.
+
+    What `send` returns waits for the acknowledgement.
+    """
+    waiting: deque[Callable[[], None]] = deque(send(record) for record in records)
     rejected: Counter[str] = Counter()
     sent = streamed = 0
     for submission in submissions:
@@ -142,7 +142,7 @@ def send_all(
             rejected.update([answer.rejection_reason] if answer.rejection_reason else [])
             streamed += 1
         else:
-            waiting.append(producer.send(to_record(submission)))
+            waiting.append(send(to_record(submission)))
         while len(waiting) >= MAX_IN_FLIGHT:
             waiting.popleft()()
             sent += 1

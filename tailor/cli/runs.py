@@ -9,8 +9,7 @@ from tailor.api.training.v1 import training_pb2
 from tailor.cli import ids
 from tailor.cli.calls import adapter_digest, dataset_digest
 from tailor.cli.options import Limit, SpecialistName, listed
-from tailor.cli.run_forecast import PLAN_SECONDS
-from tailor.cli.run_views import FAILED, describe, describe_line, emit_plan, emit_run
+from tailor.cli.run_views import FAILED, PLAN_SECONDS, describe, describe_line, emit_plan, emit_run
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_pages
 from tailor.columns import columns

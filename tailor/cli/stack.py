@@ -1,6 +1,7 @@
 """`tailor up`, `down` and `status`: the embedded stack."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import grpc
@@ -11,13 +12,89 @@ from rich.live import Live
 from rich.text import Text
 
 from tailor.api.events.v1.operations_pb2 import GetEventStatusRequest
-from tailor.cli import own_stores
 from tailor.cli.connections import SERVICES, Connections
 from tailor.cli.messages import to_dict
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list, list_table
 from tailor.columns import columns
-from tailor.errors import TailorError
+from tailor.errors import InvalidArgument, Reason, TailorError
+
+Kafka = Annotated[
+    str, typer.Option("--kafka", metavar="HOST:PORT", help="Your own Kafka; the embedded broker does not start.")
+]
+KafkaAdmin = Annotated[
+    str, typer.Option(metavar="USER", help="Kafka's administrator, who creates topics, users and rules there.")
+]
+KafkaAdminPassword = Annotated[
+    str, typer.Option(envvar="TAILOR_KAFKA_ADMIN_PASSWORD", help="The administrator's password.", show_envvar=True)
+]
+KafkaProtocol = Annotated[
+    str,
+    typer.Option(
+        metavar="PROTOCOL",
+        help="SASL_SSL, SASL_PLAINTEXT, SSL or PLAINTEXT; by default SASL_SSL with an administrator.",
+    ),
+]
+KafkaReplicas = Annotated[
+    int,
+    typer.Option(min=1, max=9, help="Copies of each topic; all but one must confirm a record. 1 for a single broker."),
+]
+KafkaCaFile = Annotated[Path | None, typer.Option(help="The CA that signed Kafka's certificate.")]
+S3 = Annotated[
+    str, typer.Option("--s3", metavar="HOST:PORT", help="Your own object store; the embedded one does not start.")
+]
+S3Admin = Annotated[str, typer.Option(metavar="KEY", help="The administrator's access key, for MinIO.")]
+S3AdminSecret = Annotated[
+    str, typer.Option(envvar="TAILOR_S3_ADMIN_SECRET_KEY", help="The administrator's secret key.", show_envvar=True)
+]
+S3Secure = Annotated[bool, typer.Option("--s3-tls", help="Use TLS to the object store.")]
+Database = Annotated[
+    str, typer.Option("--database", metavar="HOST:PORT", help="Your own PostgreSQL; the embedded one does not start.")
+]
+DatabaseAdmin = Annotated[str, typer.Option(metavar="USER", help="PostgreSQL's administrator.")]
+DatabaseAdminPassword = Annotated[
+    str, typer.Option(envvar="TAILOR_DATABASE_ADMIN_PASSWORD", help="The administrator's password.", show_envvar=True)
+]
+
+
+def kafka_table(
+    address: str, admin: str, password: str, *, protocol: str, replicas: int, ca_file: Path | None
+) -> dict[str, Any]:
+    """The `[stores.kafka]` table of the options; empty without an address."""
+    _need_address("--kafka", address, admin)
+    if not address:
+        return {}
+    table: dict[str, Any] = {
+        "bootstrap_servers": address,
+        "security_protocol": protocol or ("SASL_SSL" if admin else "PLAINTEXT"),
+        "admin_username": admin,
+        "admin_password": password if admin else "",
+        "replication_factor": replicas,
+        "min_insync_replicas": max(1, replicas - 1),
+    }
+    return table if ca_file is None else table | {"ca_file": str(ca_file.resolve())}
+
+
+def s3_table(endpoint: str, admin: str, secret: str, *, secure: bool) -> dict[str, Any]:
+    """The `[stores.s3]` table of the options; empty without an address."""
+    _need_address("--s3", endpoint, admin)
+    if not endpoint:
+        return {}
+    key = {"admin_access_key": admin, "admin_secret_key": secret if admin else ""}
+    return {"endpoint": endpoint, "secure": secure, **key}
+
+
+def database_table(address: str, admin: str, password: str) -> dict[str, Any]:
+    """The `[stores.database]` table of the options; empty without an address."""
+    if not address:
+        return {}
+    return {"address": address, "admin_username": admin, "admin_password": password}
+
+
+def _need_address(option: str, address: str, admin: str) -> None:
+    if admin and not address:
+        raise InvalidArgument(Reason.INVALID_REQUEST, f"{option}-admin is of no use without {option} HOST:PORT.")
+
 
 if TYPE_CHECKING:
     from tailor.local.stack import Connection
@@ -34,19 +111,19 @@ def up(
         float, typer.Option(help="Fail if the stack is not ready after this many seconds.")
     ] = UP_SECONDS,
     *,
-    kafka: own_stores.Kafka = "",
-    kafka_admin: own_stores.KafkaAdmin = "",
-    kafka_admin_password: own_stores.KafkaAdminPassword = "",
-    kafka_protocol: own_stores.KafkaProtocol = "",
-    kafka_replicas: own_stores.KafkaReplicas = 3,
-    kafka_ca_file: own_stores.KafkaCaFile = None,
-    s3: own_stores.S3 = "",
-    s3_admin: own_stores.S3Admin = "",
-    s3_admin_secret: own_stores.S3AdminSecret = "",
-    s3_tls: own_stores.S3Secure = False,
-    database: own_stores.Database = "",
-    database_admin: own_stores.DatabaseAdmin = "postgres",
-    database_admin_password: own_stores.DatabaseAdminPassword = "",
+    kafka: Kafka = "",
+    kafka_admin: KafkaAdmin = "",
+    kafka_admin_password: KafkaAdminPassword = "",
+    kafka_protocol: KafkaProtocol = "",
+    kafka_replicas: KafkaReplicas = 3,
+    kafka_ca_file: KafkaCaFile = None,
+    s3: S3 = "",
+    s3_admin: S3Admin = "",
+    s3_admin_secret: S3AdminSecret = "",
+    s3_tls: S3Secure = False,
+    database: Database = "",
+    database_admin: DatabaseAdmin = "postgres",
+    database_admin_password: DatabaseAdminPassword = "",
 ) -> None:
     """Start the stack and wait until every part is healthy. Has no effect if it already runs.
 
@@ -56,7 +133,7 @@ def up(
     from tailor.local import stack
 
     tables = {
-        "kafka": own_stores.kafka_table(
+        "kafka": kafka_table(
             kafka,
             kafka_admin,
             kafka_admin_password,
@@ -64,8 +141,8 @@ def up(
             replicas=kafka_replicas,
             ca_file=kafka_ca_file,
         ),
-        "s3": own_stores.s3_table(s3, s3_admin, s3_admin_secret, secure=s3_tls),
-        "database": own_stores.database_table(database, database_admin, database_admin_password),
+        "s3": s3_table(s3, s3_admin, s3_admin_secret, secure=s3_tls),
+        "database": database_table(database, database_admin, database_admin_password),
     }
     chosen = {name: table for name, table in tables.items() if table}
     with Screen(session.output.notes) as show:

@@ -10,10 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 
 from tailor.cli.calls import name_items, pages
-from tailor.cli.markdown import TEXT, list_table_lines, on_one_line
-from tailor.cli.output import plain, short, table
+from tailor.cli.output import TEXT, WordTable, list_table_lines, on_one_line, plain, short, table
 from tailor.cli.session import CommandSession
-from tailor.cli.whole_words import WordTable
 from tailor.columns import Columns, Digest
 
 

@@ -27,7 +27,6 @@ from tailor.cli import (
     experts,
     imports,
     keys,
-    leaderboard,
     models,
     origins,
     outcomes,
@@ -72,7 +71,7 @@ NOUNS = {
         "Define, change, show and delete specialists, and follow how each does.",
         (
             specialists.list_specialists, specialists.show, specialists.create, specialists.update, specialists.diff,
-            specialists.delete, origins.origins, origins.admit, leaderboard.leaderboard, outcomes.feedback, outcomes.outcomes,
+            specialists.delete, origins.origins, origins.admit, specialists.leaderboard, outcomes.feedback, outcomes.outcomes,
             experts.agreement, experts.panel, experts.guidelines, bill.bill, report.report,
         ),
     ),

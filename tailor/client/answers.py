@@ -1,10 +1,11 @@
 """Messages and answers of the clients, as frozen values."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Literal, cast
+from datetime import datetime
+from typing import Literal
 
 from tailor.api.inference.v1 import inference_pb2
+from tailor.codec import decode
 
 Role = Literal["system", "user", "assistant"]
 
@@ -143,75 +144,5 @@ TEXT_STATES: dict[int, Literal["kept", "not kept", "expired"]] = {
 }
 
 
-def to_answer(response: inference_pb2.GenerateResponse) -> Answer:
-    return Answer(
-        text=response.text,
-        draft_id=response.draft_id,
-        finish_reason=response.finish_reason,
-        usage=_usage(response.usage),
-        provenance=_provenance(response.provenance),
-        log_probabilities=tuple(map(_to_token, response.log_probabilities)),
-    )
-
-
-def to_piece(response: inference_pb2.StreamGenerateResponse) -> Piece:
-    return Piece(
-        text=response.text,
-        draft_id=response.draft_id,
-        finish_reason=response.finish_reason,
-        usage=_usage(response.usage) if response.HasField("usage") else None,
-        provenance=_provenance(response.provenance) if response.HasField("provenance") else None,
-        log_probabilities=tuple(map(_to_token, response.log_probabilities)),
-    )
-
-
-def to_specialist(served: inference_pb2.ServedSpecialist) -> ServedSpecialist:
-    return ServedSpecialist(served.name, _provenance(served.provenance), served.context_length)
-
-
 def to_draft(response: inference_pb2.GetDraftResponse) -> Draft:
-    return Draft(
-        draft_id=response.draft_id,
-        text=TEXT_STATES.get(response.text_state, "not kept"),
-        messages=tuple(Message(cast(Role, message.role), message.content) for message in response.messages),
-        answer=response.answer,
-        finish_reason=response.finish_reason,
-        usage=_usage(response.usage),
-        provenance=_provenance(response.provenance),
-        dataset_digest=response.dataset_digest,
-        first_token_seconds=response.first_token_seconds,
-        seconds=response.seconds,
-        create_time=response.create_time.ToDatetime(UTC),
-    )
-
-
-def to_receipt(response: inference_pb2.RecordFeedbackResponse) -> FeedbackReceipt:
-    return FeedbackReceipt(response.feedback_id, response.edited_text_stored, response.create_time.ToDatetime(UTC))
-
-
-def to_outcome_receipt(response: inference_pb2.ReportOutcomeResponse) -> OutcomeReceipt:
-    return OutcomeReceipt(
-        response.outcome_id, response.specialist, response.generation, response.create_time.ToDatetime(UTC)
-    )
-
-
-def _to_token(token: inference_pb2.TokenLogProbability) -> TokenLogProbability:
-    return TokenLogProbability(_likely(token.token), tuple(map(_likely, token.top)))
-
-
-def _likely(token: inference_pb2.LikelyToken) -> LikelyToken:
-    return LikelyToken(token.token, token.log_probability)
-
-
-def _usage(usage: inference_pb2.Usage) -> Usage:
-    return Usage(usage.prompt_tokens, usage.completion_tokens)
-
-
-def _provenance(provenance: inference_pb2.Provenance) -> Provenance:
-    return Provenance(
-        provenance.specialist,
-        provenance.generation,
-        provenance.adapter_digest,
-        provenance.base,
-        provenance.canary,
-    )
+    return decode(Draft, response, text=TEXT_STATES.get(response.text_state, "not kept"))

@@ -1,12 +1,13 @@
 """The client for asyncio."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, Unpack
 
 import grpc
+from google.protobuf.message import Message
 
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.client.answers import (
@@ -16,12 +17,7 @@ from tailor.client.answers import (
     OutcomeReceipt,
     Piece,
     ServedSpecialist,
-    to_answer,
     to_draft,
-    to_outcome_receipt,
-    to_piece,
-    to_receipt,
-    to_specialist,
 )
 from tailor.client.client import FEEDBACK_TIMEOUT_SECONDS, SERVICE, SHORT_TIMEOUT_SECONDS
 from tailor.client.requests import (
@@ -35,11 +31,10 @@ from tailor.client.requests import (
     to_request,
 )
 from tailor.client.retries import Ring
+from tailor.codec import decode
 from tailor.errors import TailorError
 from tailor.rpc.channel import Tls, open_async_channel
 from tailor.rpc.status import wire_errors
-
-T = TypeVar("T")
 
 
 class AsyncTailorClient:
@@ -59,13 +54,7 @@ class AsyncTailorClient:
     async def generate(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Answer:
         """Ask a specialist (or `base`) for a whole answer. Cancelling the call stops the generation."""
         request = to_request(model, prompt, **options)
-
-        async def ask(stub: Any, left: float) -> inference_pb2.GenerateResponse:
-            return cast(
-                inference_pb2.GenerateResponse, await stub.Generate(request, timeout=left, metadata=self._metadata)
-            )
-
-        return to_answer(await self._call(ask, options.get("timeout_seconds", TIMEOUT_SECONDS)))
+        return decode(Answer, await self._call("Generate", request, options.get("timeout_seconds", TIMEOUT_SECONDS)))
 
     async def stream(
         self, model: str, prompt: str | None = None, **options: Unpack[Options]
@@ -83,7 +72,7 @@ class AsyncTailorClient:
                     try:
                         async for response in call:
                             has_begun = True
-                            yield to_piece(response)
+                            yield decode(Piece, response)
                     finally:
                         call.cancel()
                 return
@@ -96,40 +85,20 @@ class AsyncTailorClient:
     async def specialists(self) -> list[ServedSpecialist]:
         """List what this key may ask, including the base, sorted by name."""
         request = inference_pb2.ListSpecialistsRequest()
-
-        async def ask(stub: Any, left: float) -> inference_pb2.ListSpecialistsResponse:
-            return cast(
-                inference_pb2.ListSpecialistsResponse,
-                await stub.ListSpecialists(request, timeout=left, metadata=self._metadata),
-            )
-
-        response = await self._call(ask, SHORT_TIMEOUT_SECONDS)
-        return [to_specialist(served) for served in response.specialists]
+        response = await self._call("ListSpecialists", request, SHORT_TIMEOUT_SECONDS)
+        return [decode(ServedSpecialist, served) for served in response.specialists]
 
     async def draft(self, draft_id: str) -> Draft:
         """Look up an answer that this key received. Raises NotFound for any other id."""
         request = inference_pb2.GetDraftRequest(draft_id=draft_id)
-
-        async def ask(stub: Any, left: float) -> inference_pb2.GetDraftResponse:
-            return cast(
-                inference_pb2.GetDraftResponse, await stub.GetDraft(request, timeout=left, metadata=self._metadata)
-            )
-
-        return to_draft(await self._call(ask, SHORT_TIMEOUT_SECONDS))
+        return to_draft(await self._call("GetDraft", request, SHORT_TIMEOUT_SECONDS))
 
     async def record_feedback(
         self, draft_id: str, verdict: Verdict, *, edited_text: str = "", stars: int = 0, comment: str = ""
     ) -> FeedbackReceipt:
         """Say what became of an answer, as `TailorClient.record_feedback`."""
         request = to_feedback_request(draft_id, verdict, edited_text=edited_text, stars=stars, comment=comment)
-
-        async def ask(stub: Any, left: float) -> inference_pb2.RecordFeedbackResponse:
-            return cast(
-                inference_pb2.RecordFeedbackResponse,
-                await stub.RecordFeedback(request, timeout=left, metadata=self._metadata),
-            )
-
-        return to_receipt(await self._call(ask, FEEDBACK_TIMEOUT_SECONDS))
+        return decode(FeedbackReceipt, await self._call("RecordFeedback", request, FEEDBACK_TIMEOUT_SECONDS))
 
     async def report_outcome(
         self,
@@ -144,14 +113,7 @@ class AsyncTailorClient:
         request = to_outcome_request(
             draft_id, specialist=specialist, request_id=request_id, minutes=minutes, satisfaction=satisfaction
         )
-
-        async def ask(stub: Any, left: float) -> inference_pb2.ReportOutcomeResponse:
-            return cast(
-                inference_pb2.ReportOutcomeResponse,
-                await stub.ReportOutcome(request, timeout=left, metadata=self._metadata),
-            )
-
-        return to_outcome_receipt(await self._call(ask, SHORT_TIMEOUT_SECONDS))
+        return decode(OutcomeReceipt, await self._call("ReportOutcome", request, SHORT_TIMEOUT_SECONDS))
 
     async def close(self) -> None:
         """Disconnect and cancel running calls."""
@@ -175,12 +137,13 @@ class AsyncTailorClient:
     def _stubs(self) -> list[Any]:
         return [inference_pb2_grpc.InferenceServiceStub(channel) for channel in self._channels]
 
-    async def _call(self, ask: Callable[[Any, float], Awaitable[T]], timeout_seconds: float) -> T:
+    async def _call(self, method: str, request: Message, timeout_seconds: float) -> Any:
         attempts = self._ring.attempts(timeout_seconds)
         while True:
             try:
                 with wire_errors(SERVICE):
-                    return await ask(self._stubs[attempts.replica], attempts.seconds_left())
+                    ask = getattr(self._stubs[attempts.replica], method)
+                    return await ask(request, timeout=attempts.seconds_left(), metadata=self._metadata)
             except TailorError as error:
                 pause = attempts.pause_after(error)
             await asyncio.sleep(pause)

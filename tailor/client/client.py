@@ -1,9 +1,11 @@
 """The client for threads."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
+
+from google.protobuf.message import Message
 
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.client.answers import (
@@ -13,12 +15,7 @@ from tailor.client.answers import (
     OutcomeReceipt,
     Piece,
     ServedSpecialist,
-    to_answer,
     to_draft,
-    to_outcome_receipt,
-    to_piece,
-    to_receipt,
-    to_specialist,
 )
 from tailor.client.requests import (
     TIMEOUT_SECONDS,
@@ -31,6 +28,7 @@ from tailor.client.requests import (
     to_request,
 )
 from tailor.client.retries import Ring
+from tailor.codec import decode
 from tailor.errors import TailorError
 from tailor.rpc.channel import Tls, open_channel
 from tailor.rpc.status import wire_errors
@@ -39,8 +37,6 @@ SERVICE = "inference"
 SHORT_TIMEOUT_SECONDS = 15.0
 # The texts are anonymised before they are stored.
 FEEDBACK_TIMEOUT_SECONDS = 60.0
-
-T = TypeVar("T")
 
 
 class TailorClient:
@@ -70,7 +66,7 @@ class TailorClient:
         """Ask a specialist (or `base`) for a whole answer to a prompt, or to the messages of a chat."""
         request = to_request(model, prompt, **options)
         timeout = options.get("timeout_seconds", TIMEOUT_SECONDS)
-        return to_answer(self._call(lambda stub, left: stub.Generate(request, timeout=left), timeout))
+        return decode(Answer, self._call("Generate", request, timeout))
 
     def stream(self, model: str, prompt: str | None = None, **options: Unpack[Options]) -> Generator[Piece, None, None]:
         """Stream the answer as it is generated. The call begins with the first `next`. Closing the iterator stops the generation."""
@@ -80,13 +76,13 @@ class TailorClient:
     def specialists(self) -> list[ServedSpecialist]:
         """List what this key may ask, including the base, sorted by name."""
         request = inference_pb2.ListSpecialistsRequest()
-        response = self._call(lambda stub, left: stub.ListSpecialists(request, timeout=left), SHORT_TIMEOUT_SECONDS)
-        return [to_specialist(served) for served in response.specialists]
+        response = self._call("ListSpecialists", request, SHORT_TIMEOUT_SECONDS)
+        return [decode(ServedSpecialist, served) for served in response.specialists]
 
     def draft(self, draft_id: str) -> Draft:
         """Look up an answer that this key received. Raises NotFound for any other id."""
         request = inference_pb2.GetDraftRequest(draft_id=draft_id)
-        return to_draft(self._call(lambda stub, left: stub.GetDraft(request, timeout=left), SHORT_TIMEOUT_SECONDS))
+        return to_draft(self._call("GetDraft", request, SHORT_TIMEOUT_SECONDS))
 
     def record_feedback(
         self, draft_id: str, verdict: Verdict, *, edited_text: str = "", stars: int = 0, comment: str = ""
@@ -98,8 +94,8 @@ class TailorClient:
         yet, InvalidArgument with `field_violations` for wrong values.
         """
         request = to_feedback_request(draft_id, verdict, edited_text=edited_text, stars=stars, comment=comment)
-        response = self._call(lambda stub, left: stub.RecordFeedback(request, timeout=left), FEEDBACK_TIMEOUT_SECONDS)
-        return to_receipt(response)
+        response = self._call("RecordFeedback", request, FEEDBACK_TIMEOUT_SECONDS)
+        return decode(FeedbackReceipt, response)
 
     def report_outcome(
         self,
@@ -120,8 +116,8 @@ class TailorClient:
         request = to_outcome_request(
             draft_id, specialist=specialist, request_id=request_id, minutes=minutes, satisfaction=satisfaction
         )
-        response = self._call(lambda stub, left: stub.ReportOutcome(request, timeout=left), SHORT_TIMEOUT_SECONDS)
-        return to_outcome_receipt(response)
+        response = self._call("ReportOutcome", request, SHORT_TIMEOUT_SECONDS)
+        return decode(OutcomeReceipt, response)
 
     def close(self) -> None:
         """Disconnect and cancel running calls."""
@@ -136,12 +132,13 @@ class TailorClient:
     ) -> None:
         self.close()
 
-    def _call(self, ask: Callable[[Any, float], T], timeout_seconds: float) -> T:
+    def _call(self, method: str, request: Message, timeout_seconds: float) -> Any:
         attempts = self._ring.attempts(timeout_seconds)
         while True:
             try:
                 with wire_errors(SERVICE):
-                    return ask(self._stubs[attempts.replica], attempts.seconds_left())
+                    ask = getattr(self._stubs[attempts.replica], method)
+                    return ask(request, timeout=attempts.seconds_left())
             except TailorError as error:
                 pause = attempts.pause_after(error)
             time.sleep(pause)
@@ -158,7 +155,7 @@ class TailorClient:
                     try:
                         for response in call:
                             has_begun = True
-                            yield to_piece(response)
+                            yield decode(Piece, response)
                     finally:
                         call.cancel()  # type: ignore[no-untyped-call]
                 return

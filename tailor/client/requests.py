@@ -3,7 +3,8 @@
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, TypedDict, Unpack
 
 from tailor.api.common.v1 import common_pb2
@@ -61,36 +62,28 @@ def to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> in
 
     Raises InvalidArgument unless there is either a prompt or messages, or if a value cannot be sent.
     """
-    try:
-        return _to_request(model, prompt, **options)
-    except ValueError:
-        raise InvalidArgument(
-            Reason.NOT_FOR_THE_WIRE, "A number is out of range, or a text contains an unpaired surrogate."
-        ) from None
-
-
-def _to_request(model: str, prompt: str | None, **options: Unpack[Options]) -> inference_pb2.GenerateRequest:
     messages = options.get("messages", ())
     if (prompt is None) == (not messages):
         raise InvalidArgument(Reason.PROMPT_OR_MESSAGES, "Give either a prompt or messages.")
     schema = options.get("json_schema", "")
-    return inference_pb2.GenerateRequest(
-        model=model,
-        prompt=prompt or "",
-        messages=[inference_pb2.Message(role=message.role, content=message.content) for message in messages],
-        sampling=inference_pb2.Sampling(
-            temperature=options.get("temperature"),
-            top_p=options.get("top_p", 0.0),
-            seed=options.get("seed", 0),
-            max_tokens=options.get("max_tokens", 0),
-            stop=options.get("stop", ()),
-            repetition_penalty=options.get("repetition_penalty", 0.0),
-        ),
-        json_schema=schema if isinstance(schema, str) else json.dumps(schema),
-        log_probabilities=options.get("log_probabilities", False),
-        top_log_probabilities=options.get("top_log_probabilities", 0),
-        request_id=options.get("request_id") or uuid.uuid4().hex,
-    )
+    with _sendable():
+        return inference_pb2.GenerateRequest(
+            model=model,
+            prompt=prompt or "",
+            messages=[inference_pb2.Message(role=message.role, content=message.content) for message in messages],
+            sampling=inference_pb2.Sampling(
+                temperature=options.get("temperature"),
+                top_p=options.get("top_p", 0.0),
+                seed=options.get("seed", 0),
+                max_tokens=options.get("max_tokens", 0),
+                stop=options.get("stop", ()),
+                repetition_penalty=options.get("repetition_penalty", 0.0),
+            ),
+            json_schema=schema if isinstance(schema, str) else json.dumps(schema),
+            log_probabilities=options.get("log_probabilities", False),
+            top_log_probabilities=options.get("top_log_probabilities", 0),
+            request_id=options.get("request_id") or uuid.uuid4().hex,
+        )
 
 
 def to_feedback_request(
@@ -103,21 +96,17 @@ def to_feedback_request(
             "The feedback is invalid.",
             field_violations={"verdict": "must be accepted, edited or rejected"},
         )
-    try:
+    with _sendable():
         return inference_pb2.RecordFeedbackRequest(
             draft_id=draft_id, verdict=VERDICTS[verdict], edited_text=edited_text, stars=stars, comment=comment
         )
-    except ValueError:
-        raise InvalidArgument(
-            Reason.NOT_FOR_THE_WIRE, "A number is out of range, or a text contains an unpaired surrogate."
-        ) from None
 
 
 def to_outcome_request(
     draft_id: str, *, specialist: str, request_id: str, minutes: float, satisfaction: int
 ) -> inference_pb2.ReportOutcomeRequest:
     """Build the request, with a new request id if none is given. Raises InvalidArgument for a value that cannot be sent."""
-    try:
+    with _sendable():
         return inference_pb2.ReportOutcomeRequest(
             draft_id=draft_id,
             specialist=specialist,
@@ -125,6 +114,13 @@ def to_outcome_request(
             minutes=minutes,
             satisfaction=satisfaction,
         )
+
+
+@contextmanager
+def _sendable() -> Iterator[None]:
+    """Raise InvalidArgument (NOT_FOR_THE_WIRE) for a value that a message cannot hold."""
+    try:
+        yield
     except ValueError:
         raise InvalidArgument(
             Reason.NOT_FOR_THE_WIRE, "A number is out of range, or a text contains an unpaired surrogate."

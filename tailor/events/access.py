@@ -12,10 +12,13 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from tailor.errors import FailedPrecondition, Reason
 from tailor.events.topics import Topic
+
+if TYPE_CHECKING:
+    from kafka.admin import KafkaAdminClient
 
 PUBLISHER = "publisher"
 # Each writes the one topic that names it as its producer.
@@ -67,26 +70,6 @@ class KafkaNames:
         return re.fullmatch(f"{re.escape(before)}[A-Za-z0-9_-]+{re.escape(after)}", principal) is not None
 
 
-class AccessAdmin(Protocol):
-    """The methods of `kafka.KafkaAdminClient` that users and rules need."""
-
-    def describe_acls(self, acl_filter: Any) -> Any:
-        """The rules that match, and an error."""
-        ...
-
-    def create_acls(self, acls: list[Any]) -> dict[str, list[Any]]:
-        """Create rules. Returns those that succeeded, and errors of those that failed."""
-        ...
-
-    def delete_acls(self, acl_filters: list[Any]) -> Any:
-        """Delete the rules that match; returns each filter with what it matched and an error."""
-        ...
-
-    def alter_user_scram_credentials(self, alterations: list[Any]) -> Mapping[str, str | None]:
-        """Create users, or change their passwords. Returns an error, or None, for each user."""
-        ...
-
-
 def check_names(names: KafkaNames) -> None:
     """Raise ValueError unless the form of principals names this installation's users and nobody else's."""
     before, mark, _ = names.principal.partition(NAME)
@@ -124,7 +107,7 @@ def rules(topics: Iterable[Topic], names: KafkaNames) -> list[AccessRule]:
     return sorted(wanted)
 
 
-def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: KafkaNames) -> list[str]:
+def apply_rules(admin: "KafkaAdminClient", topics: Iterable[Topic], names: KafkaNames) -> list[str]:
     """Bring the broker's rules for this installation's users to what is listed, and read them back.
 
     Returns one line per change, and a warning for each rule that lets everybody use a topic or group of the installation. Rules of these
@@ -154,7 +137,7 @@ def apply_rules(admin: AccessAdmin, topics: Iterable[Topic], names: KafkaNames) 
 
 
 def apply_users(
-    admin: AccessAdmin, passwords: Mapping[str, str], mechanism: str, username: Callable[[str], str]
+    admin: "KafkaAdminClient", passwords: Mapping[str, str], mechanism: str, username: Callable[[str], str]
 ) -> None:
     """Create the users, or set their passwords (SCRAM). Idempotent. Raises FailedPrecondition if the broker refuses."""
     from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
@@ -173,7 +156,7 @@ def describe(rule: AccessRule) -> str:
     return f"{rule.user} to {rule.operation} {rule.kind.lower()} {rule.resource}"
 
 
-def _warn_of_everybody(admin: AccessAdmin, listed: Iterable[AccessRule]) -> list[str]:
+def _warn_of_everybody(admin: "KafkaAdminClient", listed: Iterable[AccessRule]) -> list[str]:
     """One line for each rule by which everybody may use a resource of the listed rules, or the whole cluster."""
     from kafka.admin import ACLPermissionType
 
@@ -202,11 +185,11 @@ def _covers(acl: Any, kind: Kind, resource: str) -> bool:
     return pattern.resource_name in ("*", resource)
 
 
-def _own_acls(admin: AccessAdmin, names: KafkaNames) -> set[Any]:
+def _own_acls(admin: "KafkaAdminClient", names: KafkaNames) -> set[Any]:
     return {acl for acl in _all_acls(admin) if names.is_own(acl.principal)}
 
 
-def _all_acls(admin: AccessAdmin) -> list[Any]:
+def _all_acls(admin: "KafkaAdminClient") -> list[Any]:
     from kafka.admin import (
         ACLFilter,
         ACLOperation,

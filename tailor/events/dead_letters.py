@@ -8,26 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    Engine,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    func,
-    select,
-    tuple_,
-    update,
-)
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Column, DateTime, Engine, Integer, MetaData, String, Table, Text, func
 
 from tailor.errors import NotFound, Reason, TailorError
 from tailor.events.envelope import Event
-from tailor.sql import create_tables, transaction
+from tailor.rows import Rows
+from tailor.sql import create_tables
 
 # How long a skip that another replica recorded may go unnoticed.
 REFRESH_SECONDS = 5.0
@@ -63,7 +49,7 @@ class Letter:
     state: LetterState
     note: str
     key_id: str
-    time: datetime
+    create_time: datetime
 
 
 class DeadLetters(Protocol):
@@ -119,6 +105,7 @@ class SqlDeadLetters(DeadLetters):
 
     def __init__(self, engine: Engine, now: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
+        self._letters = Rows(engine, LETTERS, Letter)
         self._now = now
         self._lock = threading.Lock()
         self._skipped: frozenset[EventPlace] = frozenset()
@@ -135,85 +122,55 @@ class SqlDeadLetters(DeadLetters):
         self._set(place, error, LetterState.WAITING)
 
     def _set(self, place: EventPlace, error: TailorError, state: LetterState) -> None:
-        row = _row(place) | {"reason": str(error.reason), "message": error.message}
-        statement = insert(LETTERS).values(**row, state=state, note="", key_id="")
-        again = {"reason": row["reason"], "message": row["message"], "state": state}
-        with transaction(self._engine) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=PLACE, set_=again))
+        row: dict[str, Any] = {"reason": str(error.reason), "message": error.message, "state": state}
+        self._letters.upsert(keep=("note", "key_id"), note="", key_id="", **row, **vars(place))
 
     def waiting(self, limit: int) -> Sequence[Letter]:
         """The events that wait for one of another topic, oldest first."""
-        query = select(LETTERS).where(LETTERS.c.state == LetterState.WAITING).order_by(LETTERS.c.create_time, *PLACE)
-        with transaction(self._engine) as connection:
-            return [_letter(row) for row in connection.execute(query.limit(limit))]
+        return self._letters.all(state=LetterState.WAITING, order=(LETTERS.c.create_time, *PLACE), limit=limit)
 
     def is_skipped(self, place: EventPlace) -> bool:
         with self._lock:
             if self._read_at is None or self._now() - self._read_at >= REFRESH_SECONDS:
-                self._skipped, self._read_at = self._read_skipped(), self._now()
+                skipped = self._letters.all(state=LetterState.SKIPPED)
+                self._skipped, self._read_at = frozenset(letter.place for letter in skipped), self._now()
             return place in self._skipped
 
     def find(self, place: EventPlace) -> Letter:
         """One dead letter. Raises NotFound (UNKNOWN_EVENT)."""
-        query = select(LETTERS).where(tuple_(*PLACE) == (place.topic, place.partition, place.offset))
-        with transaction(self._engine) as connection:
-            row = connection.execute(query).first()
-        if row is None:
+        letter = self._letters.find(**vars(place))
+        if letter is None:
             raise NotFound(
                 Reason.UNKNOWN_EVENT,
                 f"No dead letter of {place.topic}, partition {place.partition}, offset {place.offset}. "
                 "`tailor event dead` lists them.",
             )
-        return _letter(row)
+        return letter
 
     def list(self, limit: int, start: int, *, include_closed: bool) -> Sequence[Letter]:
         """Dead letters, and events that wait, from position `start` on, newest first."""
-        query = select(LETTERS).order_by(LETTERS.c.create_time.desc(), *PLACE)
-        if not include_closed:
-            query = query.where(LETTERS.c.state.in_((LetterState.DEAD, LetterState.WAITING)))
-        with transaction(self._engine) as connection:
-            return [_letter(row) for row in connection.execute(query.limit(limit).offset(start))]
+        states = [*LetterState] if include_closed else [LetterState.DEAD, LetterState.WAITING]
+        query = self._letters.select(state=states).order_by(LETTERS.c.create_time.desc(), *PLACE)
+        return self._letters.fetch(query.limit(limit).offset(start))
 
     def mark_replayed(self, place: EventPlace, key_id: str) -> Letter:
         """Record that the event was handled after all."""
-        change = {"state": LetterState.REPLAYED, "key_id": key_id}
-        is_place = tuple_(*PLACE) == (place.topic, place.partition, place.offset)
-        with transaction(self._engine) as connection:
-            connection.execute(update(LETTERS).where(is_place).values(change))
+        self._letters.update({"state": LetterState.REPLAYED, "key_id": key_id}, **vars(place))
         return self.find(place)
 
     def skip(self, place: EventPlace, note: str, key_id: str) -> Letter:
         """Record that an operator moves past an event, whether or not it is a dead letter yet. Idempotent."""
-        change = {"state": LetterState.SKIPPED, "note": note, "key_id": key_id}
-        row = _row(place) | {"reason": SKIPPED_BY_OPERATOR, "message": "An operator moved past the event."} | change
-        statement = insert(LETTERS).values(row)
-        with transaction(self._engine) as connection:
-            connection.execute(statement.on_conflict_do_update(index_elements=PLACE, set_=change))
+        row: dict[str, Any] = {
+            "reason": SKIPPED_BY_OPERATOR,
+            "message": "An operator moved past the event.",
+            "key_id": key_id,
+        }
+        state = LetterState.SKIPPED
+        self._letters.upsert(keep=("reason", "message"), state=state, note=note, **row, **vars(place))
         with self._lock:
             self._read_at = None
         return self.find(place)
 
-    def _read_skipped(self) -> frozenset[EventPlace]:
-        query = select(*PLACE).where(LETTERS.c.state == LetterState.SKIPPED)
-        with transaction(self._engine) as connection:
-            return frozenset(EventPlace(*row) for row in connection.execute(query))
-
 
 def place_of(event: Event) -> EventPlace:
     return EventPlace(event.topic, event.partition, event.offset)
-
-
-def _row(place: EventPlace) -> dict[str, Any]:
-    return {"topic": place.topic, "partition": place.partition, "offset": place.offset}
-
-
-def _letter(row: Any) -> Letter:
-    return Letter(
-        place=EventPlace(row.topic, row.partition, row.offset),
-        reason=row.reason,
-        message=row.message,
-        state=LetterState(row.state),
-        note=row.note,
-        key_id=row.key_id,
-        time=row.create_time,
-    )

@@ -7,28 +7,22 @@ from typing import Any
 import grpc
 
 from tailor.api.events.v1 import operations_pb2, operations_pb2_grpc
-from tailor.errors import InvalidArgument, NotFound, Reason, Unavailable
+from tailor.codec import encode
+from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted, Unavailable
 from tailor.events.consumer import Handler
-from tailor.events.dead_letters import EventPlace, Letter, LetterState, SqlDeadLetters
+from tailor.events.dead_letters import EventPlace, Letter, SqlDeadLetters
 from tailor.events.envelope import Event
 from tailor.events.faults import Faults
 from tailor.events.lag import LagMonitor
 from tailor.events.outbox import Outbox, UnsentEvent
 from tailor.rpc.auth import current_caller
 from tailor.rpc.paging import offset, page_size
-from tailor.wire import from_datetime
 
 Context = grpc.ServicerContext
 ReadEvent = Callable[[EventPlace], Event]
 
 DEFAULT_PAGE, MAX_PAGE = 100, 500
 MAX_REASON = 500
-STATES = {
-    LetterState.DEAD: operations_pb2.DEAD_LETTER_STATE_DEAD,
-    LetterState.REPLAYED: operations_pb2.DEAD_LETTER_STATE_REPLAYED,
-    LetterState.SKIPPED: operations_pb2.DEAD_LETTER_STATE_SKIPPED,
-    LetterState.WAITING: operations_pb2.DEAD_LETTER_STATE_WAITING,
-}
 
 
 @dataclass
@@ -54,14 +48,8 @@ class EventServicer(operations_pb2_grpc.EventServiceServicer):
     ) -> operations_pb2.GetEventStatusResponse:
         backlogs = self._parts.watch.backlogs() if self._parts.watch else ()
         return operations_pb2.GetEventStatusResponse(
-            faults=[
-                operations_pb2.Fault(part=fault.part, reason=fault.reason, message=fault.message, waits=fault.waits)
-                for fault in self._parts.faults.all()
-            ],
-            backlogs=[
-                operations_pb2.Backlog(topic=item.topic, events=item.events, retention_used=item.retention_used)
-                for item in backlogs
-            ],
+            faults=[encode(operations_pb2.Fault, fault) for fault in self._parts.faults.all()],
+            backlogs=[encode(operations_pb2.Backlog, item) for item in backlogs],
         )
 
     def ListDeadLetters(
@@ -117,28 +105,45 @@ class EventServicer(operations_pb2_grpc.EventServiceServicer):
 
 
 def from_letter(letter: Letter) -> operations_pb2.DeadLetter:
-    return operations_pb2.DeadLetter(
-        topic=letter.place.topic,
-        partition=letter.place.partition,
-        offset=letter.place.offset,
-        reason=letter.reason,
-        message=letter.message,
-        state=STATES[letter.state],
-        note=letter.note,
-        key_id=letter.key_id,
-        create_time=from_datetime(letter.time),
-    )
+    return encode(operations_pb2.DeadLetter, letter, **vars(letter.place))
 
 
 def _unsent(item: UnsentEvent) -> operations_pb2.DeadLetter:
-    return operations_pb2.DeadLetter(
-        topic=item.topic,
+    return encode(
+        operations_pb2.DeadLetter,
+        item,
         partition=-1,
         offset=-1,
-        event_id=item.event_id,
-        reason=item.reason,
         message="The broker does not take the event. Raise the topic's `max.message.bytes`, then replay it.",
         state=operations_pb2.DEAD_LETTER_STATE_UNSENT,
-        create_time=from_datetime(item.time),
-        size_bytes=item.size_bytes,
     )
+
+
+# The share of its retention that the oldest unhandled event may have used before new documents have to wait for it.
+MAX_RETENTION_USED = 0.75
+MAX_WAITING_EVENTS = 20_000
+RETRY_SECONDS = 30.0
+
+
+class Backpressure:
+    """Admits documents while events flow."""
+
+    def __init__(self, parts: EventParts) -> None:
+        self._parts = parts
+
+    def admit(self) -> None:
+        """Raise ResourceExhausted (BACKLOG_TOO_OLD or TOO_MUCH_WAITS), with the time to wait, while a backlog must go first."""
+        used = self._parts.watch.retention_used() if self._parts.watch else 0.0
+        if used >= MAX_RETENTION_USED:
+            raise ResourceExhausted(
+                Reason.BACKLOG_TOO_OLD,
+                f"Documents wait so long that the oldest have used {used:.0%} of their retention. Retry later, or add replicas.",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        waiting = self._parts.outbox.waiting if self._parts.outbox else 0
+        if waiting >= MAX_WAITING_EVENTS:
+            raise ResourceExhausted(
+                Reason.TOO_MUCH_WAITS,
+                f"{waiting:,} events wait for the Kafka broker. Retry when it works again.",
+                retry_after_seconds=RETRY_SECONDS,
+            )

@@ -81,7 +81,7 @@ class UnsentEvent:
     topic: str
     reason: str
     size_bytes: int
-    time: datetime
+    create_time: datetime
 
 
 def prepare_outbox(engine: Engine) -> None:

@@ -68,7 +68,7 @@ class ParkedEvents:
             self._handlers[letter.place.topic](event)
         except NotYet as error:
             self._faults.notice(part, error)
-            if self._now() - letter.time < PATIENCE:
+            if self._now() - letter.create_time < PATIENCE:
                 return
             self._dead_letter(event, error)
         except TailorError as error:

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tailor.errors import FailedPrecondition, Reason
 from tailor.events.topics import Topic
+
+if TYPE_CHECKING:
+    from kafka.admin import KafkaAdminClient
 
 HOUR_MS = 3_600_000
 MAX_MESSAGE_BYTES = 1_048_576
@@ -23,34 +26,6 @@ class TopicPlan:
     def count(self, topic: Topic) -> int:
         """The number of partitions of a topic."""
         return self.partitions.get(topic.name, topic.partitions)
-
-
-class TopicAdmin(Protocol):
-    """The methods of `kafka.KafkaAdminClient` that topics need."""
-
-    def describe_topics(self) -> list[dict[str, Any]]:
-        """All topics with their partitions."""
-        ...
-
-    def create_topics(self, new_topics: dict[str, dict[str, Any]]) -> Any:
-        """Create topics. Raises KafkaError."""
-        ...
-
-    def alter_configs(self, config_resources: list[Any]) -> dict[str, dict[str, str]]:
-        """Set configuration values; values not named stay. Returns `OK` or an error for each topic, below `topic`."""
-        ...
-
-    def describe_cluster(self) -> dict[str, Any]:
-        """The cluster with its brokers. Raises KafkaError."""
-        ...
-
-    def describe_configs(self, config_resources: list[Any], config_filter: str) -> dict[str, dict[str, dict[str, Any]]]:
-        """The configuration values of resources, by kind, name and key. Raises KafkaError."""
-        ...
-
-    def create_partitions(self, topic_partitions: dict[str, int]) -> Any:
-        """Raise topics to these numbers of partitions. Raises KafkaError."""
-        ...
 
 
 def topic_configs(topic: Topic, plan: TopicPlan) -> dict[str, str]:
@@ -72,7 +47,7 @@ def topic_configs(topic: Topic, plan: TopicPlan) -> dict[str, str]:
     }
 
 
-def apply_topics(admin: TopicAdmin, topics: Iterable[Topic], plan: TopicPlan) -> list[str]:
+def apply_topics(admin: "KafkaAdminClient", topics: Iterable[Topic], plan: TopicPlan) -> list[str]:
     """Create missing topics, configure existing ones, and return one line per topic. Idempotent.
 
     Raises FailedPrecondition if a topic has another number of partitions, ValueError if the plan cannot work, and KafkaError or
@@ -93,7 +68,7 @@ def apply_topics(admin: TopicAdmin, topics: Iterable[Topic], plan: TopicPlan) ->
     ]
 
 
-def grow_topics(admin: TopicAdmin, topics: Iterable[Topic], plan: TopicPlan) -> list[str]:
+def grow_topics(admin: "KafkaAdminClient", topics: Iterable[Topic], plan: TopicPlan) -> list[str]:
     """Raise topics to the plan's numbers of partitions, and return one line for each that grew. Idempotent.
 
     A key may move to another partition: let the consumers finish before, or two versions of one document may change places.
@@ -132,7 +107,7 @@ def check_plan(topics: Iterable[Topic], plan: TopicPlan) -> None:
             raise ValueError(f"{name} has {topic.partitions} partitions by topics.yaml; {count} are too few.")
 
 
-def find_short_memory(admin: TopicAdmin, topics: Iterable[Topic]) -> str | None:
+def find_short_memory(admin: "KafkaAdminClient", topics: Iterable[Topic]) -> str | None:
     """A warning if the broker forgets the positions of its groups before the events of these topics expire, or None.
 
     A service that was away for longer than that would not know what it had not read. Only the broker's own configuration can change it.
@@ -152,7 +127,7 @@ def find_short_memory(admin: TopicAdmin, topics: Iterable[Topic]) -> str | None:
     )
 
 
-def _partitions(admin: TopicAdmin) -> dict[str, int]:
+def _partitions(admin: "KafkaAdminClient") -> dict[str, int]:
     return {entry["name"]: len(entry["partitions"]) for entry in admin.describe_topics()}
 
 
@@ -180,7 +155,7 @@ def _new_topic(topic: Topic, plan: TopicPlan) -> dict[str, Any]:
     }
 
 
-def _configure(admin: TopicAdmin, topics: list[Topic], plan: TopicPlan) -> None:
+def _configure(admin: "KafkaAdminClient", topics: list[Topic], plan: TopicPlan) -> None:
     from kafka.admin import ConfigResource, ConfigResourceType
 
     results = admin.alter_configs(

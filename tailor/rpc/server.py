@@ -19,10 +19,9 @@ from tailor.logging import get_logger, place
 from tailor.rpc import public_methods
 from tailor.rpc.auth import Authenticator, check_caller, set_caller
 from tailor.rpc.certificates import CertificateFiles, server_credentials
-from tailor.rpc.concurrency import ConcurrencyLimiter
 from tailor.rpc.health import NamedHealth
 from tailor.rpc.messages import MessageWaits, parse, watch
-from tailor.rpc.public_methods import OpenCalls
+from tailor.rpc.public_methods import ConcurrencyLimiter, OpenCalls
 from tailor.rpc.status import internal, to_status
 from tailor.settings import ServiceSettings
 from tailor.telemetry import count_call

@@ -6,9 +6,10 @@ A key is tried by writing an object below `tailor-check/`, which is deleted at o
 import io
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import urllib3
+from minio import Minio
 from minio.error import MinioException, S3Error
 
 from tailor.storage.buckets import ACCESS, BUCKETS, Right, split_scope
@@ -21,39 +22,7 @@ UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
 WITHOUT_RULES = {"NoSuchLifecycleConfiguration"}
 
 
-class CheckedStore(Protocol):
-    """The methods of `minio.Minio` that the checks use."""
-
-    def list_objects(self, bucket_name: str, prefix: str = "", **arguments: Any) -> Iterator[Any]:
-        """The objects below a prefix."""
-        ...
-
-    def put_object(self, bucket_name: str, object_name: str, data: Any, length: int) -> Any:
-        """Store an object."""
-        ...
-
-    def stat_object(self, bucket_name: str, object_name: str) -> Any:
-        """What the store knows of an object that the key may read."""
-        ...
-
-    def remove_object(self, bucket_name: str, object_name: str) -> None:
-        """Delete an object."""
-        ...
-
-    def bucket_exists(self, bucket_name: str) -> bool:
-        """True if the bucket exists."""
-        ...
-
-    def get_bucket_lifecycle(self, bucket_name: str) -> Any:
-        """The lifecycle rules; None without rules."""
-        ...
-
-    def get_bucket_versioning(self, bucket_name: str) -> Any:
-        """Whether the bucket keeps versions."""
-        ...
-
-
-def check_buckets(store: CheckedStore, prefix: str = "") -> list[str]:
+def check_buckets(store: Minio, prefix: str = "") -> list[str]:
     """Errors of the buckets, one sentence each. The key needs to read their rules and whether they keep versions."""
     problems = []
     for bucket in BUCKETS:
@@ -68,7 +37,7 @@ def check_buckets(store: CheckedStore, prefix: str = "") -> list[str]:
     return problems
 
 
-def check_keys(stores: Mapping[str, CheckedStore], prefix: str = "") -> list[str]:
+def check_keys(stores: Mapping[str, Minio], prefix: str = "") -> list[str]:
     """Rights that each service's key lacks or has too many, one sentence each. `stores` are clients with the services' own keys."""
     problems = []
     for service, store in stores.items():
@@ -84,7 +53,7 @@ def check_keys(stores: Mapping[str, CheckedStore], prefix: str = "") -> list[str
     return problems
 
 
-def _is_known(store: CheckedStore, prefix: str) -> bool:
+def _is_known(store: Minio, prefix: str) -> bool:
     try:
         _list(store, prefix + BUCKETS[0], "")
     except S3Error as error:
@@ -94,7 +63,7 @@ def _is_known(store: CheckedStore, prefix: str) -> bool:
     return True
 
 
-def _check_scope(store: CheckedStore, scope: str, right: Right, prefix: str) -> list[str]:
+def _check_scope(store: Minio, scope: str, right: Right, prefix: str) -> list[str]:
     bucket, folder = split_scope(f"{prefix}{scope}")
     key = f"{folder}{CHECK_FOLDER}/{secrets.token_hex(8)}"
     problems = []
@@ -120,7 +89,7 @@ def _check_scope(store: CheckedStore, scope: str, right: Right, prefix: str) -> 
     return problems
 
 
-def _check_rules(store: CheckedStore, bucket: str, name: str) -> Iterator[str]:
+def _check_rules(store: Minio, bucket: str, name: str) -> Iterator[str]:
     if getattr(store.get_bucket_versioning(name), "status", None) == "Enabled":
         yield "it keeps earlier versions, so erased texts would stay. Suspend versioning, and delete the versions."
     actual = _expiry_days(store, name)
@@ -134,7 +103,7 @@ def _check_rules(store: CheckedStore, bucket: str, name: str) -> Iterator[str]:
             yield f"{has} the objects under {folder or '/'}. Set a lifecycle rule of {days} days."
 
 
-def _expiry_days(store: CheckedStore, name: str) -> dict[str, int]:
+def _expiry_days(store: Minio, name: str) -> dict[str, int]:
     """Days until deletion by the prefix of keys, of the enabled rules that hold for all objects below it."""
     try:
         config = store.get_bucket_lifecycle(name)
@@ -151,7 +120,7 @@ def _expiry_days(store: CheckedStore, name: str) -> dict[str, int]:
     return days
 
 
-def _list(store: CheckedStore, bucket: str, folder: str) -> None:
+def _list(store: Minio, bucket: str, folder: str) -> None:
     next(iter(store.list_objects(bucket, prefix=folder)), None)
 
 

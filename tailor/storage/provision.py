@@ -1,45 +1,16 @@
 """Creating the buckets, their lifecycle rules, and a key with a least-privilege policy for each service, in MinIO."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tailor.storage.buckets import ACCESS, BUCKETS
 from tailor.storage.policies import EXPIRY_RULES, policy_document
 
-
-class BucketStore(Protocol):
-    """The methods of `minio.Minio` that this program uses."""
-
-    def bucket_exists(self, bucket_name: str) -> bool:
-        """True if the bucket exists."""
-        ...
-
-    def make_bucket(self, bucket_name: str) -> None:
-        """Create a bucket."""
-        ...
-
-    def set_bucket_lifecycle(self, bucket_name: str, config: Any) -> None:
-        """Replace a bucket's lifecycle rules."""
-        ...
+if TYPE_CHECKING:
+    from minio import Minio, MinioAdmin
 
 
-class BucketAdmin(Protocol):
-    """The methods of `minio.MinioAdmin` that this program uses."""
-
-    def user_add(self, access_key: str, secret_key: str) -> Any:
-        """Create a user, or change its secret."""
-        ...
-
-    def policy_add(self, policy_name: str, *, policy: dict[str, Any]) -> Any:
-        """Create or replace a policy."""
-        ...
-
-    def policy_set(self, policy_name: str, user: str) -> Any:
-        """Make this the only policy of a user."""
-        ...
-
-
-def apply_buckets(store: BucketStore, prefix: str = "") -> None:
+def apply_buckets(store: "Minio", prefix: str = "") -> None:
     """Create missing buckets, whose names begin with `prefix`, and set the lifecycle rules. Idempotent."""
     for bucket in BUCKETS:
         if not store.bucket_exists(prefix + bucket):
@@ -48,7 +19,7 @@ def apply_buckets(store: BucketStore, prefix: str = "") -> None:
             store.set_bucket_lifecycle(prefix + bucket, _expiry(EXPIRY_RULES[bucket]))
 
 
-def apply_keys(admin: BucketAdmin, keys: Mapping[str, tuple[str, str]], prefix: str = "") -> None:
+def apply_keys(admin: "MinioAdmin", keys: Mapping[str, tuple[str, str]], prefix: str = "") -> None:
     """Create or update a user and a policy for each service that has buckets. Raises KeyError if one has no key.
 
     `keys` are the access key and the secret key by service.

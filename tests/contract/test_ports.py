@@ -9,14 +9,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("tailor", "services", "deploy", "bench")
 GENERATED = ROOT / "tailor" / "api"
-# Protocols that no class of ours inherits, and why. The list may only become shorter.
-NOT_INHERITED = {
-    "AccessAdmin": "kafka-python's KafkaAdminClient implements it",
-    "BucketAdmin": "minio's MinioAdmin implements it",
-    "BucketStore": "minio's Minio implements it",
-    "CheckedStore": "minio's Minio implements it",
-    "TopicAdmin": "kafka-python's KafkaAdminClient implements it",
-}
 
 
 @dataclass(frozen=True)
@@ -72,11 +64,4 @@ def test_a_protocol_of_a_service_lives_in_a_ports_file() -> None:
 
 
 def test_a_protocol_is_inherited_by_what_implements_it() -> None:
-    missing = {found.name: str(found.path) for found in protocols() if found.name not in implemented()}
-    assert {name: path for name, path in missing.items() if name not in NOT_INHERITED} == {}
-
-
-def test_no_exception_is_listed_without_need() -> None:
-    needed = {found.name for found in protocols()} - implemented()
-    assert set(NOT_INHERITED) <= needed, f"Remove {sorted(set(NOT_INHERITED) - needed)}"
-    assert len(NOT_INHERITED) <= 8
+    assert {found.name: str(found.path) for found in protocols() if found.name not in implemented()} == {}

@@ -16,9 +16,9 @@ from services.anonymization.policy.policy_file import parse_policy
 from services.console.web.review import read_marks
 from services.console.web.sessions import BrowserSession, SessionCodec
 from services.inference.adapters import verify
-from services.inference.adapters.http import create_app
 from services.inference.adapters.weights import read_header
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import ReadinessGate
+from services.inference.web.http import create_app
 from services.ingestion.adapters.worker import answer
 from services.ingestion.domain import File, Rejected
 from services.ingestion.schema import KINDS

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from services.console.adapters.openid import OpenIdClient
-from services.console.ports import Services
+from services.console.clients import Services
 from services.console.web.app import create_app
 from services.console.web.server import HttpServer
 from tailor.errors import Unavailable

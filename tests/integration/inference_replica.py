@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from services.inference.domain import AnswerPiece, Sampling
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import ReadinessGate
 from services.inference.ports import Stream
 from services.inference.rpc import InferenceServicer
 from tailor.api.inference.v1 import inference_pb2_grpc

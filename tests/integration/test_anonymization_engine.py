@@ -22,7 +22,7 @@ from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
 from services.inference.definitions import Definitions
-from services.inference.domain import ChatMessage, Draft, ServedModel, Transcript
+from services.inference.domain import ChatMessage, Draft, PromptRecord, ServedModel, Transcript
 from services.inference.draft_texts import DraftTextStore
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.storage.memory import MemoryStore
@@ -241,7 +241,7 @@ def test_a_stored_draft_has_nothing_personal_and_the_surrogates_of_the_corpus(
     messages = (ChatMessage("user", prompt), ChatMessage("assistant", "To whom?"), ChatMessage("user", "Ms Okafor."))
     client = AnonymizationClient(DirectChannel(anonymizer))  # type: ignore[arg-type]
     texts = DraftTextStore(definitions, client, DraftBucket(store).put, published.draft)
-    draft = Draft("drf_1", ServedModel("reports", 1), "key_1", "p", "a", 1, 1, "stop", 0.1, 0.2)
+    draft = Draft("drf_1", ServedModel("reports", 1), "key_1", PromptRecord("p"), "a", 1, 1, "stop", 0.1, 0.2)
     texts.keep(draft, Transcript(messages, answer))
     published.wait_for_draft(texts.run)
     ((bucket, _), data), *others = store.objects.items()

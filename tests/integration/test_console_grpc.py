@@ -19,11 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from services.console import browsing, commands, handlers, operations, reads
-from services.console.adapters.clients import connect, open_channels
+from services.console.clients import Services, connect, open_channels
 from services.console.domain import GivenMark, Judgement, KeyTerms, Question, Role, RowQuery, RunTerms, Visitor
 from services.console.lists.documents import list_documents, list_rejections
 from services.console.overview import load_overview
-from services.console.ports import Services
 from services.console.rules import count_submitted, decision, word
 from services.console.run_curves import read_reports
 from services.console.settings import Settings

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, func, select, update
 
-from services.console.adapters.clients import connect
+from services.console.clients import connect
 from services.console.domain import ProviderIdentity, Visitor
 from services.console.web.app import create_app
 from services.console.web.sessions import COOKIE, SESSION_CACHE_SECONDS, begin_session, sha256

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from services.console.adapters.clients import connect
+from services.console.clients import connect
 from services.console.web.app import create_app
 from services.registry.adapters import tables
 from services.registry.bootstrap import key_verifier

@@ -18,10 +18,10 @@ from services.evaluation.judge.prompts import DEFAULT_CRITERIA, Request, Rules, 
 from services.evaluation.metrics import measure
 from services.evaluation.metrics.context import MetricContext
 from services.evaluation.ports import Models
-from services.inference.adapters.http import Address, UvicornServer, create_app
 from services.inference.domain import ChatMessage
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import ReadinessGate
 from services.inference.ports import InferenceEngine
+from services.inference.web.http import Address, UvicornServer, create_app
 from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.console.adapters.clients import connect
+from services.console.clients import connect
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.domain import JudgementOutcome, JudgingPolicy
 from services.registry.handlers import specialists

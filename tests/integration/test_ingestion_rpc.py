@@ -11,9 +11,8 @@ from services.ingestion.rpc import IngestionServicer
 from tailor.api.common.v1 import common_pb2
 from tailor.api.ingestion.v1 import ingestion_pb2
 from tailor.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
-from tailor.events.backpressure import Backpressure
 from tailor.events.faults import Faults
-from tailor.events.operations import EventParts
+from tailor.events.operations import Backpressure, EventParts
 from tailor.rpc.auth import Caller, set_caller
 from tailor.values import Labels
 from tests.conftest import migrated

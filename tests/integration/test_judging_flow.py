@@ -13,15 +13,14 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
 
-from services.console.adapters.clients import connect
+from services.console.clients import connect
 from services.console.web.app import create_app
 from services.inference import wire as inference_wire
-from services.inference.adapters.drafts import DraftBucket, RegistryArchive
+from services.inference.adapters.drafts import DraftArchive, DraftBucket
 from services.inference.definitions import Definitions
 from services.inference.domain import Draft
 from services.inference.draft_texts import DraftTextStore
-from services.inference.generation import DraftRecorder
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import DraftRecorder, ReadinessGate
 from services.inference.rpc import InferenceServicer
 from services.registry.bootstrap import MIGRATIONS, key_verifier
 from services.registry.domain import Draft as JudgedDraft
@@ -129,7 +128,7 @@ def run_flow(engine: Engine, folder: Path) -> Iterator[Flow]:
         definitions=definitions,
         anonymizer=anonymizer,
         drafts=DraftRecorder(publish, texts.keep, KEY, world.inference.drafts.new_id),
-        archive=RegistryArchive(registry.channel("inference"), store),
+        archive=DraftArchive(registry.channel("inference"), store),
     )
     gate, stop = ReadinessGate(), threading.Event()
     gate.open(inference)

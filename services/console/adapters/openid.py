@@ -20,7 +20,6 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from services.console.domain import ProviderIdentity, SignInAttempt
-from services.console.ports import OpenIdProvider
 from services.console.settings import Settings
 from tailor.errors import Reason, Unauthenticated, Unavailable
 
@@ -37,8 +36,11 @@ CALLBACK = "/openid/callback"
 SAFE_ADDRESS = re.compile(r"https://|http://(127\.0\.0\.1|localhost)(:\d{1,5})?(/|$)")
 
 
-class OpenIdClient(OpenIdProvider):
-    """The provider. Its metadata and keys are asked for when first needed, and remembered for an hour. Thread-safe."""
+class OpenIdClient:
+    """The provider. Its metadata and keys are asked for when first needed, and remembered for an hour. Thread-safe.
+
+    Both calls may raise Unavailable (PROVIDER_UNAVAILABLE).
+    """
 
     def __init__(self, issuer: str, client_id: str, client_secret: str, public_url: str) -> None:
         self._issuer = issuer
@@ -51,6 +53,7 @@ class OpenIdClient(OpenIdProvider):
         self._known: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def authorize(self, attempt: SignInAttempt) -> str:
+        """The provider's address at which a browser's user signs in."""
         with self._session() as session:
             url, _ = session.create_authorization_url(
                 self._metadata()["authorization_endpoint"],
@@ -61,6 +64,10 @@ class OpenIdClient(OpenIdProvider):
         return str(url)
 
     def identify(self, attempt: SignInAttempt, code: str) -> ProviderIdentity:
+        """Redeem the code with which the user came back.
+
+        Raises Unauthenticated (INVALID_SIGN_IN) for a code or a token that is not valid for this attempt.
+        """
         endpoint = self._metadata()["token_endpoint"]
         try:
             with self._session() as session, self._reach():

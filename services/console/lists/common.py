@@ -6,10 +6,10 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from services.console.clients import Services
 from services.console.domain import Permission, Visitor
 from services.console.handlers import ServiceAnswer, call, list_specialists
 from services.console.list_views import ListFilter, ListSpec, ListView, PageColumn, parse_query
-from services.console.ports import Services
 from services.console.reads import read_page
 from tailor.columns import Columns, find_field, list_names, read
 

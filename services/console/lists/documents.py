@@ -1,5 +1,6 @@
 """Documents, rejected submissions, and what data protection does with them."""
 
+from services.console.clients import Services
 from services.console.domain import Permission, Visitor
 from services.console.handlers import PAGE_SIZE, get_dataset
 from services.console.list_views import ListFilter, ListSpec, PageColumn
@@ -12,7 +13,6 @@ from services.console.lists.common import (
     to_columns,
     to_plain_options,
 )
-from services.console.ports import Services
 from tailor.api.anonymization.v1.replaced_pb2 import ListReplacedRequest, ReplacedString
 from tailor.api.anonymization.v1.review_pb2 import ListRareCombinationsRequest, RareCombination
 from tailor.api.registry.v1.registry_pb2 import CatalogueDocument, Erasure, ListDocumentsRequest, ListErasuresRequest

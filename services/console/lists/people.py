@@ -1,11 +1,9 @@
 """API keys and people."""
 
-from collections.abc import Callable
-
+from services.console.clients import Services
 from services.console.domain import GIVEN_ROLES, Permission, Visitor
 from services.console.list_views import ListFilter, ListSpec, PageColumn
 from services.console.lists.common import ListAnswer, Parameters, by_enum, read_messages, to_columns, to_plain_options
-from services.console.ports import Services
 from tailor.api.registry.v1.people_pb2 import ListPeopleRequest, Person
 from tailor.api.registry.v1.registry_pb2 import Key, ListKeysRequest
 from tailor.list_columns import KEYS, PEOPLE
@@ -65,7 +63,3 @@ def list_people(services: Services, visitor: Visitor, parameters: Parameters) ->
         ListPeopleRequest(),
         lambda item: visitor.may_grant(item.specialists),
     )
-
-
-def _may_see(visitor: Visitor) -> Callable[[Key | Person], bool]:
-    return lambda item: visitor.may_grant(item.specialists)

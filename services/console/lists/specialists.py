@@ -1,5 +1,6 @@
 """Specialists, and the syntheses and samples for them."""
 
+from services.console.clients import Services
 from services.console.domain import Visitor
 from services.console.list_views import ListFilter, ListSpec
 from services.console.lists.common import (
@@ -11,7 +12,6 @@ from services.console.lists.common import (
     to_columns,
     to_plain_options,
 )
-from services.console.ports import Services
 from tailor.api.registry.v1.registry_pb2 import GetSpecialistResponse, ListSpecialistsRequest
 from tailor.api.synthetic.v1.synthesis_pb2 import (
     ListSamplesRequest,

@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
+from services.console.clients import Services
 from services.console.domain import Visitor
 from services.console.list_views import ListSpec, ListView, PageColumn, parse_query
 from services.console.lists.common import ListAnswer, Parameters, by_enum, read_of_specialists, to_columns
-from services.console.ports import Services
 from tailor.api.common.v1.common_pb2 import ListNames
 from tailor.api.events.v1.models_pb2 import DatasetBuilt
 from tailor.api.registry.v1 import registry_pb2

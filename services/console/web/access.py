@@ -9,8 +9,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 
+from services.console.adapters.openid import OpenIdClient
+from services.console.clients import Services
 from services.console.domain import Permission, Visitor
-from services.console.ports import OpenIdProvider, Services
 from services.console.web.render import Renderer
 from services.console.web.sessions import COOKIE, AttemptCodec, BrowserSession, SessionAuthenticator, SessionCodec
 from services.console.web.streams import Streams
@@ -30,7 +31,7 @@ class Console:
     authenticator: SessionAuthenticator
     renderer: Renderer
     streams: Streams
-    openid: OpenIdProvider | None
+    openid: OpenIdClient | None
     # Places for second drafts that are being written, because each holds a thread.
     second_drafts: BoundedSemaphore
 

@@ -17,7 +17,8 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from services.console.ports import OpenIdProvider, Services
+from services.console.adapters.openid import OpenIdClient
+from services.console.clients import Services
 from services.console.settings import Settings
 from services.console.web import actions, judging, login, operations, pages, people, review, rows, runs
 from services.console.web.access import Console, check_csrf, console_of, session_of, signed_in
@@ -34,7 +35,7 @@ log = get_logger(__name__)
 MODULES = (login, operations, pages, rows, actions, runs, people, review, judging)
 
 
-def create_app(settings: Settings, services: Services, openid: OpenIdProvider | None = None) -> ASGIApp:
+def create_app(settings: Settings, services: Services, openid: OpenIdClient | None = None) -> ASGIApp:
     """The console over the given services, and the OpenID provider if there is one.
 
     The guard is outermost, so that it covers error pages too.

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
+from services.console.adapters.openid import OpenIdClient
 from services.console.domain import SignInAttempt, Visitor
-from services.console.ports import OpenIdProvider
 from services.console.web.access import Console, ConsoleOf, session_of
 from services.console.web.sessions import (
     ATTEMPT_COOKIE,
@@ -148,7 +148,7 @@ def come_back(
     return response
 
 
-def _provider(console: Console) -> OpenIdProvider:
+def _provider(console: Console) -> OpenIdClient:
     if console.openid is None:
         raise NotFound(Reason.UNKNOWN_PAGE, "This page does not exist.")
     return console.openid
@@ -167,7 +167,7 @@ def _check(attempt: SignInAttempt | None, code: str, state: str) -> SignInAttemp
     return attempt
 
 
-def _sign_in(console: Console, provider: OpenIdProvider, attempt: SignInAttempt, code: str) -> tuple[Visitor, str]:
+def _sign_in(console: Console, provider: OpenIdClient, attempt: SignInAttempt, code: str) -> tuple[Visitor, str]:
     identity = provider.identify(attempt, code)
     try:
         return begin_session(console.services.people, BeginSessionRequest(identity=encode(OpenIdIdentity, identity)))

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
-from services.inference.ports import Anonymization
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 from tailor.rpc.channel import wire_errors
@@ -17,7 +16,7 @@ EDIT_SECONDS = 20
 PROMPT_SECONDS = 10
 
 
-class AnonymizationClient(Anonymization):
+class AnonymizationClient:
     """Blocks for at most STORED_SECONDS, EDIT_SECONDS or PROMPT_SECONDS per call. Thread-safe."""
 
     def __init__(self, channel: grpc.Channel) -> None:
@@ -36,6 +35,10 @@ class AnonymizationClient(Anonymization):
         return clean
 
     def anonymize_edit(self, text_id: str, text: str, passed: Sequence[str], labels: Labels) -> str:
+        """The text without the personal values that do not occur in the stored texts that it was made from, which `passed` before.
+
+        Its surrogates are recorded under the id. Raises Unavailable while anonymization does not answer.
+        """
         request = anonymization_pb2.AnonymizeEditRequest(
             row_id=text_id, text=text, passed_texts=passed, labels=from_labels(labels)
         )
@@ -45,6 +48,10 @@ class AnonymizationClient(Anonymization):
     def hide(
         self, texts: Sequence[str], labels: Labels, avoid: Sequence[str]
     ) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        """The texts with surrogates drawn for this call only, and the personal values by surrogate. No surrogate occurs in `avoid`.
+
+        Raises InvalidArgument if the texts are too long, Unavailable (BARRIER_UNAVAILABLE) while anonymization does not answer.
+        """
         request = anonymization_pb2.AnonymizePromptRequest(texts=texts, labels=from_labels(labels), beside=avoid)
         try:
             with wire_errors("anonymization"):

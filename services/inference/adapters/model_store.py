@@ -11,7 +11,6 @@ from typing import Any
 from services.inference.adapters import verify, weights
 from services.inference.adapters.verify import CONFIG, WEIGHTS, ManifestFile, refuse
 from services.inference.domain import AdapterRef, Probe
-from services.inference.ports import AdapterLibrary
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -58,8 +57,8 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
     return StoredBase(name, digest, folder, weights.linear_shapes(headers), norm)
 
 
-class VerifiedLibrary(AdapterLibrary):
-    """Fetches and verifies adapters of one base."""
+class VerifiedLibrary:
+    """Verified adapters of one base. Every method raises Unavailable while the object store does not answer."""
 
     def __init__(self, store: ObjectStore, base: StoredBase, cache: Path, max_rank: int) -> None:
         self._store = store
@@ -68,6 +67,7 @@ class VerifiedLibrary(AdapterLibrary):
         self._max_rank = max_rank
 
     def fetch(self, adapter: AdapterRef) -> Path:
+        """A folder with the adapter's verified files. Raises FailedPrecondition if the adapter does not verify."""
         try:
             files = verify.check_adapter_manifest(self._manifest(adapter), self._base.digest)
             verify.check_sizes(files, weights.max_weight_bytes(self._base.shapes, self._max_rank))
@@ -83,6 +83,7 @@ class VerifiedLibrary(AdapterLibrary):
         return folder
 
     def probes(self, adapter: AdapterRef) -> list[Probe]:
+        """The adapter's probe rows; errors as in `fetch`."""
         try:
             return verify.read_probes(self._manifest(adapter))
         except NotFound:
@@ -97,6 +98,7 @@ class VerifiedLibrary(AdapterLibrary):
         return verify.read_manifest(self._store.get(adapter.manifest))
 
     def drop(self, digest: str) -> bool:
+        """Remove an adapter's files from this machine; True if there were any."""
         if not verify.SHA256.fullmatch(digest):
             return False
         folder = self._cache / "adapters" / digest

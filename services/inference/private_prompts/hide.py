@@ -1,15 +1,62 @@
 """Private prompts: the model sees surrogates only, and the caller gets the personal values back."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.domain import STOPPED, AnswerPiece, ChatMessage, GenerationRequest, Sampling
-from services.inference.ports import Anonymization, Stream
+from services.inference.ports import Stream
 from services.inference.private_prompts.restore import Restorer, StopTexts, add_spellings
-from services.inference.private_prompts.schema import enum_texts, refuse_values, replace_enum_texts
+from services.inference.validation import SCHEMA
 from tailor.errors import InvalidArgument, Reason
 from tailor.values import Labels
+
+# Annotations for people, which no model sees.
+ANNOTATIONS = ("title", "description", "$comment")
+MIN_VALUE_CHARACTERS = 3
+
+
+def enum_texts(schema: Any) -> Iterator[str]:
+    """The texts in `enum` and `const`, which an answer may have to contain."""
+    if isinstance(schema, dict):
+        choices = schema.get("enum")
+        choices = [*(choices if isinstance(choices, list) else ()), schema.get("const")]
+        yield from (choice for choice in choices if isinstance(choice, str) and choice.strip())
+    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+        yield from enum_texts(part)
+
+
+def replace_enum_texts(schema: Any, replacements: Mapping[str, str]) -> Any:
+    """The schema with the texts in `enum` and `const` replaced, and without annotations."""
+    if isinstance(schema, list):
+        return [replace_enum_texts(part, replacements) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed: dict[str, Any] = {}
+    for name, part in schema.items():
+        if name in ANNOTATIONS and isinstance(part, str):
+            continue
+        if name == "enum" and isinstance(part, list):
+            changed[name] = [replacements.get(choice, choice) if isinstance(choice, str) else choice for choice in part]
+        elif name == "const" and isinstance(part, str):
+            changed[name] = replacements.get(part, part)
+        else:
+            changed[name] = replace_enum_texts(part, replacements)
+    return changed
+
+
+def refuse_values(schema: str, values: Iterable[str]) -> None:
+    """Raise InvalidArgument (PRIVATE_SCHEMA) if a personal value of the prompt is a word of the schema."""
+    for value in values:
+        spelling = json.dumps(value, ensure_ascii=False)[1:-1]
+        if len(value) >= MIN_VALUE_CHARACTERS and re.search(rf"(?<!\w){re.escape(spelling)}(?!\w)", schema):
+            message = (
+                "This specialist's prompts are private: a schema may contain personal data in `enum` and `const` only."
+            )
+            raise InvalidArgument(Reason.PRIVATE_SCHEMA, message, field_violations={SCHEMA: message})
 
 
 @dataclass(frozen=True)
@@ -20,7 +67,9 @@ class HiddenRequest:
     open: Callable[[Stream], Stream] = field(repr=False)
 
 
-def hide(anonymizer: Anonymization, request: GenerationRequest, labels: Labels, system_prompt: str) -> HiddenRequest:
+def hide(
+    anonymizer: AnonymizationClient, request: GenerationRequest, labels: Labels, system_prompt: str
+) -> HiddenRequest:
     """Replace the personal values of a request, except in the specialist's own system prompt. The values live as long as the result.
 
     Raises InvalidArgument for log-probabilities, which would be those of surrogates, and for a schema with personal values outside `enum`

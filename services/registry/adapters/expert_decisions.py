@@ -36,14 +36,9 @@ class SqlExpertDecisions(Rows[ExpertDecision]):
 
     def save_draft(self, draft: Draft) -> None:
         """Note a draft whose text is stored. Idempotent."""
-        self._drafts.add(
-            draft_id=draft.draft_id,
-            specialist=draft.specialist,
-            prompt_digest=draft.prompt_digest,
-            answer_digest=draft.answer_digest,
-            is_callers=bool(draft.key_id),
-            create_time=draft.create_time or datetime.now(UTC),
-            drawn_from=draft.drawn_from,
+        create_time = draft.create_time or datetime.now(UTC)
+        Rows(self._connection, tables.stored_drafts, Draft).add(
+            draft, is_callers=bool(draft.key_id), create_time=create_time
         )
 
     def forget_drawn_drafts(self, document_id: str) -> int:

@@ -6,6 +6,8 @@ from sqlalchemy.dialects.postgresql import insert
 from services.synthetic.adapters import tables
 from services.synthetic.adapters.conditions import had_dataset, origin_kind, origin_name, selected
 from services.synthetic.domain import Origin, OriginKind, Specialist
+from tailor.api.synthetic.v1.synthetic_pb2 import ListOriginsRequest
+from tailor.listing import Listing, ListPage
 from tailor.rows import Rows
 from tailor.sql import transaction
 
@@ -32,8 +34,9 @@ class SqlOrigins:
         with transaction(self._engine) as connection:
             connection.execute(insert(tables.origins).from_select(names, rows).on_conflict_do_nothing())
 
-    def list(self, specialist: Specialist) -> list[Origin]:
-        """The origins of all selected documents, those that nobody admitted first."""
+    def list_page(self, request: ListOriginsRequest, specialist: Specialist) -> ListPage[Origin]:
+        """A page of the origins of all selected documents, those that nobody admitted first. Admits the first sources before."""
+        self.admit_first(specialist)
         documents, origins = tables.documents.c, tables.origins.c
         found = (
             select(
@@ -49,8 +52,10 @@ class SqlOrigins:
         same = and_(origins.specialist == specialist.name, origins.kind == found.c.kind, origins.name == found.c.name)
         query = select(found, origins.admitted_at, func.coalesce(origins.admitted_by, "").label("admitted_by"))
         query = query.select_from(found.outerjoin(tables.origins, same))
-        query = query.order_by(origins.admitted_at.is_not(None), found.c.kind, found.c.name)
-        return Rows(self._engine, tables.origins, Origin).fetch(query)
+        columns = {**found.c, "admit_time": origins.admitted_at}
+        key = func.concat(origins.admitted_at.is_not(None), found.c.kind, " ", found.c.name)
+        rows = Rows(self._engine, tables.origins, Origin)
+        return Listing(rows, request, key, columns=columns).page(query, size=(1000, 1000))
 
     def admit(self, specialist: Specialist, kind: OriginKind, name: str, admitted_by: str) -> bool:
         """Let documents of an origin give rows, and count as new. Idempotent. False if no selected document comes from it."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, cast, func, select
 from sqlalchemy.dialects.postgresql import JSONPATH
 
 from services.synthetic.adapters.synthesis_rows import STREAMED_ROWS, SYNTHESIS
@@ -31,7 +31,7 @@ from tailor.errors import FailedPrecondition, NotFound, Reason
 from tailor.jobs import HeldJob, JobLost, add_job
 from tailor.listing import Listing, ListPage
 from tailor.retry import Stopped
-from tailor.rows import Rows
+from tailor.rows import Condition, Rows
 from tailor.sql import transaction
 
 
@@ -218,11 +218,15 @@ class _CountedSyntheses(Rows[Synthesis]):
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection, syntheses, Synthesis)
 
-    def read(self, row: Row[Any], **given: Any) -> Synthesis:
+    def select(self, *conditions: Condition, **equal: object) -> Select[Any]:
         table = synthesis_rows.c
-        query = select(table.state, table.reason, func.count()).where(table.synthesis_id == row.synthesis_id)
-        with self._connect() as connection:
-            counts = connection.execute(query.group_by(table.state, table.reason)).all()
+        counts = select(table.state, table.reason, func.count()).group_by(table.state, table.reason)
+        counts = counts.where(table.synthesis_id == syntheses.c.synthesis_id).correlate(syntheses)
+        listed = select(func.jsonb_agg(func.jsonb_build_array(*counts.subquery().c))).scalar_subquery()
+        return super().select(*conditions, **equal).add_columns(listed.label("counts"))
+
+    def read(self, row: Row[Any], **given: Any) -> Synthesis:
+        counts = row.counts or ()
         samples: dict[SampleState, int] = {}
         for state, _, count in counts:
             samples[SampleState(state)] = samples.get(SampleState(state), 0) + count

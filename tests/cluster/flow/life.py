@@ -18,11 +18,11 @@ from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
 from tailor.api.training.v1 import training_pb2
+from tailor.cli.adapters import wait_for_rollout
 from tailor.cli.calls import list_adapters, pages
 from tailor.cli.connections import SERVICES as WITH_RPC
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.progress import ProgressReporter, Report, wait_for
-from tailor.cli.rollout import wait_for_rollout
 from tailor.cli.run_views import FAILED, describe
 from tailor.events.envelope import new_id
 from tests.cluster.control_plane import ControlPlane

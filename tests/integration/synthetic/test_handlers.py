@@ -231,8 +231,7 @@ def test_a_budget_of_tokens_keeps_rows_of_people_and_counts_the_rest(world: Worl
             world.app, put_document(world.store, number, text=answer, prompt=f"What is number{number} about?")
         )
     world.put(*(number for number in range(60) if number not in people))
-    handlers.list_origins(world.app, "reports")
-    for origin in handlers.list_origins(world.app, "reports"):
+    for origin in world.origins():
         handlers.admit_origin(world.app, "reports", origin.kind, origin.name, "key_1")
     dataset = world.build()
     train = world.rows(dataset.digest, "train")

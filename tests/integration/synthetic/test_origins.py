@@ -40,8 +40,7 @@ class Publishing(World):
         return counted.documents if counted else 0
 
     def waiting(self) -> list[tuple[OriginKind, str, int]]:
-        origins = handlers.list_origins(self.app, "reports")
-        return [(it.kind, it.name, it.documents) for it in origins if it.admitted_at is None]
+        return [(it.kind, it.name, it.documents) for it in self.origins() if it.admitted_at is None]
 
 
 def test_sources_before_the_first_dataset_are_admitted_and_a_later_one_waits_for_an_engineer(engine: Engine) -> None:
@@ -57,7 +56,7 @@ def test_sources_before_the_first_dataset_are_admitted_and_a_later_one_waits_for
     handlers.admit_origin(world.app, "reports", OriginKind.SOURCE, "attacker", "key_1")
     second = world.build_result()
     assert second.created and world.not_admitted(second.dataset) == 0 and second.dataset.documents == 45
-    admitted = {it.name: it.admitted_by for it in handlers.list_origins(world.app, "reports")}
+    admitted = {it.name: it.admitted_by for it in world.origins()}
     assert admitted == {"wiki": "", "crm": "", "attacker": "key_1"}
 
 

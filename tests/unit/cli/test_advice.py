@@ -13,8 +13,7 @@ from typer.exceptions import Exit, TyperException
 from typer.main import get_command
 
 from tailor.api.registry.v1 import registry_pb2
-from tailor.cli.group import hoist
-from tailor.cli.main import app
+from tailor.cli.main import app, hoist
 from tests.unit.cli.conftest import Services, Tailor
 
 ROOT = Path(__file__).parents[3]

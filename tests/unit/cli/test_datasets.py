@@ -13,8 +13,7 @@ import pytest
 
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
-from tailor.cli.chat_files import read_chats
-from tailor.cli.imports import CHUNK_CHARS, CHUNK_ROWS, chunks
+from tailor.cli.imports import CHUNK_CHARS, CHUNK_ROWS, chunks, read_chats
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tests.fakes.serving import DATASET
 from tests.unit.cli.conftest import Services, Tailor

@@ -13,7 +13,7 @@ import pytest
 
 from services.anonymization.recognise.detectors.definition import parse_detectors
 from services.anonymization.recognise.detectors.model_digest import check_folder
-from tailor.cli.detector_tables import find_labels, must_be_accepted
+from tailor.cli.detectors import find_labels, must_be_accepted
 from tests.unit.cli.conftest import Tailor
 
 COMMIT = "01234567" * 5

@@ -181,7 +181,7 @@ def test_waits_for_every_acknowledgement_and_streams_large_files(
 
     published = send_all(
         collect([tmp_path / "papers"], Description(source="wiki")),
-        producer,
+        producer.send,
         lambda: connections.ingestion,
         counts.append,
     )
@@ -262,7 +262,7 @@ def test_a_tombstone_has_an_id_and_no_value(connections: Connections) -> None:
     producer = FakeProducer()
     records = [to_tombstone("memo-7"), to_reference(refer(["s3://papers/a.md"], Description())[0])]
 
-    published = send_all([], producer, lambda: connections.ingestion, records=records)
+    published = send_all([], producer.send, lambda: connections.ingestion, records=records)
 
     assert (published.sent, producer.acknowledged) == (2, 2)
     assert (records[0].key, records[0].value, records[0].headers) == ("memo-7", None, {"document-id": "memo-7"})

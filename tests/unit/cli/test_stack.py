@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from tailor.api.registry.v1 import objects_pb2
 from tailor.cli.connections import SERVICES
 from tailor.cli.main import app
-from tailor.cli.own_stores import database_table, kafka_table, s3_table
+from tailor.cli.stack import database_table, kafka_table, s3_table
 from tailor.errors import InvalidArgument
 from tailor.local.layout import Layout
 from tailor.local.ports import Ports

@@ -7,8 +7,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from tailor.cli.group import hoist
-from tailor.cli.main import app
+from tailor.cli.main import app, hoist
 from tailor.cli.next_commands import to_command
 from tailor.cli.tree import NOUNS, VERBS, describe_tree
 

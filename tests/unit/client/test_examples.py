@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from services.inference.adapters.http import Address, UvicornServer, create_app
-from services.inference.domain import Draft, DraftRecord, Sampling
-from services.inference.handlers import ReadinessGate
+from services.inference.domain import Draft, DraftRecord, PromptRecord, Sampling
+from services.inference.generation import ReadinessGate
 from services.inference.ports import Stream
 from services.inference.rpc import InferenceServicer
+from services.inference.web.http import Address, UvicornServer, create_app
 from tailor.api.inference.v1 import inference_pb2_grpc
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
@@ -45,7 +45,7 @@ class OwnDrafts(dict[str, DraftRecord]):
 
     def __missing__(self, draft_id: str) -> DraftRecord:
         model = served("engagement-reports", 3, "a")
-        return DraftRecord(Draft(draft_id, model, "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5), "tiny")
+        return DraftRecord(Draft(draft_id, model, "key_1", PromptRecord("p"), "q", 4, 3, "stop", 0.1, 0.5), "tiny")
 
 
 class GradingEngine(FakeEngine):

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.console.adapters.clients import DEFAULT_SECONDS, SECONDS
+from services.console.clients import DEFAULT_SECONDS, SECONDS
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import DeadlineExceeded
 from tailor.rpc.methods import all_methods

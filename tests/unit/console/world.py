@@ -16,10 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from pydantic import SecretStr
 
-from services.console.adapters.clients import connect
+from services.console.clients import Services, connect
 from services.console.domain import Role, Visitor
 from services.console.handlers import SERVICES
-from services.console.ports import Services
 from services.console.settings import Settings
 from services.console.web.app import create_app
 from tailor.api.anonymization.v1 import replaced_pb2_grpc, review_pb2_grpc

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
+from services.inference.adapters.anonymization import AnonymizationClient
+from services.inference.adapters.drafts import DraftArchive, DraftBucket
+from services.inference.adapters.model_store import VerifiedLibrary
 from services.inference.admission import Admission
 from services.inference.compute_meter import ComputeMeter
 from services.inference.definitions import Definitions
@@ -35,9 +38,10 @@ from services.inference.domain import (
     Transcript,
 )
 from services.inference.generation import DraftRecorder, Inference, ModelServer
-from services.inference.ports import AdapterLibrary, AnnounceCall, Anonymization, DraftArchive, InferenceEngine, Stream
+from services.inference.ports import AnnounceCall, InferenceEngine, Stream
 from services.inference.serving_table import ServingTable
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
+from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tailor.values import Labels
 
@@ -145,7 +149,7 @@ class FakeEngine(InferenceEngine):
         """Does nothing, because nothing was started."""
 
 
-class FakeLibrary(AdapterLibrary):
+class FakeLibrary(VerifiedLibrary):
     """Has every adapter, except those in `bad` and while it is `down`."""
 
     def __init__(self) -> None:
@@ -160,7 +164,7 @@ class FakeLibrary(AdapterLibrary):
             raise FailedPrecondition(Reason.WRONG_BASE, "The adapter was trained on another base.")
         return Path("/adapters") / adapter.digest
 
-    def probes(self, adapter: AdapterRef) -> Sequence[Probe]:
+    def probes(self, adapter: AdapterRef) -> list[Probe]:
         return self.probe_rows
 
     def drop(self, digest: str) -> bool:
@@ -200,12 +204,14 @@ class Published:
 
 
 class FakeArchive(DraftArchive):
-    """Collects the texts of drafts, and has the drafts that a test adds."""
+    """Collects the texts of drafts, and has the drafts that a test adds; their stored texts are in `objects`."""
 
     def __init__(self) -> None:
         self.offered: list[tuple[Draft, Transcript]] = []
         self.records: dict[str, DraftRecord] = {}
-        self.texts: dict[Ref, Transcript] = {}
+        store = MemoryStore()
+        self.objects = store.objects
+        self.texts = DraftBucket(store)
         self.feedback: list[tuple[DraftFeedback, str]] = []
         self.outcomes: list[tuple[OutcomeReport, str]] = []
 
@@ -216,14 +222,6 @@ class FakeArchive(DraftArchive):
         if draft_id not in self.records:
             raise NotFound(Reason.UNKNOWN_DRAFT, "The registry's own words.")
         return self.records[draft_id]
-
-    def text(self, ref: Ref) -> Transcript | None:
-        return self.texts.get(ref)
-
-    def store_text(self, transcript: Transcript) -> Ref:
-        ref = Ref(f"s3://drafts/texts/{len(self.texts)}.json", "a", 1)
-        self.texts[ref] = transcript
-        return ref
 
     def store_feedback(self, feedback: DraftFeedback, key_id: str) -> StoredFeedback:
         if feedback.verdict not in ("accepted", "edited", "rejected"):
@@ -239,7 +237,7 @@ class FakeArchive(DraftArchive):
         return StoredOutcome("out_1", report.specialist or "memos", 3 if report.draft_id else 0, 1_700_000_000.5)
 
 
-class FakeAnonymizer(Anonymization):
+class FakeAnonymizer(AnonymizationClient):
     """Replaces the values of `pairs`, which are values by surrogate; raises `failures` first."""
 
     def __init__(self, pairs: Mapping[str, str] | None = None) -> None:

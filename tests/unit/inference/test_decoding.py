@@ -1,6 +1,6 @@
 """Decoding tokens as they are generated."""
 
-from services.inference.engines.decoding import Detokenizer
+from services.inference.engines.transformers_engine import Detokenizer
 
 
 def words(*vocabulary: bytes, stop: tuple[str, ...] = ()) -> Detokenizer:

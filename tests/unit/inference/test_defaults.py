@@ -6,12 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from services.inference import handlers
-from services.inference.adapters.http import create_app
 from services.inference.consumers import SPECIALISTS, SpecialistConsumer
 from services.inference.definitions import Definitions
 from services.inference.domain import ChatMessage, GenerationRequest, Sampling
-from services.inference.generation import Cancellation
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import Cancellation, ReadinessGate
+from services.inference.web.http import create_app
 from services.inference.wire import to_request
 from tailor import values
 from tailor.api.events.v1 import models_pb2

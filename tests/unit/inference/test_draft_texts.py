@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from services.inference.adapters.drafts import DraftBucket
-from services.inference.adapters.events import DRAFTS, DraftPublisher
-from services.inference.adapters.journal import Journal
+from services.inference.adapters.events import DRAFTS, DraftPublisher, Journal
 from services.inference.definitions import Definitions
-from services.inference.domain import ChatMessage, Draft, Transcript
+from services.inference.domain import ChatMessage, Draft, PromptRecord, Transcript
 from services.inference.draft_texts import ATTEMPTS, MAX_AGE_SECONDS, MAX_CHARACTERS, DraftTextStore
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import FailedPrecondition, Reason, Unavailable
@@ -74,7 +73,7 @@ def world() -> World:
 
 
 def draft(number: int = 1, specialist: str = "reports", finish: str = "stop") -> Draft:
-    return Draft(f"drf_{number}", served(specialist, 1), "key_1", "aa", "bb", 4, 3, finish, 0.1, 0.5)
+    return Draft(f"drf_{number}", served(specialist, 1), "key_1", PromptRecord("aa"), "bb", 4, 3, finish, 0.1, 0.5)
 
 
 def test_stores_surrogates_only_and_publishes_the_draft_again(world: World) -> None:

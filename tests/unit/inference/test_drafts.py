@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.message import Message
 
-from services.inference.adapters.events import DRAFTS, DraftPublisher
-from services.inference.adapters.journal import Journal
-from services.inference.domain import Draft, ServedModel
+from services.inference.adapters.events import DRAFTS, DraftPublisher, Journal
+from services.inference.domain import Draft, PromptRecord, ServedModel
 from tailor.api.events.v1 import drafts_pb2
 from tailor.errors import ResourceExhausted, Unavailable
 from tailor.events.clients import too_large
@@ -32,7 +31,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def draft(number: int) -> Draft:
-    return Draft(f"drf_{number}", ServedModel("reports", 2), "key_1", "aa", "bb", 4, 3, "stop", 0.1, 0.5)
+    return Draft(f"drf_{number}", ServedModel("reports", 2), "key_1", PromptRecord("aa"), "bb", 4, 3, "stop", 0.1, 0.5)
 
 
 def events(path: Path, producer: MemoryProducer | None = None, limit: int = 100) -> DraftPublisher:

@@ -11,12 +11,12 @@ import grpc
 import pytest
 
 from services.inference.adapters.anonymization import AnonymizationClient
-from services.inference.adapters.openai_wire import chunks, completion
 from services.inference.domain import CANCELLED, LENGTH, STOPPED, Caller, ChatMessage, GenerationRequest, Sampling
 from services.inference.generation import Answer, Cancellation
 from services.inference.handlers import generate
 from services.inference.private_prompts.hide import RestoredStream
 from services.inference.private_prompts.restore import Restorer
+from services.inference.web.openai_wire import chunks, completion
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 from tailor.values import Labels
@@ -89,7 +89,7 @@ def test_publishes_and_stores_what_the_model_saw(world: World) -> None:
     world.inference.definitions.define("reports")
     answered(world, ask(HIDDEN))
     plain = world.published.drafts[-1]
-    assert (draft.prompt_digest, draft.answer_digest) == (plain.prompt_digest, plain.answer_digest)
+    assert (draft.prompt.prompt_digest, draft.answer_digest) == (plain.prompt.prompt_digest, plain.answer_digest)
 
 
 def test_never_resolves_a_surrogate_of_another_prompt(world: World, engine: EchoEngine) -> None:

@@ -20,11 +20,18 @@ from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
 from services.inference import handlers
-from services.inference.adapters.body_limit import MAX_BODY_BYTES
-from services.inference.adapters.http import Address, UvicornServer, create_app
-from services.inference.domain import ChatMessage, Draft, DraftFeedback, DraftRecord, GenerationRequest, Sampling
-from services.inference.generation import Cancellation
-from services.inference.handlers import ReadinessGate
+from services.inference.domain import (
+    ChatMessage,
+    Draft,
+    DraftFeedback,
+    DraftRecord,
+    GenerationRequest,
+    PromptRecord,
+    Sampling,
+)
+from services.inference.generation import Cancellation, ReadinessGate
+from services.inference.web.http import Address, UvicornServer, create_app
+from services.inference.web.middleware import MAX_BODY_BYTES
 from services.synthetic.adapters.teacher import OpenAiModel
 from services.synthetic.synthesis.answers import parse_rows
 from services.synthetic.synthesis.prompts import rows_schema
@@ -121,7 +128,7 @@ def test_takes_feedback_on_an_answer_by_its_id(gate: tuple[World, ReadinessGate,
     world, closed, address = gate
     closed.open(world.inference)
     world.archive.records["drf_1"] = DraftRecord(
-        Draft("drf_1", served("memos", 1, "memos"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5), "tiny"
+        Draft("drf_1", served("memos", 1, "memos"), "key_1", PromptRecord("p"), "q", 4, 3, "stop", 0.1, 0.5), "tiny"
     )
     headers = {"authorization": "Bearer tlr_caller"}
 

@@ -8,9 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
-from services.inference.adapters.body_limit import LimitedBody
-from services.inference.adapters.http import create_app
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import ReadinessGate
+from services.inference.web.http import create_app
+from services.inference.web.middleware import LimitedBody
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.identity import Trust
 from tests.unit.inference.fakes import World, make_world

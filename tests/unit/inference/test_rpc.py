@@ -11,8 +11,16 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from services.inference.domain import ChatMessage, Draft, DraftFeedback, DraftRecord, OutcomeReport, Transcript
-from services.inference.handlers import ReadinessGate
+from services.inference.domain import (
+    ChatMessage,
+    Draft,
+    DraftFeedback,
+    DraftRecord,
+    OutcomeReport,
+    PromptRecord,
+    Transcript,
+)
+from services.inference.generation import ReadinessGate
 from services.inference.ports import InferenceEngine
 from services.inference.rpc import InferenceServicer
 from services.inference.serving_table import ServingTable
@@ -33,7 +41,6 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tailor.storage.ref import Ref
 from tests.unit.inference.fakes import World, apply_serving, make_world, served
 from tests.waiting import wait_until
 
@@ -184,7 +191,8 @@ def test_a_cancel_stops_the_generation_and_is_published(opened: RunningServer) -
     call.cancel()
     wait_for_drafts(opened.world, 1)
     assert opened.world.engine.streams[0].cancelled.is_set()
-    assert opened.world.published.drafts[0].finish_reason == "cancelled"
+    (draft,) = opened.world.published.drafts
+    assert (draft.finish_reason, draft.completion_tokens) == ("cancelled", 1)
 
 
 def test_revoking_a_key_ends_its_streams_and_their_generation(opened: RunningServer) -> None:
@@ -208,7 +216,7 @@ def test_a_specialist_of_other_keys_looks_like_one_that_does_not_exist(opened: R
     for model in ("reports", "nothing", "adapter:a"):
         with pytest.raises(NotFound) as refused, wire_errors("inference"):
             opened.stub().Generate(inference_pb2.GenerateRequest(model=model, prompt="a"), timeout=60)
-        said.add((refused.value.reason, refused.value.message))
+        said.add((refused.value.reason, refused.value.message, repr(refused.value.metadata)))
     assert len(said) == 1
 
 
@@ -239,7 +247,7 @@ def test_a_full_queue_is_exhausted_with_a_retry_time(opened: RunningServer) -> N
     wait_until(lambda: len(opened.world.engine.streams) >= 2)
     with pytest.raises(ResourceExhausted) as caught, wire_errors("inference"):
         opened.stub("console").Generate(REQUEST, timeout=60)
-    assert (caught.value.retry_after_seconds or 0) >= 1
+    assert caught.value.reason == "QUEUE_FULL" and (caught.value.retry_after_seconds or 0) >= 1
     opened.world.engine.gate.set()
     assert [call.result().finish_reason for call in calls] == ["length", "length"]
 
@@ -286,10 +294,11 @@ def test_a_candidate_that_does_not_verify_is_a_failed_precondition(opened: Runni
 
 
 def test_gives_a_draft_with_its_text_until_that_expires(opened: RunningServer) -> None:
-    ref = Ref("s3://drafts/texts/a.json", "a", 1)
-    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5, ref, 1_700_000_000.5)
+    ref = opened.world.archive.texts.put(Transcript((ChatMessage("user", "Question."),), "Clean."))
+    draft = Draft(
+        "drf_1", served("memos", 3, "a"), "key_1", PromptRecord("p"), "q", 4, 3, "stop", 0.1, 0.5, ref, 1_700_000_000.5
+    )
     opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
-    opened.world.archive.texts[ref] = Transcript((ChatMessage("user", "Question."),), "Clean.")
     request = inference_pb2.GetDraftRequest(draft_id="drf_1")
     response = opened.stub().GetDraft(request)
     assert (response.text_state, response.answer) == (inference_pb2.TEXT_STATE_KEPT, "Clean.")
@@ -300,7 +309,7 @@ def test_gives_a_draft_with_its_text_until_that_expires(opened: RunningServer) -
         "tiny",
     )
     assert (response.usage.completion_tokens, response.create_time.ToMilliseconds()) == (3, 1_700_000_000_500)
-    opened.world.archive.texts.clear()
+    opened.world.archive.objects.clear()
     gone = opened.stub().GetDraft(request)
     assert (gone.text_state, gone.answer, len(gone.messages)) == (inference_pb2.TEXT_STATE_EXPIRED, "", 0)
     opened.world.archive.records["drf_1"] = DraftRecord(replace(draft, text=None), "tiny")
@@ -312,7 +321,7 @@ def test_gives_a_draft_with_its_text_until_that_expires(opened: RunningServer) -
 
 
 def test_records_feedback_and_refuses_what_the_registry_refuses(opened: RunningServer) -> None:
-    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5)
+    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", PromptRecord("p"), "q", 4, 3, "stop", 0.1, 0.5)
     opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
     edited = common_pb2.FEEDBACK_VERDICT_EDITED
     request = inference_pb2.RecordFeedbackRequest(draft_id="drf_1", verdict=edited, edited_text="Clean.", stars=5)
@@ -326,7 +335,7 @@ def test_records_feedback_and_refuses_what_the_registry_refuses(opened: RunningS
 
 
 def test_reports_what_a_draft_was_worth(opened: RunningServer) -> None:
-    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", "p", "q", 4, 3, "stop", 0.1, 0.5)
+    draft = Draft("drf_1", served("memos", 3, "a"), "key_1", PromptRecord("p"), "q", 4, 3, "stop", 0.1, 0.5)
     opened.world.archive.records["drf_1"] = DraftRecord(draft, "tiny")
     response = opened.stub().ReportOutcome(inference_pb2.ReportOutcomeRequest(draft_id="drf_1", minutes=12.5))
     assert (response.outcome_id, response.specialist, response.generation) == ("out_1", "memos", 3)

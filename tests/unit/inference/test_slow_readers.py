@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.inference import slow_readers
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import ReadinessGate
 from services.inference.slow_readers import SlowReaders
 from tailor.api.inference.v1 import inference_pb2
 from tests.unit.inference.echo import EchoEngine

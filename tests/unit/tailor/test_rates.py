@@ -4,8 +4,8 @@ import pytest
 
 from tailor.api.common.v1 import common_pb2
 from tailor.errors import InvalidArgument, ResourceExhausted
+from tailor.rpc.auth import RateLimiter
 from tailor.rpc.methods import named_methods
-from tailor.rpc.rates import RateLimiter
 
 GENERATE = "tailor.api.inference.v1.InferenceService/Generate"
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.common.v1 import common_pb2 as tailor_dot_api_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tailor/api/synthetic/v1/imports.proto\x12\x17tailor.api.synthetic.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"}\n\x0cImportHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07licence\x18\x02 \x01(\t\x12\x15\n\rshare_percent\x18\x03 \x01(\x05\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x13\n\x0bspecialists\x18\x05 \x03(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\".\n\rImportMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"E\n\tImportRow\x12\x38\n\x08messages\x18\x01 \x03(\x0b\x32&.tailor.api.synthetic.v1.ImportMessage\"?\n\x0bImportChunk\x12\x30\n\x04rows\x18\x01 \x03(\x0b\x32\".tailor.api.synthetic.v1.ImportRow\"\x8e\x01\n\x14ImportDatasetRequest\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32%.tailor.api.synthetic.v1.ImportHeaderH\x00\x12\x35\n\x05\x63hunk\x18\x02 \x01(\x0b\x32$.tailor.api.synthetic.v1.ImportChunkH\x00\x42\x06\n\x04part\"\xb2\x02\n\rDatasetImport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07licence\x18\x02 \x01(\t\x12\x15\n\rshare_percent\x18\x03 \x01(\x05\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x13\n\x0bspecialists\x18\x05 \x03(\t\x12\x0c\n\x04rows\x18\x06 \x01(\x03\x12\x46\n\x08rejected\x18\x07 \x03(\x0b\x32\x34.tailor.api.synthetic.v1.DatasetImport.RejectedEntry\x12\x0e\n\x06sha256\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"`\n\x15ImportDatasetResponse\x12\x36\n\x06import\x18\x01 \x01(\x0b\x32&.tailor.api.synthetic.v1.DatasetImport\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\x14\n\x12ListImportsRequest\"N\n\x13ListImportsResponse\x12\x37\n\x07imports\x18\x01 \x03(\x0b\x32&.tailor.api.synthetic.v1.DatasetImport\"#\n\x13\x46orgetImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x14\x46orgetImportResponse\x12\x36\n\x06import\x18\x01 \x01(\x0b\x32&.tailor.api.synthetic.v1.DatasetImport2\xf6\x02\n\rImportService\x12z\n\rImportDataset\x12-.tailor.api.synthetic.v1.ImportDatasetRequest\x1a..tailor.api.synthetic.v1.ImportDatasetResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04(\x01\x12r\n\x0bListImports\x12+.tailor.api.synthetic.v1.ListImportsRequest\x1a,.tailor.api.synthetic.v1.ListImportsResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x12u\n\x0c\x46orgetImport\x12,.tailor.api.synthetic.v1.ForgetImportRequest\x1a-.tailor.api.synthetic.v1.ForgetImportResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tailor/api/synthetic/v1/imports.proto\x12\x17tailor.api.synthetic.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/common/v1/common.proto\"}\n\x0cImportHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07licence\x18\x02 \x01(\t\x12\x15\n\rshare_percent\x18\x03 \x01(\x05\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x13\n\x0bspecialists\x18\x05 \x03(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\".\n\rImportMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"E\n\tImportRow\x12\x38\n\x08messages\x18\x01 \x03(\x0b\x32&.tailor.api.synthetic.v1.ImportMessage\"?\n\x0bImportChunk\x12\x30\n\x04rows\x18\x01 \x03(\x0b\x32\".tailor.api.synthetic.v1.ImportRow\"\x8e\x01\n\x14ImportDatasetRequest\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32%.tailor.api.synthetic.v1.ImportHeaderH\x00\x12\x35\n\x05\x63hunk\x18\x02 \x01(\x0b\x32$.tailor.api.synthetic.v1.ImportChunkH\x00\x42\x06\n\x04part\"\xb2\x02\n\rDatasetImport\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07licence\x18\x02 \x01(\t\x12\x15\n\rshare_percent\x18\x03 \x01(\x05\x12\x0e\n\x06source\x18\x04 \x01(\t\x12\x13\n\x0bspecialists\x18\x05 \x03(\t\x12\x0c\n\x04rows\x18\x06 \x01(\x03\x12\x46\n\x08rejected\x18\x07 \x03(\x0b\x32\x34.tailor.api.synthetic.v1.DatasetImport.RejectedEntry\x12\x0e\n\x06sha256\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"`\n\x15ImportDatasetResponse\x12\x36\n\x06import\x18\x01 \x01(\x0b\x32&.tailor.api.synthetic.v1.DatasetImport\x12\x0f\n\x07\x63reated\x18\x02 \x01(\x08\"\xbb\x01\n\x12ListImportsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12~\n\x05query\x18\x90\x03 \x01(\x0b\x32\x1f.tailor.api.common.v1.ListQueryBM\x92\xb5\x18I\n\x13name licence source\x12\x32name licence share_percent rows source create_time\"g\n\x13ListImportsResponse\x12\x37\n\x07imports\x18\x01 \x03(\x0b\x32&.tailor.api.synthetic.v1.DatasetImport\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x13\x46orgetImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"N\n\x14\x46orgetImportResponse\x12\x36\n\x06import\x18\x01 \x01(\x0b\x32&.tailor.api.synthetic.v1.DatasetImport2\xf6\x02\n\rImportService\x12z\n\rImportDataset\x12-.tailor.api.synthetic.v1.ImportDatasetRequest\x1a..tailor.api.synthetic.v1.ImportDatasetResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04(\x01\x12r\n\x0bListImports\x12+.tailor.api.synthetic.v1.ListImportsRequest\x1a,.tailor.api.synthetic.v1.ListImportsResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x12u\n\x0c\x46orgetImport\x12,.tailor.api.synthetic.v1.ForgetImportRequest\x1a-.tailor.api.synthetic.v1.ForgetImportResponse\"\x08\x8a\xb5\x18\x04\n\x02\x03\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DATASETIMPORT_REJECTEDENTRY']._loaded_options = None
   _globals['_DATASETIMPORT_REJECTEDENTRY']._serialized_options = b'8\001'
+  _globals['_LISTIMPORTSREQUEST'].fields_by_name['query']._loaded_options = None
+  _globals['_LISTIMPORTSREQUEST'].fields_by_name['query']._serialized_options = b'\222\265\030I\n\023name licence source\0222name licence share_percent rows source create_time'
   _globals['_IMPORTSERVICE'].methods_by_name['ImportDataset']._loaded_options = None
   _globals['_IMPORTSERVICE'].methods_by_name['ImportDataset']._serialized_options = b'\212\265\030\004\n\002\003\004'
   _globals['_IMPORTSERVICE'].methods_by_name['ListImports']._loaded_options = None
@@ -57,14 +59,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETIMPORT_REJECTEDENTRY']._serialized_end=897
   _globals['_IMPORTDATASETRESPONSE']._serialized_start=899
   _globals['_IMPORTDATASETRESPONSE']._serialized_end=995
-  _globals['_LISTIMPORTSREQUEST']._serialized_start=997
-  _globals['_LISTIMPORTSREQUEST']._serialized_end=1017
-  _globals['_LISTIMPORTSRESPONSE']._serialized_start=1019
-  _globals['_LISTIMPORTSRESPONSE']._serialized_end=1097
-  _globals['_FORGETIMPORTREQUEST']._serialized_start=1099
-  _globals['_FORGETIMPORTREQUEST']._serialized_end=1134
-  _globals['_FORGETIMPORTRESPONSE']._serialized_start=1136
-  _globals['_FORGETIMPORTRESPONSE']._serialized_end=1214
-  _globals['_IMPORTSERVICE']._serialized_start=1217
-  _globals['_IMPORTSERVICE']._serialized_end=1591
+  _globals['_LISTIMPORTSREQUEST']._serialized_start=998
+  _globals['_LISTIMPORTSREQUEST']._serialized_end=1185
+  _globals['_LISTIMPORTSRESPONSE']._serialized_start=1187
+  _globals['_LISTIMPORTSRESPONSE']._serialized_end=1290
+  _globals['_FORGETIMPORTREQUEST']._serialized_start=1292
+  _globals['_FORGETIMPORTREQUEST']._serialized_end=1327
+  _globals['_FORGETIMPORTRESPONSE']._serialized_start=1329
+  _globals['_FORGETIMPORTRESPONSE']._serialized_end=1407
+  _globals['_IMPORTSERVICE']._serialized_start=1410
+  _globals['_IMPORTSERVICE']._serialized_end=1784
 # @@protoc_insertion_point(module_scope)

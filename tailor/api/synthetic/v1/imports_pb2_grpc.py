@@ -66,7 +66,7 @@ class ImportServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListImports(self, request, context):
-        """ListImports lists the imports by name.
+        """ListImports lists the imports.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

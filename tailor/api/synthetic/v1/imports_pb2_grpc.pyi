@@ -39,7 +39,7 @@ class ImportServiceStub:
     limits, ALREADY_EXISTS for a name in use, FAILED_PRECONDITION (NO_ROWS) if no row is accepted.
     """
     ListImports: _grpc.UnaryUnaryMultiCallable[_imports_pb2.ListImportsRequest, _imports_pb2.ListImportsResponse]
-    """ListImports lists the imports by name."""
+    """ListImports lists the imports."""
     ForgetImport: _grpc.UnaryUnaryMultiCallable[_imports_pb2.ForgetImportRequest, _imports_pb2.ForgetImportResponse]
     """ForgetImport deletes an import and its file. Datasets that exist keep their rows until the next build. NOT_FOUND for an unknown name."""
 
@@ -54,7 +54,7 @@ class ImportServiceAsyncStub(ImportServiceStub):
     limits, ALREADY_EXISTS for a name in use, FAILED_PRECONDITION (NO_ROWS) if no row is accepted.
     """
     ListImports: _aio.UnaryUnaryMultiCallable[_imports_pb2.ListImportsRequest, _imports_pb2.ListImportsResponse]  # type: ignore[assignment]
-    """ListImports lists the imports by name."""
+    """ListImports lists the imports."""
     ForgetImport: _aio.UnaryUnaryMultiCallable[_imports_pb2.ForgetImportRequest, _imports_pb2.ForgetImportResponse]  # type: ignore[assignment]
     """ForgetImport deletes an import and its file. Datasets that exist keep their rows until the next build. NOT_FOUND for an unknown name."""
 
@@ -78,7 +78,7 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _imports_pb2.ListImportsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_imports_pb2.ListImportsResponse, _abc.Awaitable[_imports_pb2.ListImportsResponse]]:
-        """ListImports lists the imports by name."""
+        """ListImports lists the imports."""
 
     @_abc_1.abstractmethod
     def ForgetImport(

@@ -458,16 +458,30 @@ class ListOriginsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPECIALIST_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """Name of the specialist."""
+    page_size: _builtins.int
+    """Origins to return, at most 1,000; 1,000 if 0."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page."""
+    @_builtins.property
+    def query(self) -> _common_pb2.ListQuery:
+        """What to show of the list, and in which order."""
+
     def __init__(
         self,
         *,
         specialist: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        query: _common_pb2.ListQuery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "query", b"query", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -475,23 +489,27 @@ Global___ListOriginsRequest: _TypeAlias = ListOriginsRequest  # noqa: Y015
 
 @_typing.final
 class ListOriginsResponse(_message.Message):
-    """ListOriginsResponse has all origins, without pages: they are a few."""
+    """ListOriginsResponse has a page of the origins."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ORIGINS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
     @_builtins.property
     def origins(self) -> _containers.RepeatedCompositeFieldContainer[Global___Origin]:
-        """The origins."""
+        """The origins, those that wait first unless the request has another order."""
 
     def __init__(
         self,
         *,
         origins: _abc.Iterable[Global___Origin] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["origins", b"origins"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "origins", b"origins"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

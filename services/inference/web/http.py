@@ -23,14 +23,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
 from services.inference import handlers, slow_readers
-from services.inference.adapters import openai_wire as wire
-from services.inference.adapters.body_limit import LimitedBody
-from services.inference.adapters.counted_calls import CODES, CountedCalls, note_code, note_method
 from services.inference.domain import Caller
-from services.inference.generation import Answer, Cancellation
-from services.inference.handlers import ReadinessGate
+from services.inference.generation import Answer, Cancellation, ReadinessGate
 from services.inference.rpc import to_caller
 from services.inference.settings import Settings
+from services.inference.web import openai_wire as wire
+from services.inference.web.middleware import CODES, CountedCalls, LimitedBody, note_code, note_method
 from tailor.api.inference.v1 import inference_pb2
 from tailor.errors import Code, Reason, TailorError
 from tailor.logging import get_logger, place
