@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, insert, select, text
 
 from services.anonymization.bootstrap import MIGRATIONS
-from services.anonymization.vault.keyring import DRAW, INDEX, Keyring, Sealed, entry_place, rotate
+from services.anonymization.vault.keyring import DRAW, INDEX, Keyring, entry_place, rotate
 from services.anonymization.vault.tables import ENTRIES, SECRETS
 from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition
@@ -138,7 +138,7 @@ def _fill(engine: Engine, keys: Keyring, count: int) -> None:
     for n in range(count):
         sealed = keys.seal(f"value {n}".encode(), entry_place("IBAN", f"hash {n}"))
         row = {"entity_type": "IBAN", "value_hash": f"hash {n}", "surrogate": f"surrogate {n}"}
-        rows.append({**row, "key_id": sealed.key_id, "ciphertext": sealed.data})
+        rows.append({**row, **vars(sealed)})
     with engine.begin() as connection:
         connection.execute(insert(ENTRIES), rows)
 
@@ -147,7 +147,4 @@ def _values(engine: Engine, key: bytes, previous: list[bytes]) -> set[str]:
     keys = Keyring(key, previous)
     with engine.connect() as connection:
         rows = connection.execute(select(ENTRIES)).all()
-    return {
-        keys.open(Sealed(row.key_id, row.ciphertext), entry_place(row.entity_type, row.value_hash)).decode()
-        for row in rows
-    }
+    return {keys.open(row, entry_place(row.entity_type, row.value_hash)).decode() for row in rows}

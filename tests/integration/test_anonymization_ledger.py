@@ -2,23 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from services.anonymization import ledger
 from services.anonymization.domain import FindingCount, Passed, RefusedDocument
 from services.anonymization.ledger import SqlLedger
 from tailor.storage.ref import Ref
 from tailor.values import Labels, Span, SpanKind
+from tests.barrier import MIGRATIONS
 from tests.conftest import migrated
 from tests.unit.anonymization.fakes import INGESTED
 
 pytestmark = pytest.mark.integration
 
-# Not from `bootstrap`, which loads the model libraries.
-MIGRATIONS = Path(ledger.__file__).parent / "adapters" / "migrations"
 SPANS = (Span(SpanKind.PAGE, 4, 0, 3), Span(SpanKind.SECTION, 1, 1, 3, 2))
 TEXT = Ref("s3://corpus/documents/cd", "cd", 3)
 PASSED = Passed(
@@ -39,7 +36,9 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 def test_the_first_outcome_of_a_version_stays_and_is_read_as_it_was_recorded(engine: Engine) -> None:
     ledger, unreadable = SqlLedger(engine), RefusedDocument(replace(INGESTED, sequence=2), "hint", 2)
-    assert [ledger.start("doc_1", 1) for _ in range(2)] == [1, 2]
+    assert [ledger.start("doc_1", number) for number in (1, 1, 2)] == [1, 2, 1]
+    ledger.forget_starts("doc_1", 2)
+    assert ledger.start("doc_1", 2) == 1
     assert ledger.record(PASSED) == ledger.find("doc_1", 1) == PASSED
     assert ledger.record(unreadable) == ledger.find("doc_1", 2) == unreadable
     assert ledger.record(replace(PASSED, time_ms=9)) == PASSED

@@ -1,23 +1,18 @@
-"""The vault, the ledger and the audit log over PostgreSQL."""
+"""The vault over PostgreSQL."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization.bootstrap import MIGRATIONS
-from services.anonymization.domain import Passed, RefusedDocument
-from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition, ResourceExhausted
-from tailor.values import Span, SpanKind
+from tests.barrier import MIGRATIONS
 from tests.conftest import migrated
-from tests.unit.anonymization.fakes import INGESTED, REF
 
 pytestmark = pytest.mark.integration
 
@@ -73,26 +68,6 @@ def test_true_values_can_be_revealed_and_are_stored_encrypted(engine: Engine) ->
     with pytest.raises(FailedPrecondition):
         stranger = SqlVault(engine, b"w" * 32)
         stranger.reveal("PERSON_FAMILY", name.split()[1])
-
-
-def test_the_first_recorded_outcome_of_a_version_wins(engine: Engine) -> None:
-    ledger = SqlLedger(engine)
-    spans = (Span(SpanKind.PAGE, 4, 0, 3), Span(SpanKind.SECTION, 1, 1, 3, 2))
-    passed = Passed(replace(INGESTED, spans=spans[:1]), REF, 3, {"PERSON": 2}, "policy", 1, "en", spans)
-    assert ledger.find("doc_1", 1) is None
-    assert [ledger.start("doc_1", 1), ledger.start("doc_1", 1), ledger.start("doc_1", 2)] == [1, 2, 1]
-    ledger.forget_starts("doc_1", 2)
-    assert ledger.record(passed) == passed
-    assert ledger.record(RefusedDocument(INGESTED, "hint", 2)) == passed
-    # An outcome, and the erasure of a document, end the count.
-    assert [ledger.start("doc_1", 1), ledger.start("doc_1", 2)] == [1, 1]
-    assert SqlLedger(engine).find("doc_1", 1) == passed
-
-
-def test_the_audit_log_records_every_call(engine: Engine) -> None:
-    SqlAuditLog(engine).record("key_1", "PERSON", "Helen Ward", "court order 12")
-    with engine.connect() as connection:
-        assert connection.execute(text("SELECT caller, purpose FROM audit")).one() == ("key_1", "court order 12")
 
 
 @pytest.mark.parametrize(

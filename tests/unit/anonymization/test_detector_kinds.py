@@ -7,9 +7,12 @@ import grpc
 import pytest
 from presidio_analyzer.nlp_engine import NerModelConfiguration
 
-from services.anonymization.adapters.detectors.models import gliner_recognisers, transformers_recognisers
-from services.anonymization.adapters.detectors.predefined import predefined_recognisers
-from services.anonymization.adapters.detectors.remote import remote_recognisers
+from services.anonymization.adapters.detectors import (
+    gliner_recognisers,
+    predefined_recognisers,
+    remote_recognisers,
+    transformers_recognisers,
+)
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind
 from services.anonymization.recognise.detectors.engines import DetectorEngine, MakeRecognisers
 from services.anonymization.recognise.detectors.spacy_entities import NamesEngine

@@ -4,27 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from services.anonymization import domain, handlers
-from services.anonymization.domain import (
-    Finding,
-    Passed,
-    RefusedDocument,
-    merge,
-)
-from services.anonymization.handlers import anonymize_row, anonymize_texts, reidentify
+from services.anonymization.domain import Finding, Passed, RefusedDocument, merge
+from services.anonymization.handlers import anonymize_texts
 from services.anonymization.wire import to_event, to_ingested
 from tailor.api.events.v1 import documents_pb2
-from tailor.errors import InvalidArgument, NotFound, Reason
+from tailor.errors import InvalidArgument, Reason
 from tailor.values import Labels
-from tests.unit.anonymization.fakes import (
-    INGESTED,
-    REF,
-    MemoryAuditLog,
-    MemorySubjects,
-    MemoryTrueValues,
-    MemoryVault,
-    OneNameAnonymizer,
-)
+from tests.unit.anonymization.fakes import INGESTED, REF, OneNameAnonymizer
 
 
 def test_the_labels_of_a_typed_text_reach_the_anonymizer() -> None:
@@ -68,31 +54,6 @@ def test_typed_texts_have_a_limit(texts: tuple[str, ...]) -> None:
         anonymize_texts(OneNameAnonymizer(), texts)
 
 
-def test_a_row_is_recorded_under_its_id_before_it_is_answered() -> None:
-    subjects, row_id = MemorySubjects(), f"txt_{1:032x}"
-    result = anonymize_row(OneNameAnonymizer(), subjects, row_id, ("Who is Okafor?", "Okafor."), Labels())
-    assert result.texts == ("Who is Ward?", "Ward.") and row_id in subjects.values
-    for wrong, texts in ((f"doc_{1:032x}", ("a",)), ("txt_1", ("a",)), (row_id, ("x" * 600_000, "y" * 600_000))):
-        with pytest.raises(InvalidArgument):
-            anonymize_row(OneNameAnonymizer(), subjects, wrong, texts, Labels())
-    assert list(subjects.values) == [row_id]
-
-
-def test_reidentification_is_audited_before_it_is_answered() -> None:
-    vault, audit = MemoryVault(), MemoryAuditLog()
-    vault.issue("IBAN", "k", "GB33BUKB20201555555555", lambda _: "GB00")
-    purpose = "court order 12"
-    assert (
-        reidentify(vault, audit, caller="key_1", entity_type="IBAN", surrogate="GB00", purpose=purpose)
-        == "GB33BUKB20201555555555"
-    )
-    with pytest.raises(NotFound):
-        reidentify(vault, audit, caller="key_1", entity_type="IBAN", surrogate="GB99", purpose=purpose)
-    with pytest.raises(InvalidArgument):
-        reidentify(vault, audit, caller="key_1", entity_type="IBAN", surrogate="GB00", purpose="why")
-    assert audit.calls == [("key_1", "IBAN", "GB00", purpose), ("key_1", "IBAN", "GB99", purpose)]
-
-
 def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_words_of_a_name() -> None:
     text = "Sarah Jenkins London +44 7700900415 Annual Report"
     number = text.index("+")
@@ -111,41 +72,3 @@ def test_the_rest_of_a_losing_finding_stays_personal_if_it_has_digits_or_words_o
         ("NATIONAL_ID", "7700900415"),
         ("CLIENT", "Annual Report"),
     ]
-
-
-def count_true_values(texts: list[str], ids: list[list[str]], known: list[str] | None = None) -> dict[str, int]:
-    index = MemoryTrueValues(
-        {"doc_1": [("PERSON", "Ngozi Okafor"), ("IBAN", "GB82")], "doc_2": [("PERSON", "Tom Hale")]}
-    )
-    return handlers.count_true_values(
-        index, MemoryAuditLog(), caller="evaluation", texts=texts, known_texts=known or [], document_ids=ids
-    )
-
-
-def test_true_values_are_counted_once_by_type_over_all_batches_of_ids() -> None:
-    texts = ["Ngozi Okafor and Tom Hale.", "Ngozi Okafor again, GB82."]
-    assert count_true_values(texts, [["doc_1"], ["doc_2", "doc_1"]]) == {"PERSON": 2, "IBAN": 1}
-    assert count_true_values(texts, [["doc_2"]], known=["Tom Hale?"]) == {}
-
-
-def test_a_search_for_true_values_is_audited_before_it_is_answered_and_without_texts() -> None:
-    audit = MemoryAuditLog()
-    handlers.count_true_values(
-        MemoryTrueValues({}), audit, caller="evaluation", texts=["Okafor"], known_texts=[], document_ids=[]
-    )
-    assert audit.calls == [("evaluation", "TRUE_VALUES", "", "counts true values in 1 answers of a model")]
-
-
-@pytest.mark.parametrize(
-    ("texts", "ids", "field"),
-    [
-        (["x"] * (domain.MAX_SEARCH_TEXTS + 1), [], "texts"),
-        (["x" * (domain.MAX_SEARCH_CHARS + 1)], [], "texts"),
-        (["x"], [["doc"] * (domain.MAX_SEARCH_IDS + 1)], "document_ids"),
-    ],
-)
-def test_a_search_for_true_values_is_bounded(texts: list[str], ids: list[list[str]], field: str) -> None:
-    with pytest.raises(InvalidArgument) as refused:
-        count_true_values(texts, ids)
-    assert refused.value.reason == Reason.TOO_LONG
-    assert list(refused.value.field_violations) == [field]

@@ -3,12 +3,7 @@
 import pytest
 
 from services.anonymization.recognise.overlaps import Stretches
-from services.anonymization.recognise.paragraphs import (
-    MAX_BATCH_CHARS,
-    MAX_PARAGRAPH_CHARS,
-    batches,
-    paragraphs,
-)
+from services.anonymization.recognise.paragraphs import MAX_BATCH_CHARS, MAX_PARAGRAPH_CHARS, batches, paragraphs
 from services.anonymization.recognise.technical import technicality
 
 LETTER = "Dear Ms Okafor,\n\nthank you for your letter of 3 May about the delivery. We will replace the two pallets.\n\nKind regards\n"

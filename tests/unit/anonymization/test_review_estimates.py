@@ -1,6 +1,7 @@
 """The residual estimate: known answers, coverage by simulation, strata, and the limit."""
 
 import random
+from datetime import UTC, datetime
 
 import pytest
 
@@ -22,7 +23,7 @@ def result(
 
 
 def draw(*results: StratumResult) -> SampleDraw:
-    return SampleDraw("smp_1", 7, 0, results)
+    return SampleDraw("smp_1", 7, datetime(2026, 1, 1, tzinfo=UTC), results)
 
 
 def known_share(*strata: tuple[int, int, int]) -> ResidualShare:

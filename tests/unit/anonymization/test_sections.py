@@ -1,18 +1,19 @@
 """Telling the language of each section, and reading each section with the detectors of its language."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import pytest
 
 from services.anonymization.domain import Finding, Policy
-from services.anonymization.recognise.analysis import Analysis, LanguageSection
+from services.anonymization.recognise.analysis import LanguageSection, Recognition, TextToRead
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.recognition import Recognition, TextToRead, recognise
+from services.anonymization.recognise.ports import TextAnalyzer
+from services.anonymization.recognise.recognition import recognise
 from services.anonymization.settings import LANGUAGES
 from tailor.errors import InvalidArgument
 
@@ -70,7 +71,7 @@ def detector() -> SectionDetector:
     return SectionDetector(LanguageDetector(), LANGUAGES)
 
 
-class OneWord:
+class OneWord(TextAnalyzer):
     """Finds the name of its language, once."""
 
     def __init__(self, language: str) -> None:
@@ -89,9 +90,6 @@ class OneWord:
         del text
         return self.lexicon
 
-    def find(self, text: str) -> list[Finding]:
-        return list(self.analyze(text).findings)
-
     def recognise(self, question: TextToRead) -> Recognition:
         return recognise(self, question)
 
@@ -105,20 +103,15 @@ class OneWord:
     def accepting_all(self) -> "OneWord":
         return self
 
-    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Recognition:
         del ends
         start = text.find(self.language)
-        return Analysis((Finding(start, start + 2, "PERSON", 1.0),) if start >= 0 else ())
+        return Recognition((Finding(start, start + 2, "PERSON", 1.0),) if start >= 0 else ())
 
 
-class Told:
+def told(language: str) -> Callable[[str, Sequence[int]], list[LanguageSection]]:
     """Tells two sections: four characters of English, then the rest in another language."""
-
-    def __init__(self, language: str) -> None:
-        self.language = language
-
-    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
-        return [LanguageSection(0, 4, "en"), LanguageSection(4, len(text), self.language)]
+    return lambda text, _: [LanguageSection(0, 4, "en"), LanguageSection(4, len(text), language)]
 
 
 @pytest.mark.parametrize(("language", "text"), LETTERS.items())
@@ -193,7 +186,7 @@ def test_sections_cover_the_whole_text() -> None:
 
 
 def test_each_section_is_read_in_its_language() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("fr"), LANGUAGES, POLICY)
+    analyzer = SectionAnalyzer(OneWord, told("fr"), LANGUAGES, POLICY)
     analysis = analyzer.analyze("en, fr, en")
     assert [(finding.start, finding.end) for finding in analysis.findings] == [(0, 2), (4, 6)]
     assert [section.language for section in analysis.sections] == ["en", "fr"]
@@ -201,25 +194,25 @@ def test_each_section_is_read_in_its_language() -> None:
 
 def test_a_language_that_is_not_covered_holds_the_text() -> None:
     with pytest.raises(InvalidArgument) as refused:
-        SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY).analyze("en, sv")
+        SectionAnalyzer(OneWord, told("sv"), LANGUAGES, POLICY).analyze("en, sv")
     assert refused.value.reason == "LANGUAGE_NOT_COVERED"
     assert "`sv`" in refused.value.message and "TAILOR_UNCOVERED_LANGUAGES" in refused.value.message
 
 
 def test_a_language_that_is_not_covered_may_pass_by_rules_only() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY, is_held=False)
+    analyzer = SectionAnalyzer(OneWord, told("sv"), LANGUAGES, POLICY, is_held=False)
     analysis = analyzer.analyze("en, xx")
     assert [(finding.start, finding.end) for finding in analysis.findings] == [(0, 2), (4, 6)]
     assert analysis.sections == (LanguageSection(0, 4, "en"), LanguageSection(4, 6, "sv", rules_only=True))
 
 
 def test_a_text_that_is_only_searched_is_not_refused() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY).accepting_all()
+    analyzer = SectionAnalyzer(OneWord, told("sv"), LANGUAGES, POLICY).accepting_all()
     assert analyzer.analyze("en, sv").sections[1].rules_only
 
 
 def test_languages_share_names_and_mix_words() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("fr"), LANGUAGES, POLICY)
+    analyzer = SectionAnalyzer(OneWord, told("fr"), LANGUAGES, POLICY)
     mixed = analyzer.lexicon_of(["en", "fr"])
     assert mixed.has("closings", "cordialement") and mixed.has("closings", "regards") and mixed.is_surname("Dubois")
     assert analyzer.lexicon_of(["fr"]).language == "fr" and analyzer.lexicon.language == "en"

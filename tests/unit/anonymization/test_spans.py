@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.anonymization.domain import Action, Change, move_spans
+from services.anonymization.domain import Action, Change, apply_changes, move_spans
 from tailor.values import Span, SpanKind
 
 TEXT = "Ngozi signs.\n\nOkafor reads, and Ngozi too."
@@ -25,6 +25,7 @@ def test_a_page_keeps_its_beginning_for_surrogates_of_any_length(surrogate: str)
         change(TEXT.rindex("Ngozi"), len(TEXT) - 5, surrogate),
     ]
     after = TEXT.replace("Ngozi", surrogate).replace("Okafor", "Ward")
+    assert apply_changes(TEXT, changes) == after
     first, second = move_spans([page(0, PAGE - 2), page(PAGE, len(TEXT))], changes)
     assert after[first.start : first.end] == f"{surrogate} signs."
     assert after[second.start : second.end] == f"Ward reads, and {surrogate} too."
@@ -45,3 +46,8 @@ def test_a_span_within_a_replaced_value_is_dropped() -> None:
 def test_without_changes_spans_stay() -> None:
     spans = (page(0, 5), page(5, 9))
     assert move_spans(spans, []) == spans
+
+
+def test_changes_that_touch_stay_apart() -> None:
+    assert apply_changes("AbCd", [change(0, 2, "x"), change(2, 4, "yz")]) == "xyz"
+    assert apply_changes("nothing here", []) == "nothing here" and apply_changes("", []) == ""
