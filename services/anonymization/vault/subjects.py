@@ -58,7 +58,7 @@ class SubjectIndex:
         # An entry stays if a document of somebody else needs it.
         entries = [
             entry
-            for entry in self._entries(entity_type, surrogate)
+            for entry in self._parts(entity_type, surrogate)
             if set(self._documents_with(*entry)) <= set(documents)
         ]
         if dry_run:
@@ -122,7 +122,7 @@ class SubjectIndex:
         words = self._vault.find(GIVEN, given), self._vault.find(FAMILY, family)
         return " ".join(word for word in words if word) if all(words) else ""
 
-    def _entries(self, entity_type: str, surrogate: str) -> list[tuple[str, str]]:
+    def _parts(self, entity_type: str, surrogate: str) -> list[tuple[str, str]]:
         """The vault entries that make up a surrogate."""
         if not surrogate:
             return []

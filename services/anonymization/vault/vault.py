@@ -74,7 +74,7 @@ class SqlVault(Issuer):
         with transaction(self.engine) as connection:
             if self._is_true(connection, entity_type, self.hash(entity_type, key), value, surrogate):
                 return False
-        return not self._entries.has(entity_type=entity_type, surrogate=surrogate)
+            return not Rows(connection, ENTRIES, Row).has(entity_type=entity_type, surrogate=surrogate)
 
     def destroy(self, entity_type: str, surrogate: str) -> bool:
         """Destroy an entry; its true value cannot be recovered. False if there was none."""
