@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Engine, Row, Table
+from sqlalchemy import Connection, Engine, Row, Table, select
 
 from services.anonymization.vault.tables import ENTRIES, SECRETS
 from tailor.errors import FailedPrecondition, Reason
@@ -121,7 +121,7 @@ def _place_of_secret(row: Row[Any]) -> str:
 def _check(connection: Connection, keys: Keyring) -> None:
     """Check that every key that an entry needs is available and decrypts one. Raises FailedPrecondition (VAULT_KEY_DIFFERS)."""
     entries = Rows(connection, ENTRIES, Row)
-    for used in entries.values(ENTRIES.c.key_id.distinct()):
+    for (used,) in entries.fetch_rows(select(ENTRIES.c.key_id).distinct()):
         row = entries.find(key_id=used)
         if row is not None:
             keys.open(row, _place_of_entry(row))

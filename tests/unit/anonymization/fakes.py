@@ -48,7 +48,8 @@ class OneNameAnonymizer(Anonymizer):
             for text in texts
         )
         changed = tuple(text.replace("Okafor", "Ward") for text in texts)
-        return Anonymized(changed, {"PERSON": sum(map(len, changes))}, changes, policy_digest="policy")
+        counts, values = {"PERSON": sum(map(len, changes))}, frozenset({("PERSON", "Ward")})
+        return Anonymized(changed, counts, changes, values, policy_digest="policy")
 
 
 class UncoveredAnonymizer(OneNameAnonymizer):
