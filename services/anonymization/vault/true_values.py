@@ -33,7 +33,7 @@ NUMBER_TYPES = (
 )  # fmt: skip
 # A number with fewer letters and digits could occur in a text by chance.
 SHORTEST_NUMBER = 6
-NUMBERED_WORD = re.compile(r"[^\s,;:!?]*\d[^\s,;:!?]*")
+WORD_OR_NUMBER, DIGIT = re.compile(r"[^\s,;:!?]+"), re.compile(r"\d")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ def _true_value(candidate: PossibleValue, surrogates: Mapping[tuple[str, str], s
 def _numbers(text: str) -> Iterator[str]:
     """Stretches of neighbouring words with digits, from one word to `MAX_WORDS`."""
     run: list[re.Match[str]] = []
-    for match in NUMBERED_WORD.finditer(text):
+    # A word without a digit is skipped afterwards: a pattern that looks for one takes quadratic time for a long word.
+    for match in (word for word in WORD_OR_NUMBER.finditer(text) if DIGIT.search(word[0])):
         if run and text[run[-1].end() : match.start()].strip(" "):
             run.clear()
         run = [*run[-MAX_WORDS + 1 :], match]
