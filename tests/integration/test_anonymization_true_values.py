@@ -41,9 +41,8 @@ class House(BarrierHouse):
     def count(
         self, *texts: str, known: tuple[str, ...] = (), documents: tuple[str, ...] = ("doc_1",)
     ) -> dict[str, int]:
-        """The true values of the documents, whose ids come one by one, in the texts."""
-        batches = [[document_id] for document_id in documents]
-        return self.count_in(batches, texts, known)
+        """The true values of the documents in the texts."""
+        return self.count_in([[*documents]], texts, known)
 
     def count_in(self, batches: list[list[str]], texts: Sequence[str], known: tuple[str, ...] = ()) -> dict[str, int]:
         audit = SqlAuditLog(self.engine)
@@ -104,7 +103,7 @@ def test_values_of_other_documents_do_not_count(barrier: House) -> None:
     barrier.write("doc_2", OTHER)
     assert barrier.count(LETTER, OTHER, documents=("doc_2", "doc_3")) == {"PERSON": 1, "EMAIL_ADDRESS": 1}
     assert barrier.count(LETTER, documents=()) == {}
-    assert barrier.count(LETTER, OTHER, LETTER, documents=("doc_1", "doc_2", "doc_1"))["PERSON"] == 2
+    assert barrier.count_in([["doc_1"], ["doc_2", "doc_1"]], (LETTER, OTHER, LETTER))["PERSON"] == 2
 
 
 def test_values_of_known_texts_do_not_count(barrier: House) -> None:
