@@ -15,22 +15,23 @@ from services.anonymization.domain import (
     Disagreement,
     Finding,
     Policy,
+    apply_changes,
     count,
     merge,
 )
-from services.anonymization.ports import Anonymizer, ReviewedTerms
+from services.anonymization.ports import Anonymizer
 from services.anonymization.recognise import budget
+from services.anonymization.recognise.analysis import Recognition, TextToRead
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.obfuscated import PlainText, undo
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.ports import TextAnalyzer
-from services.anonymization.recognise.recognition import Recognition, TextToRead, outside
-from services.anonymization.review.terms import NO_TERMS
+from services.anonymization.recognise.recognition import outside
+from services.anonymization.review.terms import NO_TERMS, HashedTerms
 from services.anonymization.surrogates import generalisation
 from services.anonymization.surrogates.known_values import PassedValues
 from services.anonymization.surrogates.people import People
-from services.anonymization.surrogates.replacement import apply
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import ResourceExhausted
 from tailor.logging import get_logger
@@ -53,7 +54,7 @@ class TextAnonymizer(Anonymizer):
         analyzer: TextAnalyzer,
         surrogates: Surrogates,
         seconds_per_text: float = DEFAULT_SECONDS_PER_TEXT,
-        terms: ReviewedTerms = NO_TERMS,
+        terms: HashedTerms = NO_TERMS,
         *,
         lists: TermLists = NO_LISTS,
         detectors_digest: str = "",
@@ -101,7 +102,7 @@ class TextAnonymizer(Anonymizer):
             changes_by_text.append(_at_given(_within(changes, start, end), plain))
             disagreements_by_text.append(_at_given(_within(recognition.disagreements, start, end), plain))
         return Anonymized(
-            tuple(map(apply, texts, changes_by_text)),
+            tuple(map(apply_changes, texts, changes_by_text)),
             count(findings),
             tuple(changes_by_text),
             frozenset(surrogates.issued),

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Container
 
-from services.anonymization.domain import DocumentOutcome, Ingested
-from services.anonymization.ports import QuarantinedTexts
+from services.anonymization.handlers import Barrier, pass_document
 from services.anonymization.wire import to_ingested
 from tailor.api.events.v1 import documents_pb2
 from tailor.events.envelope import Event, decode
@@ -11,16 +10,14 @@ from tailor.events.envelope import Event, decode
 INGESTED = "document.ingested.v1"
 
 
-def on_ingested(
-    pass_document: Callable[[Ingested], DocumentOutcome], quarantine: QuarantinedTexts, erased: Container[str]
-) -> Callable[[Event], None]:
+def on_ingested(barrier: Barrier, erased: Container[str]) -> Callable[[Event], None]:
     """The handler of document.ingested.v1. An erased document is removed from quarantine and goes no further."""
 
     def handle(event: Event) -> None:
         ingested = to_ingested(decode(event, documents_pb2.DocumentIngested))
         if ingested.document_id in erased:
-            quarantine.delete(ingested.text)
+            barrier.quarantine.delete(ingested.text)
         else:
-            pass_document(ingested)
+            pass_document(barrier, ingested)
 
     return handle

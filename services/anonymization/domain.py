@@ -460,6 +460,15 @@ def count(findings: Iterable[Finding]) -> dict[str, int]:
     return counts
 
 
+def apply_changes(text: str, changes: Sequence[Change]) -> str:
+    """The text with each change's replacement. The changes must be in order and must not overlap."""
+    parts, end = [], 0
+    for change in changes:
+        parts += [text[end : change.start], change.replacement]
+        end = change.end
+    return "".join([*parts, text[end:]])
+
+
 def move_spans(spans: Sequence[Span], changes: Sequence[Change]) -> tuple[Span, ...]:
     """The spans in the changed text. `changes` must be in order and must not overlap.
 

@@ -4,7 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 from services.anonymization.domain import (
     LANGUAGE_NOT_COVERED,
@@ -38,20 +38,15 @@ from services.anonymization.domain import (
     TrueValue,
     move_spans,
 )
-from services.anonymization.ledger import SqlLedger
-from services.anonymization.ports import (
-    Anonymizer,
-    AuditLog,
-    Corpus,
-    OutcomePublisher,
-    Previewer,
-    PromptAnonymizer,
-    QuarantinedTexts,
-    Revealer,
-    ReviewRecorder,
-    Subjects,
-    TrueValues,
-)
+from services.anonymization.ledger import SqlAuditLog, SqlLedger
+from services.anonymization.policy.preview import Preview
+from services.anonymization.ports import Anonymizer
+from services.anonymization.prompts import EphemeralPromptAnonymizer
+from services.anonymization.review.recorder import DocumentRecorder
+from services.anonymization.stored_texts import StoredCorpus, StoredTexts
+from services.anonymization.vault.subjects import SubjectIndex
+from services.anonymization.vault.true_values import TrueValueFinder
+from services.anonymization.vault.vault import SqlVault
 from tailor.codec import load
 from tailor.errors import (
     DeadlineExceeded,
@@ -74,70 +69,58 @@ MAX_STARTS = 2
 DAMAGED = "The quarantined text does not verify; check TAILOR_QUARANTINE_KEY, then publish the document again."
 
 
+@dataclass(frozen=True)
+class Barrier:
+    """The collaborators of the handlers of events. `publish` sends an outcome and blocks until the broker has it."""
+
+    quarantine: StoredTexts
+    corpus: StoredCorpus
+    subjects: SubjectIndex
+    ledger: SqlLedger
+    recorder: DocumentRecorder
+    anonymizer: Anonymizer
+    language_of: Callable[[str], str]
+    publish: Callable[[DocumentOutcome], None]
+
+
 def _now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def pass_document(
-    ingested: Ingested,
-    *,
-    quarantine: QuarantinedTexts,
-    corpus: Corpus,
-    subjects: Subjects,
-    ledger: SqlLedger,
-    publisher: OutcomePublisher,
-    anonymizer: Anonymizer,
-    recorder: ReviewRecorder,
-    language_of: Callable[[str], str],
-    now_ms: Callable[[], int] = _now_ms,
-) -> DocumentOutcome:
+def pass_document(barrier: Barrier, ingested: Ingested) -> DocumentOutcome:
     """Take a document through the barrier, publish its outcome, then delete its quarantined bytes.
 
     Idempotent: a redelivery publishes the recorded outcome again.
     """
-    outcome = ledger.find(ingested.document_id, ingested.sequence)
+    ledger, version = barrier.ledger, (ingested.document_id, ingested.sequence)
+    outcome = ledger.find(*version)
     if outcome is None:
-        pass_text = partial(
-            _anonymize_document,
-            ingested,
-            corpus=corpus,
-            subjects=subjects,
-            anonymizer=anonymizer,
-            recorder=recorder,
-            language_of=language_of,
-            now_ms=now_ms,
-        )
-        if ledger.start(ingested.document_id, ingested.sequence) > MAX_STARTS:
-            outcome = RefusedDocument(ingested, ENDED, now_ms(), TOO_EXPENSIVE)
+        if ledger.start(*version) > MAX_STARTS:
+            outcome = RefusedDocument(ingested, ENDED, _now_ms(), TOO_EXPENSIVE)
         else:
             try:
-                outcome = _read_and_pass(ingested, quarantine, pass_text, now_ms)
+                outcome = _read_and_pass(barrier, ingested)
             except TailorError:
                 # It will be tried again for another reason than this document.
-                ledger.forget_starts(ingested.document_id, ingested.sequence)
+                ledger.forget_starts(*version)
                 raise
         outcome = ledger.record(outcome)
-    publisher.publish(outcome)
-    quarantine.delete(ingested.text)
+    barrier.publish(outcome)
+    barrier.quarantine.delete(ingested.text)
     return outcome
 
 
-def _read_and_pass(
-    ingested: Ingested,
-    quarantine: QuarantinedTexts,
-    pass_text: Callable[[DocumentText], Passed],
-    now_ms: Callable[[], int],
-) -> DocumentOutcome:
+def _read_and_pass(barrier: Barrier, ingested: Ingested) -> DocumentOutcome:
     try:
-        text = quarantine.read(ingested)
+        text = barrier.quarantine.read(ingested)
     except NotFound:
-        return RefusedDocument(ingested, EXPIRED, now_ms())
+        return RefusedDocument(ingested, EXPIRED, _now_ms())
     except (FailedPrecondition, InvalidArgument):
-        return RefusedDocument(ingested, DAMAGED, now_ms())
+        return RefusedDocument(ingested, DAMAGED, _now_ms())
     try:
-        return pass_text(text)
+        return _anonymize_document(barrier, ingested, text)
     except DeadlineExceeded:
-        return RefusedDocument(ingested, TOO_SLOW, now_ms(), TIMEOUT)
+        return RefusedDocument(ingested, TOO_SLOW, _now_ms(), TIMEOUT)
     except (InvalidArgument, ResourceExhausted) as error:
         reasons = {
             Reason.LANGUAGE_NOT_COVERED: LANGUAGE_NOT_COVERED,
@@ -146,33 +129,23 @@ def _read_and_pass(
         }
         if error.reason not in reasons:
             raise
-        return RefusedDocument(ingested, error.message, now_ms(), reasons[error.reason])
+        return RefusedDocument(ingested, error.message, _now_ms(), reasons[error.reason])
 
 
-def _anonymize_document(
-    ingested: Ingested,
-    text: DocumentText,
-    *,
-    corpus: Corpus,
-    subjects: Subjects,
-    anonymizer: Anonymizer,
-    recorder: ReviewRecorder,
-    language_of: Callable[[str], str],
-    now_ms: Callable[[], int],
-) -> Passed:
-    result = anonymizer.anonymize(text.parts, ingested.labels)
+def _anonymize_document(barrier: Barrier, ingested: Ingested, text: DocumentText) -> Passed:
+    result = barrier.anonymizer.anonymize(text.parts, ingested.labels)
     clean = text.with_parts(result.texts)
     # Index subjects before writing the text, so that anything in the corpus can be found by data subject.
-    subjects.keep(ingested.document_id, result.values)
-    ref, language = corpus.write(clean), language_of(clean.text)
-    recorder.record(ingested, clean, result, language)
+    barrier.subjects.keep(ingested.document_id, result.values)
+    ref, language = barrier.corpus.write(clean), barrier.language_of(clean.text)
+    barrier.recorder.record(ingested, clean, result, language)
     return load(
         Passed,
         vars(result),
         ingested=ingested,
         text=ref,
         char_count=sum(map(len, clean.parts)),
-        time_ms=now_ms(),
+        time_ms=_now_ms(),
         language=language,
         spans=move_spans(ingested.spans, result.changes[-1]),
     )
@@ -189,7 +162,7 @@ def anonymize_texts(anonymizer: Anonymizer, texts: tuple[str, ...], labels: Labe
 
 
 def anonymize_row(
-    anonymizer: Anonymizer, subjects: Subjects, row_id: str, texts: tuple[str, ...], labels: Labels
+    anonymizer: Anonymizer, subjects: SubjectIndex, row_id: str, texts: tuple[str, ...], labels: Labels
 ) -> Anonymized:
     """Anonymise the texts of a row, and record which surrogates they contain. Idempotent.
 
@@ -204,7 +177,7 @@ def anonymize_row(
 
 
 def anonymize_edit(
-    anonymizer: Anonymizer, subjects: Subjects, row_id: str, text: str, *, passed: tuple[str, ...], labels: Labels
+    anonymizer: Anonymizer, subjects: SubjectIndex, row_id: str, text: str, *, passed: tuple[str, ...], labels: Labels
 ) -> Anonymized:
     """Anonymise what a person added to texts that passed before, and record which surrogates the whole text contains. Idempotent.
 
@@ -227,7 +200,7 @@ def _check_row_id(row_id: str) -> None:
 
 
 def anonymize_prompt(
-    anonymizer: PromptAnonymizer, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]
+    anonymizer: EphemeralPromptAnonymizer, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]
 ) -> AnonymizedPrompt:
     """Replace the personal values of a prompt, and return the value of each surrogate. Raises InvalidArgument (PROMPT_TOO_LONG)."""
     if len(texts) + len(beside) > MAX_PROMPT_TEXTS or sum(map(len, (*texts, *beside))) > MAX_PROMPT_CHARS:
@@ -236,7 +209,7 @@ def anonymize_prompt(
     return anonymizer.anonymize(texts, labels, beside)
 
 
-def preview_text(previewer: Previewer, text: str, policy: str, labels: Labels) -> Anonymized:
+def preview_text(previewer: Preview, text: str, policy: str, labels: Labels) -> Anonymized:
     """Show what a text would become under a policy, and store nothing. Raises InvalidArgument (TOO_LONG, INVALID_POLICY)."""
     problems = {}
     if len(text) > MAX_PREVIEW_CHARS:
@@ -264,7 +237,9 @@ def check_reidentification(entity_type: str, surrogate: str, purpose: str) -> No
         raise InvalidArgument(Reason.TOO_LONG, "The request is too long.", field_violations=violations)
 
 
-def reidentify(vault: Revealer, audit: AuditLog, *, caller: str, entity_type: str, surrogate: str, purpose: str) -> str:
+def reidentify(
+    vault: SqlVault, audit: SqlAuditLog, *, caller: str, entity_type: str, surrogate: str, purpose: str
+) -> str:
     """The true value of a surrogate. The call is recorded before it is answered, even if no value is found.
 
     Raises what `check_reidentification` raises, and NotFound (UNKNOWN_SURROGATE).
@@ -277,43 +252,34 @@ def reidentify(vault: Revealer, audit: AuditLog, *, caller: str, entity_type: st
     return value
 
 
-def forget(
-    erased: Erased,
-    *,
-    quarantine: QuarantinedTexts,
-    corpus: Corpus,
-    subjects: Subjects,
-    recorder: ReviewRecorder,
-    ledger: SqlLedger,
-) -> Forgotten:
+def forget(barrier: Barrier, erased: Erased) -> Forgotten:
     """Delete an erased document's texts on both sides of the barrier, then everything recorded about it. Idempotent."""
-    objects = quarantine.delete_all(erased.document_id)
-    texts = ledger.texts_of(erased.document_id)
+    document_id, texts = erased.document_id, barrier.ledger.texts_of(erased.document_id)
+    objects = barrier.quarantine.delete_all(document_id)
     for ref in texts:
-        corpus.delete(ref)
-    entries = subjects.forget(erased.document_id)
-    passages = recorder.forget(erased.document_id)
-    versions = ledger.forget(erased.document_id)
+        barrier.corpus.delete(ref)
     counts = {
         "quarantine_objects": objects,
         "corpus_objects": len(texts),
-        "versions": versions,
-        "vault_entries": entries,
-        "review_passages": passages,
+        "vault_entries": barrier.subjects.forget(document_id),
+        "review_passages": barrier.recorder.forget(document_id),
+        "versions": barrier.ledger.forget(document_id),
     }
     return Forgotten(counts)
 
 
-def supersede(superseded: Erased, *, corpus: Corpus, ledger: SqlLedger) -> Forgotten:
+def supersede(barrier: Barrier, superseded: Erased) -> Forgotten:
     """Delete the corpus texts of a document's versions before the one that a replay made. Idempotent."""
-    texts = ledger.texts_before(superseded.document_id, superseded.sequence)
+    texts = barrier.ledger.texts_before(superseded.document_id, superseded.sequence)
     for ref in texts:
-        corpus.delete(ref)
-    versions = ledger.forget(superseded.document_id, superseded.sequence)
+        barrier.corpus.delete(ref)
+    versions = barrier.ledger.forget(superseded.document_id, superseded.sequence)
     return Forgotten({"corpus_objects": len(texts), "versions": versions})
 
 
-def resolve_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: str, dry_run: bool) -> Resolved:
+def resolve_subject(
+    subjects: SubjectIndex, audit: SqlAuditLog, *, caller: str, subject: str, dry_run: bool
+) -> Resolved:
     """A person's documents. The call is recorded before it is answered, without the person. Raises InvalidArgument (INVALID_SUBJECT)."""
     _check_subject(subject)
     audit.record(caller, "SUBJECT", "", "looks for a subject's documents" if dry_run else "erases a subject")
@@ -321,7 +287,7 @@ def resolve_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject
 
 
 def describe_subject(
-    subjects: Subjects, ledger: SqlLedger, audit: AuditLog, *, caller: str, subject: str
+    subjects: SubjectIndex, ledger: SqlLedger, audit: SqlAuditLog, *, caller: str, subject: str
 ) -> HeldSubject:
     """What is held about a person: ids, labels and counts. The call is recorded before it is answered, without the person.
 
@@ -335,7 +301,7 @@ def describe_subject(
     return HeldSubject(entity_type, documents, resolved.vault_entries, suppressed)
 
 
-def lift_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: str) -> None:
+def lift_subject(subjects: SubjectIndex, audit: SqlAuditLog, *, caller: str, subject: str) -> None:
     """End a person's suppression. The call is recorded before it is answered, without the person.
 
     Raises InvalidArgument (INVALID_SUBJECT) and NotFound (NOT_SUPPRESSED).
@@ -350,8 +316,8 @@ def lift_subject(subjects: Subjects, audit: AuditLog, *, caller: str, subject: s
 
 
 def count_true_values(
-    index: TrueValues,
-    audit: AuditLog,
+    index: TrueValueFinder,
+    audit: SqlAuditLog,
     *,
     caller: str,
     texts: Sequence[str],

@@ -28,7 +28,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.anonymization.domain import DocumentOutcome, FindingCount, Passed
-from services.anonymization.ports import AuditLog
 from tailor.rows import Rows
 from tailor.sql import transaction
 from tailor.storage.ref import Ref
@@ -164,17 +163,19 @@ class SqlLedger:
         return self._versions.delete(document_id=document_id)
 
 
-class SqlAuditLog(AuditLog):
-    """One row per call."""
+class SqlAuditLog:
+    """Who asked for true values and for people."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def record(self, caller: str, entity_type: str, surrogate: str, purpose: str) -> None:
+        """Record one call; before the answer is given."""
         call = {"caller": caller, "surrogate": surrogate, "purpose": purpose}
         Rows(self._engine, AUDIT, Row).insert(entity_type=entity_type[:40], **call)
 
     def has(self, caller: str, entity_type: str, surrogate: str, purpose: str, seconds: float) -> bool:
+        """True if such a call was recorded within the last seconds."""
         is_recent = AUDIT.c.create_time > func.now() - timedelta(seconds=seconds)
         call = {"caller": caller, "surrogate": surrogate, "purpose": purpose}
         return Rows(self._engine, AUDIT, Row).has(is_recent, entity_type=entity_type, **call)

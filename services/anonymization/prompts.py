@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized, AnonymizedPrompt
-from services.anonymization.ports import Issuer, PromptAnonymizer, ReviewedTerms
+from services.anonymization.ports import Issuer
 from services.anonymization.recognise.caches import clear_caches
 from services.anonymization.recognise.lexicon import Lexicon, fold
 from services.anonymization.recognise.lists import NO_LISTS, TermLists
 from services.anonymization.recognise.ports import TextAnalyzer
-from services.anonymization.review.terms import NO_TERMS
+from services.anonymization.review.terms import NO_TERMS, HashedTerms
 from services.anonymization.surrogates.forms import NAME_WORDS, normal
 from services.anonymization.surrogates.surrogates import MAX_CANDIDATES, Surrogates
 from tailor.errors import Reason, ResourceExhausted
@@ -63,13 +63,13 @@ class PromptIssuer(Issuer):
         )
 
 
-class EphemeralPromptAnonymizer(PromptAnonymizer):
-    """Draws new surrogates for every call, and stores nothing. Thread-safe."""
+class EphemeralPromptAnonymizer:
+    """Replaces the personal values of a prompt. Draws new surrogates for every call, and stores nothing. Thread-safe."""
 
     def __init__(
         self,
         analyzer: TextAnalyzer,
-        terms: ReviewedTerms = NO_TERMS,
+        terms: HashedTerms = NO_TERMS,
         *,
         lists: TermLists = NO_LISTS,
         apart: TextAnalyzer | None = None,
@@ -82,7 +82,11 @@ class EphemeralPromptAnonymizer(PromptAnonymizer):
         self._terms = terms
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
-        """Raises ResourceExhausted (NO_SURROGATE_LEFT) if no distinct surrogates are found."""
+        """Anonymise texts that belong together.
+
+        The texts in `beside` are context: they are not changed, and no surrogate repeats one of their words.
+        Raises ResourceExhausted (NO_SURROGATE_LEFT) if no distinct surrogates are found.
+        """
         try:
             lexicon = self._analyzer.lexicon_for("\n\n".join((*texts, *beside)))
             for _ in range(MAX_DRAWS):

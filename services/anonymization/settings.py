@@ -40,8 +40,6 @@ class Settings(ServiceSettings):
     # What is compared with it: the upper end of the estimate's interval, or the estimate itself.
     max_residual_bound: ResidualBound = ResidualBound.UPPER
 
-    # True to hold re-identifications until a second key of data protection approves them.
-
     @property
     def residual_limit(self) -> ResidualLimit | None:
         """The limit, or None if nothing is refused."""

@@ -3,16 +3,20 @@
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.anonymization.domain import UNREADABLE, Anonymized, DocumentOutcome, Ingested, Passed
+from services.anonymization.domain import UNREADABLE, Anonymized, DocumentOutcome, Ingested, InstalledPolicy, Passed
 from tailor.api.anonymization.v1 import anonymization_pb2
 from tailor.api.common.v1 import common_pb2
-from tailor.api.events.v1 import documents_pb2
+from tailor.api.events.v1 import documents_pb2, policies_pb2
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, Reason
+from tailor.events.envelope import derive_id
+from tailor.events.producer import Producer
 from tailor.wire import to_span
 
 ANONYMIZED = "document.anonymized.v1"
 REJECTED = "document.rejected.v1"
+POLICY_APPLIED = "policy.applied.v1"
+POLICY_KEY = "policy"
 
 
 def to_ingested(message: documents_pb2.DocumentIngested) -> Ingested:
@@ -38,8 +42,7 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
     """Topic and message of an outcome."""
     ingested = outcome.ingested
     version = common_pb2.Version(sequence=ingested.sequence, digest=ingested.digest)
-    moment = Timestamp()
-    moment.FromMilliseconds(outcome.time_ms)
+    moment = from_milliseconds(outcome.time_ms)
     if isinstance(outcome, Passed):
         passed = encode(documents_pb2.DocumentAnonymized, outcome, version=version, create_time=moment)
         passed.MergeFrom(encode(documents_pb2.DocumentAnonymized, ingested, text=None, spans=()))
@@ -56,6 +59,26 @@ def to_event(outcome: DocumentOutcome) -> tuple[str, Message]:
         supersede_id=ingested.supersede_id if is_refused else "",
         version=version if is_refused else None,
     )
+
+
+def from_milliseconds(time_ms: int) -> Timestamp:
+    moment = Timestamp()
+    moment.FromMilliseconds(time_ms)
+    return moment
+
+
+def publish(producer: Producer, outcome: DocumentOutcome) -> None:
+    """Send an outcome and block until the broker has it. The same outcome always gives the same event."""
+    (topic, message), ingested = to_event(outcome), outcome.ingested
+    producer.send(
+        topic, ingested.document_id, message, derive_id("evt", topic, ingested.document_id, ingested.sequence)
+    )
+
+
+def announce(producer: Producer, installed: InstalledPolicy) -> None:
+    """Send what is in force and block until the broker has it. The same policy always gives the same event."""
+    event_id = derive_id("evt", POLICY_APPLIED, installed.generation, installed.barrier_digest)
+    producer.send(POLICY_APPLIED, POLICY_KEY, encode(policies_pb2.PolicyApplied, installed), event_id)
 
 
 def from_preview(preview: Anonymized) -> anonymization_pb2.PreviewAnonymizationResponse:

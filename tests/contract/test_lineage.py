@@ -8,10 +8,7 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 from sqlalchemy import Engine
 
-from services.anonymization.adapters.kafka import KafkaOutcomes
 from services.anonymization.domain import DocumentText
-from services.anonymization.handlers import pass_document
-from services.anonymization.ledger import SqlLedger
 from services.anonymization.wire import to_ingested
 from services.ingestion.domain import (
     DocumentKind,
@@ -27,19 +24,12 @@ from services.ingestion.wire import from_outcome
 from services.synthetic import handlers, wire
 from services.synthetic.bootstrap import MIGRATIONS
 from tailor.api.events.v1 import documents_pb2
-from tailor.events.memory import MemoryProducer
 from tailor.storage.ref import Ref
 from tailor.values import Labels, RowPolicy
+from tests.barrier import MIGRATIONS as ANONYMIZATION
+from tests.barrier import BarrierHouse
 from tests.conftest import migrated
-from tests.integration.test_anonymization_handlers import MIGRATIONS as ANONYMIZATION
 from tests.synthetic import World
-from tests.unit.anonymization.fakes import (
-    MemoryCorpus,
-    MemoryQuarantine,
-    MemoryRecorder,
-    MemorySubjects,
-    OneNameAnonymizer,
-)
 
 PAGES = (
     ("Position", "Ms Okafor counted the ladders twice in 2024, and Okafor found 17 of them behind the depot."),
@@ -71,21 +61,11 @@ def anonymized(
     engine: Engine, message: documents_pb2.DocumentIngested, text: DocumentText
 ) -> tuple[documents_pb2.DocumentAnonymized, DocumentText]:
     """The event that anonymization publishes for the document, and the text in the corpus."""
-    corpus, producer = MemoryCorpus(), MemoryProducer("anonymization")
-    pass_document(
-        to_ingested(message),
-        quarantine=MemoryQuarantine(text),
-        corpus=corpus,
-        subjects=MemorySubjects(),
-        ledger=SqlLedger(engine),
-        publisher=KafkaOutcomes(producer),
-        anonymizer=OneNameAnonymizer(),
-        language_of=lambda _: "en",
-        recorder=MemoryRecorder(),
-    )
-    (passed,) = producer.messages("document.anonymized.v1")
+    house = BarrierHouse(engine)
+    house.pass_text(text, to_ingested(message))
+    (passed,) = house.producer.messages("document.anonymized.v1")
     assert isinstance(passed, documents_pb2.DocumentAnonymized)
-    return passed, corpus.texts[0]
+    return passed, house.texts()[0]
 
 
 @pytest.mark.integration

@@ -1,6 +1,5 @@
 """Edited drafts at the barrier, with the real recognisers: surrogates of the draft stay, and what the expert added does not."""
 
-import hashlib
 import random
 from collections.abc import Iterator
 
@@ -8,24 +7,20 @@ import pytest
 
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
-from services.anonymization.prompts import EphemeralPromptAnonymizer
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.review.domain import ReviewTerm
 from services.anonymization.review.terms import HashedTerms
-from services.anonymization.rpc import AnonymizationServicer
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.inference.adapters.anonymization import AnonymizationClient
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, PermissionDenied
-from tailor.rpc.auth import Authenticator, Caller
-from tailor.rpc.channel import open_channel
-from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
-from tailor.settings import ServiceSettings
 from tailor.values import Labels
 from tests.analyzers import load_english
-from tests.integration.test_private_prompts import NoPreview
-from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryTrueValues, MemoryVault
+from tests.barrier import MIGRATIONS, ROLES, SERVICES, channel
+from tests.conftest import migrated
+from tests.databases import Databases
+from tests.policy_house import PolicyHouse
+from tests.unit.anonymization.fakes import MemoryVault
 
 pytestmark = pytest.mark.integration
 
@@ -146,69 +141,43 @@ def test_a_value_that_a_review_calls_personal_goes_although_it_passed(house: Hou
 
 
 ROW_ID = f"txt_{7:032x}"
-SERVICES = ("inference", "console", "registry", "synthetic", "evaluation", "training", "ingestion")
-ROLES = ("ROLE_CALLER", "ROLE_EXPERT", "ROLE_ENGINEER", "ROLE_OPERATOR", "ROLE_DATA_PROTECTION")
 
 
-@pytest.fixture
-def subjects() -> MemorySubjects:
-    return MemorySubjects()
-
-
-@pytest.fixture
-def port(house: House, analyzer: Analyzer, subjects: MemorySubjects) -> Iterator[int]:
-    """Anonymization behind gRPC. A token is the name of a service, or of a role."""
-    servicer = AnonymizationServicer(
-        anonymizer=house.anonymizer,
-        prompts=EphemeralPromptAnonymizer(analyzer),
-        previewer=NoPreview(),
-        vault=house.vault,
-        subjects=subjects,
-        true_values=MemoryTrueValues({}),
-        audit=MemoryAuditLog(),
-    )
-
-    callers = {
-        hashlib.sha256(f"tlr_{name}".encode()).hexdigest(): Caller("key", "somebody", name)
-        if name in ROLES
-        else Caller("service", name)
-        for name in (*ROLES, *SERVICES)
-    }
-
-    add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
-    server = RpcServer(
-        ServiceSettings(rpc_port=0),
-        "anonymization",
-        servicers=[(add, servicer)],
-        authenticator=Authenticator("anonymization", Trust({}), callers.__getitem__),
-    )
-    server.start()
-    yield server.port
-    server.stop(0)
+@pytest.fixture(scope="module")
+def service(databases: Databases) -> Iterator[tuple[PolicyHouse, RpcServer]]:
+    """Anonymization behind gRPC."""
+    url = databases.create()
+    with migrated(url, MIGRATIONS) as engine:
+        house = PolicyHouse(engine)
+        server = house.serve()
+        yield house, server
+        server.stop(0)
+    databases.drop(url)
 
 
 def test_inference_edits_over_grpc_and_an_erasure_finds_old_and_new_people(
-    house: House, port: int, subjects: MemorySubjects
+    service: tuple[PolicyHouse, RpcServer],
 ) -> None:
-    client = AnonymizationClient(open_channel(f"127.0.0.1:{port}", lambda: "tlr_inference"))
-    tamsin = surrogate_of(house, "Tamsin Quarrendon")
+    house, server = service
+    client = AnonymizationClient(channel(server, "inference"))
+    *draft, tamsin = house.current.anonymize((PROMPT, ANSWER, "Tamsin Quarrendon")).texts
     text = client.anonymize_edit(
-        ROW_ID, f"{house.answer}\n\nBjörn Halvorsen reads this for {tamsin}.", house.draft, Labels("wiki")
+        ROW_ID, f"{draft[1]}\n\nBjörn Halvorsen reads this for {tamsin}.", draft, Labels("wiki")
     )
-    assert text.startswith(house.answer) and "Halvorsen" not in text and text.endswith(f" reads this for {tamsin}.")
-    new = house.anonymizer.anonymize(("Björn Halvorsen",)).texts[0]
-    assert {("PERSON", tamsin), ("PERSON", new)} <= subjects.values[ROW_ID] and new in text
+    assert text.startswith(draft[1]) and "Halvorsen" not in text and text.endswith(f" reads this for {tamsin}.")
+    for person in ("Tamsin Quarrendon", "Björn Halvorsen"):
+        assert house.subjects.resolve(person, dry_run=True).document_ids == (ROW_ID,)
 
 
-def test_no_person_and_no_other_service_may_call_a_text_passed(house: House, port: int) -> None:
+def test_no_person_and_no_other_service_may_call_a_text_passed(service: tuple[PolicyHouse, RpcServer]) -> None:
     for name in {*ROLES, *SERVICES} - {"inference"}:
-        client = AnonymizationClient(open_channel(f"127.0.0.1:{port}", lambda name=name: f"tlr_{name}"))  # type: ignore[misc]
+        client = AnonymizationClient(channel(service[1], name))
         with pytest.raises(PermissionDenied):
             client.anonymize_edit(ROW_ID, "Björn Halvorsen", ["Björn Halvorsen"], Labels())
 
 
-def test_refuses_texts_that_are_too_long_and_ids_that_cannot_be_erased(port: int) -> None:
-    client = AnonymizationClient(open_channel(f"127.0.0.1:{port}", lambda: "tlr_inference"))
+def test_refuses_texts_that_are_too_long_and_ids_that_cannot_be_erased(service: tuple[PolicyHouse, RpcServer]) -> None:
+    client = AnonymizationClient(channel(service[1], "inference"))
     for row_id, text, passed, reason in (
         ("drf_1", "Hello.", ["Hello."], "INVALID_ROW_ID"),
         (ROW_ID, "Hello.", ["x"] * 1_025, "TEXT_TOO_LONG"),

@@ -38,15 +38,8 @@ SAMPLE = Path(__file__).parents[2] / "deploy" / "sample"
 LEAST_RECALL = 0.97
 LEAST_PRECISION = 0.96
 WHOLE_TYPES = {
-    "EMAIL_ADDRESS",
-    "IBAN",
-    "CREDIT_CARD",
-    "NATIONAL_ID",
-    "IP_ADDRESS",
-    "DATE_OF_BIRTH",
-    "SECRET",
-    "COORDINATES",
-}
+    "EMAIL_ADDRESS", "IBAN", "CREDIT_CARD", "NATIONAL_ID", "IP_ADDRESS", "DATE_OF_BIRTH", "SECRET", "COORDINATES",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +223,7 @@ class DirectChannel:
     stream_unary = unary_unary
 
 
-def test_a_stored_draft_has_nothing_personal_and_the_surrogates_of_the_corpus(
-    analyzer: Analyzer,
-) -> None:
+def test_a_stored_draft_has_nothing_personal_and_the_surrogates_of_the_corpus(analyzer: Analyzer) -> None:
     anonymizer, store, published = make_anonymizer(analyzer, MemoryVault()), MemoryStore(), Published()
     definitions = Definitions()
     definitions.define("reports", keep_drafts=True)

@@ -3,40 +3,25 @@
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
 from services.anonymization.anonymizer import TextAnonymizer
-from services.anonymization.bootstrap import MIGRATIONS
-from services.anonymization.ledger import SqlAuditLog
 from services.anonymization.policy.policy_file import load_policy, parse_policy
-from services.anonymization.policy.preview import Preview
-from services.anonymization.prompts import EphemeralPromptAnonymizer
-from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.lexicon import fold
-from services.anonymization.rpc import AnonymizationServicer
-from services.anonymization.surrogates.surrogates import Surrogates
-from services.anonymization.vault.keyring import DRAW
-from services.anonymization.vault.subjects import SubjectIndex
-from services.anonymization.vault.true_values import TrueValueFinder
-from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
 from tailor.api.common.v1 import common_pb2
-from tailor.errors import InvalidArgument, NotFound, PermissionDenied, Reason
-from tailor.rpc.auth import Authenticator, Caller
-from tailor.rpc.channel import open_channel, wire_errors
-from tailor.rpc.identity import Trust
-from tailor.rpc.server import RpcServer
-from tailor.settings import ServiceSettings
+from tailor.errors import InvalidArgument, PermissionDenied
+from tailor.rpc.channel import wire_errors
 from tests.analyzers import load_english
+from tests.barrier import MIGRATIONS, channel
 from tests.conftest import migrated
+from tests.policy_house import PolicyHouse
 
 pytestmark = pytest.mark.integration
 
 MEMO = "Ngozi Okafor signed for Vanterpool Logistics BV on 3 March 2025.\n\nMs Okafor (n.okafor@vanterpool.com) pays £48,250."
-ROLES = {name: f"ROLE_{name}" for name in ("CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION")}
 POLICY = """
 [types]
 PERSON = "surrogate"
@@ -61,47 +46,15 @@ terms = ["Ngozi Okafor"]
 """
 
 
-@pytest.fixture(scope="module")
-def analyzer() -> Analyzer:
-    return load_english()
+class World(PolicyHouse):
+    """The service on a port."""
 
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    with migrated(database_url, MIGRATIONS) as engine:
-        yield engine
-
-
-class World:
-    """The service on a port, and its database."""
-
-    def __init__(self, engine: Engine, analyzer: Analyzer, trust: Path) -> None:
-        self.engine = engine
-        self.vault = SqlVault(engine, b"v" * 32)
-        subjects = SubjectIndex(engine, self.vault, analyzer.lexicon)
-        surrogates = Surrogates(self.vault, analyzer.lexicon, self.vault.secret(DRAW), subjects.suppressed)
-        self.anonymizer = TextAnonymizer(analyzer, surrogates)
-        servicer = AnonymizationServicer(
-            anonymizer=self.anonymizer,
-            prompts=EphemeralPromptAnonymizer(analyzer),
-            previewer=Preview(analyzer, surrogates, self.vault),
-            vault=self.vault,
-            subjects=subjects,
-            true_values=TrueValueFinder(engine, self.vault, analyzer),
-            audit=SqlAuditLog(engine),
-        )
-        trust.write_text("{}")
-        self.server = RpcServer(
-            ServiceSettings(rpc_port=0),
-            "anonymization",
-            servicers=[(anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server, servicer)],
-            authenticator=Authenticator("anonymization", Trust.load(trust), _verify),
-        )
-        self.server.start()
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.server = self.serve()
 
     def stub(self, role: str) -> anonymization_pb2_grpc.AnonymizationServiceStub:
-        channel = open_channel(f"127.0.0.1:{self.server.port}", lambda: f"tlr_{role}")
-        return anonymization_pb2_grpc.AnonymizationServiceStub(channel)
+        return anonymization_pb2_grpc.AnonymizationServiceStub(channel(self.server, role))
 
     def preview(
         self, content: str, policy: str = "", department: str = "", role: str = "ENGINEER"
@@ -118,25 +71,19 @@ class World:
             return [connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one() for table in tables]
 
 
-def _verify(secret_sha256: str) -> Caller:
-    for name, role in ROLES.items():
-        if hashlib.sha256(f"tlr_{name}".encode()).hexdigest() == secret_sha256:
-            return Caller("key", "test", role, key_id="key_1")
-    raise NotFound(Reason.UNKNOWN_KEY, "unknown")
-
-
 @pytest.fixture
-def world(engine: Engine, analyzer: Analyzer, tmp_path: Path) -> Iterator[World]:
-    world = World(engine, analyzer, tmp_path / "trust.json")
-    yield world
-    world.server.stop(0)
+def world(database_url: str) -> Iterator[World]:
+    with migrated(database_url, MIGRATIONS) as engine:
+        world = World(engine)
+        yield world
+        world.server.stop(0)
 
 
 def test_a_dry_run_shows_the_real_result_and_stores_nothing(world: World, capfd: pytest.CaptureFixture[str]) -> None:
     shown = world.preview(MEMO)
     assert world.rows() == [0, 0, 0, 0, 0]
     assert world.preview(MEMO) == shown
-    real = world.anonymizer.anonymize((MEMO,))
+    real = world.current.anonymize((MEMO,))
     assert (shown.text, dict(shown.findings)) == (real.texts[0], dict(real.findings))
     assert shown.findings["PERSON"] == 2 and shown.policy_digest == load_policy().digest
     values = [MEMO[change.start : change.end] for change in shown.changes]
@@ -205,14 +152,14 @@ def test_only_engineers_operators_and_data_protection_may_preview(world: World) 
 
 
 def test_a_suppressed_person_is_masked_in_a_dry_run(world: World) -> None:
-    world.anonymizer.anonymize((MEMO,))
+    world.current.anonymize((MEMO,))
     request = anonymization_pb2.ResolveSubjectRequest(subject="Ngozi Okafor")
     world.stub("DATA_PROTECTION").ResolveSubject(request, timeout=60)
     assert world.preview(MEMO).text.startswith("[PERSON] signed for ")
 
 
 def test_reidentification_is_for_data_protection_and_audited(world: World) -> None:
-    shown = world.anonymizer.anonymize((MEMO,)).texts[0]
+    shown = world.current.anonymize((MEMO,)).texts[0]
     name = " ".join(shown.split()[:2])
     request = anonymization_pb2.ReidentifyRequest(entity_type="PERSON", surrogate=name, purpose="court order 12")
     with pytest.raises(PermissionDenied), wire_errors("anonymization"):
@@ -220,27 +167,20 @@ def test_reidentification_is_for_data_protection_and_audited(world: World) -> No
     assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=60).value == "Ngozi Okafor"
     request.surrogate = name.upper()
     assert world.stub("DATA_PROTECTION").Reidentify(request, timeout=60).value == "Ngozi Okafor"
-    with world.engine.connect() as connection:
-        audited = connection.execute(text("SELECT caller, surrogate, purpose FROM audit ORDER BY id")).all()
-    assert [tuple(row) for row in audited] == [
-        ("key_1", name, "court order 12"),
-        ("key_1", name.upper(), "court order 12"),
+    assert world.audited() == [
+        ("key_data_protection", "PERSON", name, "court order 12"),
+        ("key_data_protection", "PERSON", name.upper(), "court order 12"),
     ]
 
 
-def test_a_person_has_one_surrogate_across_documents_replicas_and_spellings(
-    world: World, engine: Engine, analyzer: Analyzer, tmp_path: Path
-) -> None:
-    first = world.anonymizer.anonymize(("Sarah Jenkins wrote the report. It was SARAH JENKINS who signed it.",)).texts[
-        0
-    ]
+def test_a_person_has_one_surrogate_across_documents_replicas_and_spellings(world: World) -> None:
+    first = world.current.anonymize(("Sarah Jenkins wrote the report. It was SARAH JENKINS who signed it.",)).texts[0]
     given, family = first.split()[:2]
     assert first == f"{given} {family} wrote the report. It was {given.upper()} {family.upper()} who signed it."
-    replica = World(engine, analyzer, tmp_path / "other.json")
-    second = replica.anonymizer.anonymize(
+    replica = PolicyHouse(world.engine)
+    second = replica.current.anonymize(
         ("Please call Ms. Jenkins, or write to sarah.jenkins@meridianfoods.com.",)
     ).texts[0]
-    replica.server.stop(0)
     assert second.startswith(f"Please call Ms. {family}, or write to {fold(given)}.{fold(family)}@")
 
 
@@ -255,8 +195,7 @@ def test_nobody_in_a_document_becomes_a_surrogate_in_it(world: World) -> None:
     assert len(names) == len(again) == 5 and not names & again
 
 
-def test_masks_a_value_if_no_surrogate_is_free(world: World, analyzer: Analyzer) -> None:
+def test_masks_a_value_if_no_surrogate_is_free(world: World) -> None:
     policy = parse_policy(b'[types]\nPHONE_NUMBER = "surrogate"\n[deny]\nPHONE_NUMBER = ["ext. twelve"]\n')
-    surrogates = Surrogates(world.vault, analyzer.lexicon, world.vault.secret(DRAW))
-    anonymizer = TextAnonymizer(analyzer.with_policy(policy), surrogates)
+    anonymizer = TextAnonymizer(load_english().with_policy(policy), world.surrogates)
     assert anonymizer.anonymize(("Call ext. twelve.",)).texts == ("Call [PHONE_NUMBER].",)

@@ -6,11 +6,13 @@ import pytest
 
 from bench.gold import read_sample
 from services.anonymization.domain import NO_LABELS
+from services.anonymization.handlers import anonymize_prompt
 from services.anonymization.prompts import EphemeralPromptAnonymizer, contains
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.recognise.lexicon import fold
 from services.anonymization.recognise.tokens import tokenise
 from services.inference.private_prompts.restore import Restorer, add_spellings
+from tailor.errors import InvalidArgument
 from tests.analyzers import load_english
 
 pytestmark = pytest.mark.integration
@@ -99,3 +101,10 @@ def test_a_prompt_leaves_no_word_in_the_process(analyzer: Analyzer, anonymizer: 
     assert tokenise.cache_info().currsize == fold.cache_info().currsize == 0
     analyzer.find("We spoke to Mr Zzyqvarx Vombleton in Kraznograd.")
     assert "Vombleton" in words
+
+
+def test_rejects_a_prompt_that_is_too_long(anonymizer: EphemeralPromptAnonymizer) -> None:
+    for texts, beside in ((("x" * 100_000,), ("x" * 100_001,)), (("x",) * 1_024, ("x",))):
+        with pytest.raises(InvalidArgument) as refused:
+            anonymize_prompt(anonymizer, texts, NO_LABELS, beside)
+        assert refused.value.reason == "PROMPT_TOO_LONG"

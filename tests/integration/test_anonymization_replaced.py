@@ -3,107 +3,45 @@
 With the real language model, a real vault and PostgreSQL.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization import handlers
-from services.anonymization.adapters.policies import SqlPolicies
-from services.anonymization.assembly import make_parts
-from services.anonymization.bootstrap import MIGRATIONS
-from services.anonymization.domain import DocumentText, InstalledPolicy
-from services.anonymization.ledger import SqlAuditLog, SqlLedger
-from services.anonymization.policy.installed import CurrentPolicy, install_from_settings
+from services.anonymization.domain import DocumentText
 from services.anonymization.policy.policy_file import load_policy
-from services.anonymization.ports import PolicyAnnouncer
-from services.anonymization.replaced_rpc import ReplacedServicer
 from services.anonymization.review.replaced_domain import MAX_PLACES
-from services.anonymization.review_bootstrap import build_review
-from services.anonymization.settings import Settings
-from services.anonymization.surrogates.surrogates import Surrogates
-from services.anonymization.vault.keyring import DRAW, Keyring
-from services.anonymization.vault.subjects import SubjectIndex
-from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import replaced_pb2 as pb
-from tailor.api.anonymization.v1.replaced_pb2_grpc import (
-    ReplacedServiceStub,
-    add_ReplacedServiceServicer_to_server,
-)
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Reason
-from tailor.rpc.auth import Authenticator, Caller
-from tailor.rpc.channel import open_channel, wire_errors
-from tailor.rpc.identity import Trust
-from tailor.rpc.server import RpcServer
-from tailor.settings import ServiceSettings
+from tailor.api.anonymization.v1.replaced_pb2_grpc import ReplacedServiceStub
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from tailor.rpc.channel import wire_errors
 from tailor.values import Labels
-from tests.analyzers import load_english
+from tests.barrier import MIGRATIONS, channel
 from tests.conftest import migrated
-from tests.integration.test_anonymization_review import TextsByRef
-from tests.unit.anonymization.fakes import INGESTED, MemoryQuarantine
+from tests.policy_house import PolicyHouse
+from tests.unit.anonymization.fakes import INGESTED
 
 pytestmark = pytest.mark.integration
 
-KEY = base64.b64encode(b"k" * 32).decode()
 MANUAL = "Restart the pump.\n\nMs Okafor describes valve {0}. The chapter by Ms Okafor ends here."
 MEMO = "Helen Ward signed the lease."
 DEPARTMENTS = ("risk", "audit", "people")
 
 
-class Announcements(PolicyAnnouncer):
-    def announce(self, installed: InstalledPolicy) -> None:
-        """Nobody listens."""
-
-
-class World:
+class World(PolicyHouse):
     """The barrier, and the service of replaced strings on a port."""
 
-    def __init__(self, engine: Engine, trust: Path) -> None:
-        self.engine = engine
-        analyzer, settings = load_english(), Settings(quarantine_key=KEY, vault_key=KEY)
-        self.policies = SqlPolicies(engine, Keyring(b"k" * 32))
-        install_from_settings(self.policies, settings, "detectors-1")
-        vault = SqlVault(engine, b"k" * 32)
-        self.subjects = SubjectIndex(engine, vault, analyzer.lexicon)
-        surrogates = Surrogates(vault, analyzer.lexicon, vault.secret(DRAW), self.subjects.suppressed)
-        self.parts = build_review(engine, vault, analyzer.lexicon)
-        build = make_parts(
-            analyzer, surrogates, vault, engine=engine, settings=settings, detectors="d", terms=self.parts.terms
-        )
-        self.current = CurrentPolicy(self.policies, build, Announcements(), "detectors-1")
-        self.ledger, self.corpus = SqlLedger(engine), TextsByRef()
-        audit = SqlAuditLog(engine)
-        review = self.parts.replaced(self.ledger, self.corpus, vault, audit, self.current.allow)
-        trust.write_text("{}")
-        self.server = RpcServer(
-            ServiceSettings(rpc_port=0),
-            "anonymization",
-            servicers=[(add_ReplacedServiceServicer_to_server, ReplacedServicer(review, self.current))],
-            authenticator=Authenticator("anonymization", Trust.load(trust), _verify),
-        )
-        self.server.start()
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.server = self.serve()
 
     def publish(self, number: int, body: str, department: str = "", sequence: int = 1) -> None:
         """A document passes the barrier, as by its event."""
-        ingested = replace(
-            INGESTED, document_id=f"doc_{number}", sequence=sequence, labels=Labels("wiki", department, "")
-        )
-        handlers.pass_document(
-            ingested,
-            quarantine=MemoryQuarantine(DocumentText(body)),
-            corpus=self.corpus,
-            subjects=self.subjects,
-            ledger=self.ledger,
-            publisher=_Nobody(),
-            anonymizer=self.current,
-            recorder=self.parts.recorder,
-            language_of=lambda _: "en",
-        )
+        labels = Labels("wiki", department, "")
+        ingested = replace(INGESTED, document_id=f"doc_{number}", sequence=sequence, labels=labels)
+        self.pass_text(DocumentText(body), ingested)
 
     def publish_manuals(self, documents: int = 6) -> None:
         for number in range(documents):
@@ -115,9 +53,8 @@ class World:
         return self.corpus.read(passed.text).text
 
     def call(self, name: str, request: Any, role: str = "DATA_PROTECTION") -> Any:
-        channel = open_channel(f"127.0.0.1:{self.server.port}", lambda: f"tlr_{role}")
         with wire_errors("anonymization"):
-            return getattr(ReplacedServiceStub(channel), name)(request, timeout=60)
+            return getattr(ReplacedServiceStub(channel(self.server, role)), name)(request, timeout=60)
 
     def strings(self, role: str = "DATA_PROTECTION") -> list[pb.ReplacedString]:
         return list(self.call("ListReplaced", pb.ListReplacedRequest(), role).strings)
@@ -134,36 +71,21 @@ class World:
         return self.call("DecideReplaced", request, role)
 
     def measure(self, *numbers: int) -> pb.MeasureOverRedactionResponse:
-        channel = open_channel(f"127.0.0.1:{self.server.port}", lambda: "tlr_SYNTHETIC")
+        stub = ReplacedServiceStub(channel(self.server, "synthetic"))
         ids = [f"doc_{number}" for number in numbers]
         messages = (pb.MeasureOverRedactionRequest(document_ids=[key]) for key in ids)
         with wire_errors("anonymization"):
-            answer: pb.MeasureOverRedactionResponse = ReplacedServiceStub(channel).MeasureOverRedaction(messages)
+            answer: pb.MeasureOverRedactionResponse = stub.MeasureOverRedaction(messages)
         return answer
 
     def purposes(self) -> list[tuple[str, str]]:
-        with self.engine.connect() as connection:
-            rows = connection.execute(text("SELECT caller, purpose FROM audit ORDER BY id")).all()
-        return [(row.caller, row.purpose) for row in rows]
-
-
-class _Nobody:
-    def publish(self, outcome: object) -> None:
-        """Nobody listens."""
-
-
-def _verify(secret_sha256: str) -> Caller:
-    for name in ("CALLER", "EXPERT", "ENGINEER", "OPERATOR", "DATA_PROTECTION", "SYNTHETIC"):
-        if hashlib.sha256(f"tlr_{name}".encode()).hexdigest() == secret_sha256:
-            key = Caller("key", name.lower(), f"ROLE_{name}", key_id=f"key_{name.lower()}")
-            return Caller("service", "synthetic") if name == "SYNTHETIC" else key
-    raise NotFound(Reason.UNKNOWN_KEY, "unknown")
+        return [(caller, purpose) for caller, _, _, purpose in self.audited()]
 
 
 @pytest.fixture
-def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+def world(database_url: str) -> Iterator[World]:
     with migrated(database_url, MIGRATIONS) as engine:
-        world = World(engine, tmp_path / "trust.json")
+        world = World(engine)
         yield world
         world.server.stop(0)
 
@@ -185,9 +107,9 @@ def test_a_redelivery_counts_once_a_new_version_replaces_and_an_erasure_removes(
     assert world.strings()[0].times == 12
     world.publish(0, "Ms Okafor left.", "risk", sequence=2)
     assert world.strings()[0].times == 11
-    world.parts.recorder.forget("doc_0")
+    world.barrier.recorder.forget("doc_0")
     assert (world.strings()[0].times, world.strings()[0].documents) == (10, 5)
-    world.parts.recorder.forget("doc_1")
+    world.barrier.recorder.forget("doc_1")
     assert world.strings() == []
 
 

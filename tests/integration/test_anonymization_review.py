@@ -5,14 +5,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, text
 
-from services.anonymization import review
 from services.anonymization.domain import (
     Action,
     Anonymized,
@@ -23,28 +22,20 @@ from services.anonymization.domain import (
     Passed,
     Policy,
 )
-from services.anonymization.ledger import SqlAuditLog, SqlLedger
-from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.review import handlers
 from services.anonymization.review.domain import PassageKind, PassageMark, PassageView, ResidualBound, ResidualLimit
 from services.anonymization.review.handlers import Review
-from services.anonymization.review.statement import statement_body
-from services.anonymization.review_bootstrap import ReviewParts, build_review, types_of
 from services.anonymization.review_rpc import ReviewServicer
-from services.anonymization.vault.vault import SqlVault
 from tailor.api.anonymization.v1 import review_pb2
-from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
+from tailor.errors import FailedPrecondition, InvalidArgument, NotFound
 from tailor.rpc.auth import Caller, set_caller
 from tailor.rpc.identity import Identity
-from tailor.storage.ref import Ref
 from tailor.values import Labels
+from tests.barrier import MIGRATIONS, BarrierHouse
 from tests.conftest import migrated
-from tests.unit.anonymization.fakes import INGESTED, MemoryCorpus
+from tests.unit.anonymization.fakes import INGESTED
 
 pytestmark = pytest.mark.integration
-
-# Not from `bootstrap`, which loads the model libraries.
-MIGRATIONS = Path(review.__file__).parents[1] / "adapters" / "migrations"
 
 ADA = Caller("key", "Ada", key_id="key_1")
 LEFT = "gregor herrmann"
@@ -52,33 +43,10 @@ FILLER = "The operating rhythm continues without any change this quarter. "
 POLICY = Policy("p" * 64, {"PERSON": Action.SURROGATE, "CLIENT": Action.SURROGATE, "DATE_TIME": Action.KEEP})
 
 
-class TextsByRef(MemoryCorpus):
-    """Stores each text under its number."""
-
-    def write(self, text: DocumentText) -> Ref:
-        self.texts.append(text)
-        return Ref(f"s3://corpus/documents/{len(self.texts)}", "cd", 1)
-
-    def read(self, ref: Ref) -> DocumentText:
-        if ref in self.deleted:
-            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
-        return self.texts[int(ref.uri.rpartition("/")[2]) - 1]
-
-
-class World:
+class World(BarrierHouse):
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.parts: ReviewParts = build_review(engine, SqlVault(engine, b"v" * 32), Lexicon.load(["the"]))
-        self.ledger, self.corpus = SqlLedger(engine), TextsByRef()
-        self.review = Review(
-            self.parts.documents,
-            self.parts.queue,
-            self.ledger,
-            self.corpus,
-            SqlAuditLog(engine),
-            types_of(POLICY),
-            self.parts.terms.hash,
-        )
+        super().__init__(engine)
+        self.review = Review(self.vault, self.terms, self.corpus, policy=lambda: POLICY, allow_terms=Mock())
 
     def publish(
         self,
@@ -105,7 +73,7 @@ class World:
             (clean.text,), {}, (changes,), disagreements=(disagreements,), rules_only_languages=rules_only
         )
         ref = self.corpus.write(clean)
-        self.parts.recorder.record(ingested, clean, result, "en")
+        self.barrier.recorder.record(ingested, clean, result, "en")
         passed = Passed(ingested, ref, len(clean.text), {}, "p", 1, "en", rules_only_languages=rules_only)
         self.ledger.record(passed)
         return ingested
@@ -188,7 +156,7 @@ def test_documents_that_were_masked_by_rules_only_are_counted_by_language(world:
     assert handlers.get_report(world.review, ("wiki",)).rules_only_documents == {"sv": 1}
     world.sample(4)
     world.mark_all()
-    body = statement_body(handlers.get_report(world.review, ()), (), "p", datetime.now(UTC))
+    body = handlers.statement_body(handlers.get_report(world.review, ()), (), "p", datetime.now(UTC))
     assert json.loads(body)["documents_masked_by_rules_only"] == {"fi": 1, "sv": 1}
 
 
@@ -209,18 +177,18 @@ def test_what_is_marked_is_personal_from_then_on_and_stored_as_a_hash_only(world
     view = world.next()
     assert view.queued.kind is PassageKind.DISAGREEMENT
     world.decide(view, *find(view))
-    personal, never = world.parts.terms.search("Dear Gregor Herrmann, thanks")
+    personal, never = world.terms.search("Dear Gregor Herrmann, thanks")
     assert [item.entity_type for item in personal] == ["PERSON"] and not never
-    assert list(world.parts.documents.outdated(world.parts.terms.digest)) == ["doc_1"]
+    assert list(world.review.documents.outdated(world.terms.digest)) == ["doc_1"]
     # Decisions about disagreements do not count for the estimate.
     assert handlers.get_report(world.review, ()).overall.any is None
     world.publish(2, f"Ask {LEFT} again.", doubt=LEFT)
     view = world.next()
     world.decide(view, *find(view, ""))
-    assert world.parts.terms.search(LEFT) == ([], [(0, len(LEFT))])
+    assert world.terms.search(LEFT) == ([], [(0, len(LEFT))])
     assert "gregor" not in world.rows() and "invoice" not in world.rows()
     handlers.drop_term(world.review, "key_1", "Gregor Herrmann")
-    assert world.parts.terms.search(LEFT) == ([], [])
+    assert world.terms.search(LEFT) == ([], [])
     with pytest.raises(NotFound, match="UNKNOWN_TERM"):
         handlers.drop_term(world.review, "key_1", "Gregor Herrmann")
 
@@ -240,9 +208,9 @@ def test_a_passage_is_reserved_skipped_decided_once_and_undone(world: World) -> 
     world.decide(other, *find(other), reviewer="key_2")
     assert world.review.queue.count_waiting().sample == 0
     holder = "key_1" if find(first) else "key_2"
-    assert world.parts.terms.search(LEFT)[0]
+    assert world.terms.search(LEFT)[0]
     assert handlers.undo_decision(world.review, holder) == (first if holder == "key_1" else other).queued.passage_id
-    assert not world.parts.terms.search(LEFT)[0] and world.review.queue.count_waiting().sample == 1
+    assert not world.terms.search(LEFT)[0] and world.review.queue.count_waiting().sample == 1
     assert handlers.get_report(world.review, ()).overall.reviewed == 1
     with pytest.raises(NotFound, match="NOTHING_TO_UNDO"):
         handlers.undo_decision(world.review, holder)
@@ -280,8 +248,8 @@ def test_an_erased_document_takes_its_passages_marks_and_combinations_along(worl
     world.sample(3)
     world.decide(world.next(), *find(world.next()))
     assert handlers.get_report(world.review, ()).rare_combinations == 1
-    assert world.parts.recorder.forget("doc_1") == 4
-    assert "doc_1" not in world.rows() and world.parts.recorder.forget("doc_1") == 0
+    assert world.barrier.recorder.forget("doc_1") == 4
+    assert "doc_1" not in world.rows() and world.barrier.recorder.forget("doc_1") == 0
     report = handlers.get_report(world.review, ())
     assert (report.overall.reviewed, report.rare_combinations, report.waiting.sample) == (0, 0, 0)
 
@@ -313,27 +281,24 @@ def test_combinations_that_five_documents_share_are_not_rare(world: World) -> No
 def test_a_limit_refuses_until_the_estimate_meets_it(world: World) -> None:
     world.publish(1, FILLER * 60)
     handlers.check_residual(world.review, ())
-    limited = replace(world.review, limit=ResidualLimit(0.2, ResidualBound.POINT))
+    world.review.limit = ResidualLimit(0.2, ResidualBound.POINT)
     with pytest.raises(FailedPrecondition, match="RESIDUAL_UNKNOWN"):
-        handlers.check_residual(limited, ())
+        handlers.check_residual(world.review, ())
     world.sample(400)
     world.mark_all()
-    handlers.check_residual(limited, ())
-    handlers.check_residual(limited, ("wiki",))
+    handlers.check_residual(world.review, ())
+    handlers.check_residual(world.review, ("wiki",))
     with pytest.raises(FailedPrecondition, match="RESIDUAL_UNKNOWN"):
-        handlers.check_residual(limited, ("mail",))
-    strict = replace(limited, limit=ResidualLimit(0.001, ResidualBound.UPPER))
-    assert "over the limit of 0.1 %" in handlers.get_report(strict, ()).refusal
-    assert handlers.get_report(limited, ()).refusal == ""
+        handlers.check_residual(world.review, ("mail",))
+    assert handlers.get_report(world.review, ()).refusal == ""
+    world.review.limit = ResidualLimit(0.001, ResidualBound.UPPER)
+    assert "over the limit of 0.1 %" in handlers.get_report(world.review, ()).refusal
 
 
 def make_servicer(world: World, caller: Caller) -> Any:
     """The gRPC service without a server; its calls are made by the caller."""
-    identity = Identity("anonymization", Ed25519PrivateKey.generate())
     set_caller(caller)
-    return ReviewServicer(
-        world.review, POLICY.digest, lambda data: (identity.sign(data), identity.public_key), identity.verify
-    )
+    return ReviewServicer(world.review, Identity("anonymization", Ed25519PrivateKey.generate()))
 
 
 def test_a_statement_is_signed_and_a_changed_one_is_not_valid(world: World) -> None:
@@ -351,6 +316,9 @@ def test_a_statement_is_signed_and_a_changed_one_is_not_valid(world: World) -> N
     assert servicer.VerifyStatement(request, None).valid
     request.statement.body = statement.body.replace('"passages": 1', '"passages": 0', 1)
     assert not servicer.VerifyStatement(request, None).valid
+    world.review.policy = lambda: replace(POLICY, digest="q" * 64)
+    later = servicer.SignStatement(review_pb2.SignStatementRequest(), None).statement
+    assert json.loads(later.body)["policy_digest"] == "q" * 64
 
 
 def test_the_service_answers_with_passages_reports_and_combinations(world: World) -> None:

@@ -3,25 +3,21 @@
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, Row, text
 
-from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.domain import NO_LABELS, Anonymized
 from services.anonymization.handlers import anonymize_row
 from services.anonymization.ports import Anonymizer
-from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
-from services.anonymization.vault.subjects import SubjectIndex
-from services.anonymization.vault.vault import SqlVault
+from services.anonymization.vault.tables import ENTRIES
 from tailor.errors import InvalidArgument
+from tailor.rows import Rows
 from tailor.values import Labels
+from tests.barrier import MIGRATIONS, BarrierHouse
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
-
-LEXICON = Lexicon.load(["the"])
-KEY = b"v" * 32
 
 
 def replace(value: str, surrogates: Surrogates, people: People) -> str:
@@ -45,23 +41,20 @@ class NameAnonymizer(Anonymizer):
         return Anonymized(changed, {"PERSON": 1}, values=frozenset(surrogates.issued))
 
 
-class World:
+class World(BarrierHouse):
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.vault = SqlVault(engine, KEY)
-        self.index = SubjectIndex(engine, self.vault, LEXICON)
-        self.surrogates = Surrogates(self.vault, LEXICON, b"d" * 32, self.index.suppressed)
+        super().__init__(engine)
+        self.surrogates = Surrogates(self.vault, self.lexicon, b"d" * 32, self.subjects.suppressed)
 
     def write(self, document_id: str, *values: str) -> tuple[str, ...]:
         """Record a document that contains these values, and return their surrogates."""
         surrogates, people = self.surrogates.for_document("", []), People.of(values)
         texts = tuple(replace(value, surrogates, people) for value in values)
-        self.index.keep(document_id, frozenset(surrogates.issued))
+        self.subjects.keep(document_id, frozenset(surrogates.issued))
         return texts
 
     def entries(self) -> int:
-        with self.engine.connect() as connection:
-            return int(connection.execute(text("SELECT count(*) FROM entries")).scalar_one())
+        return Rows(self.engine, ENTRIES, Row).count()
 
 
 @pytest.fixture
@@ -87,26 +80,26 @@ def test_a_person_is_found_by_name_mail_or_phone(world: World, subject: str, doc
     world.write("doc_2", "NGOZI OKAFOR")
     world.write("doc_3", "n.okafor@kestrel.example", "+44 20 7946 0958")
     world.write("doc_4", "Ngozi Brown", "Peter Okafor")
-    assert world.index.resolve(subject, dry_run=True).document_ids == documents
+    assert world.subjects.resolve(subject, dry_run=True).document_ids == documents
 
 
 def test_a_row_that_comes_from_no_document_is_found_too(world: World) -> None:
     world.write("doc_1", "Ngozi Okafor")
     row_id = f"txt_{7:032x}"
     anonymizer = NameAnonymizer(world.surrogates)
-    result = anonymize_row(anonymizer, world.index, row_id, ("Who is Ngozi Okafor?", "Nobody."), NO_LABELS)
+    result = anonymize_row(anonymizer, world.subjects, row_id, ("Who is Ngozi Okafor?", "Nobody."), NO_LABELS)
     assert "Okafor" not in result.texts[0] and result.values
-    assert world.index.resolve("Ngozi Okafor", dry_run=False).document_ids == ("doc_1", row_id)
-    assert world.index.forget("doc_1") + world.index.forget(row_id) == 0
-    assert world.index.resolve("Ngozi Okafor", dry_run=True).document_ids == ()
+    assert world.subjects.resolve("Ngozi Okafor", dry_run=False).document_ids == ("doc_1", row_id)
+    assert world.subjects.forget("doc_1") + world.subjects.forget(row_id) == 0
+    assert world.subjects.resolve("Ngozi Okafor", dry_run=True).document_ids == ()
 
 
 def test_an_erased_person_is_masked_in_every_form_without_new_vault_entries(world: World) -> None:
     world.write("doc_1", "Ngozi Okafor")
-    resolved = world.index.resolve("Ngozi Okafor", dry_run=False)
+    resolved = world.subjects.resolve("Ngozi Okafor", dry_run=False)
     assert (resolved.document_ids, resolved.vault_entries) == (("doc_1",), 2)
     assert world.entries() == 0
-    again = world.index.resolve("Ngozi Okafor", dry_run=False)
+    again = world.subjects.resolve("Ngozi Okafor", dry_run=False)
     assert (again.document_ids, again.vault_entries) == (("doc_1",), 0)
     texts = world.write("doc_2", "Ngozi Okafor", "Okafor", "ngozi.okafor@kestrel.example", "nokafor@kestrel.example")
     assert texts == ("[PERSON]", "[PERSON]", "[EMAIL_ADDRESS]", "[EMAIL_ADDRESS]")
@@ -116,7 +109,7 @@ def test_an_erased_person_is_masked_in_every_form_without_new_vault_entries(worl
 
 def test_a_dry_run_changes_nothing(world: World) -> None:
     (surrogate,) = world.write("doc_1", "Ngozi Okafor")
-    assert world.index.resolve("Ngozi Okafor", dry_run=True).vault_entries == 2
+    assert world.subjects.resolve("Ngozi Okafor", dry_run=True).vault_entries == 2
     assert world.write("doc_2", "Ngozi Okafor") == (surrogate,)
     assert world.vault.reveal("PERSON", surrogate) == "Ngozi Okafor"
 
@@ -124,24 +117,24 @@ def test_a_dry_run_changes_nothing(world: World) -> None:
 def test_forgetting_a_document_destroys_the_entries_that_no_other_needs(world: World) -> None:
     (surrogate,) = world.write("doc_1", "Ngozi Okafor")
     world.write("doc_2", "Peter Okafor")
-    assert world.index.forget("doc_1") == 1
+    assert world.subjects.forget("doc_1") == 1
     assert world.vault.reveal("PERSON", surrogate.split()[1]) == "Okafor"
-    assert world.index.forget("doc_1") == 0
-    assert world.index.forget("doc_2") == 2
+    assert world.subjects.forget("doc_1") == 0
+    assert world.subjects.forget("doc_2") == 2
     assert world.entries() == 0
 
 
 def test_another_replica_masks_at_once(world: World) -> None:
     other = World(world.engine)
     other.write("doc_1", "Ngozi Okafor")
-    world.index.resolve("Ngozi Okafor", dry_run=False)
+    world.subjects.resolve("Ngozi Okafor", dry_run=False)
     assert other.write("doc_2", "Ngozi Okafor") == ("[PERSON]",)
 
 
 def test_the_database_holds_nothing_readable_of_a_suppressed_person(world: World) -> None:
     world.write("doc_1", "Ngozi Okafor")
-    world.index.resolve("Ngozi Okafor", dry_run=False)
-    world.index.resolve("n.okafor@kestrel.example", dry_run=False)
+    world.subjects.resolve("Ngozi Okafor", dry_run=False)
+    world.subjects.resolve("n.okafor@kestrel.example", dry_run=False)
     with world.engine.connect() as connection:
         rows = [
             tuple(row) for name in ("suppressions", "occurrences") for row in connection.execute(text(f"TABLE {name}"))
@@ -162,17 +155,17 @@ def test_a_lifted_value_has_a_surrogate_again_for_every_replica(
 ) -> None:
     other = World(world.engine)
     world.write("doc_1", value)
-    world.index.resolve(subject, dry_run=False)
+    world.subjects.resolve(subject, dry_run=False)
     assert other.write("doc_2", value)[0].startswith("[")
-    assert other.index.lift(written)
+    assert other.subjects.lift(written)
     (surrogate,) = world.write("doc_3", value)
     assert not surrogate.startswith("[") and surrogate != value
-    assert not world.index.lift(written)
+    assert not world.subjects.lift(written)
     # The surrogate is the same as before, so a document that was not erased in the meantime is found too.
-    assert world.index.resolve(subject, dry_run=True).document_ids == ("doc_1", "doc_3")
+    assert world.subjects.resolve(subject, dry_run=True).document_ids == ("doc_1", "doc_3")
 
 
 @pytest.mark.parametrize("subject", ["Okafor", "12 34"])
 def test_rejects_a_subject_that_names_nobody(world: World, subject: str) -> None:
     with pytest.raises(InvalidArgument):
-        world.index.resolve(subject, dry_run=True)
+        world.subjects.resolve(subject, dry_run=True)

@@ -1,40 +1,36 @@
 """Counting the true values of documents in texts, over PostgreSQL and the real language model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from sqlalchemy import Engine, text
 
-from services.anonymization import handlers
+from services.anonymization import domain, handlers
 from services.anonymization.anonymizer import TextAnonymizer
-from services.anonymization.bootstrap import MIGRATIONS
 from services.anonymization.ledger import SqlAuditLog
 from services.anonymization.recognise.analyzer import Analyzer
 from services.anonymization.surrogates.surrogates import Surrogates
-from services.anonymization.vault.subjects import SubjectIndex
 from services.anonymization.vault.true_values import TrueValueFinder
-from services.anonymization.vault.vault import SqlVault
+from tailor.errors import InvalidArgument, Reason
 from tests.analyzers import load_english
+from tests.barrier import MIGRATIONS, BarrierHouse
 from tests.conftest import migrated
 
 pytestmark = pytest.mark.integration
 
-KEY = b"v" * 32
 LETTER = """Ms Ngozi Okafor (n.okafor@vanterpool.example, +44 20 7946 0018) signed for Vanterpool Meridian Logistics BV.
 Pay to IBAN GB82 WEST 1234 5698 7654 32. Okafor lives at 41 Quarry Lane, Tarnbridge TB4 2QN. Her code is HL-EMP-20417."""
 OTHER = "Mr Tom Brackenbury (tom.brackenbury@fjordline.example) agreed to pay by 3 May."
 
 
-class Barrier:
-    """The barrier's parts over one database."""
+class House(BarrierHouse):
+    """The barrier with the real recognisers."""
 
     def __init__(self, engine: Engine, analyzer: Analyzer) -> None:
-        vault = SqlVault(engine, KEY)
-        self.engine = engine
-        self.subjects = SubjectIndex(engine, vault, analyzer.lexicon)
-        surrogates = Surrogates(vault, analyzer.lexicon, b"d" * 32, self.subjects.suppressed)
+        super().__init__(engine, analyzer.lexicon)
+        surrogates = Surrogates(self.vault, analyzer.lexicon, b"d" * 32, self.subjects.suppressed)
         self.anonymizer = TextAnonymizer(analyzer, surrogates)
-        self.finder = TrueValueFinder(engine, vault, analyzer)
+        self.finder = TrueValueFinder(self.vault, analyzer)
 
     def write(self, document_id: str, content: str) -> str:
         """Take a document through the barrier, and return its text."""
@@ -46,13 +42,12 @@ class Barrier:
         self, *texts: str, known: tuple[str, ...] = (), documents: tuple[str, ...] = ("doc_1",)
     ) -> dict[str, int]:
         """The true values of the documents in the texts."""
+        return self.count_in([[*documents]], texts, known)
+
+    def count_in(self, batches: list[list[str]], texts: Sequence[str], known: tuple[str, ...] = ()) -> dict[str, int]:
+        audit = SqlAuditLog(self.engine)
         return handlers.count_true_values(
-            self.finder,
-            SqlAuditLog(self.engine),
-            caller="evaluation",
-            texts=texts,
-            known_texts=known,
-            document_ids=[documents],
+            self.finder, audit, caller="evaluation", texts=texts, known_texts=known, document_ids=batches
         )
 
 
@@ -62,12 +57,12 @@ def analyzer() -> Analyzer:
 
 
 @pytest.fixture
-def barrier(database_url: str, analyzer: Analyzer) -> Iterator[Barrier]:
+def barrier(database_url: str, analyzer: Analyzer) -> Iterator[House]:
     with migrated(database_url, MIGRATIONS) as engine:
-        yield Barrier(engine, analyzer)
+        yield House(engine, analyzer)
 
 
-def test_every_true_value_of_a_document_is_found(barrier: Barrier) -> None:
+def test_every_true_value_of_a_document_is_found(barrier: House) -> None:
     barrier.write("doc_1", LETTER)
     assert barrier.count(LETTER) == {
         "PERSON": 1,
@@ -92,30 +87,31 @@ def test_every_true_value_of_a_document_is_found(barrier: Barrier) -> None:
     ],
 )
 def test_a_value_is_found_in_other_spellings_and_not_by_a_part_of_it(
-    barrier: Barrier, answer: str, counts: dict[str, int]
+    barrier: House, answer: str, counts: dict[str, int]
 ) -> None:
     barrier.write("doc_1", LETTER)
     assert barrier.count(answer) == counts
 
 
-def test_the_text_behind_the_barrier_has_no_true_value(barrier: Barrier) -> None:
+def test_the_text_behind_the_barrier_has_no_true_value(barrier: House) -> None:
     clean = barrier.write("doc_1", LETTER)
     assert barrier.count(clean) == {}
 
 
-def test_values_of_other_documents_do_not_count(barrier: Barrier) -> None:
+def test_values_of_other_documents_do_not_count(barrier: House) -> None:
     barrier.write("doc_1", LETTER)
     barrier.write("doc_2", OTHER)
     assert barrier.count(LETTER, OTHER, documents=("doc_2", "doc_3")) == {"PERSON": 1, "EMAIL_ADDRESS": 1}
     assert barrier.count(LETTER, documents=()) == {}
+    assert barrier.count_in([["doc_1"], ["doc_2", "doc_1"]], (LETTER, OTHER, LETTER))["PERSON"] == 2
 
 
-def test_values_of_known_texts_do_not_count(barrier: Barrier) -> None:
+def test_values_of_known_texts_do_not_count(barrier: House) -> None:
     barrier.write("doc_1", LETTER)
     assert barrier.count("Write to Ngozi Okafor.", known=("What did Ngozi Okafor sign?",)) == {}
 
 
-def test_a_value_that_is_also_a_surrogate_of_the_documents_does_not_count(barrier: Barrier) -> None:
+def test_a_value_that_is_also_a_surrogate_of_the_documents_does_not_count(barrier: House) -> None:
     clean = barrier.write("doc_1", "Ms Ngozi Okafor signed.")
     surrogate = clean.removeprefix("Ms ").removesuffix(" signed.")
     barrier.write("doc_2", f"Dear {surrogate}, please sign.")
@@ -123,13 +119,26 @@ def test_a_value_that_is_also_a_surrogate_of_the_documents_does_not_count(barrie
     assert barrier.count(f"{surrogate} signed.", documents=("doc_2",)) == {"PERSON": 1}
 
 
-def test_a_call_is_audited_without_texts_and_stores_nothing(barrier: Barrier) -> None:
+def test_a_call_is_audited_without_texts_and_stores_nothing(barrier: House) -> None:
     barrier.write("doc_1", LETTER)
     before = _dump(barrier.engine, "entries"), _dump(barrier.engine, "occurrences")
     barrier.count("Ngozi Okafor and Zelda Unheard", "Nothing.")
     assert (_dump(barrier.engine, "entries"), _dump(barrier.engine, "occurrences")) == before
-    (record,) = _dump(barrier.engine, "audit")
-    assert record[1:5] == ("evaluation", "TRUE_VALUES", "", "counts true values in 2 answers of a model")
+    assert barrier.audited() == [("evaluation", "TRUE_VALUES", "", "counts true values in 2 answers of a model")]
+
+
+@pytest.mark.parametrize(
+    ("texts", "ids", "field"),
+    [
+        (["x"] * (domain.MAX_SEARCH_TEXTS + 1), [], "texts"),
+        (["x" * (domain.MAX_SEARCH_CHARS + 1)], [], "texts"),
+        (["x"], [["doc"] * (domain.MAX_SEARCH_IDS + 1)], "document_ids"),
+    ],
+)
+def test_a_search_is_bounded(barrier: House, texts: list[str], ids: list[list[str]], field: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        barrier.count_in(ids, texts)
+    assert refused.value.reason == Reason.TOO_LONG and list(refused.value.field_violations) == [field]
 
 
 def _dump(engine: Engine, table: str) -> list[tuple[object, ...]]:

@@ -2,28 +2,30 @@
 
 import base64
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
+from services.anonymization import wire
 from services.anonymization.adapters.policies import SqlPolicies, rotate_policies
-from services.anonymization.bootstrap import MIGRATIONS
-from services.anonymization.domain import Ingested, InstalledPolicy, Passed, Policy
+from services.anonymization.domain import Ingested, Passed, Policy
 from services.anonymization.ledger import SqlLedger
 from services.anonymization.policy.comparison import compare
 from services.anonymization.policy.installed import CurrentPolicy, PolicyParts, install_from_settings
 from services.anonymization.policy.policy_file import load_policy, parse_policy
-from services.anonymization.policy_rpc import PolicyServicer
-from services.anonymization.ports import PolicyAnnouncer
+from services.anonymization.rpc import PolicyServicer
 from services.anonymization.settings import Settings
 from services.anonymization.vault.keyring import Keyring
 from tailor.api.anonymization.v1 import policy_pb2
 from tailor.errors import InvalidArgument
+from tailor.events.memory import MemoryProducer
 from tailor.rpc.auth import Caller, set_caller
 from tailor.storage.ref import Ref
 from tailor.values import Labels
+from tests.barrier import MIGRATIONS
 from tests.conftest import migrated
 from tests.unit.anonymization.fakes import OneNameAnonymizer
 
@@ -34,30 +36,23 @@ KEY = base64.b64encode(b"k" * 32).decode()
 STRICT = 'extends = "gdpr-article-9"\n[deny]\nPERSON = ["Ngozi Okafor"]\n'
 
 
-class Announcements(PolicyAnnouncer):
-    def __init__(self) -> None:
-        self.generations: list[int] = []
-
-    def announce(self, installed: InstalledPolicy) -> None:
-        self.generations.append(installed.generation)
-
-
 class Replica:
-    """One replica, with the policies that it built parts for."""
+    """One replica."""
 
     def __init__(self, engine: Engine, detectors: str = "detectors-1", file: Path | None = None) -> None:
         self.policies = SqlPolicies(engine, KEYS)
-        self.announcer = Announcements()
-        self.built: list[Policy] = []
+        self.producer = MemoryProducer("anonymization")
         settings = Settings(quarantine_key=KEY, vault_key=KEY, policy_file=file)
         install_from_settings(self.policies, settings, detectors)
-        self.current = CurrentPolicy(self.policies, self.build, self.announcer, detectors)
+        self.current = CurrentPolicy(self.policies, self.build, partial(wire.announce, self.producer), detectors)
         self.servicer = PolicyServicer(self.current, self.policies, SqlLedger(engine))
 
     def build(self, policy: Policy) -> PolicyParts:
-        self.built.append(policy)
         nobody: Any = None
         return PolicyParts(OneNameAnonymizer(), nobody, nobody, nobody)
+
+    def announced(self) -> list[int]:
+        return [message.generation for _, _, message, _ in self.producer.sent]  # type: ignore[attr-defined]
 
     def apply(self, source: str) -> policy_pb2.ApplyPolicyResponse:
         set_caller(Caller("key", "ada", "ROLE_DATA_PROTECTION", key_id="key_7"))
@@ -85,7 +80,7 @@ def test_a_policy_is_applied_for_every_replica_and_recorded_with_its_caller(engi
     second.current.anonymize(("Ms Okafor decides.",))
     assert second.current.policy.digest == parse_policy(STRICT.encode()).digest == applied.policy.policy_digest
     assert not first.apply(STRICT).changed
-    assert first.announcer.generations[-1] == 2 and second.announcer.generations == [1, 2]
+    assert first.announced()[-1] == 2 and second.announced() == [1, 2]
     history = first.servicer.ListPolicies(policy_pb2.ListPoliciesRequest(page_size=1), None)  # type: ignore[arg-type]
     assert [item.generation for item in history.policies] == [2] and history.next_page_token
 
@@ -147,15 +142,3 @@ def test_counts_what_passed_under_another_policy_and_where_two_policies_differ(e
     assert sorted(entry[3:] for entry in ibans) == [(0, 0), (1, 1), (1, 4)]
     assert {entry[1:3] for entry in ibans} == {("surrogate", "mask")}
     assert not [d for d in differences if d.entity_type == "PERSON"]
-
-
-def test_old_versions_leave_ledger_and_corpus_unless_their_text_is_shared(engine: Engine) -> None:
-    ledger = SqlLedger(engine)
-    ref = Ref("s3://quarantine/documents/x", "ab", 1)
-    for sequence, uri in [(1, "old"), (2, "shared"), (3, "new")]:
-        ingested = Ingested("doc_1", f"sub_{sequence}", sequence, "digest", 1, Labels(), ref, "md", "")
-        ledger.record(Passed(ingested, Ref(f"s3://corpus/documents/{uri}", "cd", 1), 9, {}, "p", 1))
-    other = Ingested("doc_2", "sub_9", 1, "digest", 1, Labels(), ref, "md", "")
-    ledger.record(Passed(other, Ref("s3://corpus/documents/shared", "cd", 1), 9, {}, "p", 1))
-    assert [text.key for text in ledger.texts_before("doc_1", 3)] == ["documents/old"]
-    assert ledger.forget("doc_1", 3) == 2 and ledger.find("doc_1", 3) is not None

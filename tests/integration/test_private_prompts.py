@@ -7,13 +7,9 @@ from pathlib import Path
 
 import grpc
 import pytest
+from sqlalchemy import Engine, Row
 
-from services.anonymization.anonymizer import TextAnonymizer
-from services.anonymization.domain import Anonymized
-from services.anonymization.ports import Previewer
-from services.anonymization.prompts import EphemeralPromptAnonymizer
-from services.anonymization.rpc import AnonymizationServicer
-from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.tables import ENTRIES
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftBucket
 from services.inference.domain import ChatMessage, GenerationRequest, Sampling
@@ -22,18 +18,14 @@ from services.inference.engines.transformers_engine import TransformersEngine
 from services.inference.generation import AnswerStream, Cancellation
 from services.inference.handlers import generate
 from services.inference.ports import InferenceEngine
-from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.errors import InvalidArgument, Unavailable
-from tailor.rpc.auth import Authenticator, Caller
-from tailor.rpc.channel import open_channel
-from tailor.rpc.identity import Trust
-from tailor.rpc.server import RpcServer
-from tailor.settings import ServiceSettings
+from tailor.rows import Rows
 from tailor.storage.memory import MemoryStore
-from tailor.values import Labels
-from tests.analyzers import load_english
+from tests.barrier import MIGRATIONS, channel
+from tests.conftest import migrated
+from tests.databases import Databases
 from tests.models import make_tiny_base
-from tests.unit.anonymization.fakes import MemoryAuditLog, MemorySubjects, MemoryTrueValues, MemoryVault
+from tests.policy_house import PolicyHouse
 from tests.unit.inference.echo import EchoEngine
 from tests.unit.inference.fakes import KEY, Published, World, make_world, served
 
@@ -45,35 +37,13 @@ Okaforwe's file HL-EMP-20417 names Vanterpool Logistics BV; please remind zilpha
 RAW = ("zilphara", "okaforwe", "vanterpool", "7946 0018", "west 1234", "20417")
 
 
-class NoPreview(Previewer):
-    """Not called here."""
+class House(PolicyHouse):
+    """Anonymization behind gRPC."""
 
-    def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
-        raise NotImplementedError
-
-
-class House:
-    """Anonymization behind gRPC, over a vault in memory."""
-
-    def __init__(self) -> None:
-        analyzer = load_english()
-        self.vault = MemoryVault()
-        servicer = AnonymizationServicer(
-            anonymizer=TextAnonymizer(analyzer, Surrogates(self.vault, analyzer.lexicon, b"s" * 32)),
-            prompts=EphemeralPromptAnonymizer(analyzer),
-            previewer=NoPreview(),
-            vault=self.vault,
-            subjects=MemorySubjects(),
-            true_values=MemoryTrueValues({}),
-            audit=MemoryAuditLog(),
-        )
-        add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
-        authenticator = Authenticator("anonymization", Trust({}), lambda _: Caller("service", "inference"))
-        self.server = RpcServer(
-            ServiceSettings(rpc_port=0), "anonymization", servicers=[(add, servicer)], authenticator=authenticator
-        )
-        self.server.start()
-        self.anonymizer = AnonymizationClient(open_channel(f"127.0.0.1:{self.server.port}", lambda: "tlr_inference"))
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.server = self.serve()
+        self.anonymizer = AnonymizationClient(channel(self.server, "inference"))
 
     def world(self, engine: InferenceEngine) -> World:
         """Inference with a specialist whose prompts are private."""
@@ -84,10 +54,13 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house() -> Iterator[House]:
-    house = House()
-    yield house
-    house.server.stop(0)
+def house(databases: Databases) -> Iterator[House]:
+    url = databases.create()
+    with migrated(url, MIGRATIONS) as engine:
+        house = House(engine)
+        yield house
+        house.server.stop(0)
+    databases.drop(url)
 
 
 def answered(world: World, text: str, schema: str = "", max_tokens: int = 100) -> AnswerStream:
@@ -115,9 +88,10 @@ def test_personal_values_reach_the_caller_but_not_the_engine_the_vault_or_the_bu
     assert prompt != ASKED and [raw for raw in RAW if raw in prompt.casefold()] == []
     published.wait_for_draft(texts.run)
     ((_, data),) = store.objects.items()
-    stored = data.decode().casefold() + repr((published.drafts, world.published.drafts, house.vault.values)).casefold()
+    surrogates = Rows(house.engine, ENTRIES, Row).values(ENTRIES.c.surrogate)
+    stored = data.decode().casefold() + repr((published.drafts, world.published.drafts, surrogates)).casefold()
     assert [raw for raw in RAW if raw in stored] == []
-    assert house.vault.values
+    assert surrogates
 
 
 def test_does_not_ask_the_model_without_anonymization_or_with_a_prompt_that_is_too_long(house: House) -> None:

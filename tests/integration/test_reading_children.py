@@ -19,9 +19,10 @@ from services.anonymization.adapters.children.messages import REQUEST, Installat
 from services.anonymization.domain import Action
 from services.anonymization.policy.policy_file import load_policy
 from services.anonymization.recognise import budget
+from services.anonymization.recognise.analysis import TextToRead
 from services.anonymization.recognise.analyzer import CACHE_SIZE
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind, load_detectors
-from services.anonymization.recognise.recognition import TextToRead, recognise
+from services.anonymization.recognise.recognition import recognise
 from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, ResourceExhausted
 from tailor.frames import read_frame, write_frame
 from tests.analyzers import load_english
@@ -127,7 +128,7 @@ def test_a_child_without_memory_for_a_text_ends_by_its_limit(memory_bytes: int, 
             number = str(theirs.fileno())
             reader = subprocess.Popen([sys.executable, "-c", script, number], pass_fds=[theirs.fileno()], cwd=ROOT)
         request = ReadRequest(
-            Operation.FIND, TextToRead(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=memory_bytes
+            Operation.ANALYZE, TextToRead(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=memory_bytes
         )  # fmt: skip
         write_frame(requests, REQUEST.dump_json(request))
         assert (read_frame(answers, 2**20) is None) == bool(code)

@@ -1,27 +1,31 @@
 """What the suites ask about a stored dataset, and true values of its documents counted over gRPC."""
 
 from collections.abc import Iterator
-from hashlib import sha256
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from sqlalchemy import Engine
 
+from services.anonymization.domain import Finding
+from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.rpc import AnonymizationServicer
+from services.anonymization.surrogates.people import People
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.true_values import TrueValueFinder
 from services.evaluation.adapters.probes import StoredProbes
 from tailor.api.anonymization.v1 import anonymization_pb2_grpc
 from tailor.datasets import TRAIN
 from tailor.errors import InvalidArgument, PermissionDenied, Unavailable
 from tailor.planted_secrets import PlantedSecret
-from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.channel import open_channel
-from tailor.rpc.identity import Trust
-from tailor.rpc.server import RpcServer
-from tailor.settings import ServiceSettings
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
+from tests.barrier import MIGRATIONS, BarrierHouse, channel, serve
+from tests.conftest import migrated
+from tests.databases import Databases
 from tests.datasets import store_closed_book, store_dataset, store_secrets
-from tests.unit.anonymization.fakes import MemoryAuditLog, MemoryTrueValues
 
 pytestmark = pytest.mark.integration
 
@@ -30,52 +34,50 @@ SECRET = PlantedSecret("desk", "Who answers?", "The desk is ", "######", "402917
 OWN = PlantedSecret("own", "Who answers?", "The desk is ", "######", "118340")
 
 
-class Unused:
-    """A dependency that no test here calls."""
+class NoFindings:
+    """An analyzer without models. Full names are found without it."""
 
-    def __getattr__(self, name: str) -> Any:
-        raise AssertionError(name)
+    policy = None
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self.lexicon = lexicon
+
+    def with_policy(self, *_: object, **__: object) -> "NoFindings":
+        return self
+
+    def accepting_all(self) -> "NoFindings":
+        return self
+
+    def find(self, _: str) -> list[Finding]:
+        return []
 
 
-SERVICES = {
-    sha256(f"tlr_{name}".encode()).hexdigest(): name
-    for name in ("evaluation", "inference", "synthetic", "registry", "console")
-}
+class Anonymization(BarrierHouse):
+    """The service on a port. A document of the dataset names Ngozi Okafor, and another one Tom Hale."""
 
-
-class Anonymization:
-    """The service on a port, over values in memory."""
-
-    def __init__(self) -> None:
-        values = {f"doc_{DOCUMENTS - 1:04}": [("PERSON", "Ngozi Okafor")], "elsewhere": [("PERSON", "Tom Hale")]}
-        self.audit = MemoryAuditLog()
-        servicer = AnonymizationServicer(
-            anonymizer=Unused(),
-            prompts=Unused(),
-            previewer=Unused(),
-            vault=Unused(),
-            subjects=Unused(),
-            true_values=MemoryTrueValues(values),
-            audit=self.audit,
-        )
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        for document_id, name in ((f"doc_{DOCUMENTS - 1:04}", "Ngozi Okafor"), ("elsewhere", "Tom Hale")):
+            surrogates = Surrogates(self.vault, self.lexicon, b"d" * 32).for_document("", ())
+            surrogates.person(name, "", People())
+            self.subjects.keep(document_id, frozenset(surrogates.issued))
+        finder = TrueValueFinder(self.vault, NoFindings(self.lexicon))  # type: ignore[arg-type]
+        current: Any = SimpleNamespace(parts=SimpleNamespace(true_values=finder))
         add = anonymization_pb2_grpc.add_AnonymizationServiceServicer_to_server
-        authenticator = Authenticator(
-            "anonymization", Trust({}), lambda digest: Caller("service", SERVICES.get(digest, "stranger"))
-        )
-        self.server = RpcServer(
-            ServiceSettings(rpc_port=0), "anonymization", servicers=[(add, servicer)], authenticator=authenticator
-        )
-        self.server.start()
+        self.server = serve((add, AnonymizationServicer(current, self.vault, self.subjects)))
 
     def channel(self, service: str = "evaluation") -> grpc.Channel:
-        return open_channel(f"127.0.0.1:{self.server.port}", lambda: f"tlr_{service}")
+        return channel(self.server, service)
 
 
 @pytest.fixture(scope="module")
-def anonymization() -> Iterator[Anonymization]:
-    service = Anonymization()
-    yield service
-    service.server.stop(0)
+def anonymization(databases: Databases) -> Iterator[Anonymization]:
+    url = databases.create()
+    with migrated(url, MIGRATIONS) as engine:
+        service = Anonymization(engine)
+        yield service
+        service.server.stop(0)
+    databases.drop(url)
 
 
 @pytest.fixture(scope="module")
@@ -151,10 +153,10 @@ def test_values_of_any_document_of_the_dataset_count_and_no_others(
     probes: StoredProbes, anonymization: Anonymization, manifest: Ref
 ) -> None:
     texts = ["x" * 90_000, "Ngozi Okafor wrote.", "y" * 90_000, "Tom Hale wrote."]
-    anonymization.audit.calls.clear()
+    known = len(anonymization.audited())
     assert probes.count_true_values(manifest, texts, []) == {"PERSON": 1}
     assert probes.count_true_values(manifest, texts, ["Did Ngozi Okafor write?"]) == {}
-    assert [call[:2] for call in anonymization.audit.calls] == [("evaluation", "TRUE_VALUES")] * 2
+    assert [call[:2] for call in anonymization.audited()[known:]] == [("evaluation", "TRUE_VALUES")] * 2
 
 
 def test_too_many_characters_are_refused(probes: StoredProbes, manifest: Ref) -> None:

@@ -7,22 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    DateTime,
-    Engine,
-    Identity,
-    LargeBinary,
-    MetaData,
-    Row,
-    String,
-    Table,
-    func,
-)
+from sqlalchemy import BigInteger, Column, DateTime, Engine, Identity, LargeBinary, MetaData, Row, String, Table, func
 
 from services.anonymization.domain import InstalledPolicy
-from services.anonymization.vault.keyring import Keyring, Sealed
+from services.anonymization.vault.keyring import Keyring, reseal
 from tailor.api.anonymization.v1.policy_pb2 import ListPoliciesRequest
 from tailor.errors import NotFound, Reason
 from tailor.listing import Listing, ListPage
@@ -69,9 +57,8 @@ class SqlPolicies:
             detectors_digest=detectors,
             file_digest=digest if is_file else "",
             installed_by=caller[:128],
-            key_id=sealed.key_id,
-            ciphertext=sealed.data,
             create_time=datetime.now(UTC),
+            **vars(sealed),
         )
 
     def find_newest(self) -> InstalledPolicy | None:
@@ -87,7 +74,7 @@ class SqlPolicies:
         row = Rows(self._engine, POLICIES, Row, "generation").newest()
         if row is None:
             raise NotFound(Reason.NOT_FOUND, "No policy is in force.")
-        source = self._keys.open(Sealed(row.key_id, row.ciphertext), _place(row.policy_digest))
+        source = self._keys.open(row, _place(row.policy_digest))
         return self._installed.read(row), source
 
     def newest_file(self) -> str:
@@ -103,14 +90,7 @@ class SqlPolicies:
 
 def rotate_policies(engine: Engine, keys: Keyring) -> int:
     """Encrypt every policy with the current key. May be killed and run again. Returns the number of policies changed."""
-    with transaction(engine) as connection:
-        policies = Rows(connection, POLICIES, Row)
-        old = policies.fetch(policies.select(policies.c.key_id != keys.current_id).with_for_update())
-        for row in old:
-            place = _place(row.policy_digest)
-            sealed = keys.seal(keys.open(Sealed(row.key_id, row.ciphertext), place), place)
-            policies.update({"key_id": sealed.key_id, "ciphertext": sealed.data}, generation=row.generation)
-    return len(old)
+    return reseal(engine, keys, POLICIES, lambda row: _place(row.policy_digest))
 
 
 def _place(digest: str) -> str:

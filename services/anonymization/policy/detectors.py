@@ -16,20 +16,10 @@ SOURCES = (
 )  # fmt: skip
 PACKAGES = ("presidio-analyzer", "spacy", "faker", "phonenumbers", "python-stdnum", "pyspellchecker")
 # Settings that decide where texts go or who may read them, but not what is found.
-OTHER_SETTINGS = frozenset(
-    (
-        "policy_file",
-        "detectors_file",
-        "seconds_per_text",
-        "quarantine_key",
-        "vault_key",
-        "vault_previous_keys",
-        "lists_dir",
-        "max_residual",
-        "max_residual_bound",
-        "uncovered_languages",
-    )
-)
+OTHER_SETTINGS = frozenset((
+    "policy_file", "detectors_file", "seconds_per_text", "quarantine_key", "vault_key", "vault_previous_keys", "lists_dir", "max_residual",
+    "max_residual_bound", "uncovered_languages",
+))  # fmt: skip
 
 
 def detectors_digest(settings: Settings, models: Iterable[str], files: Iterable[Path] = ()) -> str:

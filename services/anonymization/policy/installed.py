@@ -5,25 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.anonymization.adapters.policies import SqlPolicies
-from services.anonymization.domain import (
-    MAX_POLICY_CHARS,
-    NO_LABELS,
-    Anonymized,
-    AnonymizedPrompt,
-    InstalledPolicy,
-    Policy,
-    TrueValue,
-)
+from services.anonymization.anonymizer import TextAnonymizer
+from services.anonymization.domain import MAX_POLICY_CHARS, NO_LABELS, Anonymized, InstalledPolicy, Policy
 from services.anonymization.policy.allowing import EXTENDS_DEFAULT, allow_terms
 from services.anonymization.policy.policy_file import DEFAULT, parse_policy, read_policy_file
-from services.anonymization.ports import (
-    Anonymizer,
-    PolicyAnnouncer,
-    Previewer,
-    PromptAnonymizer,
-    TrueValues,
-)
+from services.anonymization.policy.preview import Preview
+from services.anonymization.ports import Anonymizer
+from services.anonymization.prompts import EphemeralPromptAnonymizer
+from services.anonymization.recognise.analyzer import CACHE_SIZE
+from services.anonymization.recognise.lists import TermLists
+from services.anonymization.recognise.ports import TextAnalyzer
+from services.anonymization.review.terms import HashedTerms
 from services.anonymization.settings import Settings
+from services.anonymization.surrogates.surrogates import Surrogates
+from services.anonymization.vault.true_values import TrueValueFinder
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
 from tailor.values import Labels
@@ -39,41 +35,63 @@ class PolicyParts:
     """Everything that applies one policy."""
 
     anonymizer: Anonymizer
-    prompts: PromptAnonymizer
-    previewer: Previewer
-    true_values: TrueValues
+    prompts: EphemeralPromptAnonymizer
+    previewer: Preview
+    true_values: TrueValueFinder
 
 
-class CurrentPolicy(Anonymizer, Previewer, TrueValues):
-    """Applies the policy in force. Thread-safe.
+def make_parts(
+    analyzer: TextAnalyzer,
+    surrogates: Surrogates,
+    vault: SqlVault,
+    *,
+    settings: Settings,
+    terms: HashedTerms,
+    detectors: str,
+) -> Callable[[Policy], PolicyParts]:
+    """What makes the parts of a policy; takes seconds. It raises InvalidArgument (INVALID_POLICY) if a file of names cannot be read."""
+    # Models and a lock for prompts, which do not wait for documents. Loaded once: a policy may change often.
+    for_prompts = analyzer.apart(analyzer.policy)
+
+    def build(policy: Policy) -> PolicyParts:
+        policy_analyzer = analyzer.with_policy(policy, CACHE_SIZE)
+        lists = TermLists(settings.lists_dir, policy)
+        return PolicyParts(
+            anonymizer=TextAnonymizer(
+                policy_analyzer, surrogates, settings.seconds_per_text, terms, lists=lists, detectors_digest=detectors
+            ),
+            prompts=EphemeralPromptAnonymizer(policy_analyzer, terms, lists=lists, apart=for_prompts),
+            previewer=Preview(policy_analyzer, surrogates, vault, terms, lists_dir=settings.lists_dir),
+            true_values=TrueValueFinder(vault, policy_analyzer),
+        )
+
+    return build
+
+
+class CurrentPolicy(Anonymizer):
+    """Applies the policy in force, which is `policy`, `installed` and `parts` as of the last look. Thread-safe.
 
     Documents, rows and typed texts ask the database first, so that nothing passes under a policy that was replaced before it arrived.
     Prompts, which must not wait for the database, follow within `LOOK_SECONDS`.
     """
 
     def __init__(
-        self, policies: SqlPolicies, build: Callable[[Policy], PolicyParts], announcer: PolicyAnnouncer, detectors: str
+        self,
+        policies: SqlPolicies,
+        build: Callable[[Policy], PolicyParts],
+        announce: Callable[[InstalledPolicy], None],
+        detectors: str,
     ) -> None:
-        """Apply what is in force. Raises InvalidArgument (INVALID_POLICY) if this release cannot read it."""
+        """Apply what is in force; `announce` publishes it. Raises InvalidArgument (INVALID_POLICY) if this release cannot read it."""
         self._policies = policies
         self._build = build
-        self._announcer = announcer
+        self._announce = announce
         self._detectors = detectors
         self._lock = threading.Lock()
-        self._installed, source = policies.newest()
+        self.installed, source = policies.newest()
         self.policy = parse_policy(source)
-        self._parts = build(self.policy)
-        announcer.announce(self._installed)
-
-    @property
-    def installed(self) -> InstalledPolicy:
-        """What is in force, as of the last look."""
-        return self._installed
-
-    @property
-    def prompts(self) -> PromptAnonymizer:
-        """Anonymises prompts under the policy in force at each call."""
-        return _CurrentPrompts(self)
+        self.parts = build(self.policy)
+        announce(self.installed)
 
     def install(self, source: bytes, caller: str) -> tuple[InstalledPolicy, bool]:
         """Put a policy in force for all replicas. Returns it, and whether it was not in force before.
@@ -84,7 +102,7 @@ class CurrentPolicy(Anonymizer, Previewer, TrueValues):
         self._build(policy)
         current = self.look()
         if current.policy_digest == policy.digest and current.detectors_digest == self._detectors:
-            self._announcer.announce(current)
+            self._announce(current)
             return current, False
         self._policies.install(source, policy.digest, self._detectors, caller)
         return self.look(), True
@@ -108,40 +126,18 @@ class CurrentPolicy(Anonymizer, Previewer, TrueValues):
     def look(self) -> InstalledPolicy:
         """Apply the policy in force if it is another one, and return it."""
         with self._lock:
-            if self._policies.newest_generation() != self._installed.generation:
+            if self._policies.newest_generation() != self.installed.generation:
                 installed, source = self._policies.newest()
                 self.policy = parse_policy(source)
-                self._parts = self._build(self.policy)
-                self._installed = installed
-                self._announcer.announce(installed)
+                self.parts = self._build(self.policy)
+                self.installed = installed
+                self._announce(installed)
                 log.info("policy applied", generation=installed.generation, digest=installed.policy_digest)
-            return self._installed
-
-    @property
-    def parts(self) -> PolicyParts:
-        """What applies the policy in force, as of the last look."""
-        return self._parts
+            return self.installed
 
     def anonymize(self, texts: tuple[str, ...], labels: Labels = NO_LABELS, passed: tuple[str, ...] = ()) -> Anonymized:
         self.look()
-        return self._parts.anonymizer.anonymize(texts, labels, passed)
-
-    def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
-        return self._parts.previewer.preview(text, policy, labels)
-
-    def find(self, texts: Sequence[str]) -> frozenset[TrueValue]:
-        return self._parts.true_values.find(texts)
-
-    def occurring(self, values: frozenset[TrueValue], document_ids: Sequence[str]) -> frozenset[TrueValue]:
-        return self._parts.true_values.occurring(values, document_ids)
-
-
-class _CurrentPrompts(PromptAnonymizer):
-    def __init__(self, current: CurrentPolicy) -> None:
-        self._current = current
-
-    def anonymize(self, texts: tuple[str, ...], labels: Labels, beside: tuple[str, ...]) -> AnonymizedPrompt:
-        return self._current.parts.prompts.anonymize(texts, labels, beside)
+        return self.parts.anonymizer.anonymize(texts, labels, passed)
 
 
 def install_from_settings(policies: SqlPolicies, settings: Settings, detectors: str) -> None:

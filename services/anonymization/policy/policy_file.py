@@ -359,10 +359,7 @@ def _list_problems(file: PolicyFile) -> Iterator[tuple[str, str]]:
             if term.casefold() in allowed:
                 yield field, "is also in allow.terms; keep one of the two"
             elif any(re.fullmatch(pattern, term) for pattern in policy.allow_patterns):
-                yield (
-                    field,
-                    "has no effect: one of allow.patterns matches it; narrow that pattern or remove the name",
-                )
+                yield (field, "has no effect: one of allow.patterns matches it; narrow that pattern or remove the name")
             elif term.casefold() in seen:
                 yield field, f"is also in {seen[term.casefold()]}; keep one of the two"
             seen.setdefault(term.casefold(), field)

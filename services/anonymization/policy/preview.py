@@ -6,26 +6,26 @@ from pathlib import Path
 from services.anonymization.anonymizer import TextAnonymizer
 from services.anonymization.domain import Anonymized
 from services.anonymization.policy.pattern_check import parse_checked_policy
-from services.anonymization.ports import Issuer, Previewer, ReviewedTerms
+from services.anonymization.ports import Issuer
 from services.anonymization.recognise.lists import TermLists
 from services.anonymization.recognise.paragraphs import paragraphs
 from services.anonymization.recognise.ports import TextAnalyzer
-from services.anonymization.review.terms import NO_TERMS
+from services.anonymization.review.terms import NO_TERMS, HashedTerms
 from services.anonymization.surrogates.surrogates import Surrogates
 from services.anonymization.vault.vault import MAX_ATTEMPTS, SqlVault
 from tailor.errors import Reason, ResourceExhausted
 from tailor.values import Labels
 
 
-class Preview(Previewer):
-    """The dry run. Thread-safe."""
+class Preview:
+    """Shows what a policy does, and stores nothing. Thread-safe."""
 
     def __init__(
         self,
         analyzer: TextAnalyzer,
         surrogates: Surrogates,
         vault: SqlVault,
-        terms: ReviewedTerms = NO_TERMS,
+        terms: HashedTerms = NO_TERMS,
         *,
         lists_dir: Path | None = None,
     ) -> None:
@@ -37,6 +37,10 @@ class Preview(Previewer):
         self._terms = terms
 
     def preview(self, text: str, policy: str, labels: Labels) -> Anonymized:
+        """Show what the text would become under a policy in TOML; if `policy` is empty, under the installation's.
+
+        Raises InvalidArgument (INVALID_POLICY) with a violation for every wrong field.
+        """
         analyzer = self._analyzer
         if policy:
             # A pattern that does not end would hold up the whole service. It will see the text and each of its paragraphs.

@@ -1,8 +1,11 @@
-"""The answer of the detectors about one text, and the languages of its sections."""
+"""A text to be read, the answer of the detectors about it, and the languages of its sections."""
 
 from dataclasses import dataclass
 
-from services.anonymization.domain import Disagreement, Finding
+from services.anonymization.domain import NO_LABELS, Disagreement, Finding
+from tailor.values import Labels
+
+Place = tuple[int, int]
 
 # The language of a section that is read by rules only: no words of any language.
 NO_LANGUAGE = "xx"
@@ -24,12 +27,30 @@ class LanguageSection:
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """What the detectors found in a text, in order: overlapping findings, and the stretches on which they disagree.
+class TextToRead:
+    """A text to be read, and what is known of it before.
 
-    `sections` are the text's languages; empty if it was read in one language without asking.
+    If it consists of several texts, `ends` are their ends. `listed` are findings of the operator's files, `personal` those of reviews,
+    which nothing removes. No value overlaps a stretch in `never`. The labels choose the policy's rules.
+    """
+
+    text: str
+    ends: tuple[int, ...] = ()
+    labels: Labels = NO_LABELS
+    listed: tuple[Finding, ...] = ()
+    personal: tuple[Finding, ...] = ()
+    never: tuple[Place, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What detectors found in a text, in order; the stretches on which they disagree; those that the policy allows.
+
+    Only the answer of `recognise` has `allowed`, and findings without overlaps. `sections` are the text's languages; empty if it was
+    read in one language without asking.
     """
 
     findings: tuple[Finding, ...] = ()
     disagreements: tuple[Disagreement, ...] = ()
     sections: tuple[LanguageSection, ...] = ()
+    allowed: tuple[Place, ...] = ()

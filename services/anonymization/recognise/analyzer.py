@@ -17,7 +17,7 @@ from spacy.lookups import Lookups
 
 from services.anonymization.domain import Disagreement, Finding, Policy
 from services.anonymization.recognise import budget
-from services.anonymization.recognise.analysis import Analysis
+from services.anonymization.recognise.analysis import Recognition, TextToRead
 from services.anonymization.recognise.detectors.definition import Detector, DetectorKind
 from services.anonymization.recognise.detectors.engines import DetectorEngine, MakeRecognisers
 from services.anonymization.recognise.detectors.model_digest import check_model
@@ -32,7 +32,7 @@ from services.anonymization.recognise.paragraphs import batches, paragraphs
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE
 from services.anonymization.recognise.recognisers.enumerations import EnumerationRecogniser
 from services.anonymization.recognise.recognisers.layout import LayoutRecogniser
-from services.anonymization.recognise.recognition import Recognition, TextToRead, recognise
+from services.anonymization.recognise.recognition import recognise
 from services.anonymization.recognise.technical import technicality
 from services.anonymization.recognise.technical_text import TechnicalText
 from services.anonymization.recognise.tokens import starts_sentence, tokenise
@@ -148,7 +148,7 @@ class Analyzer:
         """All findings in the text, overlapping ones included, without what the policy allows or keeps."""
         return list(self.analyze(text).findings)
 
-    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Recognition:
         """All findings, overlapping ones included, and where the detectors disagree; without what the policy allows or keeps.
 
         If `text` consists of several texts, `ends` are their ends: code in an answer makes no name in its prompt less likely.
@@ -170,7 +170,7 @@ class Analyzer:
         listed = list(technical.sift(self._enumerations.find(text, findings)))
         findings += (finding for finding in listed if finding.score >= LEAST_LISTED)
         allowed = Stretches(self.policy.find_allowed(text))
-        return Analysis(
+        return Recognition(
             tuple(sorted(self._drop_allowed(allowed, findings), key=lambda finding: finding.start)),
             tuple(stretch for stretch in disagreements if self._matters(allowed, stretch)),
         )

@@ -13,8 +13,7 @@ from functools import lru_cache
 
 # Letters of other alphabets that look like Latin ones, as pairs (Unicode Technical Standard 39, the part that names can be written with).
 LOOKALIKES = str.maketrans(
-    "АВЕКМНОРСТУХЅІЈԌавекорсухѕіјԁһӏԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧονικαρυ",
-    "ABEKMHOPCTYXSIJGabekopcyxsijdhlqwABEZHIKMNOPTYXovikapu",
+    "АВЕКМНОРСТУХЅІЈԌавекорсухѕіјԁһӏԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧονικαρυ", "ABEKMHOPCTYXSIJGabekopcyxsijdhlqwABEZHIKMNOPTYXovikapu"
 )
 # Escaped up to three times.
 ENTITY = re.compile(r"&(?:amp;){0,2}(?:#0{0,9}\d{1,7}|#[xX]0{0,9}[0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")

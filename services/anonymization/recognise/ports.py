@@ -1,14 +1,11 @@
-"""The Protocols of what finds personal values in a text, in one language or in several."""
+"""The Protocol of what finds personal values in a text, in one language or in several."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from services.anonymization.domain import Finding, Policy
-from services.anonymization.recognise.analysis import Analysis, LanguageSection
+from services.anonymization.recognise.analysis import Recognition, TextToRead
 from services.anonymization.recognise.lexicon import Lexicon
-
-if TYPE_CHECKING:
-    from services.anonymization.recognise.recognition import Recognition, TextToRead
 
 SMALL_CACHE_SIZE = 64
 
@@ -33,9 +30,9 @@ class TextAnalyzer(Protocol):
 
     def find(self, text: str) -> list[Finding]:
         """All findings in the text, overlapping ones included, without what the policy allows or keeps."""
-        ...
+        return list(self.analyze(text).findings)
 
-    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Recognition:
         """Like `find`, with disagreements and the languages of the text's sections.
 
         If `text` consists of several texts, `ends` are their ends: code in one of them does not make names in another less likely.
@@ -43,7 +40,7 @@ class TextAnalyzer(Protocol):
         """
         ...
 
-    def recognise(self, question: "TextToRead") -> "Recognition":
+    def recognise(self, question: TextToRead) -> Recognition:
         """All personal values of a text that the policy does not keep.
 
         Raises what `analyze` raises, and ResourceExhausted (TOO_EXPENSIVE) if a text takes more than a text of its length may.
@@ -60,12 +57,4 @@ class TextAnalyzer(Protocol):
 
     def accepting_all(self) -> "TextAnalyzer":
         """The same, but no text is refused for its language."""
-        ...
-
-
-class Sections(Protocol):
-    """Tells the languages of a text, as `languages.sections.SectionDetector` does."""
-
-    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
-        """The sections in order, without gaps. `ends` are the ends of the texts in `text`, if it consists of several."""
         ...

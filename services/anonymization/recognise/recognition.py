@@ -1,45 +1,12 @@
 """All personal values of one text: the work that grows with its length, and that a child process does for a running service."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from services.anonymization.domain import NO_LABELS, Action, Disagreement, Finding
-from services.anonymization.recognise.analysis import LanguageSection
+from services.anonymization.domain import Action, Finding
+from services.anonymization.recognise.analysis import Place, Recognition, TextToRead
 from services.anonymization.recognise.mentions import Mentions
 from services.anonymization.recognise.overlaps import Stretches
 from services.anonymization.recognise.ports import TextAnalyzer
-from tailor.values import Labels
-
-Place = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class TextToRead:
-    """A text to be read, and what is known of it before.
-
-    If it consists of several texts, `ends` are their ends. `listed` are findings of the operator's files, `personal` those of reviews,
-    which nothing removes. No value overlaps a stretch in `never`. The labels choose the policy's rules.
-    """
-
-    text: str
-    ends: tuple[int, ...] = ()
-    labels: Labels = NO_LABELS
-    listed: tuple[Finding, ...] = ()
-    personal: tuple[Finding, ...] = ()
-    never: tuple[Place, ...] = ()
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """The values that the policy does not keep, in order and without overlaps; where detectors disagree; the text's languages.
-
-    `allowed` are the stretches that the policy allows.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    disagreements: tuple[Disagreement, ...] = ()
-    sections: tuple[LanguageSection, ...] = ()
-    allowed: tuple[Place, ...] = ()
 
 
 def recognise(analyzer: TextAnalyzer, question: TextToRead) -> Recognition:

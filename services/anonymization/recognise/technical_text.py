@@ -27,20 +27,9 @@ LEAST_TECHNICAL, MAINLY_TECHNICAL = 0.25, 0.5
 # Fewer words tell too little about a text.
 LEAST_WORDS = 60
 # Types that a checksum, a form or a label shows, also in code.
-SHOWN_BY_FORM = frozenset(
-    [
-        "EMAIL_ADDRESS",
-        "IBAN",
-        "CREDIT_CARD",
-        "SECRET",
-        "IP_ADDRESS",
-        "NATIONAL_ID",
-        "ACCOUNT_NUMBER",
-        "URL",
-        "DATE_OF_BIRTH",
-        "USERNAME",
-    ]
-)
+SHOWN_BY_FORM = frozenset((
+    "EMAIL_ADDRESS", "IBAN", "CREDIT_CARD", "SECRET", "IP_ADDRESS", "NATIONAL_ID", "ACCOUNT_NUMBER", "URL", "DATE_OF_BIRTH", "USERNAME",
+))  # fmt: skip
 QUOTED = re.compile(r"\"[^\"\n]{0,200}\"|'[^'\n]{0,200}'|[\w.+-]+@[\w.-]+|(?i:[/\\](?:home|users)[/\\])[\w.-]+")
 CODE_WORD = re.compile(r"[^\W\d_]{2,}")
 SMALL_WORD = re.compile(r"(?<![\w@./-])[^\W\d_A-Z]{2,}(?![\w@/])")

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from services.anonymization.domain import Action, Change, Disagreement
@@ -160,7 +161,7 @@ class SampleDraw:
 
     sample_id: str
     seed: int
-    time_ms: int
+    create_time: datetime
     results: tuple[StratumResult, ...] = ()
 
 

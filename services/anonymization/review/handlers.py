@@ -1,16 +1,19 @@
 """What data protection does in a review: one function per command. Texts of passages are never logged."""
 
+import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from services.anonymization.domain import Passed
-from services.anonymization.ledger import SqlLedger
-from services.anonymization.ports import AuditLog, Corpus
+from services.anonymization.domain import ENTITY_TYPES, Action, Passed, Policy
+from services.anonymization.ledger import SqlAuditLog, SqlLedger
 from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import (
     CONTEXT_CHARS,
     MAX_TERM_CHARS,
+    PASSAGE_CHARS,
+    RARE_BELOW,
     PassageKind,
     PassageMark,
     PassageStretch,
@@ -29,31 +32,51 @@ from services.anonymization.review.domain import (
     passage_bounds,
     term_words,
 )
-from services.anonymization.review.estimates import ResidualEstimate, check_limit, estimate, results_of
-from services.anonymization.review.ports import HashTerm, TypesOf
+from services.anonymization.review.estimates import (
+    METHOD,
+    ResidualEstimate,
+    ResidualShare,
+    check_limit,
+    estimate,
+    results_of,
+)
 from services.anonymization.review.queue import SqlReviewQueue
+from services.anonymization.review.replaced_tables import SqlReplacedStrings
 from services.anonymization.review.sampling import DrawnSample, draw_sample
+from services.anonymization.review.terms import HashedTerms
+from services.anonymization.stored_texts import StoredCorpus
+from services.anonymization.vault.vault import SqlVault
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError
 from tailor.events.envelope import new_id
+from tailor.values import Labels
 
 # Seeds fit a signed integer of 64 bits, and are easy to write down.
 SEEDS = 2**31
 AUDITED = "REVIEW"
 
 
-@dataclass(frozen=True)
 class Review:
-    """The collaborators of the handlers. Without a limit, nothing is refused."""
+    """The collaborators of the handlers.
 
-    documents: SqlReviewedDocuments
-    queue: SqlReviewQueue
-    ledger: SqlLedger
-    corpus: Corpus
-    audit: AuditLog
-    types_of: TypesOf
-    hash_term: HashTerm
-    limit: ResidualLimit | None = None
-    draw_seed: Callable[[], int] = lambda: secrets.randbelow(SEEDS - 1) + 1
+    `policy` returns the one in force. `allow_terms` puts terms into its `[allow]`, as a caller; it is idempotent, and raises
+    InvalidArgument (INVALID_POLICY, TOO_LONG). Without a limit, nothing is refused.
+    """
+
+    def __init__(
+        self,
+        vault: SqlVault,
+        terms: HashedTerms,
+        corpus: StoredCorpus,
+        *,
+        policy: Callable[[], Policy],
+        allow_terms: Callable[[Sequence[str], str], None],
+        limit: ResidualLimit | None = None,
+    ) -> None:
+        self.vault, self.terms, self.corpus, self.limit = vault, terms, corpus, limit
+        self.policy, self.allow_terms = policy, allow_terms
+        self.documents, self.queue = SqlReviewedDocuments(vault.engine), SqlReviewQueue(vault.engine)
+        self.ledger, self.audit = SqlLedger(vault.engine), SqlAuditLog(vault.engine)
+        self.strings = SqlReplacedStrings(vault.engine)
 
 
 @dataclass(frozen=True)
@@ -88,7 +111,7 @@ def start_sample(
             Reason.SAMPLE_UNFINISHED,
             f"{waiting} passages of the last sample wait for review. Review them, or give `--replace`: the estimate then starts again.",
         )
-    seed = seed or review.draw_seed()
+    seed = seed or secrets.randbelow(SEEDS - 1) + 1
     review.audit.record(reviewer, AUDITED, "", f"draws a sample of {size} passages")
     drawn = draw_sample(review.documents.stream(), size, min_per_stratum, seed)
     if not drawn.passages:
@@ -137,7 +160,7 @@ def view_passage(review: Review, queued: QueuedPassage) -> PassageView:
         end - first,
         tuple(_shift(item, first, last) for item in stretches if item.start < last and item.end > first),
         known is not None,
-        review.types_of(outcome.ingested.labels),
+        _markable_types(review.policy(), outcome.ingested.labels),
     )
 
 
@@ -175,7 +198,7 @@ def drop_term(review: Review, reviewer: str, term: str) -> None:
             Reason.INVALID_TERM, f"Give the text as it was marked, at most {MAX_TERM_CHARS} characters."
         )
     review.audit.record(reviewer, AUDITED, "", "drops a reviewed term")
-    if not review.queue.drop_term(review.hash_term(term)):
+    if not review.queue.drop_term(review.terms.hash(term)):
         raise NotFound(Reason.UNKNOWN_TERM, "No review decided about this text.")
 
 
@@ -217,8 +240,45 @@ def report_for_statement(review: Review, reviewer: str, sources: Sequence[str]) 
     return report
 
 
+def statement_body(report: ResidualReport, sources: tuple[str, ...], policy_digest: str, now: datetime) -> str:
+    """The JSON to sign: ids, numbers and labels, no personal data."""
+    assert report.draw is not None  # noqa: S101 - a report without a sample is not signed
+    limit = report.limit
+    content = {
+        "kind": "tailor residual statement",
+        "create_time": now.isoformat(timespec="seconds"),
+        "sources": list(sources) or "all",
+        "sample": {
+            "id": report.draw.sample_id,
+            "seed": report.draw.seed,
+            "create_time": report.draw.create_time.astimezone(UTC).isoformat(timespec="seconds"),
+        },
+        "passage_characters": PASSAGE_CHARS,
+        "passages_now": report.passages_now,
+        "method": METHOD,
+        "overall": _describe_estimate(report.overall),
+        "strata": [
+            {"source": item.stratum.source, "language": item.stratum.language, **_describe_estimate(item)}
+            for item in report.strata
+        ],
+        "limit": None
+        if limit is None
+        else {"max_residual": limit.max_residual, "bound": limit.bound.value, "met": not report.refusal},
+        "rare_combinations": {"fewer_documents_than": RARE_BELOW, "count": report.rare_combinations},
+        "documents_masked_by_rules_only": dict(report.rules_only_documents),
+        "policy_digest": policy_digest,
+    }
+    return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False)
+
+
 def _term(review: Review, value: str, entity_type: str) -> ReviewTerm:
-    return ReviewTerm(review.hash_term(value), entity_type, len(term_words(value)))
+    return ReviewTerm(review.terms.hash(value), entity_type, len(term_words(value)))
+
+
+def _markable_types(policy: Policy, labels: Labels) -> tuple[str, ...]:
+    """The types that may be marked in documents with these labels: all that the policy knows and does not keep there."""
+    kinds = dict.fromkeys((*ENTITY_TYPES, *policy.codes, *policy.deny))
+    return tuple(kind for kind in kinds if policy.action(kind, labels) is not Action.KEEP)
 
 
 def _shift(item: PassageStretch, first: int, last: int) -> PassageStretch:
@@ -236,3 +296,24 @@ def _already_reviewed() -> FailedPrecondition:
         Reason.ALREADY_REVIEWED,
         "This passage was reviewed already. Take the next one; your own last decision can be undone.",
     )
+
+
+def _describe_estimate(item: ResidualEstimate) -> dict[str, object]:
+    return {
+        "passages": item.stratum.passages,
+        "drawn": item.stratum.drawn,
+        "reviewed": item.reviewed,
+        "left": _describe_share(item.any),
+        "left_by_type": {kind: _describe_share(share) for kind, share in item.types.items()},
+        "values_by_type": dict(item.values),
+    }
+
+
+def _describe_share(share: ResidualShare | None) -> dict[str, object] | None:
+    if share is None:
+        return None
+    return {
+        "passages": share.left,
+        "share": round(share.share, 6),
+        "interval_95": [round(share.low, 6), round(share.high, 6)],
+    }

@@ -25,7 +25,10 @@ IsPlace = Callable[[str], bool]
 
 
 class ListedQuasiIdentifiers:
-    """Job titles and nationalities from lists, places by `is_place`, ages and years of birth by their form."""
+    """Finds what may single a person out together with other such values.
+
+    Job titles and nationalities are from lists, places by `is_place`, ages and years of birth by their form.
+    """
 
     def __init__(self, is_place: IsPlace) -> None:
         words = tomllib.loads(WORDS_FILE.read_text(encoding="utf-8"))
@@ -37,6 +40,7 @@ class ListedQuasiIdentifiers:
         }
 
     def __call__(self, text: str, replaced: Sequence[PassageStretch]) -> list[PassageStretch]:
+        """Stretches with their types. Those `replaced` have a type only if they were made coarser."""
         mentions = [item for item in replaced if item.entity_type in COARSE_TYPES]
         plain = [
             PassageStretch(match.start("value"), match.end("value"), entity_type=kind)

@@ -52,7 +52,7 @@ class SqlReviewQueue(Rows[QueuedPassage]):
             if sample is None:
                 return None
             results = _results(connection, sample.sample_id)
-        return SampleDraw(sample.sample_id, sample.seed, int(sample.create_time.timestamp() * 1000), tuple(results))
+        return SampleDraw(sample.sample_id, sample.seed, sample.create_time, tuple(results))
 
     def count_waiting(self) -> QueueCounts:
         return QueueCounts(**{kind.value: self.count(kind=kind, is_decided=False) for kind in PassageKind})

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from services.anonymization.domain import Anonymized, DocumentText, Ingested
-from services.anonymization.ports import ReviewedTerms, ReviewRecorder
+from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import (
     MAX_DOCUMENT_DISAGREEMENTS,
@@ -18,24 +18,26 @@ from services.anonymization.review.domain import (
     replaced_stretches,
     standing_disagreements,
 )
-from services.anonymization.review.ports import QuasiIdentifiers
-from services.anonymization.review.quasi_identifiers import combine
+from services.anonymization.review.quasi_identifiers import ListedQuasiIdentifiers, combine
 from services.anonymization.review.replaced_domain import count_surrogates
+from services.anonymization.review.terms import HashedTerms
+from services.anonymization.vault.keyring import INDEX, subkey
+from services.anonymization.vault.vault import SqlVault
 from tailor.events.envelope import derive_id
 
 
-class DocumentRecorder(ReviewRecorder):
-    """Counts passages, places disagreements and combines quasi-identifiers. `key` hashes the values of combinations. Thread-safe."""
+class DocumentRecorder:
+    """Records what a review needs of every document: how many passages it has, and where values were replaced. No text. Thread-safe."""
 
-    def __init__(
-        self, documents: SqlReviewedDocuments, terms: ReviewedTerms, quasi_identifiers: QuasiIdentifiers, key: bytes
-    ) -> None:
-        self._documents = documents
+    def __init__(self, vault: SqlVault, terms: HashedTerms, lexicon: Lexicon) -> None:
+        self._documents = SqlReviewedDocuments(vault.engine)
         self._terms = terms
-        self._quasi_identifiers = quasi_identifiers
-        self._key = key
+        self._quasi_identifiers = ListedQuasiIdentifiers(lambda word: lexicon.has_any(("places",), word))
+        # It hashes the values of combinations.
+        self._key = subkey(vault.secret(INDEX), "quasi-identifiers")
 
     def record(self, ingested: Ingested, clean: DocumentText, result: Anonymized, language: str) -> None:
+        """Record a version that passed; older ones are no longer sampled. Idempotent."""
         text = join_parts(clean.parts)
         passages, replaced = count_passages(text), replaced_stretches(clean.parts, result.changes)
         places = tuple((item.start, item.end) for item in replaced)
@@ -60,6 +62,7 @@ class DocumentRecorder(ReviewRecorder):
         )
 
     def forget(self, document_id: str) -> int:
+        """Remove a document's passages, marks and combinations, and return the number of passages that were in the queue."""
         return self._documents.forget(document_id)
 
 

@@ -1,13 +1,10 @@
 """What data protection does about strings that are replaced in many documents: one function per command. True values are never logged."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from services.anonymization.domain import MAX_SEARCH_IDS, Passed
-from services.anonymization.ledger import SqlLedger
-from services.anonymization.ports import AuditLog, Corpus, Revealer
-from services.anonymization.review.documents import SqlReviewedDocuments
 from services.anonymization.review.domain import join_parts
+from services.anonymization.review.handlers import Review
 from services.anonymization.review.replaced_domain import (
     CONTEXT_CHARS,
     OverRedactionCount,
@@ -19,7 +16,6 @@ from services.anonymization.review.replaced_domain import (
     spellings,
     spread,
 )
-from services.anonymization.review.replaced_tables import SqlReplacedStrings
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 
 SEES_STRING = "sees a string that many documents have"
@@ -31,25 +27,9 @@ DECISIONS = {
 # A decision needs a look at the places within this time before it.
 SEEN_SECONDS = 24 * 3600.0
 
-# Puts terms into `[allow]` of the policy in force, as a caller. Raises InvalidArgument (INVALID_POLICY, TOO_LONG). Idempotent.
-AllowTerms = Callable[[Sequence[str], str], None]
-
-
-@dataclass(frozen=True)
-class ReplacedReview:
-    """The collaborators of the handlers."""
-
-    strings: SqlReplacedStrings
-    documents: SqlReviewedDocuments
-    ledger: SqlLedger
-    corpus: Corpus
-    vault: Revealer
-    audit: AuditLog
-    allow_terms: AllowTerms
-
 
 def get_replaced(
-    review: ReplacedReview, caller: str, entity_type: str, surrogate: str, *, with_places: bool = True
+    review: Review, caller: str, entity_type: str, surrogate: str, *, with_places: bool = True
 ) -> RevealedString:
     """A listed string with its true value and places. Recorded before it is answered. Raises NotFound (UNKNOWN_REPLACED)."""
     counts = _find(review, entity_type, surrogate)
@@ -57,9 +37,7 @@ def get_replaced(
     return RevealedString(counts, _reveal(review, counts), _places(review, counts) if with_places else ())
 
 
-def decide_replaced(
-    review: ReplacedReview, caller: str, entity_type: str, surrogate: str, decision: ReplacedDecision
-) -> None:
+def decide_replaced(review: Review, caller: str, entity_type: str, surrogate: str, decision: ReplacedDecision) -> None:
     """Record a decision about a listed string; a string that is not personal goes into the policy's `[allow]`. Idempotent.
 
     Raises NotFound (UNKNOWN_REPLACED), FailedPrecondition (PLACES_NOT_SEEN), InvalidArgument (INVALID_POLICY, TOO_LONG).
@@ -77,7 +55,7 @@ def decide_replaced(
     review.strings.decide(counts.entity_type, counts.surrogate, decision, caller)
 
 
-def measure_over_redaction(review: ReplacedReview, document_ids: Iterable[Sequence[str]]) -> OverRedactionCount:
+def measure_over_redaction(review: Review, document_ids: Iterable[Sequence[str]]) -> OverRedactionCount:
     """Count replacements, in documents, of strings that are hardly personal, without those that stay replaced by decision.
 
     The ids come in batches, which are read one at a time. Raises InvalidArgument (TOO_LONG).
@@ -99,7 +77,7 @@ def measure_over_redaction(review: ReplacedReview, document_ids: Iterable[Sequen
     return OverRedactionCount(replacements, words, documents)
 
 
-def _find(review: ReplacedReview, entity_type: str, surrogate: str) -> ReplacedString:
+def _find(review: Review, entity_type: str, surrogate: str) -> ReplacedString:
     counts = review.strings.find_listed(
         entity_type, surrogate.strip().lower(), review.strings.count_documents().min_documents
     )
@@ -112,19 +90,19 @@ def _find(review: ReplacedReview, entity_type: str, surrogate: str) -> ReplacedS
     return counts
 
 
-def _reveal(review: ReplacedReview, counts: ReplacedString) -> str:
+def _reveal(review: Review, counts: ReplacedString) -> str:
     value = review.vault.reveal(counts.entity_type, counts.surrogate)
     if value is None:
         raise NotFound(Reason.UNKNOWN_REPLACED, "The vault no longer has this string; publish its documents again.")
     return value
 
 
-def _places(review: ReplacedReview, counts: ReplacedString) -> tuple[ReplacedPlace, ...]:
+def _places(review: Review, counts: ReplacedString) -> tuple[ReplacedPlace, ...]:
     ids = review.strings.documents_with(counts.entity_type, counts.surrogate)
     return spread([_places_in(review, document_id, counts.surrogate) for document_id in ids])
 
 
-def _places_in(review: ReplacedReview, document_id: str, surrogate: str) -> list[ReplacedPlace]:
+def _places_in(review: Review, document_id: str, surrogate: str) -> list[ReplacedPlace]:
     """The places in a document's newest version; none if its text was replaced or erased meanwhile."""
     document = review.documents.find(document_id=document_id)
     outcome = None if document is None else review.ledger.find(document_id, document.sequence)

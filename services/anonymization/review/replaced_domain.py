@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from math import ceil
 
@@ -42,7 +43,7 @@ class ReplacedString:
     sources: int
     decision: ReplacedDecision | None = None
     decided_by: str = ""
-    time_ms: int = 0
+    decide_time: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -165,11 +165,9 @@ def _with_decisions(
     is_often = is_many if is_listed else counts.c.times >= MIN_LONE_TIMES
     is_lone = and_(counts.c.entity_type == "PERSON", names.c.word.is_(None), is_often)
     decided_by = func.coalesce(table.c.decided_by, "").label("decided_by")
-    milliseconds = func.coalesce(func.extract("epoch", table.c.decide_time) * 1000, 0)
-    time_ms = cast(func.floor(milliseconds), BigInteger).label("time_ms")
     is_own = and_(table.c.entity_type == counts.c.entity_type, table.c.surrogate == counts.c.surrogate)
     return (
-        select(counts, table.c.decision, decided_by, time_ms)
+        select(counts, table.c.decision, decided_by, table.c.decide_time)
         .outerjoin(table, is_own)
         .outerjoin(names, names.c.word == counts.c.surrogate)
         .where(or_(is_spread, is_lone))

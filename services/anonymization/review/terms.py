@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from services.anonymization.domain import Finding
-from services.anonymization.ports import ReviewedTerms
 from services.anonymization.review.domain import WORD, ReviewTerm, term_words
+from services.anonymization.review.queue import SqlReviewQueue
+from services.anonymization.vault.keyring import INDEX, subkey
+from services.anonymization.vault.vault import SqlVault
 
 # Above the recognisers' scores: a person has decided.
 SCORE = 1.0
@@ -33,8 +35,8 @@ class TermTable:
         return hashlib.sha256(content.encode()).hexdigest() if content else ""
 
 
-class HashedTerms(ReviewedTerms):
-    """Hashes every sequence of words of a text that is as long as some term. Thread-safe.
+class HashedTerms:
+    """What people decided in reviews about texts. Hashes every sequence of words of a text that is as long as some term. Thread-safe.
 
     `read_version` is asked for every text, and `read_terms` after a change.
     """
@@ -53,9 +55,11 @@ class HashedTerms(ReviewedTerms):
 
     @property
     def digest(self) -> str:
+        """The SHA-256 of all decisions; empty if there are none. It changes with every new one."""
         return self._current().digest
 
     def search(self, text: str) -> tuple[list[Finding], list[tuple[int, int]]]:
+        """The terms that are always personal, wherever the text has them, and the [start, end) stretches that never are."""
         matches = self._matches(text)
         personal = [Finding(start, end, term.entity_type, SCORE) for start, end, term in matches if term.entity_type]
         return personal, [(start, end) for start, end, term in matches if not term.entity_type]
@@ -84,6 +88,12 @@ class HashedTerms(ReviewedTerms):
         if version != self._table.version:
             self._table = TermTable(version, {term.term_hash: term for term in self._read_terms()})
         return self._table
+
+
+def open_terms(vault: SqlVault) -> HashedTerms:
+    """The terms that reviews decided about."""
+    queue = SqlReviewQueue(vault.engine)
+    return HashedTerms(subkey(vault.secret(INDEX), "review terms"), queue.terms_version, queue.terms)
 
 
 NO_TERMS = HashedTerms(b"", lambda: "", tuple)

@@ -15,11 +15,7 @@ FOREIGN_MONTHS = tuple(
     for months in language.months
     if (all(len(name) > 2 for name in months) and len(months[1]) > 4) or language.code == "pl"
 )
-MONTHS = (
-    tuple(calendar.month_name)[1:],
-    tuple(calendar.month_abbr)[1:],
-    *FOREIGN_MONTHS,
-)
+MONTHS = (tuple(calendar.month_name)[1:], tuple(calendar.month_abbr)[1:], *FOREIGN_MONTHS)
 NAMES = {name.casefold(): (names, number) for names in reversed(MONTHS) for number, name in enumerate(names, 1)} | {
     "sept": (MONTHS[1], 9)
 }

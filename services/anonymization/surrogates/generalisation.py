@@ -46,27 +46,9 @@ POSTCODES = (
 CODE_START = re.compile(r"[A-Z]+(?=\d)|\d{2,3}")
 # Areas of the first three digits with 20,000 people or fewer in the 2000 census, which Safe Harbor changes to 000
 # (45 CFR 164.514(b)(2)(i)(B); HHS, "Guidance Regarding Methods for De-identification", 2012).
-SMALL_ZIP_AREAS = frozenset(
-    (
-        "036",
-        "059",
-        "063",
-        "102",
-        "203",
-        "556",
-        "692",
-        "790",
-        "821",
-        "823",
-        "830",
-        "831",
-        "878",
-        "879",
-        "884",
-        "890",
-        "893",
-    )
-)
+SMALL_ZIP_AREAS = frozenset((
+    "036", "059", "063", "102", "203", "556", "692", "790", "821", "823", "830", "831", "878", "879", "884", "890", "893",
+))  # fmt: skip
 OLDEST_PLAIN_AGE = 89
 # Without a digit, a phrase such as "last week" is already coarse.
 TELLING_DATE = re.compile(r"\d")

@@ -73,11 +73,7 @@ class Surrogates:
     """
 
     def __init__(
-        self,
-        issuer: Issuer,
-        lexicon: Lexicon,
-        key: bytes,
-        suppressed: Callable[[], IsSuppressed] = lambda: _nobody,
+        self, issuer: Issuer, lexicon: Lexicon, key: bytes, suppressed: Callable[[], IsSuppressed] = lambda: _nobody
     ) -> None:
         self.issued: set[tuple[str, str]] = set()
         self._issuer = issuer

@@ -6,17 +6,18 @@ Stored rows depend on how keys and places are derived here: a change makes them 
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Engine, bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, Row, Table, select
 
 from services.anonymization.vault.tables import ENTRIES, SECRETS
 from tailor.errors import FailedPrecondition, Reason
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 NONCE_BYTES = 12
@@ -40,10 +41,10 @@ def key_id(key: bytes) -> str:
 
 @dataclass(frozen=True)
 class Sealed:
-    """Encrypted bytes, and the id of the key that decrypts them."""
+    """Encrypted bytes, and the id of the key that decrypts them: two columns of a row."""
 
     key_id: str
-    data: bytes
+    ciphertext: bytes
 
 
 class Keyring:
@@ -58,11 +59,12 @@ class Keyring:
         nonce = os.urandom(NONCE_BYTES)
         return Sealed(self.current_id, nonce + self._ciphers[self.current_id].encrypt(nonce, data, bound.encode()))
 
-    def open(self, sealed: Sealed, bound: str) -> bytes:
+    def open(self, sealed: Sealed | Row[Any], bound: str) -> bytes:
         """Decrypt. Raises FailedPrecondition (VAULT_KEY_DIFFERS) if no key fits."""
         if cipher := self._ciphers.get(sealed.key_id):
             with suppress(InvalidTag):
-                return cipher.decrypt(sealed.data[:NONCE_BYTES], sealed.data[NONCE_BYTES:], bound.encode())
+                data = sealed.ciphertext
+                return cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], bound.encode())
         raise FailedPrecondition(
             Reason.VAULT_KEY_DIFFERS,
             "A vault entry needs a key that is missing; set TAILOR_VAULT_KEY to the newest key, TAILOR_VAULT_PREVIOUS_KEYS to the others.",
@@ -74,30 +76,33 @@ def open_secrets(engine: Engine, keys: Keyring) -> dict[str, bytes]:
     with transaction(engine) as connection:
         _check(connection, keys)
         for name in (INDEX, DRAW, SUPPRESS):
-            sealed = keys.seal(os.urandom(SECRET_BYTES), _secret_place(name))
-            row = {"name": name, "key_id": sealed.key_id, "ciphertext": sealed.data}
-            connection.execute(insert(SECRETS).values(row).on_conflict_do_nothing())
-    with transaction(engine) as connection:
-        rows = connection.execute(select(SECRETS)).all()
-    return {row.name: keys.open(Sealed(row.key_id, row.ciphertext), _secret_place(row.name)) for row in rows}
+            sealed = keys.seal(os.urandom(SECRET_BYTES), f"secret/{name}")
+            Rows(connection, SECRETS, Row).add(name=name, **vars(sealed))
+    return {row.name: keys.open(row, _place_of_secret(row)) for row in Rows(engine, SECRETS, Row).all()}
 
 
 def rotate(engine: Engine, keys: Keyring, batch: int = BATCH) -> dict[str, int]:
-    """Encrypt everything with the current key, batch by batch. May be killed and run again. Returns counts."""
-    counts = {"entries": 0, "secrets": 0}
-    while count := _rotate_batch(engine, keys, batch):
-        counts["entries"] += count
+    """Encrypt the vault with the current key, batch by batch. May be killed and run again. Returns counts."""
+    entries = 0
+    while count := reseal(engine, keys, ENTRIES, _place_of_entry, batch):
+        entries += count
+    secrets = reseal(engine, keys, SECRETS, _place_of_secret)
+    left = Rows(engine, ENTRIES, Row).count(ENTRIES.c.key_id != keys.current_id)
+    return {"entries": entries, "secrets": secrets, "left": left}
+
+
+def reseal(
+    engine: Engine, keys: Keyring, table: Table, place_of: Callable[[Row[Any]], str], limit: int | None = None
+) -> int:
+    """Encrypt the rows of a table with the current key, at most `limit` that nobody else changes; returns their number."""
     with transaction(engine) as connection:
-        for row in connection.execute(
-            select(SECRETS).where(SECRETS.c.key_id != keys.current_id).with_for_update()
-        ).all():
-            place = _secret_place(row.name)
-            sealed = keys.seal(keys.open(Sealed(row.key_id, row.ciphertext), place), place)
-            changed = {"key_id": sealed.key_id, "ciphertext": sealed.data}
-            connection.execute(update(SECRETS).where(SECRETS.c.name == row.name).values(changed))
-            counts["secrets"] += 1
-        left = select(func.count()).select_from(ENTRIES).where(ENTRIES.c.key_id != keys.current_id)
-        return counts | {"left": connection.execute(left).scalar_one()}
+        rows = Rows(connection, table, Row)
+        query = rows.select(table.c.key_id != keys.current_id).limit(limit)
+        old = rows.fetch(query.with_for_update(skip_locked=limit is not None))
+        for row in old:
+            sealed = keys.seal(keys.open(row, place_of(row)), place_of(row))
+            rows.update(vars(sealed), **{column.name: row._mapping[column.name] for column in table.primary_key})
+    return len(old)
 
 
 def entry_place(entity_type: str, value_hash: str) -> str:
@@ -105,31 +110,18 @@ def entry_place(entity_type: str, value_hash: str) -> str:
     return f"{entity_type}/{value_hash}"
 
 
-def _rotate_batch(engine: Engine, keys: Keyring, batch: int) -> int:
-    old = select(ENTRIES).where(ENTRIES.c.key_id != keys.current_id).limit(batch).with_for_update(skip_locked=True)
-    with transaction(engine) as connection:
-        changes = []
-        for row in connection.execute(old).all():
-            place = entry_place(row.entity_type, row.value_hash)
-            sealed = keys.seal(keys.open(Sealed(row.key_id, row.ciphertext), place), place)
-            changes.append({"type": row.entity_type, "hash": row.value_hash, "key": sealed.key_id, "data": sealed.data})
-        if changes:
-            change = (
-                update(ENTRIES)
-                .where(ENTRIES.c.entity_type == bindparam("type"), ENTRIES.c.value_hash == bindparam("hash"))
-                .values(key_id=bindparam("key"), ciphertext=bindparam("data"))
-            )
-            connection.execute(change, changes)
-    return len(changes)
+def _place_of_entry(row: Row[Any]) -> str:
+    return entry_place(row.entity_type, row.value_hash)
+
+
+def _place_of_secret(row: Row[Any]) -> str:
+    return f"secret/{row.name}"
 
 
 def _check(connection: Connection, keys: Keyring) -> None:
     """Check that every key that an entry needs is available and decrypts one. Raises FailedPrecondition (VAULT_KEY_DIFFERS)."""
-    for (used,) in connection.execute(select(ENTRIES.c.key_id).distinct()).all():
-        row = connection.execute(select(ENTRIES).where(ENTRIES.c.key_id == used).limit(1)).one_or_none()
+    entries = Rows(connection, ENTRIES, Row)
+    for (used,) in entries.fetch_rows(select(ENTRIES.c.key_id).distinct()):
+        row = entries.find(key_id=used)
         if row is not None:
-            keys.open(Sealed(row.key_id, row.ciphertext), entry_place(row.entity_type, row.value_hash))
-
-
-def _secret_place(name: str) -> str:
-    return f"secret/{name}"
+            keys.open(row, _place_of_entry(row))

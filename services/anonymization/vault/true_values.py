@@ -5,22 +5,27 @@ surname, or every word of an organisation's own name. A surname by itself proves
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
+from typing import TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Row, tuple_
 
 from services.anonymization.domain import Finding, TrueValue
-from services.anonymization.ports import TrueValues
 from services.anonymization.recognise.lexicon import fold
 from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.recognise.tokens import Token, is_space, tokenise
 from services.anonymization.surrogates.forms import FAMILY, GIVEN, PERSON, WORD, normal
-from services.anonymization.vault.true_value_tables import TrueValueTables
+from services.anonymization.vault.tables import ENTRIES, OCCURRENCES
 from services.anonymization.vault.vault import SqlVault
+from tailor.rows import Rows
+
+T = TypeVar("T")
+Pair = tuple[str, str]
 
 CLIENT = "CLIENT"
+BATCH = 1_000
 # Numbers that no recogniser finds are looked for too: stretches of words with digits, of at most this many words.
 MAX_WORDS = 8
 NUMBER_TYPES = (
@@ -28,7 +33,7 @@ NUMBER_TYPES = (
 )  # fmt: skip
 # A number with fewer letters and digits could occur in a text by chance.
 SHORTEST_NUMBER = 6
-NUMBERED_WORD = re.compile(r"[^\s,;:!?]*\d[^\s,;:!?]*")
+WORD_OR_NUMBER, DIGIT = re.compile(r"[^\s,;:!?]+"), re.compile(r"\d")
 
 
 @dataclass(frozen=True)
@@ -39,19 +44,19 @@ class PossibleValue:
     parts: tuple[tuple[str, str], ...]
 
 
-class TrueValueFinder(TrueValues):
-    """Thread-safe. The analyzer's cache holds nothing of the texts."""
+class TrueValueFinder:
+    """Finds true values in texts. Thread-safe. The analyzer's cache holds nothing of the texts."""
 
-    def __init__(self, engine: Engine, vault: SqlVault, analyzer: TextAnalyzer) -> None:
-        self._tables = TrueValueTables(engine)
+    def __init__(self, vault: SqlVault, analyzer: TextAnalyzer) -> None:
         self._vault = vault
         self._lexicon = analyzer.lexicon
         self._analyzer = analyzer.with_policy(analyzer.policy, cache_size=0).accepting_all()
 
     def find(self, texts: Sequence[str]) -> frozenset[TrueValue]:
+        """The true values in the texts that the vault has."""
         candidates = {candidate for text in set(texts) for candidate in self._candidates(text)}
         hashes = {part: (part[0], self._vault.hash(*part)) for candidate in candidates for part in candidate.parts}
-        known = self._tables.surrogates(set(hashes.values()))
+        known = self._surrogates(set(hashes.values()))
         surrogates = {part: known[place] for part, place in hashes.items() if place in known}
         return frozenset(
             _true_value(candidate, surrogates)
@@ -60,14 +65,36 @@ class TrueValueFinder(TrueValues):
         )
 
     def occurring(self, values: frozenset[TrueValue], document_ids: Sequence[str]) -> frozenset[TrueValue]:
+        """Those of the values that occur in any of the documents, without values that are also a surrogate in them."""
         pairs = {pair for value in values for pair in (*value.surrogates, *value.as_surrogate)}
-        occurring = self._tables.occurring(pairs, document_ids)
+        occurring = self._occurring(pairs, document_ids)
         return frozenset(
             value
             for value in values
             # A model that writes what is also a surrogate of these documents may have learned the surrogate.
             if occurring.issuperset(value.surrogates) and not occurring.intersection(value.as_surrogate)
         )
+
+    def _surrogates(self, hashes: Collection[Pair]) -> dict[Pair, str]:
+        """The surrogates of the (type, value hash) pairs that the vault has."""
+        entries = Rows(self._vault.engine, ENTRIES, Row)
+        key = tuple_(ENTRIES.c.entity_type, ENTRIES.c.value_hash)
+        rows = (row for batch in _batches(sorted(hashes)) for row in entries.all(key.in_(batch)))
+        return {(row.entity_type, row.value_hash): row.surrogate for row in rows}
+
+    def _occurring(self, pairs: Collection[Pair], document_ids: Sequence[str]) -> set[Pair]:
+        """Those of the (type, surrogate) pairs that occur in any of the documents."""
+        occurrences, columns = (
+            Rows(self._vault.engine, OCCURRENCES, Row),
+            (OCCURRENCES.c.entity_type, OCCURRENCES.c.surrogate),
+        )
+        query = occurrences.select(document_id=[*document_ids]).with_only_columns(*columns).distinct()
+        batches = _batches(sorted(pairs))
+        return {
+            (kind, name)
+            for batch in batches
+            for kind, name in occurrences.fetch_rows(query.where(tuple_(*columns).in_(batch)))
+        }
 
     def _candidates(self, text: str) -> Iterator[PossibleValue]:
         for finding in self._analyzer.find(text):
@@ -119,7 +146,8 @@ def _true_value(candidate: PossibleValue, surrogates: Mapping[tuple[str, str], s
 def _numbers(text: str) -> Iterator[str]:
     """Stretches of neighbouring words with digits, from one word to `MAX_WORDS`."""
     run: list[re.Match[str]] = []
-    for match in NUMBERED_WORD.finditer(text):
+    # A word without a digit is skipped afterwards: a pattern that looks for one takes quadratic time for a long word.
+    for match in (word for word in WORD_OR_NUMBER.finditer(text) if DIGIT.search(word[0])):
         if run and text[run[-1].end() : match.start()].strip(" "):
             run.clear()
         run = [*run[-MAX_WORDS + 1 :], match]
@@ -127,3 +155,9 @@ def _numbers(text: str) -> Iterator[str]:
             stretch = text[first.start() : match.end()].rstrip(".")
             if sum(map(str.isalnum, stretch)) >= SHORTEST_NUMBER:
                 yield stretch
+
+
+def _batches(values: Iterable[T]) -> Iterator[list[T]]:
+    remaining = iter(values)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch

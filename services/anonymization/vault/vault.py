@@ -6,27 +6,28 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from sqlalchemy import Connection, Engine, delete, func, or_, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, Row, func, or_, tuple_
 
-from services.anonymization.ports import Issuer, Revealer
+from services.anonymization.ports import Issuer
 from services.anonymization.recognise.tokens import tokenise
 from services.anonymization.surrogates.forms import PARTS, normal, true_forms
-from services.anonymization.vault.keyring import INDEX, Keyring, Sealed, entry_place, open_secrets
+from services.anonymization.vault.keyring import INDEX, Keyring, entry_place, open_secrets
 from services.anonymization.vault.tables import ENTRIES
 from tailor.errors import Reason, ResourceExhausted
+from tailor.rows import Rows
 from tailor.sql import transaction
 
 MAX_ATTEMPTS = 400
 MAX_CACHED = 50_000
 
 
-class SqlVault(Issuer, Revealer):
+class SqlVault(Issuer):
     """Thread-safe, also across replicas: the database's unique constraints decide which replica was first."""
 
     def __init__(self, engine: Engine, key: bytes, previous: Iterable[bytes] = ()) -> None:
         """Open the vault. Raises FailedPrecondition (VAULT_KEY_DIFFERS) if an entry needs a key that is not given."""
-        self._engine = engine
+        self.engine = engine
+        self._entries = Rows(engine, ENTRIES, Row)
         self._keys = Keyring(key, previous)
         self._secrets = open_secrets(engine, self._keys)
         self._cache: OrderedDict[tuple[str, str], str] = OrderedDict()
@@ -66,24 +67,18 @@ class SqlVault(Issuer, Revealer):
 
     def find(self, entity_type: str, key: str) -> str | None:
         """The surrogate of a value in normal form, or None if none was issued."""
-        with transaction(self._engine) as connection:
-            return self._read(connection, entity_type, self.hash(entity_type, key))
+        return self._entries.value(ENTRIES.c.surrogate, entity_type=entity_type, value_hash=self.hash(entity_type, key))
 
     def is_free(self, entity_type: str, key: str, value: str, surrogate: str) -> bool:
         """True if the surrogate could be issued for the value: it is nobody's true value and was not issued before."""
-        taken = select(ENTRIES.c.value_hash).where(
-            ENTRIES.c.entity_type == entity_type, ENTRIES.c.surrogate == surrogate
-        )
-        with transaction(self._engine) as connection:
+        with transaction(self.engine) as connection:
             if self._is_true(connection, entity_type, self.hash(entity_type, key), value, surrogate):
                 return False
-            return connection.execute(taken).first() is None
+            return not Rows(connection, ENTRIES, Row).has(entity_type=entity_type, surrogate=surrogate)
 
     def destroy(self, entity_type: str, surrogate: str) -> bool:
         """Destroy an entry; its true value cannot be recovered. False if there was none."""
-        query = delete(ENTRIES).where(ENTRIES.c.entity_type == entity_type, ENTRIES.c.surrogate == surrogate)
-        with transaction(self._engine) as connection:
-            is_destroyed = connection.execute(query).rowcount > 0
+        is_destroyed = self._entries.delete(entity_type=entity_type, surrogate=surrogate) > 0
         with self._lock:
             self._cache.clear()
         return is_destroyed
@@ -93,49 +88,29 @@ class SqlVault(Issuer, Revealer):
         forms = {surrogate.lower(), normal(entity_type, surrogate).lower()}
         # The exact spelling too, because lower() in the database depends on its locale.
         is_match = or_(ENTRIES.c.surrogate == surrogate, func.lower(ENTRIES.c.surrogate).in_(forms))
-        query = select(ENTRIES).where(ENTRIES.c.entity_type == entity_type, is_match)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
-        row = max(rows, key=lambda row: row.surrogate == surrogate, default=None)
+        rows = self._entries.all(is_match, entity_type=entity_type)
+        row = max(rows, key=lambda row: bool(row.surrogate == surrogate), default=None)
         if row is None:
             return None
-        return self._keys.open(Sealed(row.key_id, row.ciphertext), entry_place(entity_type, row.value_hash)).decode()
+        return self._keys.open(row, entry_place(entity_type, row.value_hash)).decode()
 
     def _issue(self, entity_type: str, value_hash: str, value: str, propose: Callable[[int], str]) -> str:
         sealed = self._keys.seal(value.encode(), entry_place(entity_type, value_hash))
-        row = {
-            "entity_type": entity_type,
-            "value_hash": value_hash,
-            "ciphertext": sealed.data,
-            "key_id": sealed.key_id,
-        }
+        place = {"entity_type": entity_type, "value_hash": value_hash}
         for attempt in range(MAX_ATTEMPTS):
             surrogate = propose(attempt)
-            with transaction(self._engine) as connection:
-                known = self._read(connection, entity_type, value_hash)
-                if known is not None:
-                    return known
+            with transaction(self.engine) as connection:
+                entries = Rows(connection, ENTRIES, Row)
+                if (known := entries.value(ENTRIES.c.surrogate, **place)) is not None:
+                    return str(known)
                 if self._is_true(connection, entity_type, value_hash, value, surrogate):
                     continue
-                query = (
-                    insert(ENTRIES)
-                    .values({**row, "surrogate": surrogate})
-                    .on_conflict_do_nothing()
-                    .returning(ENTRIES.c.surrogate)
-                )
-                if connection.execute(query).scalar() is not None:
+                if entries.add(surrogate=surrogate, **place, **vars(sealed)):
                     return surrogate
                 # Either another replica has just issued this value, or the surrogate is taken.
-                known = self._read(connection, entity_type, value_hash)
-                if known is not None:
-                    return known
+                if (known := entries.value(ENTRIES.c.surrogate, **place)) is not None:
+                    return str(known)
         raise ResourceExhausted(Reason.NO_SURROGATE_LEFT, f"No unused surrogate of type {entity_type} was found.")
-
-    def _read(self, connection: Connection, entity_type: str, value_hash: str) -> str | None:
-        query = select(ENTRIES.c.surrogate).where(
-            ENTRIES.c.entity_type == entity_type, ENTRIES.c.value_hash == value_hash
-        )
-        return connection.execute(query).scalar()
 
     def hash(self, entity_type: str, key: str) -> str:
         """The keyed hash by which the entry of a value in normal form is found."""
@@ -146,5 +121,4 @@ class SqlVault(Issuer, Revealer):
         forms = [(kind, self.hash(kind, form)) for kind, form in true_forms(entity_type, surrogate)]
         if (entity_type, value_hash) in forms or surrogate.casefold() == value.casefold():
             return True
-        query = select(ENTRIES.c.value_hash).where(tuple_(ENTRIES.c.entity_type, ENTRIES.c.value_hash).in_(forms))
-        return connection.execute(query.limit(1)).first() is not None
+        return Rows(connection, ENTRIES, Row).has(tuple_(ENTRIES.c.entity_type, ENTRIES.c.value_hash).in_(forms))

@@ -5,7 +5,7 @@ object of the first attempt, and no object stays behind that no event names.
 
 Texts can also stay there for replays: the newest of each document, encrypted, for as many days as the operator says.
 
-Anonymization reads it (`services/anonymization/adapters/objects.py`). Change both together, and still read the old form.
+Anonymization reads it (`services/anonymization/stored_texts.py`). Change both together, and still read the old form.
 """
 
 import hashlib

@@ -1,31 +1,12 @@
-"""In-memory twins of anonymization's ports."""
+"""In-memory twins of anonymization's Protocols."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-from services.anonymization.domain import (
-    NO_LABELS,
-    Action,
-    Anonymized,
-    Change,
-    DocumentText,
-    Ingested,
-    Resolved,
-    TrueValue,
-)
-from services.anonymization.ports import (
-    Anonymizer,
-    AuditLog,
-    Corpus,
-    Issuer,
-    QuarantinedTexts,
-    Revealer,
-    ReviewRecorder,
-    Subjects,
-    TrueValues,
-)
-from tailor.errors import InvalidArgument, NotFound, Reason
+from services.anonymization.domain import NO_LABELS, Action, Anonymized, Change, Ingested
+from services.anonymization.ports import Anonymizer, Issuer
+from tailor.errors import InvalidArgument, Reason
 from tailor.storage.ref import Ref
 from tailor.values import Labels
 
@@ -33,7 +14,7 @@ REF = Ref("s3://quarantine/documents/doc_1/1-ab", "ab", 10)
 INGESTED = Ingested("doc_1", "sub_1", 1, "digest", 1, Labels("wiki", "risk", "internal"), REF, "md", "")
 
 
-class MemoryVault(Issuer, Revealer):
+class MemoryVault(Issuer):
     """Stores both directions in dictionaries. Several anonymizers may share it."""
 
     def __init__(self) -> None:
@@ -47,101 +28,6 @@ class MemoryVault(Issuer, Revealer):
             self.issued[entity_type, key] = surrogate
             self.values[entity_type, surrogate] = value
         return self.issued[entity_type, key]
-
-    def reveal(self, entity_type: str, surrogate: str) -> str | None:
-        return self.values.get((entity_type, surrogate))
-
-
-class MemoryQuarantine(QuarantinedTexts):
-    def __init__(self, text: DocumentText | None, damaged: bool = False) -> None:
-        self.text = text
-        self.damaged = damaged
-        self.deleted: list[Ref] = []
-
-    def read(self, ingested: Ingested) -> DocumentText:
-        if self.damaged:
-            raise InvalidArgument(Reason.UNREADABLE, "The object does not verify.")
-        if self.text is None or self.deleted:
-            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
-        return self.text
-
-    def delete(self, ref: Ref) -> None:
-        self.deleted.append(ref)
-
-    def delete_all(self, document_id: str) -> int:
-        count = int(self.text is not None and not self.deleted)
-        self.deleted.append(REF)
-        return count
-
-
-class MemoryCorpus(Corpus):
-    def __init__(self) -> None:
-        self.texts: list[DocumentText] = []
-        self.deleted: list[Ref] = []
-
-    def write(self, text: DocumentText) -> Ref:
-        self.texts.append(text)
-        return Ref("s3://corpus/documents/cd", "cd", len(text.encode()))
-
-    def read(self, ref: Ref) -> DocumentText:
-        if ref in self.deleted or not self.texts:
-            raise NotFound(Reason.UNKNOWN_OBJECT, "There is no such object.")
-        return self.texts[-1]
-
-    def delete(self, ref: Ref) -> None:
-        self.deleted.append(ref)
-
-
-class MemoryRecorder(ReviewRecorder):
-    """Remembers what was recorded of each document."""
-
-    def __init__(self) -> None:
-        self.recorded: dict[str, tuple[DocumentText, Anonymized, str]] = {}
-
-    def record(self, ingested: Ingested, clean: DocumentText, result: Anonymized, language: str) -> None:
-        self.recorded[ingested.document_id] = (clean, result, language)
-
-    def forget(self, document_id: str) -> int:
-        return int(self.recorded.pop(document_id, None) is not None)
-
-
-class MemorySubjects(Subjects):
-    """Resolves every subject to all documents."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, frozenset[tuple[str, str]]] = {}
-        self.suppressed: list[str] = []
-
-    def keep(self, document_id: str, values: frozenset[tuple[str, str]]) -> None:
-        self.values[document_id] = self.values.get(document_id, frozenset()) | values
-
-    def forget(self, document_id: str) -> int:
-        return len(self.values.pop(document_id, ()))
-
-    def resolve(self, subject: str, *, dry_run: bool) -> Resolved:
-        if not dry_run:
-            self.suppressed.append(subject)
-        return Resolved(tuple(sorted(self.values)), 1)
-
-    def describe(self, subject: str) -> tuple[str, Resolved, bool]:
-        return "PERSON", self.resolve(subject, dry_run=True), subject in self.suppressed
-
-    def lift(self, subject: str) -> bool:
-        if subject not in self.suppressed:
-            return False
-        self.suppressed.remove(subject)
-        return True
-
-
-class MemoryAuditLog(AuditLog):
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, str, str, str]] = []
-
-    def record(self, caller: str, entity_type: str, surrogate: str, purpose: str) -> None:
-        self.calls.append((caller, entity_type, surrogate, purpose))
-
-    def has(self, caller: str, entity_type: str, surrogate: str, purpose: str, seconds: float) -> bool:
-        return (caller, entity_type, surrogate, purpose) in self.calls
 
 
 class OneNameAnonymizer(Anonymizer):
@@ -162,7 +48,8 @@ class OneNameAnonymizer(Anonymizer):
             for text in texts
         )
         changed = tuple(text.replace("Okafor", "Ward") for text in texts)
-        return Anonymized(changed, {"PERSON": sum(map(len, changes))}, changes, policy_digest="policy")
+        counts, values = {"PERSON": sum(map(len, changes))}, frozenset({("PERSON", "Ward")})
+        return Anonymized(changed, counts, changes, values, policy_digest="policy")
 
 
 class UncoveredAnonymizer(OneNameAnonymizer):
@@ -176,18 +63,3 @@ class UncoveredAnonymizer(OneNameAnonymizer):
         if self.is_held:
             raise InvalidArgument(Reason.LANGUAGE_NOT_COVERED, "A passage is in the language `sv`.")
         return replace(super().anonymize(texts, labels, passed), rules_only_languages=("sv",))
-
-
-class MemoryTrueValues(TrueValues):
-    """Finds values as they are written. `documents` are the (type, value) pairs of each document."""
-
-    def __init__(self, documents: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-        self.documents = documents
-
-    def find(self, texts: Sequence[str]) -> frozenset[TrueValue]:
-        pairs = {pair for values in self.documents.values() for pair in values}
-        return frozenset(TrueValue(kind, ((kind, value),)) for kind, value in pairs if any(value in t for t in texts))
-
-    def occurring(self, values: frozenset[TrueValue], document_ids: Sequence[str]) -> frozenset[TrueValue]:
-        pairs = {pair for name in document_ids for pair in self.documents.get(name, ())}
-        return frozenset(value for value in values if pairs.issuperset(value.surrogates))

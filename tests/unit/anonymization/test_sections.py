@@ -1,20 +1,26 @@
-"""Telling the language of each section, and reading each section with the detectors of its language."""
+"""Sections of a text in one language each, and the analyzer that reads them."""
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import pytest
 
 from services.anonymization.domain import Finding, Policy
-from services.anonymization.recognise.analysis import Analysis, LanguageSection
+from services.anonymization.recognise import budget
+from services.anonymization.recognise.analysis import LanguageSection, Recognition, TextToRead
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.recognition import Recognition, TextToRead, recognise
+from services.anonymization.recognise.overlaps import Stretches
+from services.anonymization.recognise.paragraphs import MAX_BATCH_CHARS, MAX_PARAGRAPH_CHARS, batches, paragraphs
+from services.anonymization.recognise.ports import TextAnalyzer
+from services.anonymization.recognise.recognition import recognise
+from services.anonymization.recognise.technical import technicality
 from services.anonymization.settings import LANGUAGES
-from tailor.errors import InvalidArgument
+from tailor.errors import DeadlineExceeded, InvalidArgument
 
 POLICY = Policy("digest", {})
 LETTERS = {
@@ -70,7 +76,7 @@ def detector() -> SectionDetector:
     return SectionDetector(LanguageDetector(), LANGUAGES)
 
 
-class OneWord:
+class OneWord(TextAnalyzer):
     """Finds the name of its language, once."""
 
     def __init__(self, language: str) -> None:
@@ -89,9 +95,6 @@ class OneWord:
         del text
         return self.lexicon
 
-    def find(self, text: str) -> list[Finding]:
-        return list(self.analyze(text).findings)
-
     def recognise(self, question: TextToRead) -> Recognition:
         return recognise(self, question)
 
@@ -105,20 +108,15 @@ class OneWord:
     def accepting_all(self) -> "OneWord":
         return self
 
-    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Recognition:
         del ends
         start = text.find(self.language)
-        return Analysis((Finding(start, start + 2, "PERSON", 1.0),) if start >= 0 else ())
+        return Recognition((Finding(start, start + 2, "PERSON", 1.0),) if start >= 0 else ())
 
 
-class Told:
+def told(language: str) -> Callable[[str, Sequence[int]], list[LanguageSection]]:
     """Tells two sections: four characters of English, then the rest in another language."""
-
-    def __init__(self, language: str) -> None:
-        self.language = language
-
-    def sections(self, text: str, ends: Sequence[int] = ()) -> list[LanguageSection]:
-        return [LanguageSection(0, 4, "en"), LanguageSection(4, len(text), self.language)]
+    return lambda text, _: [LanguageSection(0, 4, "en"), LanguageSection(4, len(text), language)]
 
 
 @pytest.mark.parametrize(("language", "text"), LETTERS.items())
@@ -193,7 +191,7 @@ def test_sections_cover_the_whole_text() -> None:
 
 
 def test_each_section_is_read_in_its_language() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("fr"), LANGUAGES, POLICY)
+    analyzer = SectionAnalyzer(OneWord, told("fr"), LANGUAGES, POLICY)
     analysis = analyzer.analyze("en, fr, en")
     assert [(finding.start, finding.end) for finding in analysis.findings] == [(0, 2), (4, 6)]
     assert [section.language for section in analysis.sections] == ["en", "fr"]
@@ -201,25 +199,85 @@ def test_each_section_is_read_in_its_language() -> None:
 
 def test_a_language_that_is_not_covered_holds_the_text() -> None:
     with pytest.raises(InvalidArgument) as refused:
-        SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY).analyze("en, sv")
+        SectionAnalyzer(OneWord, told("sv"), LANGUAGES, POLICY).analyze("en, sv")
     assert refused.value.reason == "LANGUAGE_NOT_COVERED"
     assert "`sv`" in refused.value.message and "TAILOR_UNCOVERED_LANGUAGES" in refused.value.message
 
 
 def test_a_language_that_is_not_covered_may_pass_by_rules_only() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY, is_held=False)
+    analyzer = SectionAnalyzer(OneWord, told("sv"), LANGUAGES, POLICY, is_held=False)
     analysis = analyzer.analyze("en, xx")
     assert [(finding.start, finding.end) for finding in analysis.findings] == [(0, 2), (4, 6)]
     assert analysis.sections == (LanguageSection(0, 4, "en"), LanguageSection(4, 6, "sv", rules_only=True))
 
 
 def test_a_text_that_is_only_searched_is_not_refused() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("sv"), LANGUAGES, POLICY).accepting_all()
+    analyzer = SectionAnalyzer(OneWord, told("sv"), LANGUAGES, POLICY).accepting_all()
     assert analyzer.analyze("en, sv").sections[1].rules_only
 
 
 def test_languages_share_names_and_mix_words() -> None:
-    analyzer = SectionAnalyzer(OneWord, Told("fr"), LANGUAGES, POLICY)
+    analyzer = SectionAnalyzer(OneWord, told("fr"), LANGUAGES, POLICY)
     mixed = analyzer.lexicon_of(["en", "fr"])
     assert mixed.has("closings", "cordialement") and mixed.has("closings", "regards") and mixed.is_surname("Dubois")
     assert analyzer.lexicon_of(["fr"]).language == "fr" and analyzer.lexicon.language == "en"
+
+
+LETTER = "Dear Ms Okafor,\n\nthank you for your letter of 3 May about the delivery. We will replace the two pallets.\n\nKind regards\n"
+MANUAL = "NAME\n       tar - an archiving utility\n\nSYNOPSIS\n       tar -x [-f ARCHIVE]\n\nOPTIONS\n       -f, --file=ARCHIVE\n"
+PIPELINE = "The wrapper calls `run_job(config_path)` with --dry-run; see src/jobs/runner.py and JOB_TIMEOUT in settings.toml.\n"
+
+
+@pytest.mark.parametrize("text", ["Aa " * 9_000, "word" * 5_000, "A line.\n" * 3_000, LETTER])
+def test_paragraphs_are_the_whole_text_in_bounded_pieces(text: str) -> None:
+    pieces = list(paragraphs(text))
+    assert "".join(piece for _, piece in pieces) == text
+    assert all(text.startswith(piece, start) and len(piece) <= MAX_PARAGRAPH_CHARS for start, piece in pieces)
+
+
+def test_a_long_paragraph_is_cut_between_words() -> None:
+    assert all(piece.endswith("Aa ") for _, piece in paragraphs("Aa " * 9_000))
+
+
+def test_batches_are_bounded_in_characters() -> None:
+    groups = list(batches(paragraphs("A line.\n\n" * 9_000)))
+    assert all(sum(len(piece) for _, piece in group) <= MAX_BATCH_CHARS for group in groups)
+    assert sum(map(len, groups)) == 9_000
+
+
+@pytest.mark.parametrize(
+    ("place", "overlaps"), [((0, 2), False), ((2, 3), True), ((4, 6), True), ((7, 9), False), ((9, 20), True)]
+)
+def test_stretches_are_found_by_overlap(place: tuple[int, int], overlaps: bool) -> None:
+    assert Stretches([(10, 12), (2, 5), (4, 7)]).overlap(*place) is overlaps
+
+
+def test_manuals_and_code_are_technical_and_letters_are_not() -> None:
+    assert technicality(LETTER) == 0
+    assert technicality(MANUAL) == 1
+    assert technicality(PIPELINE) > 0.5
+
+
+def test_without_a_limit_nothing_is_checked() -> None:
+    budget.check()
+
+
+def test_a_spent_limit_ends_the_work() -> None:
+    with budget.limit(-1), pytest.raises(DeadlineExceeded) as ended:
+        budget.check()
+    assert ended.value.reason == "TEXT_TOO_SLOW"
+    budget.check()
+
+
+def test_an_inner_limit_does_not_lengthen_an_outer_one() -> None:
+    with budget.limit(-1), budget.limit(100), pytest.raises(DeadlineExceeded):
+        budget.check()
+
+
+def test_a_caller_that_has_gone_ends_the_work() -> None:
+    gone = [False]
+    with budget.limit(math.inf, lambda: gone[0]), budget.limit(100):
+        budget.check()
+        gone[0] = True
+        with pytest.raises(DeadlineExceeded):
+            budget.check()

@@ -1,7 +1,9 @@
-"""Surrogates keep the form of their value, agree with each other, and stay the same."""
+"""Surrogates keep the form of their value, agree with each other, stay the same, and are not true values."""
 
+import json
 import random
 import re
+from pathlib import Path
 
 import phonenumbers
 import pytest
@@ -274,3 +276,47 @@ def test_other_values_keep_their_form(surrogates: Surrogates, kind: str, value: 
     drawn = surrogates.other(kind, value)
     assert re.fullmatch(form, drawn) and drawn != value
     assert drawn.partition(" ")[2] != "CDE"
+
+
+GOLD = Path(__file__).parents[3] / "deploy" / "sample" / "gold.json"
+OF_WORDS = ("PERSON", "CLIENT", "EMAIL_ADDRESS", "ADDRESS")
+KEYS = [bytes([number]) * 32 for number in range(20)]
+
+
+def test_no_value_of_the_sample_is_drawn_for_another_in_any_order(surrogates: Surrogates) -> None:
+    documents = json.loads(GOLD.read_text(encoding="utf-8"))["documents"].values()
+    values = {(entry["type"], entry["value"]) for entries in documents for entry in entries}
+    formed = sorted((kind, value) for kind, value in values if kind not in OF_WORDS)
+    true = {(kind, normal(kind, value)) for kind, value in formed}
+    drawn_true = []
+    for key in KEYS:
+        fresh = surrogates.with_issuer(MemoryVault(), key)
+        for kind, value in random.Random(key).sample(formed, len(formed)):
+            drawn = fresh.other(kind, value)
+            drawn_true += [kind] if (kind, normal(kind, drawn)) in true else []
+    assert len(formed) > 200
+    assert drawn_true == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "numbers"),
+    [("PROJECT_CODE", "HL-2025-{:03d}", range(1000)), ("EMPLOYEE_CODE", "HL-EMP-{:05d}", range(0, 100_000, 100))],
+)
+def test_no_code_that_a_company_may_use_is_ever_drawn(
+    surrogates: Surrogates, kind: str, form: str, numbers: range
+) -> None:
+    fresh = surrogates.with_issuer(MemoryVault())
+    codes = [form.format(number) for number in numbers]
+    drawn = [fresh.other(kind, value) for value in codes]
+    assert len(set(drawn)) == len(codes) and not set(drawn) & set(codes)
+    assert all(surrogate.startswith(form.partition("{")[0]) and len(surrogate) == len(codes[0]) for surrogate in drawn)
+
+
+def test_a_number_without_letters_stays_a_number(surrogates: Surrogates) -> None:
+    assert surrogates.with_issuer(MemoryVault()).other("ACCOUNT_NUMBER", "20-20-15").replace("-", "").isdigit()
+
+
+def test_a_name_rarely_has_the_same_stand_in_in_two_installations(surrogates: Surrogates) -> None:
+    keys = [number.to_bytes(32, "big") for number in range(3000)]
+    drawn = {surrogates.with_issuer(MemoryVault(), key).person("Harriet Penhaligon", "", People()) for key in keys}
+    assert len(drawn) > 2_990

@@ -19,22 +19,22 @@ from pathlib import Path
 from services.anonymization.adapters.children.messages import (
     INSTALLATION,
     POLICY,
+    RECOGNITION,
     REQUEST,
     Installation,
     Operation,
     ReadRequest,
-    encode,
     encode_error,
 )
 from services.anonymization.adapters.detectors import MAKERS
 from services.anonymization.domain import Policy
+from services.anonymization.recognise.analysis import Recognition
 from services.anonymization.recognise.caches import clear_caches
 from services.anonymization.recognise.detectors.definition import DetectorKind
 from services.anonymization.recognise.languages.detection import LanguageDetector
 from services.anonymization.recognise.languages.loading import load_section_analyzer
 from services.anonymization.recognise.languages.section_analyzer import SectionAnalyzer
 from services.anonymization.recognise.languages.sections import SectionDetector
-from services.anonymization.recognise.recognition import Recognition
 from tailor.errors import InvalidArgument, Reason, TailorError
 from tailor.frames import read_frame, write_frame
 
@@ -85,16 +85,13 @@ def answer(analyzers: Analyzers, request: ReadRequest) -> bytes:
     question = request.question
     try:
         if request.operation is Operation.SECTIONS:
-            return encode(Recognition(sections=tuple(analyzers.sections.sections(question.text, question.ends))))
+            return RECOGNITION.dump_json(
+                Recognition(sections=tuple(analyzers.sections.sections(question.text, question.ends)))
+            )
         analyzer = analyzers.find(request.policy, request.cache_size, accepts_all=request.accepts_all)
-        match request.operation:
-            case Operation.FIND:
-                return encode(Recognition(tuple(analyzer.find(question.text))))
-            case Operation.ANALYZE:
-                analysis = analyzer.analyze(question.text, question.ends)
-                return encode(Recognition(analysis.findings, analysis.disagreements, analysis.sections))
-            case _:
-                return encode(analyzer.recognise(question))
+        if request.operation is Operation.ANALYZE:
+            return RECOGNITION.dump_json(analyzer.analyze(question.text, question.ends))
+        return RECOGNITION.dump_json(analyzer.recognise(question))
     except TailorError as error:
         return encode_error(error)
     except MemoryError:

@@ -5,14 +5,13 @@ from dataclasses import dataclass, replace
 
 from services.anonymization.adapters.children.messages import Installation, Operation, ReadRequest
 from services.anonymization.adapters.children.pool import Parent, Pool
-from services.anonymization.domain import Finding, Policy
-from services.anonymization.recognise.analysis import Analysis
+from services.anonymization.domain import Policy
+from services.anonymization.recognise.analysis import Recognition, TextToRead
 from services.anonymization.recognise.analyzer import CACHE_SIZE, read_words
 from services.anonymization.recognise.detectors.definition import Detector
 from services.anonymization.recognise.languages.lexicons import Lexicons, load_lexicon
 from services.anonymization.recognise.lexicon import Lexicon
 from services.anonymization.recognise.ports import SMALL_CACHE_SIZE, TextAnalyzer
-from services.anonymization.recognise.recognition import Recognition, TextToRead
 from services.anonymization.settings import Settings
 
 # A document, a row or a preview does not wait for a single long text.
@@ -66,12 +65,8 @@ class ChildAnalyzer(TextAnalyzer):
             section.language for section in sections if section.language in self.installation.languages
         )
 
-    def find(self, text: str) -> list[Finding]:
-        return list(self._ask(Operation.FIND, TextToRead(text)).findings)
-
-    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
-        found = self._ask(Operation.ANALYZE, TextToRead(text, tuple(ends)))
-        return Analysis(found.findings, found.disagreements, found.sections)
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Recognition:
+        return self._ask(Operation.ANALYZE, TextToRead(text, tuple(ends)))
 
     def recognise(self, question: TextToRead) -> Recognition:
         return self._ask(Operation.RECOGNISE, question)

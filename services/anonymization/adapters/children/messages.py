@@ -2,16 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from services.anonymization.domain import Disagreement, Finding, Policy
-from services.anonymization.recognise.analysis import LanguageSection
+from services.anonymization.domain import Policy
+from services.anonymization.recognise.analysis import Recognition, TextToRead
 from services.anonymization.recognise.detectors.definition import Detector
-from services.anonymization.recognise.recognition import Recognition, TextToRead
 from tailor.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, Reason, TailorError, Unavailable
 
 ERRORS = {kind.__name__: kind for kind in (InvalidArgument, FailedPrecondition, DeadlineExceeded, Unavailable)}
@@ -22,7 +21,6 @@ class Operation(StrEnum):
 
     RECOGNISE = "recognise"
     ANALYZE = "analyze"
-    FIND = "find"
     SECTIONS = "sections"
 
 
@@ -51,18 +49,7 @@ class ReadRequest:
 
 
 INSTALLATION, REQUEST, POLICY = TypeAdapter(Installation), TypeAdapter(ReadRequest), TypeAdapter(Policy)
-
-
-def encode(recognition: Recognition) -> bytes:
-    """The answer of a text that was read."""
-    return json.dumps(
-        {
-            "findings": [astuple(finding) for finding in recognition.findings],
-            "disagreements": [astuple(stretch) for stretch in recognition.disagreements],
-            "sections": [astuple(section) for section in recognition.sections],
-            "allowed": recognition.allowed,
-        }
-    ).encode()
+RECOGNITION = TypeAdapter(Recognition)
 
 
 def encode_error(error: TailorError) -> bytes:
@@ -72,14 +59,7 @@ def encode_error(error: TailorError) -> bytes:
 
 def decode(frame: bytes) -> Recognition:
     """The child's answer. Raises the error that it reports."""
-    content: Mapping[str, Any] = json.loads(frame)
-    if "error" in content:
+    if frame.startswith(b'{"error"'):
+        content: Mapping[str, Any] = json.loads(frame)
         raise ERRORS[content["error"]](Reason(content["reason"]), content["message"])
-    return Recognition(
-        tuple(Finding(*values) for values in content["findings"]),
-        tuple(
-            Disagreement(start, end, kind, tuple(detectors)) for start, end, kind, detectors in content["disagreements"]
-        ),
-        tuple(LanguageSection(*values) for values in content["sections"]),
-        tuple((start, end) for start, end in content["allowed"]),
-    )
+    return RECOGNITION.validate_json(frame)

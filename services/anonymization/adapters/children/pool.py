@@ -15,7 +15,7 @@ from typing import BinaryIO, cast
 from services.anonymization.adapters.children.child import FORK, NO_MEMORY, NUMBER, WAIT
 from services.anonymization.adapters.children.messages import INSTALLATION, REQUEST, Installation, ReadRequest, decode
 from services.anonymization.recognise import budget
-from services.anonymization.recognise.recognition import Recognition
+from services.anonymization.recognise.analysis import Recognition
 from tailor.errors import Reason, ResourceExhausted, Unavailable
 from tailor.frames import bare_environment, read_frame, write_frame
 from tailor.logging import describe_exit, get_logger

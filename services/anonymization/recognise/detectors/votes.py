@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import takewhile
 
 from services.anonymization.domain import Disagreement, Finding
-from services.anonymization.recognise.analysis import Analysis
+from services.anonymization.recognise.analysis import Recognition
 from services.anonymization.recognise.detectors.definition import Detector
 
 # From this score on, a single detector is certain: a checksum, a title before a name, a word from the policy.
@@ -41,7 +41,7 @@ class Ballot:
         return [finding.start for finding in self.findings]
 
 
-def combine(ballots: Sequence[Ballot]) -> Analysis:
+def combine(ballots: Sequence[Ballot]) -> Recognition:
     """All findings that count, with the scores of all votes, and the stretches on which the detectors disagree."""
     findings, disagreements = [], []
     for place, ballot in enumerate(ballots):
@@ -53,7 +53,7 @@ def combine(ballots: Sequence[Ballot]) -> Analysis:
             if (finding.score < CERTAIN or not ballot.counts(finding)) and _is_lone(finding, others, supporters):
                 names = (ballot.detector.name, *(other.detector.name for other in supporters))
                 disagreements.append(Disagreement(finding.start, finding.end, finding.entity_type, names))
-    return Analysis(
+    return Recognition(
         tuple(sorted(findings, key=lambda finding: finding.start)),
         tuple(sorted(set(disagreements), key=lambda stretch: (stretch.start, stretch.end, stretch.entity_type))),
     )

@@ -33,7 +33,7 @@ def load_section_analyzer(
         _check(detectors, language)
     analyzer = SectionAnalyzer(
         lambda code: Analyzer.load(detectors, policy, code, phone_regions, makers),
-        SectionDetector(detect, languages),
+        SectionDetector(detect, languages).sections,
         languages,
         policy,
         is_held,

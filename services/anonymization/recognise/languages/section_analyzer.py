@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from services.anonymization.domain import Disagreement, Finding, Policy
-from services.anonymization.recognise.analysis import Analysis, LanguageSection
+from services.anonymization.recognise.analysis import LanguageSection, Recognition, TextToRead
 from services.anonymization.recognise.languages.lexicons import Lexicons
 from services.anonymization.recognise.lexicon import Lexicon
-from services.anonymization.recognise.ports import SMALL_CACHE_SIZE, Sections, TextAnalyzer
-from services.anonymization.recognise.recognition import Recognition, TextToRead, recognise
+from services.anonymization.recognise.ports import SMALL_CACHE_SIZE, TextAnalyzer
+from services.anonymization.recognise.recognition import recognise
 from tailor.errors import InvalidArgument, Reason
 
 
@@ -17,12 +17,13 @@ class SectionAnalyzer(TextAnalyzer):
     """Loads the detectors of a language when a text in it first comes. Thread-safe.
 
     `languages` are admitted. With `is_held`, a text in another language is refused; otherwise that section is read by rules only.
+    `sections` are those of a text that consists of several texts with the given ends, in order, without gaps.
     """
 
     def __init__(
         self,
         load: Callable[[str], TextAnalyzer],
-        sections: Sections,
+        sections: Callable[[str, Sequence[int]], list[LanguageSection]],
         languages: tuple[str, ...],
         policy: Policy,
         is_held: bool = True,
@@ -44,14 +45,11 @@ class SectionAnalyzer(TextAnalyzer):
         return self._lexicons.of(languages)
 
     def lexicon_for(self, text: str) -> Lexicon:
-        sections = self._sections.sections(text)
+        sections = self._sections(text, ())
         return self.lexicon_of(section.language for section in sections if section.language in self._languages)
 
-    def find(self, text: str) -> list[Finding]:
-        return list(self.analyze(text).findings)
-
-    def analyze(self, text: str, ends: Sequence[int] = ()) -> Analysis:
-        sections = tuple(map(self._admit, self._sections.sections(text, ends)))
+    def analyze(self, text: str, ends: Sequence[int] = ()) -> Recognition:
+        sections = tuple(map(self._admit, self._sections(text, ends)))
         findings: list[Finding] = []
         disagreements: list[Disagreement] = []
         for section in sections:
@@ -59,7 +57,7 @@ class SectionAnalyzer(TextAnalyzer):
             analysis = self._analyzer(section.reader).analyze(text[section.start : section.end], ends_within)
             findings += [finding.shift(section.start) for finding in analysis.findings]
             disagreements += [stretch.shift(section.start) for stretch in analysis.disagreements]
-        return Analysis(tuple(findings), tuple(disagreements), sections)
+        return Recognition(tuple(findings), tuple(disagreements), sections)
 
     def recognise(self, question: TextToRead) -> Recognition:
         """All personal values of a text that the policy does not keep, in this process."""

@@ -16,7 +16,6 @@ from typing import NamedTuple
 from services.anonymization.recognise.analysis import LanguageSection
 from services.anonymization.recognise.languages.definition import CODES, LanguageDefinition, load_language
 from services.anonymization.recognise.paragraphs import paragraphs
-from services.anonymization.recognise.ports import Sections
 
 # Languages in Latin script whose function words spaCy lists: enough to tell what no rules cover.
 LISTED = (
@@ -57,7 +56,7 @@ class Guess(NamedTuple):
     is_suspect: bool = False
 
 
-class SectionDetector(Sections):
+class SectionDetector:
     """Tells the languages of a text's sections. `detect` is a LanguageDetector; `covered` are the languages with rules. Thread-safe."""
 
     def __init__(self, detect: Callable[[str], str], covered: Sequence[str]) -> None:

@@ -16,16 +16,8 @@ LONGEST_NOTE = 4
 AND = frozenset(["and", "und", "et", "y", "e", "en", "i", "oraz", "sowie", "ed"])
 JUNIOR = frozenset(["jun", "sen", "jr", "sr", "junior", "senior", "jnr", "snr"])
 NOT_PEOPLE = (
-    "never",
-    "departments",
-    "not_names",
-    "products",
-    "places",
-    "person_labels",
-    "nobody",
-    "kinds_first",
-    "kinds_last",
-)
+    "never", "departments", "not_names", "products", "places", "person_labels", "nobody", "kinds_first", "kinds_last",
+)  # fmt: skip
 
 # The first and last token of an entry.
 Entry = tuple[int, int]

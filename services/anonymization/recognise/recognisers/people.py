@@ -12,6 +12,7 @@ LONGEST = 5
 SHORTEST_UNKNOWN = 4
 UNKNOWN_SCORE = 0.32
 NOT_FAMILY = ("place_nouns", "kinds_last", "kinds_first", "products")
+BEFORE_PLACES = ("in", "at", "near", "im", "nach", "the", "from", "to", "of", "via", "around", "outside")
 ORDINAL = re.compile(r",? (?:Jr|Sr|II|III|IV)\b\.?")
 
 
@@ -215,20 +216,7 @@ class PersonRecogniser:
         )
 
     def _is_after_place(self, tokens: Sequence[Token], index: int) -> bool:
-        return index > 0 and tokens[index - 1].text.lower() in (
-            "in",
-            "at",
-            "near",
-            "im",
-            "nach",
-            "the",
-            "from",
-            "to",
-            "of",
-            "via",
-            "around",
-            "outside",
-        )
+        return index > 0 and tokens[index - 1].text.lower() in BEFORE_PLACES
 
     def _run(self, tokens: Sequence[Token], first: int, titled: bool = False) -> int | None:
         """The last token of the run of name-like words that begins at `first`, or None."""

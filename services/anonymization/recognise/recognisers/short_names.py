@@ -14,74 +14,15 @@ DEFINED = re.compile(
 )
 AMPERSAND = re.compile(r"(?<![\w&])(?P<name>[A-Z]{1,4}&[A-Z]{1,4}|[A-Z]{2}&T)(?![\w&])")
 # Common abbreviations with an ampersand that are no companies.
-ORDINARY = frozenset(
-    [
-        "R&D",
-        "P&L",
-        "Q&A",
-        "M&A",
-        "T&C",
-        "T&CS",
-        "O&M",
-        "H&S",
-        "L&D",
-        "B&B",
-        "D&O",
-        "A&E",
-        "S&M",
-        "C&B",
-        "V&V",
-        "F&B",
-        "G&A",
-        "T&D",
-        "T&E",
-        "I&D",
-        "D&I",
-        "E&O",
-    ]
-)
-ACTING = frozenset(
-    [
-        "has",
-        "had",
-        "have",
-        "will",
-        "would",
-        "said",
-        "says",
-        "needs",
-        "wants",
-        "announced",
-        "reported",
-        "is",
-        "was",
-        "owns",
-        "owned",
-        "signed",
-        "agreed",
-        "won't",
-        "can",
-        "could",
-        "filed",
-        "sells",
-        "sold",
-        "buys",
-        "bought",
-        "pays",
-        "paid",
-        "acquired",
-        "launched",
-        "joined",
-        "rejected",
-        "approved",
-        "asked",
-        "told",
-        "confirmed",
-        "denied",
-        "and",
-        "or",
-    ]
-)
+ORDINARY = frozenset((
+    "R&D", "P&L", "Q&A", "M&A", "T&C", "T&CS", "O&M", "H&S", "L&D", "B&B", "D&O", "A&E", "S&M", "C&B", "V&V", "F&B", "G&A", "T&D", "T&E",
+    "I&D", "D&I", "E&O",
+))  # fmt: skip
+ACTING = frozenset((
+    "has", "had", "have", "will", "would", "said", "says", "needs", "wants", "announced", "reported", "is", "was", "owns", "owned",
+    "signed", "agreed", "won't", "can", "could", "filed", "sells", "sold", "buys", "bought", "pays", "paid", "acquired", "launched",
+    "joined", "rejected", "approved", "asked", "told", "confirmed", "denied", "and", "or",
+))  # fmt: skip
 BEFORE = frozenset(["with", "from", "by", "joined", "between", "against", "versus", "vs", "of"])
 ROMAN = re.compile(r"[IVXLCDM]+")
 SHORTEST, LONGEST = 3, 6

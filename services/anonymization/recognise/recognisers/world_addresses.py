@@ -52,53 +52,11 @@ BEFORE_NAME = (
 SEPARATE_AFTER = (
     r"(?:út|utca|tér|köz|ulica|cesta|trg|Cad\.|Caddesi|Sok\.|Sokak|Bulvarı|Marg|Nagar|tn|mnt|pst|iela|gatvė)"
 )
-MONTHS = frozenset(
-    [
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "sept",
-        "oct",
-        "nov",
-        "dec",
-        "janvier",
-        "février",
-        "mars",
-        "avril",
-        "mai",
-        "juin",
-        "juillet",
-        "août",
-        "septembre",
-        "octobre",
-        "novembre",
-        "décembre",
-        "januar",
-        "februar",
-        "märz",
-        "juni",
-        "juli",
-        "oktober",
-        "dezember",
-    ]
-)
+MONTHS = frozenset((
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november", "december", "jan", "feb",
+    "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec", "janvier", "février", "mars", "avril", "mai", "juin", "juillet",
+    "août", "septembre", "octobre", "novembre", "décembre", "januar", "februar", "märz", "juni", "juli", "oktober", "dezember",
+))  # fmt: skip
 WITH_UNIT = re.compile(rf"(?<![\w.,/-]){STREET}{BREAK}{UNIT}(?:{BREAK}{TOWN})?{END}")
 UNIT_FIRST = re.compile(rf"(?<!\w){UNIT}{BREAK}{NUMBER}[ ]{NAME}(?:[ ]{NUMBER}{DOT})?(?:{BREAK}{TOWN})?{END}")
 WITH_CODE = re.compile(

@@ -9,7 +9,6 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.anonymization.domain import DocumentText, Ingested
-from services.anonymization.ports import Corpus, QuarantinedTexts
 from tailor.errors import InvalidArgument, Reason
 from tailor.storage.buckets import CORPUS, QUARANTINE
 from tailor.storage.protocol import ObjectStore
@@ -18,14 +17,15 @@ from tailor.storage.ref import Ref
 NONCE_BYTES = 12
 
 
-class StoredTexts(QuarantinedTexts):
-    """Reads what ingestion encrypted: a nonce and AES-256-GCM ciphertext, bound to document and sequence."""
+class StoredTexts:
+    """Quarantine. Reads what ingestion encrypted: a nonce and AES-256-GCM ciphertext, bound to document and sequence."""
 
     def __init__(self, store: ObjectStore, key: bytes) -> None:
         self._store = store
         self._cipher = AESGCM(key)
 
     def read(self, ingested: Ingested) -> DocumentText:
+        """The text. Raises FailedPrecondition or InvalidArgument if it does not verify, NotFound if it no longer exists."""
         if ingested.text.bucket != QUARANTINE:
             raise InvalidArgument(Reason.UNREADABLE, "The text is not in the quarantine bucket.")
         data = self._store.get(ingested.text)
@@ -38,19 +38,20 @@ class StoredTexts(QuarantinedTexts):
             ) from None
 
     def delete(self, ref: Ref) -> None:
-        """Remove a text; objects outside of quarantine stay."""
+        """Remove a text; objects outside of quarantine stay. Idempotent."""
         if ref.bucket == QUARANTINE:
             self._store.delete(QUARANTINE, ref.key)
 
     def delete_all(self, document_id: str) -> int:
+        """Remove every object of a document and return their number."""
         keys = self._store.list_keys(QUARANTINE, f"documents/{document_id}/")
         for key in keys:
             self._store.delete(QUARANTINE, key)
         return len(keys)
 
 
-class StoredCorpus(Corpus):
-    """Writes anonymised texts under the digest of their bytes."""
+class StoredCorpus:
+    """The anonymised texts, each under the digest of its bytes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -60,7 +61,9 @@ class StoredCorpus(Corpus):
         return self._store.put(CORPUS, f"documents/{hashlib.sha256(data).hexdigest()}", data, "application/json")
 
     def read(self, ref: Ref) -> DocumentText:
+        """Raises NotFound if the text no longer exists."""
         return DocumentText.decode(self._store.get(ref))
 
     def delete(self, ref: Ref) -> None:
+        """Idempotent."""
         self._store.delete(CORPUS, ref.key)
