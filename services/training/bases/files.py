@@ -24,6 +24,8 @@ KEPT = (
     "chat_template.jinja",
     INDEX,
 )
+# What a probe found out when the base was added. A source has no say in it.
+CAPABILITIES = "capabilities.json"
 UNKNOWN_LICENCE = "unknown"
 
 
