@@ -4,7 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from services.training.bases import tiny
+from services.training.bases.attention import make_row_mask, segmented_attention
 from services.training.bases.capabilities import Capabilities, probe, read_capabilities, write_capabilities
+from services.training.methods.learned_loss import learned_loss
 from tailor.errors import InvalidArgument
 
 # Packed rows of these are computed as rows alone.
@@ -44,6 +47,32 @@ def test_capabilities_are_read_from_the_bases_files(tmp_path: Path) -> None:
     write_capabilities(describe(tmp_path, "llama"))
     (tmp_path / "config.json").unlink()
     assert read_capabilities(tmp_path) == Capabilities("segmented", "sdpa", packed=True)
+
+
+def test_rows_that_are_not_packed_have_the_loss_of_each_by_itself() -> None:
+    import torch
+    from transformers import AutoConfig
+
+    model = tiny.build(tiny.shrink(AutoConfig.for_model("qwen3_next")), "eager")
+    tokens, half = torch.arange(4, 54)[None], torch.arange(25)[None]
+    packed = {"input_ids": tokens, "labels": tokens, "position_ids": torch.cat([half, half], dim=1)}
+    rows = [{"input_ids": row, "labels": row, "position_ids": half} for row in (tokens[:, :25], tokens[:, 25:])]
+    alone = sum(learned_loss(model, row, None).item() for row in rows) / 2
+    # The second row's first token is no target of the first row's last one, as trl's collator sees to.
+    packed["labels"] = tokens.where(packed["position_ids"] != 0, -100)
+    assert learned_loss(model, packed, None, packed=False).item() == pytest.approx(alone, abs=1e-5)
+    assert learned_loss(model, packed, None).item() != pytest.approx(alone, abs=1e-4)
+
+
+def test_segmented_attention_refuses_what_it_would_compute_wrongly() -> None:
+    import torch
+
+    sizes = {"q_length": 4, "mask_function": lambda *_: True, "device": "cpu"}
+    for wrong in ({"kv_length": 8}, {"kv_length": 4, "attention_mask": torch.tensor([[0, 1, 1, 1]])}):
+        with pytest.raises(ValueError, match="no cache, no padding on the left"):
+            make_row_mask(**{**sizes, **wrong})
+    with pytest.raises(TypeError, match="make_row_mask"):
+        segmented_attention(None, torch.ones(1, 1, 4, 8), torch.ones(1, 1, 4, 8), torch.ones(1, 1, 4, 8), None)
 
 
 def test_a_configuration_that_no_tiny_model_computes_is_refused(tmp_path: Path) -> None:
