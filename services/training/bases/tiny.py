@@ -119,7 +119,9 @@ def build(config: Any, attention: str, seed: int = 0) -> Any:
 
     options = {"attn_implementation": attention, "dtype": torch.float32, "trust_remote_code": False}
     with torch.device("meta"):
-        parameters = sum(weights.numel() for weights in AutoModelForCausalLM.from_config(config, **options).parameters())
+        parameters = sum(
+            weights.numel() for weights in AutoModelForCausalLM.from_config(config, **options).parameters()
+        )
     if parameters > MAX_PARAMETERS:
         raise InvalidArgument(
             Reason.BASE_UNREADABLE,

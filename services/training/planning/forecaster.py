@@ -18,11 +18,11 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 
 from services.training.adapters.child_process import answer_parent
-from services.training.methods.engine import uses_engine
-from services.training.methods.loading import adapter_options
 from services.training.bases.attention import register_attention, separate_rows
 from services.training.bases.capabilities import read_capabilities
+from services.training.methods.engine import uses_engine
 from services.training.methods.learned_loss import learned_loss
+from services.training.methods.loading import adapter_options
 from services.training.planning import forecast
 from services.training.planning.base_shape import check_recipe, read_shape
 from services.training.planning.devices import Device, complete_device, training_teraflops
