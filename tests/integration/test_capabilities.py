@@ -1,4 +1,4 @@
-"""What a probe finds out of bases of many families, from their configurations only."""
+"""Bases of many families are probed, from their configurations only."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from services.training.bases.capabilities import Capabilities, probe, read_capab
 from services.training.methods.learned_loss import learned_loss
 from tailor.errors import InvalidArgument
 
-# Packed rows of these are computed as rows alone.
+# Packed rows of these are computed like single ones.
 PACKED = (
     "llama mistral qwen2 qwen3 gemma gemma2 gemma3_text gemma4_text phi phi3 olmo olmo2 olmo3 cohere cohere2 granite smollm3 stablelm "
     "starcoder2 exaone4 glm glm4 ministral3 seed_oss apertus mixtral qwen3_moe qwen2_moe deepseek_v3 gpt_oss granitemoe olmoe ernie4_5 "
@@ -58,7 +58,7 @@ def test_rows_that_are_not_packed_have_the_loss_of_each_by_itself() -> None:
     packed = {"input_ids": tokens, "labels": tokens, "position_ids": torch.cat([half, half], dim=1)}
     rows = [{"input_ids": row, "labels": row, "position_ids": half} for row in (tokens[:, :25], tokens[:, 25:])]
     alone = sum(learned_loss(model, row, None).item() for row in rows) / 2
-    # The second row's first token is no target of the first row's last one, as trl's collator sees to.
+    # The second row's first token is not learned from the first row's last one, as trl's collator sees to.
     packed["labels"] = tokens.where(packed["position_ids"] != 0, -100)
     assert learned_loss(model, packed, None, packed=False).item() == pytest.approx(alone, abs=1e-5)
     assert learned_loss(model, packed, None).item() != pytest.approx(alone, abs=1e-4)

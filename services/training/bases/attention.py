@@ -4,7 +4,7 @@ A dense mask would compute every pair of a micro-batch's tokens; here each row a
 within a window, or within chunks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import pairwise
 from typing import Any
@@ -35,7 +35,7 @@ def separate_rows(model: Any) -> Any:
 
 
 class RowMask:
-    """What each token of a micro-batch may attend to: `rows` are (start, end, mask), with (tokens, tokens) masks of True for pairs that are
+    """The tokens that each token of a micro-batch may attend to: `rows` are (start, end, mask), with (tokens, tokens) masks of True for pairs that are
     computed; None if a row is causal without further limits.
     """
 
@@ -84,7 +84,7 @@ def make_row_mask(
     Raises ValueError for what it would compute wrongly: a cache, padding on the left, a rule that is not one of positions.
     """
     if q_length != kv_length or use_vmap or not (attention_mask is None or bool(attention_mask[:, 0].all())):
-        raise ValueError("segmented attention takes no cache, no padding on the left, and no mask of the model's own")
+        raise ValueError("segmented attention takes no cache, no padding on the left, and no mask that a model makes")
     return RowMask(mask_function, q_length, device)
 
 
@@ -94,7 +94,7 @@ def segmented_attention(
     """Attention within each row of a packed sequence, by a `RowMask`. Not for generation with a cache.
 
     `query` is (rows, heads, tokens, head_dim), `key` and `value` (rows, key heads, tokens, head_dim), the result (rows, tokens, heads,
-    head_dim). Raises TypeError if the model made a mask of its own.
+    head_dim). Raises TypeError if the model made the mask itself.
     """
     import torch
 
@@ -102,24 +102,25 @@ def segmented_attention(
         raise TypeError("segmented attention needs the mask that transformers asks `make_row_mask` for")
     attend = _attend_softly if options.get("softcap") or options.get("s_aux") is not None else _attend
     parts = [
-        attend(module, query[:, :, start:end], key[:, :, start:end], value[:, :, start:end], mask, options)
+        attend(module, [states[:, :, start:end] for states in (query, key, value)], mask, options)
         for start, end, mask in attention_mask.rows
     ]
     return torch.cat(parts, dim=1), None
 
 
-def _attend(module: Any, query: Any, key: Any, value: Any, mask: Any, options: dict[str, Any]) -> Any:
+def _attend(module: Any, states: Sequence[Any], mask: Any, options: Mapping[str, Any]) -> Any:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     known = {name: options[name] for name in ("dropout", "scaling") if name in options}
-    return sdpa_attention_forward(module, query, key, value, mask, is_causal=mask is None, **known)[0]
+    return sdpa_attention_forward(module, *states, mask, is_causal=mask is None, **known)[0]
 
 
-def _attend_softly(module: Any, query: Any, key: Any, value: Any, mask: Any, options: dict[str, Any]) -> Any:
+def _attend_softly(module: Any, states: Sequence[Any], mask: Any, options: Mapping[str, Any]) -> Any:
     """Attention with soft-capped scores (Gemma 2, arXiv:2408.00118) or sinks (gpt-oss), which torch's own function does not have."""
     import torch
     from transformers.integrations.sdpa_attention import repeat_kv
 
+    query, key, value = states
     groups = query.shape[1] // key.shape[1]
     scores = query @ repeat_kv(key, groups).transpose(2, 3) * options.get("scaling", query.shape[-1] ** -0.5)
     if cap := options.get("softcap"):

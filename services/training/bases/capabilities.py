@@ -1,4 +1,4 @@
-"""What a base can do, found out by a probe of a tiny model of its configuration when it is added, and kept among its files.
+"""The capabilities of a base, found out by a probe of a tiny model of its configuration when it is added, and kept among its files.
 
 Nobody decides by a model's name: training asks the capabilities how to compute attention, and whether rows may be packed.
 """
@@ -64,7 +64,7 @@ def probe(base: Path) -> Capabilities:
         return _probe(tiny.shrink(config))
     except InvalidArgument:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the code of a class that nobody tried here raises
+    except Exception as error:  # noqa: BLE001 - a class that nobody tried here may raise anything
         raise InvalidArgument(
             Reason.BASE_UNREADABLE,
             f"No tiny model of this configuration computes anything ({type(error).__name__}), so nothing can show that it would be "

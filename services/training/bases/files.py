@@ -24,7 +24,7 @@ KEPT = (
     "chat_template.jinja",
     INDEX,
 )
-# What a probe found out when the base was added. A source has no say in it.
+# Written by a probe when the base is added; a source has no say in it.
 CAPABILITIES = "capabilities.json"
 UNKNOWN_LICENCE = "unknown"
 

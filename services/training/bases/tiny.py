@@ -1,6 +1,6 @@
 """A tiny model of a base's own configuration: the same code, kinds of layers and rules of attention, with random weights of a few MB.
 
-What is learned about it in a second, such as whether packed rows are computed as rows alone, holds for the base.
+What is learned about it in a second, such as whether packed rows are computed like single ones, holds for the base.
 """
 
 import json

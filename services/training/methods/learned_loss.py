@@ -30,7 +30,7 @@ def _total_loss(model: Any, inputs: dict[str, Any]) -> Any:
 
 
 def _rows_of(inputs: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a packed sequence, each as inputs of its own."""
+    """The rows of a packed sequence, as the inputs of each."""
     starts = (inputs["position_ids"][0] == 0).nonzero().flatten().tolist()
     ends = [*starts[1:], inputs["input_ids"].shape[1]]
     names = ("input_ids", "labels", "position_ids")
