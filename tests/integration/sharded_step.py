@@ -13,8 +13,8 @@ from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from services.training.methods.learned_loss import learned_loss
 from services.training.methods.model import trainable_model
-from services.training.methods.packed_attention import learned_loss
 from services.training.methods.processes import gather_model
 from services.training.recipe import Recipe, load_recipe
 from tailor.blocked_imports import hide_packages

@@ -15,6 +15,7 @@ from typing import Any
 
 from services.training.adapters.child_process import disk_full
 from services.training.bases import files
+from services.training.bases.capabilities import write_capabilities
 from services.training.bases.files import (
     INDEX,
     KEPT,
@@ -49,6 +50,7 @@ def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
     """
     base = _fetch(source, target, max_bytes)
     files.complete_tokenizer(target)
+    write_capabilities(target)
     return base
 
 

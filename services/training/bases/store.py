@@ -17,6 +17,7 @@ from typing import Any
 
 from services.training.adapters.child_process import answer_parent, run_child
 from services.training.adapters.manifests import download_files
+from services.training.bases.files import CAPABILITIES
 from services.training.domain import Base
 from tailor.blocked_imports import hide_packages
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
@@ -140,11 +141,16 @@ class StoredBases:
             self._store.put(MODELS, _manifest_key(name), manifest, "application/json")
             return _to_base(name, manifest)
         # The same files from another source are the same base, which keeps its first description.
-        if json.loads(self._store.get(existing.manifest))["files"] != json.loads(manifest)["files"]:
+        if _list_sources_files(self._store.get(existing.manifest)) != _list_sources_files(manifest):
             raise AlreadyExists(
                 Reason.BASE_EXISTS, f"The name {name!r} already stands for other weights. Choose another name."
             )
         return existing
+
+
+def _list_sources_files(manifest: bytes) -> list[dict[str, Any]]:
+    """The files that came from the source; what this version found out of the base is another."""
+    return [file for file in json.loads(manifest)["files"] if file["path"] != CAPABILITIES]
 
 
 def _manifest_key(name: str) -> str:

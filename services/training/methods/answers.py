@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from services.training.bases.capabilities import read_capabilities
 from services.training.methods import row_files
 from services.training.methods.row_files import RowEncoder
 from services.training.recipe_parts import RolloutRecipe
@@ -65,9 +66,9 @@ def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     return sorted({tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])} - {None})
 
 
-def use_plain_attention(model: Any) -> Any:
+def use_plain_attention(model: Any, base: Path) -> Any:
     """The model with attention that can generate: attention for packed rows supports neither a cache nor padding."""
-    model.get_base_model().set_attn_implementation("sdpa")
+    model.get_base_model().set_attn_implementation(read_capabilities(base).plain_attention)
     return model
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from services.training.methods.packed_attention import SEGMENTED, register_attention
+from services.training.bases.attention import register_attention, separate_rows
+from services.training.bases.capabilities import read_capabilities
 from services.training.recipe import Recipe
 from tailor.blocked_imports import hide_packages
 from tailor.errors import InvalidArgument, Reason
@@ -31,11 +32,14 @@ def load_base(base: Path, recipe: Recipe) -> Any:
     """The base in the recipe's precision, from local safetensors only."""
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(base, **load_options(recipe))
+    return separate_rows(AutoModelForCausalLM.from_pretrained(base, **load_options(base, recipe)))
 
 
-def load_options(recipe: Recipe, skipped: str = "lm_head") -> dict[str, Any]:
-    """Options of `from_pretrained`: the recipe's precision, and for QLoRA everything except the layer `skipped` in NF4."""
+def load_options(base: Path, recipe: Recipe, skipped: str = "lm_head") -> dict[str, Any]:
+    """Options of `from_pretrained`: the recipe's precision, and for QLoRA everything except the layer `skipped` in NF4.
+
+    Attention is the quickest that computes the base's rows rightly.
+    """
     import torch
 
     options: dict[str, Any] = {"dtype": torch.bfloat16 if recipe.precision == "bf16" else torch.float32}
@@ -49,7 +53,7 @@ def load_options(recipe: Recipe, skipped: str = "lm_head") -> dict[str, Any]:
         "local_files_only": True,
         "trust_remote_code": False,
         "use_safetensors": True,
-        "attn_implementation": SEGMENTED,
+        "attn_implementation": read_capabilities(base).attention,
     }
 
 

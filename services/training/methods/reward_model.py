@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.inputs import StoredAdapter
+from services.training.bases.attention import separate_rows
 from services.training.methods.loading import adapter_options, check_targets, load_options, prepare_quantised
 from services.training.recipe import Recipe
 
@@ -15,8 +16,8 @@ def load_reward_base(base: Path, recipe: Recipe) -> Any:
     """The base in the recipe's precision, with a head that is initialised to 0 and always computes in f32."""
     from transformers import AutoModelForSequenceClassification
 
-    options = load_options(recipe, skipped=HEAD)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, **options)
+    options = load_options(base, recipe, skipped=HEAD)
+    model = separate_rows(AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, **options))
     model.score = _make_head(model.score.in_features, model.device)
     # Without a padding token, the reward is read at the last token.
     model.config.get_text_config().pad_token_id = None

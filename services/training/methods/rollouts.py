@@ -43,7 +43,7 @@ def prepare(context: StageContext) -> Prepared:
     judges = make_judges(
         recipe.rewards, inputs.base, context.tokenizer, reward=inputs.reward, held_out_reward=inputs.held_out_reward
     )
-    policy = answers.use_plain_attention(model.trainable_model(inputs.base, recipe, inputs.parent))
+    policy = answers.use_plain_attention(model.trainable_model(inputs.base, recipe, inputs.parent), inputs.base)
     drawn = answers.draw_passes(prompts, steps * recipe.rollout.prompts, recipe.seed)
     trainer = _build_trainer(policy, context, drawn, judges)
     measured = _read_held_out_prompts(context)

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Literal
 
+from services.training.bases.capabilities import read_capabilities
 from services.training.methods import held_out, model, rows
 from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
-from services.training.methods.packed_attention import learned_loss
+from services.training.methods.learned_loss import learned_loss
 from services.training.methods.stored_rows import pack_stored, require_fitting, store_bins, store_rows
 from services.training.recipe import Recipe
 from tailor.chat import Encoded
@@ -53,6 +54,7 @@ def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Enc
     from trl import SFTConfig, SFTTrainer
 
     recipe, meter = context.recipe, context.meter
+    packed = read_capabilities(context.inputs.base).packed
 
     class PackedTrainer(SFTTrainer):  # type: ignore[misc]  # defined here, because importing trl takes seconds
         """trl's trainer with the loss over learned tokens only."""
@@ -68,7 +70,7 @@ def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Enc
             del return_outputs
             meter.count(inputs["input_ids"].numel())
             # The gradients of all processes are averaged, but the loss is already a mean over all tokens of the step.
-            return learned_loss(model, inputs, num_items_in_batch) * context.processes.world
+            return learned_loss(model, inputs, num_items_in_batch, packed=packed) * context.processes.world
 
         def train(self, *args: Any, **options: Any) -> Any:
             """Train with the adapter's inputs in bf16; autocast would cast them back anyway."""

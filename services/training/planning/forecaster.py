@@ -18,9 +18,11 @@ from typing import Any, Self
 from pydantic import TypeAdapter
 
 from services.training.adapters.child_process import answer_parent
+from services.training.bases.attention import register_attention, separate_rows
+from services.training.bases.capabilities import read_capabilities
 from services.training.methods.engine import uses_engine
+from services.training.methods.learned_loss import learned_loss
 from services.training.methods.loading import adapter_options
-from services.training.methods.packed_attention import SEGMENTED, learned_loss, register_attention
 from services.training.planning import forecast
 from services.training.planning.base_shape import check_recipe, read_shape
 from services.training.planning.devices import Device, complete_device, training_teraflops
@@ -259,9 +261,9 @@ def _build(base: Path, recipe: Recipe, layers: int) -> Any:
         config,
         dtype=torch.bfloat16 if recipe.precision == "bf16" else torch.float32,
         trust_remote_code=False,
-        attn_implementation=SEGMENTED,
+        attn_implementation=read_capabilities(base).attention,
     )
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe)))
+    return get_peft_model(separate_rows(model), LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe)))
 
 
 if __name__ == "__main__":

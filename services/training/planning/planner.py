@@ -12,7 +12,7 @@ from typing import Any, Literal
 from services.training.adapters.child_process import run_child
 from services.training.adapters.inputs import download_split
 from services.training.adapters.manifests import download_files
-from services.training.bases.files import KEPT
+from services.training.bases.files import CAPABILITIES, KEPT
 from services.training.domain import SFT, Base, Run, RunState, Stage
 from services.training.planning.devices import Device
 from services.training.plans import Plan
@@ -103,7 +103,7 @@ class StoredPlanner:
     def _download_base(self, base: Base, folder: Path) -> None:
         """Download the configuration and the tokenizer, not the weights."""
         manifest = json.loads(self.store.get(base.manifest))
-        download_files(self.store, manifest["files"], folder, lambda name: name in KEPT)
+        download_files(self.store, manifest["files"], folder, lambda name: name in KEPT or name == CAPABILITIES)
 
     def _download_rows(self, dataset: Ref, folder: Path) -> list[str]:
         manifest = DatasetManifest.parse(self.store.get(dataset))
