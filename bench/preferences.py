@@ -155,7 +155,7 @@ def compare(house: House, services: dict[str, Service], rankings: Ref) -> tuple[
         raise AssertionError("there are no held-out rows")
     prompts, _ = answers.read_prompts(held_out, tokenizer, MAX_PROMPT)
     rewarder = make_judges(recipe_of("rloo").rewards, base, tokenizer, reward=inputs["sft"].reward).rewarder
-    policy = answers.use_plain_attention(load_saved(base, folder_of(inputs["sft"]), recipe_of("sft"), "policy"))
+    policy = answers.use_plain_attention(load_saved(base, folder_of(inputs["sft"]), recipe_of("sft"), "policy"), base)
     for name in ("dpo", "rloo"):
         policy.load_adapter(folder_of(inputs[name]), name)
     baseline = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
@@ -171,7 +171,7 @@ def compare_rollouts(house: House, services: dict[str, Service], rankings: Ref) 
     inputs = download(house, rankings, adapter(services["sft"]), adapter(services["reward"]), "rollouts")
     tokenizer = load_tokenizer(inputs.base)
     prompts, _ = answers.read_prompts(inputs.train, tokenizer, MAX_PROMPT)
-    policy = answers.use_plain_attention(trainable_model(inputs.base, recipe, inputs.parent))
+    policy = answers.use_plain_attention(trainable_model(inputs.base, recipe, inputs.parent), inputs.base)
     rewarder = make_judges(recipe.rewards, inputs.base, tokenizer, reward=inputs.reward).rewarder
     folder = house.folder / "engine"
     return rollouts.measure(rollouts.Both(recipe, inputs.base, policy, tokenizer, rewarder), prompts, folder)

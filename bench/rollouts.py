@@ -73,7 +73,7 @@ def main() -> None:
         base.mkdir()
         fetch(SOURCE, base, MAX_BYTES)
         tokenizer = load_tokenizer(base)
-        policy = answers.use_plain_attention(model.trainable_model(base, recipe, None))
+        policy = answers.use_plain_attention(model.trainable_model(base, recipe, None), base)
         rewarder = make_judges([RewardRule(kind="length", words=20)], base, tokenizer).rewarder
         figures = {}
         for name, load in WORKLOADS.items():

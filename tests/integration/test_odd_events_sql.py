@@ -23,12 +23,12 @@ from tailor.events.envelope import Event
 from tailor.events.erased import ERASED
 from tailor.events.topics import load_topics
 from tailor.sql import transaction
+from tests.barrier import MIGRATIONS as ANONYMIZATION
 from tests.conftest import migrated
 from tests.databases import Databases
 from tests.edge_case_messages import odd_messages
 from tests.ingestion import Ingestion
 from tests.integration.evaluation_house import House, houses
-from tests.integration.test_anonymization_handlers import MIGRATIONS as ANONYMIZATION
 from tests.integration.test_anonymization_handlers import World as AnonymizationWorld
 from tests.integration.test_registry import World
 from tests.integration.training_service import House as TrainingHouse

@@ -91,9 +91,9 @@ class TrueValueFinder:
         query = occurrences.select(document_id=[*document_ids]).with_only_columns(*columns).distinct()
         batches = _batches(sorted(pairs))
         return {
-            (kind, name)
+            (row.entity_type, row.surrogate)
             for batch in batches
-            for kind, name in occurrences.fetch_rows(query.where(tuple_(*columns).in_(batch)))
+            for row in occurrences.fetch_rows(query.where(tuple_(*columns).in_(batch)))
         }
 
     def _candidates(self, text: str) -> Iterator[PossibleValue]:

@@ -67,7 +67,9 @@ class SqlVault(Issuer):
 
     def find(self, entity_type: str, key: str) -> str | None:
         """The surrogate of a value in normal form, or None if none was issued."""
-        return self._entries.value(ENTRIES.c.surrogate, entity_type=entity_type, value_hash=self.hash(entity_type, key))
+        named = {"entity_type": entity_type, "value_hash": self.hash(entity_type, key)}
+        surrogate: str | None = self._entries.value(ENTRIES.c.surrogate, **named)
+        return surrogate
 
     def is_free(self, entity_type: str, key: str, value: str, surrogate: str) -> bool:
         """True if the surrogate could be issued for the value: it is nobody's true value and was not issued before."""
