@@ -35,8 +35,10 @@ def separate_rows(model: Any) -> Any:
 
 
 class RowMask:
-    """The tokens that each token of a micro-batch may attend to: `rows` are (start, end, mask), with (tokens, tokens) masks of True for pairs that are
-    computed; None if a row is causal without further limits.
+    """The tokens that each token of a micro-batch may attend to.
+
+    `rows` are (start, end, mask), with (tokens, tokens) masks that are True for the pairs that are computed; None if a row is causal
+    without further limits.
     """
 
     def __init__(self, rule: Callable[..., Any], tokens: int, device: Any) -> None:
