@@ -254,8 +254,10 @@ def reidentify(
 
 def forget(barrier: Barrier, erased: Erased) -> Forgotten:
     """Delete an erased document's texts on both sides of the barrier, then everything recorded about it. Idempotent."""
-    document_id, texts = erased.document_id, barrier.ledger.texts_of(erased.document_id)
+    document_id = erased.document_id
+    # The raw text goes first, whether or not the database answers.
     objects = barrier.quarantine.delete_all(document_id)
+    texts = barrier.ledger.texts_of(document_id)
     for ref in texts:
         barrier.corpus.delete(ref)
     counts = {

@@ -6,7 +6,7 @@ The services admit the console itself to these calls, so the console refuses wha
 from services.console.clients import Services
 from services.console.domain import DATASET_KINDS, ORIGIN_KINDS, Permission, RunTerms, Visitor
 from services.console.handlers import ServiceAnswer, call, get_dataset, list_datasets, require_adapter
-from services.console.reads import find_run
+from services.console.reads import find_run, scan
 from tailor.api.evaluation.v1.evaluation_pb2 import EvaluateRequest
 from tailor.api.events.v1 import models_pb2
 from tailor.api.synthetic.v1 import synthetic_pb2
@@ -50,7 +50,7 @@ def list_origins(
     if not visitor.may(Permission.BUILD):
         return ServiceAnswer(())
     request = synthetic_pb2.ListOriginsRequest(specialist=specialist)
-    return call("synthetic", lambda: tuple(services.synthetic.ListOrigins(request).origins), ())
+    return call("synthetic", lambda: tuple(scan(services.synthetic.ListOrigins, request)), ())
 
 
 def admit_origin(services: Services, visitor: Visitor, specialist: str, kind: str, name: str) -> None:

@@ -146,9 +146,9 @@ class SegmentResult:
     train: DatasetFile | None
     sources: DatasetFile | None
     grams: DatasetFile | None
-    counts: RowCounts
     letters: int
     skipped: Mapping[str, SkippedCount]
+    counts: RowCounts = field(default_factory=RowCounts)
     answers: bytes = b""
     shares: bytes = b""
     closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)

@@ -263,10 +263,22 @@ def test_an_undecodable_or_empty_event_is_invalid(world: World, value: bytes | N
 def test_an_erased_document_is_forgotten_on_both_sides_and_only_once(world: World) -> None:
     world.pass_document()
     world.submit(TEXT, replace(INGESTED, sequence=2))
+    assert Rows(world.engine, OCCURRENCES, Row).has()
     counts = handlers.forget(world.barrier, Erased("doc_1", "ers_1")).counts
     assert (counts["quarantine_objects"], counts["corpus_objects"], counts["versions"]) == (1, 1, 1)
     assert world.texts() == [] and world.quarantined() == [] and not Rows(world.engine, DOCUMENTS, Row).has()
+    assert not Rows(world.engine, OCCURRENCES, Row).has()
     assert not any(handlers.forget(world.barrier, Erased("doc_1", "ers_1")).counts.values())
+
+
+def test_texts_of_versions_before_a_replays_leave_the_corpus_unless_another_has_them(world: World) -> None:
+    other = replace(INGESTED, document_id="doc_2")
+    for text, ingested in (("Mr Okafor left.", INGESTED), (TEXT, replace(INGESTED, sequence=2)), (TEXT, other)):
+        world.pass_text(text if isinstance(text, DocumentText) else DocumentText(text), ingested)
+    world.pass_text(DocumentText("Mr Okafor is back."), replace(INGESTED, sequence=3))
+    counts = handlers.supersede(world.barrier, Erased("doc_1", "ers_1", sequence=3)).counts
+    assert counts == {"corpus_objects": 1, "versions": 2}
+    assert sorted(text.text for text in world.texts()) == ["Mr Ward is back.", "Ms Ward decides."]
 
 
 def test_an_erased_document_that_arrives_late_leaves_quarantine_and_goes_no_further(world: World) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from sqlalchemy import Connection, Engine, Row, Table, select
+from sqlalchemy import Connection, Engine, Row, Table, bindparam, select, update
 
 from services.anonymization.vault.tables import ENTRIES, SECRETS
 from tailor.errors import FailedPrecondition, Reason
@@ -99,9 +99,14 @@ def reseal(
         rows = Rows(connection, table, Row)
         query = rows.select(table.c.key_id != keys.current_id).limit(limit)
         old = rows.fetch(query.with_for_update(skip_locked=limit is not None))
+        changes = []
         for row in old:
-            sealed = keys.seal(keys.open(row, place_of(row)), place_of(row))
-            rows.update(vars(sealed), **{column.name: row._mapping[column.name] for column in table.primary_key})
+            place = place_of(row)
+            key = {f"old_{column.name}": row._mapping[column.name] for column in table.primary_key}
+            changes.append(key | vars(keys.seal(keys.open(row, place), place)))
+        if changes:
+            is_old = (column == bindparam(f"old_{column.name}") for column in table.primary_key)
+            connection.execute(update(table).where(*is_old), changes)
     return len(old)
 
 

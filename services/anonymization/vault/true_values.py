@@ -79,7 +79,8 @@ class TrueValueFinder:
         """The surrogates of the (type, value hash) pairs that the vault has."""
         entries = Rows(self._vault.engine, ENTRIES, Row)
         key = tuple_(ENTRIES.c.entity_type, ENTRIES.c.value_hash)
-        rows = (row for batch in _batches(sorted(hashes)) for row in entries.all(key.in_(batch)))
+        query = entries.select().with_only_columns(*key.clauses, ENTRIES.c.surrogate)
+        rows = (row for batch in _batches(sorted(hashes)) for row in entries.fetch_rows(query.where(key.in_(batch))))
         return {(row.entity_type, row.value_hash): row.surrogate for row in rows}
 
     def _occurring(self, pairs: Collection[Pair], document_ids: Sequence[str]) -> set[Pair]:

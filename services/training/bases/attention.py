@@ -30,7 +30,11 @@ def separate_rows(model: Any) -> Any:
     def remember(_: Any, __: Any, options: dict[str, Any]) -> None:
         _positions.set(options.get("position_ids"))
 
+    def forget(*_: Any) -> None:
+        _positions.set(None)
+
     model.register_forward_pre_hook(remember, with_kwargs=True)
+    model.register_forward_hook(forget, always_call=True)
     return model
 
 

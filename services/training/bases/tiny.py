@@ -4,7 +4,7 @@ What is learned about it in a second, such as whether packed rows are computed l
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from services.training.bases.attention import separate_rows
@@ -30,6 +30,7 @@ SIZES = {
     512: "max_position_embeddings n_positions max_seq_len n_ctx index_topk",
     256: "vocab_size vocab_size_per_layer_input n_vocab",
 }
+WINDOW = 16  # also of windows with other names
 LARGEST = {name: size for size, names in SIZES.items() for name in names.split()}
 # Heads of state space layers, and their width: together they are as wide as the layer.
 STATE_HEADS = (("mamba_n_heads", "mamba_d_head"), ("mamba_num_heads", "mamba_head_dim"))
@@ -44,18 +45,24 @@ MAX_PARAMETERS = 30_000_000
 def shrink(config: Any) -> Any:
     """The configuration of a tiny model with one layer of each kind, at least two. Raises what transformers raises for it."""
     described = config.to_dict()
+    kinds = _kinds_of(config.get_text_config())
     for name in TEXT:
         if isinstance(described.get(name), dict):
-            described[name] = _shrink(described[name])
-    described = _shrink(described)
+            described[name] = _shrink(described[name], kinds)
+    described = _shrink(described, kinds)
     # The tiny model is what the weights of the base are when they are computed, not as they are stored.
     described.pop("quantization_config", None)
     return type(config).from_dict(described)
 
 
-def _shrink(described: dict[str, Any]) -> dict[str, Any]:
+def _kinds_of(config: Any) -> Sequence[str]:
+    """The kind of each layer, which some configurations only compute; empty if all are of one kind."""
+    return getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+
+
+def _shrink(described: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
     layers = next((described[name] for name in LAYERS if isinstance(described.get(name), int)), 0)
-    chosen = _choose_layers(described, layers)
+    chosen = _choose_layers(described, layers, kinds)
     small = {name: _smaller(name, value) for name, value in described.items()}
     small |= {name: len(chosen) for name in LAYERS if name in small}
     small |= {name: [small[name][layer] for layer in chosen] for name in _lists_of(described, layers)}
@@ -80,8 +87,9 @@ def _smaller(name: str, value: Any) -> Any:
         return min(value, 2) if isinstance(value, int) else 2
     if isinstance(value, list):
         return [_smaller(name, item) for item in value]
-    is_size = isinstance(value, int) and not isinstance(value, bool) and name in LARGEST
-    return min(value, LARGEST[name]) if is_size else value
+    largest = LARGEST.get(name, WINDOW if "window" in name else None)
+    is_size = isinstance(value, int) and not isinstance(value, bool) and largest is not None
+    return min(value, largest) if is_size else value
 
 
 def _lists_of(described: Mapping[str, Any], layers: int) -> Iterator[str]:
@@ -89,14 +97,19 @@ def _lists_of(described: Mapping[str, Any], layers: int) -> Iterator[str]:
     return (name for name, value in described.items() if isinstance(value, list) and layers and len(value) == layers)
 
 
-def _choose_layers(described: Mapping[str, Any], layers: int) -> list[int]:
-    """The first layer of each kind, by all that the configuration lists layer by layer; at least two layers."""
-    kinds: dict[str, int] = {}
+def _choose_layers(described: Mapping[str, Any], layers: int, kinds: Sequence[str]) -> list[int]:
+    """The first layer of each kind, by all that the configuration lists layer by layer; at least two layers.
+
+    Where it lists nothing but computes kinds by the places of layers: the first layers, as far as all kinds are among them.
+    """
+    if len(kinds) == layers and not any(described[name] == [*kinds] for name in _lists_of(described, layers)):
+        return [*range(max(2, 1 + max(map([*kinds].index, kinds))))]
+    first: dict[str, int] = {}
     lists = sorted(_lists_of(described, layers))
     for layer in range(layers):
-        kinds.setdefault(json.dumps([described[name][layer] for name in lists], default=str), layer)
-    others = [layer for layer in range(layers) if layer not in kinds.values()]
-    return sorted([*kinds.values(), *others[: max(0, 2 - len(kinds))]])
+        first.setdefault(json.dumps([described[name][layer] for name in lists], default=str), layer)
+    others = [layer for layer in range(layers) if layer not in first.values()]
+    return sorted([*first.values(), *others[: max(0, 2 - len(first))]])
 
 
 def _cut_rotary(tables: Any) -> None:

@@ -11,6 +11,7 @@ from services.training.methods.learned_loss import learned_loss
 from services.training.methods.stored_rows import pack_stored, require_fitting, store_bins, store_rows
 from services.training.recipe import Recipe
 from tailor.chat import Encoded
+from tailor.errors import FailedPrecondition, Reason
 
 
 def prepare(context: StageContext) -> Prepared:
@@ -55,6 +56,11 @@ def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Enc
 
     recipe, meter = context.recipe, context.meter
     packed = read_capabilities(context.inputs.base).packed
+    if not packed and context.processes.world > 1:
+        raise FailedPrecondition(
+            Reason.CANNOT_SHARD,
+            "Rows of this base are computed one by one, which several processes cannot do in step. Train it with one process.",
+        )
 
     class PackedTrainer(SFTTrainer):  # type: ignore[misc]  # defined here, because importing trl takes seconds
         """trl's trainer with the loss over learned tokens only."""
