@@ -213,7 +213,7 @@ def measure_rows(trial: Trial, built: synthetic_pb2.BuildDatasetResponse) -> Non
 def count_marks(trial: Trial) -> None:
     """How many of the drawn answers a reader found wrong, or has not read. A reader may do that while the run trains."""
     read, marks = trial.drawn[:ROWS_READ], read_marks()
-    trial.figures["answers_read_wrong"] = sum(not marks.is_right(answer) for answer in read)
+    trial.figures["answers_read_wrong"] = sum(marks.knows(answer) and not marks.is_right(answer) for answer in read)
     trial.figures["answers_unmarked"] = sum(not marks.knows(answer) for answer in read)
 
 
@@ -250,6 +250,7 @@ def list_broken(figures: dict[str, Any]) -> list[str]:
         "no run failed": figures["runs_failed"] == 0,
         "no answer without prose by rule": figures["answers_without_prose"] == 0,
         "no answer without prose by a reader": figures["answers_read_wrong"] == 0,
+        "every drawn answer read (.tailor/bench/strangers_rows.json has them)": figures["answers_unmarked"] == 0,
         "at most 2 false alarms of the barrier per 1,000 words": figures["false_alarms_per_1000"] <= 2,
         "no document above a tenth of the train tokens": figures["largest_document_share"] <= 0.1,
     }
