@@ -135,7 +135,7 @@ def download(source: str, folder: Path) -> list[Path]:
             urls = _find_urls(json.load(response), match["split"] or "train", source)
         return [download_file(url, folder / f"{number:05d}.parquet") for number, url in enumerate(urls)]
     except (OSError, HTTPException, ValueError) as error:
-        raise _to_hub_error(error, source) from None
+        raise _to_error(error, source) from None
 
 
 def _find_urls(listing: Any, split: str, source: str) -> list[str]:
@@ -148,7 +148,7 @@ def _find_urls(listing: Any, split: str, source: str) -> list[str]:
     raise NotFound(Reason.UNKNOWN_DATASET, f"{source} has no split {split}. It has: {', '.join(known) or 'none'}.")
 
 
-def _to_hub_error(error: Exception, source: str) -> TailorError:
+def _to_error(error: Exception, source: str) -> TailorError:
     if status_of(error) in (401, 403, 404):
         return NotFound(
             Reason.UNKNOWN_DATASET, f"The hub does not show {source} as Parquet. Private data needs HF_TOKEN."
