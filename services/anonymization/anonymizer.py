@@ -30,7 +30,7 @@ from services.anonymization.recognise.ports import TextAnalyzer
 from services.anonymization.recognise.recognition import outside
 from services.anonymization.review.terms import NO_TERMS, HashedTerms
 from services.anonymization.surrogates import generalisation
-from services.anonymization.surrogates.known_values import PassedValues
+from services.anonymization.surrogates.known_values import NAMES, PassedValues
 from services.anonymization.surrogates.people import People
 from services.anonymization.surrogates.surrogates import Surrogates
 from tailor.errors import ResourceExhausted
@@ -147,7 +147,9 @@ class TextAnonymizer(Anonymizer):
             if must_go or not known.has(kind, value):
                 new.append(finding)
             else:
-                surrogates.note(kind, value)
+                # A person's surrogate that is read as a company here must still be found when the person is erased.
+                for noted in {kind, "PERSON"} if kind in NAMES else {kind}:
+                    surrogates.note(noted, value)
         return new
 
     def _change(self, whole: str, finding: Finding, labels: Labels, surrogates: Surrogates, people: People) -> Change:

@@ -118,6 +118,12 @@ def test_a_true_value_in_the_place_of_a_surrogate_is_replaced(house: House, valu
     assert value not in result.texts[0] and sum(result.findings.values()) == 1
 
 
+def test_a_person_whose_surrogate_is_read_as_a_company_is_noted_as_a_person(house: House) -> None:
+    passed = "The India Bautista Group met India Bautista."
+    edited = house.anonymizer.anonymize((passed,), passed=(passed,))
+    assert edited.texts == (passed,) and {("CLIENT", "India Bautista"), ("PERSON", "India Bautista")} <= edited.values
+
+
 def test_an_altered_surrogate_is_a_new_value(house: House) -> None:
     casimir, tamsin = surrogate_of(house, "Casimir Olszewska"), surrogate_of(house, "Tamsin Quarrendon")
     mixed = f"{casimir.split()[0]} {tamsin.split()[1]}"
