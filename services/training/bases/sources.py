@@ -9,12 +9,13 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from services.training.adapters.child_process import disk_full
-from services.training.bases import files
+from services.training.bases import files, text_tower
 from services.training.bases.capabilities import write_capabilities
 from services.training.bases.files import (
     INDEX,
@@ -36,11 +37,12 @@ QUESTIONS = ("Which control failed?", "The second one.")
 
 @dataclass(frozen=True)
 class FetchedBase:
-    """A base that was fetched. `source` is exact, including a hub's commit."""
+    """A base that was fetched. `source` is exact, including a hub's commit. Parameters that read images or sound are left out."""
 
     source: str
     licence: str
     parameters: int
+    left_out_parameters: int = 0
 
 
 def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
@@ -139,16 +141,25 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
     for name in KEPT:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, target / name)
-    total_bytes = sum(_copy_as_bf16(file, target / file.name) for file in weights)
+    sizes = tensor_sizes(directory)
+    rename = str
+    if text_tower.is_whole(read_json(target / "config.json")):
+        text_tower.keep_text(target, set(sizes))
+        rename = text_tower.to_text_name
+    total_bytes = sum(_copy_as_bf16(file, target / file.name, rename) for file in weights)
     if (target / INDEX).exists():
         _write_total_size(target / INDEX, total_bytes)
     parameters = check_base(target)
     files.write_precision(target / "config.json")
-    return FetchedBase(source, files.read_licence(directory), parameters)
+    left_out = sum(size for name, size in sizes.items() if not rename(name))
+    return FetchedBase(source, files.read_licence(directory), parameters, left_out)
 
 
-def _copy_as_bf16(source: Path, target: Path) -> int:
-    """Copy one weights file in bf16 and return its tensors' bytes. Raises InvalidArgument (NOT_SAFETENSORS), Unavailable (DISK_FULL)."""
+def _copy_as_bf16(source: Path, target: Path, rename: Callable[[str], str] = str) -> int:
+    """Copy one weights file in bf16 and return its tensors' bytes. A tensor whose new name is empty, or a file without others, is left out.
+
+    Raises InvalidArgument (NOT_SAFETENSORS), Unavailable (DISK_FULL).
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
@@ -158,8 +169,12 @@ def _copy_as_bf16(source: Path, target: Path) -> int:
     except SafetensorError:
         raise InvalidArgument(Reason.NOT_SAFETENSORS, f"{source.name} is not a complete safetensors file.") from None
     converted = {
-        name: tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+        rename(name): tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+        if rename(name)
     }
+    if not converted:
+        return 0
     try:
         save_file(converted, target, metadata={"format": "pt"})
     except SafetensorError:
@@ -260,7 +275,9 @@ def check_base(folder: Path) -> int:
     architectures = config.get("architectures") or []
     if not architectures or not all(str(name).endswith("ForCausalLM") for name in architectures):
         raise InvalidArgument(
-            Reason.NOT_CAUSAL, "`architectures` in config.json must name a causal language model (...ForCausalLM)."
+            Reason.NOT_CAUSAL,
+            "`architectures` in config.json must name a causal language model (...ForCausalLM), or one with a text part "
+            "(...ForConditionalGeneration).",
         )
     if "quantization_config" in config:
         raise InvalidArgument(Reason.QUANTISED, "The weights are already quantised. Add the model in bf16, f16 or f32.")
@@ -270,13 +287,13 @@ def check_base(folder: Path) -> int:
         raise InvalidArgument(
             Reason.NO_CHAT_TEMPLATE, "The tokenizer has no chat template. Use an instruction-tuned model."
         )
-    sizes = _tensor_sizes(folder)
+    sizes = tensor_sizes(folder)
     _check_weights(folder, len(sizes))
     _check_tokenizer(folder)
     return sum(sizes.values())
 
 
-def _tensor_sizes(folder: Path) -> dict[str, int]:
+def tensor_sizes(folder: Path) -> dict[str, int]:
     """Number of elements of each tensor."""
     from safetensors import SafetensorError, safe_open
 

@@ -102,7 +102,7 @@ def _choose_layers(described: Mapping[str, Any], layers: int, kinds: Sequence[st
 
     Where it lists nothing but computes kinds by the places of layers: the first layers, as far as all kinds are among them.
     """
-    if len(kinds) == layers and not any(described[name] == [*kinds] for name in _lists_of(described, layers)):
+    if kinds and len(kinds) == layers and not any(described[name] == [*kinds] for name in _lists_of(described, layers)):
         return [*range(max(2, 1 + max(map([*kinds].index, kinds))))]
     first: dict[str, int] = {}
     lists = sorted(_lists_of(described, layers))
