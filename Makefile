@@ -33,7 +33,7 @@ WHOLE := pyproject.toml --all-extras --group dev --overrides requirements/overri
 CLIENT := --no-config --constraints requirements/cpu.txt pyproject.toml --group build
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check budget fmt proto sample up down images check-images lock notices sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-neighbours bench-checks folder-rows
+.PHONY: help install demo test test-changed test-all test-avx2 test-real test-cluster test-cluster-node test-cluster-flow cluster cluster-down chaos fuzz test-client check budget fmt proto sample up down images check-images lock notices sbom bench-anonymization bench-inference gpu-check bench-forecast bench-training bench-preferences bench-loop bench-rows bench-gate strangers bench-demo bench-callers-wait bench-neighbours bench-checks bench-bases folder-rows
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -130,6 +130,9 @@ bench-neighbours: install ## What one sender's attack costs the others, and how 
 
 bench-checks: install ## CPU seconds of work with its checks and without them
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench.checks
+
+bench-bases: install ## Every family of causal models through adding, training and verifying, into docs/bases.md (an hour; goes on where it was)
+	$(BIN)/python -m bench.bases
 
 bench-rows: install ## Rows of 100,000 generated and 1,200 real documents, and what they teach (hours; DOCUMENTS=1000 for a small try)
 	$(BIN)/python -m bench.rows $(if $(DOCUMENTS),--documents $(DOCUMENTS))

@@ -4,7 +4,7 @@ Nobody decides by a model's name: training asks the capabilities how to compute 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,30 +70,48 @@ def probe(base: Path) -> Capabilities:
         ) from None
 
 
-def _probe(config: Any) -> Capabilities:
+@dataclass(frozen=True)
+class Differences:
+    """The largest differences of a logit, in standard deviations of the logits.
+
+    `own` is that of rows computed one by one from the same by the model's own attention, `packed` that of packed rows.
+    """
+
+    own: float
+    packed: float
+
+
+def compare(config: Any) -> Mapping[str, Differences]:
+    """The differences of each attention that a tiny model's class knows, the quickest first. Raises what transformers raises."""
     register_attention()
     own = tiny.build(config, OWN)
     rows = _make_rows(int(config.get_text_config().vocab_size))
     alone = _compute_alone(own, rows)
     spread = float(alone.std())
 
-    def is_equal(logits: Any) -> bool:
-        return bool((logits - alone).abs().max() <= TOLERANCE * spread)
+    def differ(logits: Any) -> float:
+        return float((logits - alone).abs().max()) / spread
 
-    packed: dict[str, bool] = {}
+    found: dict[str, Differences] = {}
     for attention in ATTENTIONS:
         # A class may raise anything for an attention that it does not know.
         with suppress(Exception):
             model = own if attention == OWN else tiny.build(config, attention)
-            if is_equal(_compute_alone(model, rows)):
-                packed[attention] = is_equal(_compute(model, rows))
-    if not packed:
+            found[attention] = Differences(differ(_compute_alone(model, rows)), differ(_compute(model, rows)))
+    return found
+
+
+def _probe(config: Any) -> Capabilities:
+    # A difference that is no number is not small.
+    usable = {name: found for name, found in compare(config).items() if found.own <= TOLERANCE}
+    if not usable:
         raise InvalidArgument(
             Reason.BASE_UNREADABLE, "A tiny model of this configuration computes no usable numbers. Use another base."
         )
     # The quickest of those that keep packed rows apart; if there is none, the quickest.
-    attention = next((name for name, apart in packed.items() if apart), next(iter(packed)))
-    return Capabilities(attention, "sdpa" if "sdpa" in packed else OWN, packed[attention])
+    apart = [name for name, found in usable.items() if found.packed <= TOLERANCE]
+    attention = next(iter([*apart, *usable]))
+    return Capabilities(attention, "sdpa" if "sdpa" in usable else OWN, packed=bool(apart))
 
 
 def _make_rows(vocabulary: int) -> list[Any]:
