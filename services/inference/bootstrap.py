@@ -7,7 +7,7 @@ from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftArchive
-from services.inference.adapters.events import DraftPublisher, Presence, ReportPublisher
+from services.inference.adapters.events import PRESENCE_SECONDS, DraftPublisher, Presence, ReportPublisher
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.admission import Admission
 from services.inference.compute_meter import ComputeMeter
@@ -64,4 +64,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     gate.open(Inference(models, admission, definitions, anonymizer, recorder, archive, repeated_calls))
     runtime.ready()
     # Only now, when everything that serves is loaded and reported, does the replica count as ready.
-    runtime.spawn("presence", Presence(producer, settings.replica, settings.base).run)
+    presence = Presence(producer, settings.replica, settings.base)
+    presence.publish()
+    runtime.every("presence", PRESENCE_SECONDS, presence.publish)
+    runtime.on_stop(partial(presence.publish, leaving=True))

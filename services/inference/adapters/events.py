@@ -175,21 +175,18 @@ class ReportPublisher:
 
 
 class Presence:
-    """Publishes every few seconds that this replica is ready, and at the end that it leaves."""
+    """Publishes that this replica is ready, to be called every few seconds, and at the end that it leaves.
+
+    While the broker is away nothing is repeated: the next event replaces the last.
+    """
 
     def __init__(self, producer: Producer, replica: str, base: str) -> None:
         self._producer = producer
         self._replica = replica
         self._base = base
 
-    def run(self, stop: threading.Event) -> None:
-        """Publish presence until `stop` is set. While the broker is away nothing is repeated: the next event replaces the last."""
-        while not stop.is_set():
-            self._publish(leaving=False)
-            stop.wait(PRESENCE_SECONDS)
-        self._publish(leaving=True)
-
-    def _publish(self, *, leaving: bool) -> None:
+    def publish(self, *, leaving: bool = False) -> None:
+        """Publish the replica's state."""
         message = models_pb2.ReplicaSeen(replica=self._replica, base=self._base, leaving=leaving, create_time=now())
         try:
             self._producer.send(SEEN, self._replica, message, new_id("evt"))

@@ -1,6 +1,5 @@
 """Events that inference reads and publishes."""
 
-import threading
 from collections.abc import Callable
 
 from services.inference.adapters.events import SEEN, SERVED, Presence, ReportPublisher
@@ -12,7 +11,6 @@ from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.values import Labels
 from tests.unit.inference.fakes import make_world, served
-from tests.waiting import wait_until
 
 
 def now(what: str, work: Callable[[], None]) -> None:
@@ -74,26 +72,23 @@ def test_publishes_what_it_serves_and_reasons_for_refusals() -> None:
     assert (second.serving, second.reason, second.generation) == (False, "WRONG_BASE", 2)
 
 
-def test_publishes_presence_until_it_leaves() -> None:
-    producer, stop = MemoryProducer(), threading.Event()
-    thread = threading.Thread(target=Presence(producer, "inference-0", "tiny").run, args=(stop,))
-    thread.start()
-    wait_until(lambda: producer.sent)
-    stop.set()
-    thread.join(60)
-    presence = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
-    assert [(message.replica, message.base, message.leaving) for message in presence] == [
+def test_publishes_presence_and_that_it_leaves() -> None:
+    producer = MemoryProducer()
+    presence = Presence(producer, "inference-0", "tiny")
+    presence.publish()
+    presence.publish(leaving=True)
+    sent = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
+    assert [(message.replica, message.base, message.leaving) for message in sent] == [
         ("inference-0", "tiny", False),
         ("inference-0", "tiny", True),
     ]
-    assert presence[0].create_time.ToNanoseconds() < presence[1].create_time.ToNanoseconds()
+    assert sent[0].create_time.ToNanoseconds() < sent[1].create_time.ToNanoseconds()
 
 
 def test_presence_survives_a_lost_broker() -> None:
-    producer, stop = MemoryProducer(), threading.Event()
+    producer = MemoryProducer()
     producer.down = True
-    stop.set()
-    Presence(producer, "inference-0", "tiny").run(stop)
+    Presence(producer, "inference-0", "tiny").publish()
     assert producer.sent == []
 
 
