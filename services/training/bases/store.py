@@ -83,6 +83,8 @@ class StoredBases:
             files.mkdir()
             inherited = self._download_adapter(source, Path(folder)) if source.startswith("adapter:") else {}
             described = {**self._fetch(source, files, self._max_bytes), **inherited}
+            if quantisation := described.get("quantisation"):
+                yield f"written in bf16; published as {quantisation}"
             if left_out := described.get("left_out_parameters"):
                 yield f"leaving out {left_out / 1e6:,.1f} million parameters that read no text"
             entries = []
