@@ -129,7 +129,7 @@ def _lines(all_found: Sequence[Found], figures: dict[str, Any]) -> Iterator[str]
     yield (
         f"`make bench-bases` takes a tiny base of each family that transformers {version('transformers')} knows through adding, training and "
         "what inference verifies, and writes this page. A tiny base has the family's own code and random weights: what is computed rightly here "
-        "is computed rightly by the base, but nothing is said about quality. Families with a text part among others (images, sound) are added as "
+        "is computed rightly by the base, which tells nothing of its quality. Families with a text part among others (images, sound) are added as "
         "their text part."
     )
     yield ""

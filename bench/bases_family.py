@@ -30,7 +30,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
 
 @dataclass(frozen=True)
 class Found:
-    """What was found of a family. Each step is `yes`, a sentence that says why not, or empty where it was not reached."""
+    """What was found of a family. Each step is `yes`, a sentence that says why not, or empty if it was not reached."""
 
     family: str
     name: str

@@ -252,8 +252,24 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Capabilities:
+    """How a base is trained as itself.
+
+    `attention` computes rows as the model's own attention does, and `plain_attention` also answers with a cache, both in transformers'
+    terms. `packed` means that rows of one micro-batch do not see each other; without it each row is computed by itself.
+    """
+
+    attention: str
+    plain_attention: str
+    packed: bool
+
+
+@dataclass(frozen=True)
 class Base:
-    """A base in the models bucket. `digest` is the SHA-256 of its manifest, `adapter_digest` names the adapter that was merged into it."""
+    """A base in the models bucket. `digest` is the SHA-256 of its manifest, `adapter_digest` names the adapter that was merged into it.
+
+    `left_out_parameters` of its source read no text. `quantisation` is the method by which its source was quantised.
+    """
 
     name: str
     digest: str
@@ -262,6 +278,9 @@ class Base:
     size_bytes: int
     manifest: Ref
     adapter_digest: str = ""
+    capabilities: Capabilities | None = None
+    left_out_parameters: int = 0
+    quantisation: str = ""
 
 
 @dataclass(frozen=True)

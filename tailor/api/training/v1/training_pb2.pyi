@@ -1028,6 +1028,9 @@ class Base(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_PARAMETERS_FIELD_NUMBER: _builtins.int
+    QUANTISATION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, a slug."""
     digest: _builtins.str
@@ -1040,9 +1043,17 @@ class Base(_message.Message):
     """Total bytes of its files."""
     adapter_digest: _builtins.str
     """Adapter that was merged into it; empty for other bases."""
+    left_out_parameters: _builtins.int
+    """Parameters of its source that read no text and were left out."""
+    quantisation: _builtins.str
+    """Method by which its source was quantised; empty if it was not."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """`manifest.json` in the models bucket."""
+
+    @_builtins.property
+    def capabilities(self) -> Global___BaseCapabilities:
+        """What was found out of it when it was added."""
 
     def __init__(
         self,
@@ -1054,14 +1065,47 @@ class Base(_message.Message):
         size_bytes: _builtins.int = ...,
         manifest: _common_pb2.ObjectRef | None = ...,
         adapter_digest: _builtins.str = ...,
+        capabilities: Global___BaseCapabilities | None = ...,
+        left_out_parameters: _builtins.int = ...,
+        quantisation: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "digest", b"digest", "licence", b"licence", "manifest", b"manifest", "name", b"name", "parameters", b"parameters", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "capabilities", b"capabilities", "digest", b"digest", "left_out_parameters", b"left_out_parameters", "licence", b"licence", "manifest", b"manifest", "name", b"name", "parameters", b"parameters", "quantisation", b"quantisation", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Base: _TypeAlias = Base  # noqa: Y015
+
+@_typing.final
+class BaseCapabilities(_message.Message):
+    """BaseCapabilities is what a tiny model of a base's configuration showed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTENTION_FIELD_NUMBER: _builtins.int
+    PLAIN_ATTENTION_FIELD_NUMBER: _builtins.int
+    PACKED_FIELD_NUMBER: _builtins.int
+    attention: _builtins.str
+    """How training computes attention, in the words of transformers: `segmented` is Tailor's own, for packed rows, `eager` the model's."""
+    plain_attention: _builtins.str
+    """How attention is computed with a cache."""
+    packed: _builtins.bool
+    """Rows of one micro-batch do not see each other; otherwise each is computed by itself."""
+    def __init__(
+        self,
+        *,
+        attention: _builtins.str = ...,
+        plain_attention: _builtins.str = ...,
+        packed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "packed", b"packed", "plain_attention", b"plain_attention"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BaseCapabilities: _TypeAlias = BaseCapabilities  # noqa: Y015
 
 @_typing.final
 class AddBaseRequest(_message.Message):
