@@ -26,6 +26,7 @@ from services.training.bases.sources import fetch
 from services.training.bases.store import MAX_BYTES, StoredBases
 from services.training.domain import Base
 from services.training.methods import loading, sft
+from services.training.rates import choose_rate
 from tailor.datasets import TRAIN
 from tailor.storage.ref import Ref
 from tailor.values import Labels, RowPolicy, SamplingDefaults
@@ -134,13 +135,14 @@ def _train(place: GateHouse, variant: Variant) -> Any:
     _, manifest = store_dataset(store, {TRAIN: rows}, specialist="engagement-reports")
     paths = tuple(store.root / file.ref.bucket / file.ref.key for file in manifest.split(TRAIN).files)
     with tempfile.TemporaryDirectory() as folder:
-        prepared = sft.prepare(context(place.house.base_folder, paths, _recipe(variant), Path(folder)))
+        chosen = _recipe(variant, loading.read_width(place.house.base_folder))
+        prepared = sft.prepare(context(place.house.base_folder, paths, chosen, Path(folder)))
         prepared.trainer.train()
     return prepared.trainer.model
 
 
-def _recipe(variant: Variant) -> Any:
-    rate = recipe("lora").optimizer.learning_rate
+def _recipe(variant: Variant, width: int) -> Any:
+    rate = choose_rate(recipe("lora"), width)
     factor = MAX_RATE_FACTOR if variant.kind == OVERTRAINED else 1
     return recipe(
         "lora",

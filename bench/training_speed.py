@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.training_house import House, context, recipe
 from services.training.bases.files import load_tokenizer
-from services.training.methods import model, rows, sft
+from services.training.methods import loading, model, rows, sft
 from services.training.methods.base import trainer_options
 from services.training.recipe import Recipe
 from tailor.chat import Encoded
@@ -95,6 +95,7 @@ def _trl(
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"output_dir": folder, "max_steps": steps, "logging_steps": 1, "report_to": "none"}
         options |= {"use_cpu": _on_cpu(), "save_strategy": "no", "disable_tqdm": True}
+        chosen = chosen.fit_base(loading.read_width(house.base_folder))
         options |= {"learning_rate": chosen.optimizer.learning_rate}
         if same_start:
             # The same steps in the same order as ours, with the same optimiser, in f32, from the same adapter.

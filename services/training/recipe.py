@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from services.training.rates import choose_rate
 from services.training.recipe_parts import (
     BudgetRecipe,
     HeldOutRewardRecipe,
@@ -31,7 +32,7 @@ MAX_STAGES = 8
 # The fields of `[adapter]` in which a stage and the adapter that it continues must agree.
 SHAPE = ("r", "alpha", "target_modules", "use_rslora", "use_dora")
 
-Rate = Annotated[float, Field(gt=0.0, le=0.1)]
+Factor = Annotated[float, Field(gt=0.0, le=1000.0)]
 
 
 class AdapterRecipe(Part):
@@ -52,9 +53,9 @@ class AdapterRecipe(Part):
 
 
 class OptimizerRecipe(Part):
-    """AdamW and its schedule. `warmup` is a share of all steps."""
+    """AdamW and its schedule. `warmup` is a share of all steps. A rate of 0 follows the width of the base and the method."""
 
-    learning_rate: Rate
+    learning_rate: float = Field(0.0, ge=0.0, le=0.1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup: float = Field(0.05, ge=0.0, lt=1.0)
     weight_decay: float = Field(0.0, ge=0.0, le=1.0)
@@ -97,17 +98,17 @@ class DpoRecipe(Part):
 class SweepRecipe(Part):
     """SFT with a short trial of each learning rate on `share` of the tokens, then in full with the one that had the lowest held-out loss.
 
-    `optimizer.learning_rate` is not used.
+    `factors` are of the optimizer's rate.
     """
 
-    learning_rates: Annotated[tuple[Rate, ...], Listed] = Field(min_length=2, max_length=8)
+    factors: Annotated[tuple[Factor, ...], Listed] = Field(min_length=2, max_length=8)
     share: float = Field(0.2, gt=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _check_distinct(self) -> "SweepRecipe":
         # A trial is named by its rate as it is printed.
-        if len({f"{rate:g}" for rate in self.learning_rates}) < len(self.learning_rates):
-            raise PydanticCustomError("sweep", "two learning_rates are equal to six digits; name each once")
+        if len({f"{factor:g}" for factor in self.factors}) < len(self.factors):
+            raise PydanticCustomError("sweep", "two factors are equal to six digits; name each once")
         return self
 
 
@@ -164,6 +165,14 @@ class Recipe(Part):
     def fit_processor(self, *, bf16: bool) -> "Recipe":
         """The recipe for a processor: in f32 if that would only emulate bf16, many times slower."""
         return self if bf16 or self.precision == "f32" else self.model_copy(update={"precision": "f32"})
+
+    def fit_base(self, width: int) -> "Recipe":
+        """The recipe for a base with hidden states of this width: with a learning rate."""
+        return self.with_rate(choose_rate(self, width))
+
+    def with_rate(self, rate: float) -> "Recipe":
+        """The recipe with another learning rate."""
+        return self.model_copy(update={"optimizer": self.optimizer.model_copy(update={"learning_rate": rate})})
 
     def _check_tables(self) -> None:
         """Reject tables that the method would ignore: their author expects an effect."""

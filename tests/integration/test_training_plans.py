@@ -205,7 +205,7 @@ def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[st
     assert (parted["steps"], parted["tokens"]) == (3, written["tokens"])
     assert parted["memory_bytes"] < written["memory_bytes"]
     once = forecast(tiny, [(recipe(**settings), rows["sft"])])
-    sweep = recipe(method="sweep", sweep={"learning_rates": [1e-3, 1e-4], "share": 0.5}, **settings)
+    sweep = recipe(method="sweep", sweep={"factors": [1.0, 0.1], "share": 0.5}, **settings)
     assert forecast(tiny, [(sweep, rows["sft"])])["steps"] > once["steps"]
 
 

@@ -40,7 +40,7 @@ def recipe(method: str = "sweep", **changes: Any) -> Recipe:
         "limit": {"epochs": 10},
     }
     if method == "sweep":
-        settings["sweep"] = {"learning_rates": list(RATES), "share": 0.4}
+        settings["sweep"] = {"factors": [rate / 1e-4 for rate in RATES], "share": 0.4}
     return Recipe.model_validate({**settings, **changes})
 
 

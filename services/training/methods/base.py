@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from services.training.adapters.inputs import Inputs
 from services.training.methods.budget import Watch
 from services.training.methods.engine import StartEngine, without_engine
-from services.training.methods.loading import read_context
+from services.training.methods.loading import read_context, read_width
 from services.training.methods.processes import Processes
 from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe
@@ -90,7 +90,7 @@ class StageContext:
 
     `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `stopper`, `notes`,
     which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step. `start_engine`
-    starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor here, for every method:
+    starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor, and its learning rate to the base, here, for every method:
     the card and the manifest of the result must name this recipe.
     """
 
@@ -110,7 +110,7 @@ class StageContext:
         fitted = self.recipe.fit_processor(bf16=computes_in_bf16())
         if fitted is not self.recipe:
             log.info("bf16 is emulated here, computing in f32 instead", precision=self.recipe.precision)
-            object.__setattr__(self, "recipe", fitted)
+        object.__setattr__(self, "recipe", fitted.fit_base(read_width(self.inputs.base)))
 
     @property
     def max_length(self) -> int:

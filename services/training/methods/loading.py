@@ -22,10 +22,18 @@ def hide_unused_packages(recipe: Recipe) -> None:
 
 def read_context(base: Path) -> int:
     """The longest sequence that the base reads, in tokens."""
+    return int(_read_text_config(base).max_position_embeddings)
+
+
+def read_width(base: Path) -> int:
+    """The width of the base's hidden states."""
+    return int(_read_text_config(base).hidden_size)
+
+
+def _read_text_config(base: Path) -> Any:
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    return int(config.get_text_config().max_position_embeddings)
+    return AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False).get_text_config()
 
 
 def load_base(base: Path, recipe: Recipe) -> Any:

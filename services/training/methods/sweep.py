@@ -40,7 +40,7 @@ def prepare(context: StageContext) -> Prepared:
             Reason.NO_HELD_OUT_ROWS,
             "A sweep compares rates by held-out loss, but the dataset has no held-out row that fits.",
         )
-    outcomes = {rate: _find_outcome(context, rate, sweep) for rate in sweep.learning_rates}
+    outcomes = {rate: _find_outcome(context, rate, sweep) for rate in list_rates(context.recipe, sweep)}
     losses = {rate: loss for rate, loss in outcomes.items() if math.isfinite(loss)}
     if not losses:
         raise InvalidArgument(
@@ -48,9 +48,14 @@ def prepare(context: StageContext) -> Prepared:
         )
     best = min(losses, key=lambda rate: (losses[rate], rate))
     log.info("learning rate chosen", learning_rate=best)
-    prepared = sft.prepare(replace(context, recipe=_set_rate(context.recipe, best)))
+    prepared = sft.prepare(replace(context, recipe=context.recipe.with_rate(best)))
     metrics = {f"sweep_loss_at_{rate:g}": loss for rate, loss in losses.items()}
     return replace(prepared, measure=lambda: {**prepared.measure(), **metrics, "sweep_learning_rate": best})
+
+
+def list_rates(recipe: Recipe, sweep: SweepRecipe) -> list[float]:
+    """The rates to try, to six digits."""
+    return [float(f"{factor * recipe.optimizer.learning_rate:g}") for factor in sweep.factors]
 
 
 def trial_recipe(recipe: Recipe, rate: float, share: float) -> Recipe:
@@ -61,11 +66,7 @@ def trial_recipe(recipe: Recipe, rate: float, share: float) -> Recipe:
         max_steps=math.ceil(limit.max_steps * share),
         max_tokens=math.ceil(limit.max_tokens * share),
     )
-    return _set_rate(recipe, rate).model_copy(update={"limit": shorter})
-
-
-def _set_rate(recipe: Recipe, rate: float) -> Recipe:
-    return recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"learning_rate": rate})})
+    return recipe.with_rate(rate).model_copy(update={"limit": shorter})
 
 
 def _find_outcome(context: StageContext, rate: float, sweep: SweepRecipe) -> float:

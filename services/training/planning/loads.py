@@ -102,7 +102,7 @@ def count(lengths: Lengths, recipe: Recipe) -> Load:
     if recipe.sweep is None:
         return load
     # Each rate is tried on a share of the steps before the best one is trained in full.
-    trials = len(recipe.sweep.learning_rates) * max(1, round(recipe.sweep.share * load.steps))
+    trials = len(recipe.sweep.factors) * max(1, round(recipe.sweep.share * load.steps))
     more = 1 + trials / load.steps
     return replace(
         load, steps=load.steps + trials, trained=round(load.trained * more), unlimited=round(load.unlimited * more)
