@@ -90,8 +90,8 @@ class StageContext:
 
     `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `stopper`, `notes`,
     which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step. `start_engine`
-    starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor, and its learning rate to the base, here, for every method:
-    the card and the manifest of the result must name this recipe.
+    starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor and its rate to the base
+    here, for every method: the card and the manifest of the result must name this recipe.
     """
 
     spec: WorkerSpec
@@ -187,6 +187,8 @@ def trainer_options(
         "data_seed": recipe.seed,
         "save_strategy": "steps",
         "save_steps": recipe.checkpoint_every_steps,
+        # The newest may still be uploaded while the next is written.
+        "save_total_limit": 2,
         "logging_steps": 1,
         # A loss of NaN must end the run; with the filter, transformers would log 0 instead.
         "logging_nan_inf_filter": False,

@@ -3,7 +3,6 @@
 Every trial starts where the run starts, with the same seed. Its result is noted, so a worker that resumes the run does not repeat it.
 """
 
-import gc
 import math
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ from services.training.methods.base import (
     remove_printers,
     retry_dependency,
 )
+from services.training.methods.memory import free_memory
 from services.training.recipe import LimitRecipe, Recipe, SweepRecipe
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, InvalidArgument, Reason, Unavailable
@@ -76,8 +76,8 @@ def _find_outcome(context: StageContext, rate: float, sweep: SweepRecipe) -> flo
     if noted is not None:
         return float(noted)
     loss = _run_trial(replace(context, recipe=trial_recipe(context.recipe, rate, sweep.share), meter=Meter()), name)
-    # Trainer and model refer to each other. Without this, two models would be in memory during the next trial.
-    gc.collect()
+    # Without this, two models would be in memory during the next trial.
+    free_memory()
     retry_dependency("object store", lambda: context.notes.write(name, loss))
     return loss
 

@@ -87,8 +87,11 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self._report(step)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Store the trainer's checkpoint in the background; not after the last step, because the adapter follows at once."""
-        if self._cancelled or state.global_step >= state.max_steps:
+        """Store the trainer's checkpoint in the background.
+
+        Sharded weights are not stored after the last step: nothing could load them there without another step.
+        """
+        if self._cancelled or (state.global_step >= state.max_steps and self._processes.sharded):
             return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._processes.gather_generators(folder)

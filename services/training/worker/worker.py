@@ -5,7 +5,7 @@ The recipe's method decides what is trained, and how.
 
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from services.training.methods.base import (
 )
 from services.training.methods.callers_first import make_way
 from services.training.methods.loading import hide_unused_packages, keep_in_f32
-from services.training.methods.memory import peak_bytes
+from services.training.methods.memory import free_memory, peak_bytes
 from services.training.methods.processes import Processes, gather_model, join
 from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe
@@ -36,8 +36,9 @@ from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2
-from tailor.errors import Aborted, InvalidArgument, Reason, TailorError
-from tailor.logging import get_logger
+from tailor.chat import Encoded
+from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Reason, TailorError
+from tailor.logging import describe_error, get_logger
 from tailor.rpc.identity import Identity
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.s3 import S3Store
@@ -46,6 +47,8 @@ from tailor.wire import from_ref, now
 log = get_logger(__name__)
 
 REPORT_SECONDS = 600.0
+# What libraries raise for a base or a recipe that they do not know, as opposed to a lost dependency or a lack of memory.
+DEFECTS = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, ImportError)
 KINDS = {"policy": models_pb2.ADAPTER_KIND_POLICY, "reward": models_pb2.ADAPTER_KIND_REWARD}
 
 METHODS: Mapping[str, Method] = {
@@ -70,6 +73,18 @@ class TrainedModel:
     metrics: Mapping[str, float]
     steps: int
     stopped_because: str = ""
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained model in a folder, and what the reloaded one must compute: `expected` for `rows`, of which `probes` are the first."""
+
+    weights: Path
+    kind: str
+    figures: models_pb2.AdapterTrained
+    probes: Sequence[Encoded]
+    rows: Sequence[Encoded]
+    expected: Sequence[float]
 
 
 def run_worker(
@@ -161,6 +176,17 @@ class Worker:
                 return 1
             self._report_failure(error)
             return 0
+        except DEFECTS as error:
+            # Another worker would meet it again, after as many GPU hours.
+            cause = describe_error(error)
+            log.exception("defect")
+            self._report_failure(
+                FailedPrecondition(
+                    Reason.CHILD_FAILED,
+                    f"Training this base with this recipe failed: {cause}. Report this defect, or use another recipe or base.",
+                )
+            )
+            return 0
 
     def _run(self, in_training: threading.Event, stop_requested: threading.Event) -> int:
         self._report("loading", models_pb2.RunProgressed())
@@ -179,7 +205,11 @@ class Worker:
             return 0
         if trained is None:
             return RETRIABLE_EXIT
-        self._save_and_report(context, trained)
+        saved = self._save(context, trained)
+        # The reload check loads a base of its own.
+        del trained
+        free_memory()
+        self._check_and_report(context, saved)
         return 0
 
     def _download(self) -> Inputs:
@@ -207,8 +237,8 @@ class Worker:
             start_engine=self._start_engine,
         )
 
-    def _save_and_report(self, context: StageContext, trained: TrainedModel) -> None:
-        """Save, prove, store and report the result."""
+    def _save(self, context: StageContext, trained: TrainedModel) -> SavedModel:
+        """Save the result, and measure what the reload check compares."""
         spec, recipe, kind = self._spec, context.recipe, trained.prepared.kind
         last = models_pb2.RunProgressed(
             step=trained.steps, total_steps=trained.prepared.steps, loss=self._meter.last_loss
@@ -222,18 +252,23 @@ class Worker:
         probe_rows = reload_check.encode_probes(context.tokenizer)
         check_rows = [*probe_rows, *reload_check.choose_shortest(trained.prepared.learned)]
         expected = reload_check.measure(kind, trained.model, check_rows)
+        return SavedModel(weights, kind, figures, probe_rows, check_rows, expected)
+
+    def _check_and_report(self, context: StageContext, saved: SavedModel) -> None:
+        """Prove, store and report the result."""
+        spec, recipe, kind, weights = self._spec, context.recipe, saved.kind, saved.weights
         check = reload_check.verify(
-            context.inputs.base, weights, recipe, check_rows, kind=kind, expected=expected, reload=self._reload
+            context.inputs.base, weights, recipe, saved.rows, kind=kind, expected=saved.expected, reload=self._reload
         )
         log.info("verified", difference=check.difference)
-        entries = reload_check.to_entries(kind, probe_rows, check)
+        entries = reload_check.to_entries(kind, saved.probes, check)
         stored = retry_dependency(
             "object store",
             lambda: results.store_result(
-                self._store, spec, recipe, weights, kind=kind, figures=figures, probes=entries
+                self._store, spec, recipe, weights, kind=kind, figures=saved.figures, probes=entries
             ),
         )
-        if not self._report_trained(figures, kind, stored):
+        if not self._report_trained(saved.figures, kind, stored):
             retry_dependency("object store", self._checkpoints.delete_all)
 
     def _figures(self, trained: TrainedModel) -> models_pb2.AdapterTrained:
@@ -348,7 +383,10 @@ def _train(
     trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
     log.info("training", rows=prepared.rows, rows_skipped=prepared.skipped, steps=prepared.steps)
     training.set()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if checkpoint and checkpoint.name == f"checkpoint-{prepared.steps}":
+        _load_last_step(trainer, checkpoint, context.meter)
+    else:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # Measuring and the check need its memory.
     prepared.release()
     stopped_because = budget.exceeded if budget else ""
@@ -364,6 +402,17 @@ def _train(
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     gathered = gather_model(model, prepared.rebuild) if sharded else model
     return TrainedModel(gathered, prepared, metrics, trainer.state.global_step, stopped_because)
+
+
+def _load_last_step(trainer: Any, checkpoint: Path, meter: Meter) -> None:
+    """Continue after the last step, where an earlier worker was lost. The trainer itself would do one more step."""
+    from transformers import TrainerState
+
+    trainer._load_from_checkpoint(str(checkpoint))
+    trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    meter.last_loss = next(
+        (float(entry["loss"]) for entry in reversed(trainer.state.log_history) if "loss" in entry), 0.0
+    )
 
 
 def _load_checkpoint(context: StageContext, checkpoints: Checkpoints) -> Path | None:
