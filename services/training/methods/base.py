@@ -127,6 +127,7 @@ class Prepared:
     - `learned` are rows that it learns from. A few of them help to prove the saved weights, and are not stored.
     - `skipped` counts the rows that are longer than the recipe or the base allows, or invalid.
     - `watch` checks each step against the recipe's budget; training ends at the first one that exceeds it.
+    - `compare` measures held-out loss every `compare_every` steps, 0 for never, and the weights with the lowest one are the result.
     - `release` frees what only training needs, such as an engine that writes answers. Idempotent.
     - `extra_bytes` is the peak memory of what it frees, in addition to this process's.
     - `rebuild` builds the model again as it was before training, for methods whose model can be sharded.
@@ -142,6 +143,8 @@ class Prepared:
     shown: Mapping[str, str] = field(default_factory=dict)
     skipped: int = 0
     watch: Watch | None = None
+    compare: Callable[[], float] = lambda: 0.0
+    compare_every: int = 0
     release: Callable[[], None] = lambda: None
     extra_bytes: Callable[[], int] = lambda: 0
 

@@ -27,6 +27,7 @@ def prepare(context: StageContext) -> Prepared:
 
     trainer = build_trainer(build(), context, bins, steps=steps)
     measured = choose_held_out(context)
+    tokens = steps * recipe.batch.accumulation * int(encoded.lengths.sum()) // len(bins)
     return Prepared(
         trainer,
         steps,
@@ -35,6 +36,9 @@ def prepare(context: StageContext) -> Prepared:
         learned=encoded,
         rebuild=build,
         measure=lambda: {"held_out_loss": held_out.loss(trainer.model, measured)} if measured else {},
+        compare=lambda: held_out.loss(trainer.model, measured),
+        # Several processes would each have to measure, in step.
+        compare_every=0 if context.processes.world > 1 else held_out.plan_measurements(steps, tokens, measured),
     )
 
 

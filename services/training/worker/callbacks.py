@@ -1,5 +1,6 @@
 """The trainer's callbacks: reports, checkpoints, stopping, and budgets. Importing them imports transformers, which takes seconds."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from services.training.methods.base import StageContext, retry_dependency
+from services.training.methods.base import Prepared, StageContext, retry_dependency
 from services.training.methods.budget import Watch
 from services.training.worker.checkpoints import Checkpoints, Uploads
 from tailor.api.events.v1 import models_pb2
@@ -18,8 +19,55 @@ from tailor.logging import get_logger
 
 log = get_logger(__name__)
 
-# Part of a checkpoint, with the number of steps that the weights were trained for.
-FILE, STEP = "within_budget.safetensors", "step"
+# Measurements of held-out loss in a row without a new lowest one, after which training ends.
+PATIENCE = 5
+
+
+class KeptWeights:
+    """The trained weights of one step, in the CPU's memory. `facts` are numbers about them. Part of a checkpoint, as a file."""
+
+    def __init__(self, model: Any, file: str) -> None:
+        self._model = model
+        self._file = file
+        self._weights: dict[str, Any] = {}
+        self.facts: dict[str, float] = {}
+
+    def keep(self, **facts: float) -> None:
+        """Copy the weights as they are."""
+        self.put(self.copy(), **facts)
+
+    def put(self, weights: dict[str, Any], **facts: float) -> None:
+        """Keep a copy that was made before."""
+        self._weights, self.facts = weights, facts
+
+    def copy(self) -> dict[str, Any]:
+        """A copy of the trained weights."""
+        return {
+            name: weights.detach().to("cpu", copy=True).contiguous()
+            for name, weights in self._model.named_parameters()
+            if weights.requires_grad
+        }
+
+    def restore(self) -> None:
+        """Give the model the kept weights."""
+        for name, weights in self._weights.items():
+            self._model.get_parameter(name).data.copy_(weights)
+
+    def load(self, checkpoint: Path | None) -> bool:
+        """Read what an earlier worker kept; False if there is nothing."""
+        path = checkpoint / self._file if checkpoint else None
+        if path is None or not path.exists():
+            return False
+        self._weights = load_file(path)
+        with safe_open(path, "pt") as file:
+            self.facts = {name: float(fact) for name, fact in file.metadata().items()}
+        return True
+
+    def save(self, checkpoint: Path) -> None:
+        """Add the weights to a checkpoint, if some are kept."""
+        if self._weights:
+            facts = {name: repr(fact) for name, fact in self.facts.items()}
+            save_file(self._weights, checkpoint / self._file, metadata=facts)
 
 
 class StepCallback(TrainerCallback):  # type: ignore[misc]
@@ -110,29 +158,27 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
     """
 
     def __init__(self, model: Any, watch: Watch, checkpoint: Path | None) -> None:
-        self._model = model
         self._watch = watch
         self._checkpoint = checkpoint
-        self._kept: dict[str, Any] = {}
+        self._kept = KeptWeights(model, "within_budget.safetensors")
         self._tried: dict[str, Any] = {}
         self._tried_step = 0
         self._warned = False
-        self.kept_step = 0
         self.exceeded = ""
+
+    @property
+    def kept_step(self) -> int:
+        """The number of steps that the kept weights were trained for."""
+        return int(self._kept.facts.get("step", 0))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Read what an earlier worker kept; otherwise keep the weights as they are."""
-        path = self._checkpoint / FILE if self._checkpoint else None
-        if path is None or not path.exists():
-            self._kept, self.kept_step = self._copy(), state.global_step
-            return
-        self._kept = load_file(path)
-        with safe_open(path, "pt") as file:
-            self.kept_step = int(file.metadata()[STEP])
+        if not self._kept.load(self._checkpoint):
+            self._kept.keep(step=state.global_step)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Copy the weights that write this step's answers."""
-        self._tried, self._tried_step = self._copy(), state.global_step
+        self._tried, self._tried_step = self._kept.copy(), state.global_step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Keep the step's weights if they are within the budget. Otherwise restore the kept ones and end training, without a checkpoint."""
@@ -143,26 +189,76 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
             log.warning("answers drift", step=state.global_step, why=check.warning)
             self._warned = True
         if check.exceeded:
-            self._restore()
+            self._kept.restore()
             self.exceeded = check.exceeded
             log.warning("budget exceeded", step=state.global_step, kept_step=self.kept_step, why=check.exceeded)
             control.should_training_stop, control.should_save = True, False
         elif check.measured:
-            self._kept, self.kept_step = self._tried, self._tried_step
+            self._kept.put(self._tried, step=self._tried_step)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Add the kept weights to the checkpoint."""
-        path = Path(args.output_dir) / f"checkpoint-{state.global_step}" / FILE
-        save_file(self._kept, path, metadata={STEP: str(self.kept_step)})
+        self._kept.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
-    def _copy(self) -> dict[str, Any]:
-        """The trained weights, in the CPU's memory."""
-        return {
-            name: weights.detach().to("cpu", copy=True).contiguous()
-            for name, weights in self._model.named_parameters()
-            if weights.requires_grad
-        }
 
-    def _restore(self) -> None:
-        for name, weights in self._kept.items():
-            self._model.get_parameter(name).data.copy_(weights)
+class BestCallback(TrainerCallback):  # type: ignore[misc]
+    """Keeps the weights with the lowest held-out loss, and ends training once PATIENCE measurements in a row found no lower one.
+
+    Called by the trainer, in its thread. `checkpoint` is the folder that training resumes from, or None.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        checkpoint: Path | None,
+        report: Callable[[models_pb2.RunProgressed], None],
+    ) -> None:
+        self._compare = prepared.compare
+        self._every = prepared.compare_every
+        self._report = report
+        self._best = KeptWeights(prepared.trainer.model, "best.safetensors")
+        self._best.load(checkpoint)
+        self._measured: float | None = None
+        self.stopped_because = ""
+
+    @property
+    def best_step(self) -> int:
+        """The number of steps that the best weights were trained for; 0 before the first measurement."""
+        return int(self._best.facts.get("step", 0))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Measure, and keep the weights if they are the best so far."""
+        if state.global_step % self._every and state.global_step < state.max_steps:
+            return
+        loss = self._compare()
+        self._report(models_pb2.RunProgressed(step=state.global_step, total_steps=state.max_steps, held_out_loss=loss))
+        facts = self._best.facts
+        if loss < facts.get("loss", math.inf):
+            self._best.keep(step=state.global_step, loss=loss, worse=0)
+            return
+        facts["worse"] = facts.get("worse", 0) + 1
+        if facts["worse"] >= PATIENCE and state.global_step < state.max_steps:
+            self.stopped_because = (
+                f"The held-out loss was not below that of step {self.best_step} in {PATIENCE} measurements."
+            )
+            control.should_training_stop, control.should_save = True, False
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Report what was measured."""
+        if self._measured is not None and logs and "loss" in logs:
+            step = models_pb2.RunProgressed(
+                step=state.global_step,
+                total_steps=state.max_steps,
+                loss=float(logs["loss"]),
+                held_out_loss=self._measured,
+            )
+            self._report(step)
+            self._measured = None
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Add the best weights to the checkpoint."""
+        self._best.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+    def restore(self) -> None:
+        """Give the model the best weights."""
+        self._best.restore()

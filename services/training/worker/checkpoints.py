@@ -20,7 +20,7 @@ log = get_logger(__name__)
 # Only these files are stored or loaded. transformers reads the .pt, .pth and .bin files among them with weights_only (a .bin is the state
 # of a sharded model). training_args.bin, a pickle, is not stored.
 NEEDED = re.compile(
-    r"adapter_model\.safetensors|within_budget\.safetensors|adapter_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
+    r"adapter_model\.safetensors|within_budget\.safetensors|best\.safetensors|adapter_config\.json|model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
     r"|config\.json|generation_config\.json|optimizer\.(pt|bin)|pytorch_model_fsdp\.bin|scheduler\.pt|rng_state(_\d+)?\.pth|trainer_state\.json"
 )
 PLACE = re.compile(r"runs/[^/]+/(?P<epoch>\d+)/stage-(?P<stage>\d+)-step-(?P<step>\d+)/manifest\.json")

@@ -370,7 +370,7 @@ def _train(
     report: Callable[[models_pb2.RunProgressed], None],
     training: threading.Event,
 ) -> TrainedModel | None:
-    from services.training.worker.callbacks import BudgetCallback, StepCallback
+    from services.training.worker.callbacks import BestCallback, BudgetCallback, StepCallback
 
     trainer = prepared.trainer
     remove_printers(trainer)
@@ -380,6 +380,9 @@ def _train(
     if budget:
         # Before the other callback, which stores the checkpoint that this one adds a file to.
         trainer.add_callback(budget)
+    best = BestCallback(prepared, checkpoint, report) if prepared.compare_every else None
+    if best:
+        trainer.add_callback(best)
     trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
     log.info("training", rows=prepared.rows, rows_skipped=prepared.skipped, steps=prepared.steps)
     training.set()
@@ -389,14 +392,18 @@ def _train(
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # Measuring and the check need its memory.
     prepared.release()
-    stopped_because = budget.exceeded if budget else ""
+    stopped_because = (budget.exceeded if budget else "") or (best.stopped_because if best else "")
     if trainer.state.global_step < prepared.steps and not stopped_because:
         return None
     training.clear()
+    if best:
+        best.restore()
     sharded = context.processes.sharded
     metrics = prepared.measure() if sharded or context.processes.first else {}
-    if budget and stopped_because:
+    if budget and budget.exceeded:
         metrics = {**metrics, "kept_step": float(budget.kept_step)}
+    if best:
+        metrics = {**metrics, "kept_step": float(best.best_step)}
     log.info("measured", **metrics)
     # The saved model will be used without autocast.
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)

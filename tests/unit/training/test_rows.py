@@ -6,7 +6,7 @@ import pytest
 from jinja2 import TemplateError
 
 from services.training.methods.answers import prompt_tokens
-from services.training.methods.held_out import choose_rows
+from services.training.methods.held_out import plan_measurements
 from services.training.methods.pairs import keep_fitting as keep_fitting_pairs
 from services.training.methods.pairs import to_pairs
 from services.training.methods.rows import IGNORED, keep_fitting, pack, to_columns
@@ -144,9 +144,14 @@ def test_steps_respect_every_limit() -> None:
     assert count_steps([rows(60, 40), rows(90)], recipe) == 5
 
 
-def test_held_out_loss_is_measured_on_the_shortest_row_if_all_are_long() -> None:
-    long = [Encoded(f"r{number}", tuple(range(3000 + number)), 1) for number in (5, 1, 3)]
-    assert choose_rows(long) == [long[1]]
+def test_held_out_loss_is_measured_as_often_as_it_costs_little() -> None:
+    rows = [Encoded(f"r{number}", tuple(range(1000)), 1) for number in range(20)]
+    # 60 measurements would cost a twentieth of the training; 20 are enough.
+    assert plan_measurements(steps=1000, trained_tokens=8_000_000, rows=rows) == 50
+    assert plan_measurements(steps=1000, trained_tokens=400_000, rows=rows) == 334
+    # The demo: one measurement, at the end.
+    assert plan_measurements(steps=74, trained_tokens=38_000, rows=rows[:8]) == 0
+    assert plan_measurements(steps=1000, trained_tokens=8_000_000, rows=[]) == 0
 
 
 def test_without_a_limit_every_pair_fits_that_the_base_can_read() -> None:

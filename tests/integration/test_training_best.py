@@ -1,0 +1,128 @@
+"""The best weights of a run are its result, and a run that was lost after its last step is not trained again."""
+
+import gc
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.training.bases.store import fetch_here
+from services.training.recipe import Recipe
+from services.training.worker.reload_check import Figures, compute_figures
+from tailor.storage.buckets import MODELS
+from tests import training
+from tests.models import make_tiny_base
+from tests.training import House, KilledError, Service, adapter, furnish, store_dataset
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+train = partial(training.train, reload=compute_figures)
+WORDS = ["ledger", "control", "anchor", "horizon", "friction", "envelope", "readiness", "obligation"]
+STEPS = 60
+
+
+def row(number: int, stride: int = 1) -> dict[str, Any]:
+    answer = " ".join(WORDS[(number + stride * place) % len(WORDS)] for place in range(12))
+    messages = [{"role": "user", "content": f"count from {number}"}, {"role": "assistant", "content": answer}]
+    return {"row_id": f"row_{number:02}", "messages": messages}
+
+
+def recipe(**changes: Any) -> Recipe:
+    settings: dict[str, Any] = {
+        "method": "sft",
+        "adapter": {"kind": "lora", "r": 8, "alpha": 32},
+        "optimizer": {"learning_rate": 2e-2, "schedule": "constant"},
+        "batch": {"tokens": 512, "max_length": 128},
+        "limit": {"epochs": 100, "max_steps": STEPS},
+        "checkpoint_every_steps": 10,
+    }
+    return Recipe.model_validate({**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    texts = [str(row(number)["messages"][1]["content"]) for number in range(8)]
+    base = make_tiny_base(tmp_path_factory.mktemp("tiny"), texts, vocabulary=400)
+    return furnish(tmp_path_factory.mktemp("house"), f"path:{base}", fetch_here)
+
+
+def manifest(house: House, service: Service) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(house.store.get(adapter(service)))
+    return content
+
+
+def weights(house: House, service: Service) -> bytes:
+    (file,) = [file for file in manifest(house, service)["files"] if file["path"] == "adapter_model.safetensors"]
+    return house.store.read(MODELS, file["key"])
+
+
+def measured(service: Service) -> dict[int, float]:
+    return {
+        report.step: report.held_out_loss
+        for report in service.progress
+        if report.phase == "training" and report.HasField("held_out_loss")
+    }
+
+
+def test_the_result_of_an_overfitting_run_is_its_best_checkpoint_also_after_a_kill(house: House) -> None:
+    """The held-out rows go through the same words in another order, so that learning the rows by heart makes them less likely."""
+    splits = {"train": [row(number) for number in range(12)], "held_out": [row(20, stride=3)]}
+    rows = store_dataset(house, "sft", splits)
+    whole = train(house, "run_whole", recipe(), rows)
+    losses = measured(whole)
+    best = min(losses, key=lambda step: losses[step])
+    found = manifest(house, whole)["metrics"]
+    assert len(losses) > 3 and best < max(losses)
+    assert found["kept_step"] == best and found["held_out_loss"] == pytest.approx(losses[best], abs=1e-4)
+    assert whole.trained is not None and "held-out loss" in whole.trained.stopped_because
+
+    with pytest.raises(KilledError):
+        train(house, "run_cut", recipe(), rows, dies_at="stage-0-step-20/manifest.json")
+    second = train(house, "run_cut", recipe(), rows, epoch=2)
+    assert weights(house, second) == weights(house, whole)
+
+
+def test_a_run_that_is_lost_after_its_last_step_is_not_trained_again(house: House) -> None:
+    rows = store_dataset(house, "sft", {"train": [row(number) for number in range(12)], "held_out": [row(12)]})
+    chosen = recipe(limit={"max_steps": 7})
+    whole = train(house, "run_seven", chosen, rows)
+    with pytest.raises(KilledError):
+        # The adapter's card: after the last step, before anything of the result is stored.
+        train(house, "run_lost", chosen, rows, reload=_killed)
+    second = train(house, "run_lost", chosen, rows, epoch=2)
+    assert [report.step for report in second.progress if report.phase == "training"] == []
+    assert weights(house, second) == weights(house, whole)
+    assert second.trained is not None and whole.trained is not None
+    assert (second.trained.steps, second.trained.tokens) == (whole.trained.steps, whole.trained.tokens)
+
+
+def _killed(*_: Path) -> Figures:
+    raise KilledError
+
+
+def test_the_trained_model_is_freed_before_the_reload_check(house: House) -> None:
+    from peft import PeftModel
+
+    alive: list[int] = []
+
+    def count_then_check(*paths: Path) -> Figures:
+        alive.append(sum(isinstance(thing, PeftModel) for thing in gc.get_objects()))
+        return compute_figures(*paths)
+
+    rows = store_dataset(house, "sft", {"train": [row(number) for number in range(12)], "held_out": [row(12)]})
+    gc.collect()
+    train(house, "run_freed", recipe(limit={"max_steps": 3}), rows, reload=count_then_check)
+    assert alive == [0]
+
+
+def test_an_error_of_a_library_fails_the_run_in_words_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("a text of a customer")
+
+    monkeypatch.setattr("services.training.methods.model.trainable_model", refuse)
+    rows = store_dataset(house, "sft", {"train": [row(1)], "held_out": []})
+    failed = train(house, "run_defect", recipe(), rows).failed
+    assert failed is not None and failed.reason == "CHILD_FAILED"
+    assert "ValueError" in failed.message and "customer" not in failed.message
