@@ -52,6 +52,8 @@ def prepare_environment(kv_cache_gib: int, threads: int) -> None:
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             # It would compile only the ranks of prompt log-probabilities, for 15 s at the first score.
             "TORCHDYNAMO_DISABLE": "1",
+            # On a GPU it would be compiled at the start by nvcc, which no image has.
+            "VLLM_USE_FLASHINFER_SAMPLER": "0",
             # One process fewer: the worker runs in this process. It starts sooner, and nothing spins while idle.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             # torch's process groups open sockets even for one process; they must not be reachable from other machines.

@@ -179,7 +179,6 @@ class Worker:
         except DEFECTS as error:
             # Another worker would meet it again, after as many GPU hours.
             cause = describe_error(error)
-            log.exception("defect")
             self._report_failure(
                 FailedPrecondition(
                     Reason.CHILD_FAILED,
