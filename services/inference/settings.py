@@ -28,7 +28,7 @@ class Settings(ServiceSettings):
     max_model_len: int = Field(2048, ge=64)
     # Adapters in memory at once, and the largest rank among them.
     max_loras: int = Field(4, ge=1, le=64)
-    max_lora_rank: Annotated[Literal[8, 16, 32], BeforeValidator(int)] = 32
+    max_lora_rank: Annotated[Literal[8, 16, 32, 64, 128, 256], BeforeValidator(int)] = 32
     # Answers generated at once, and calls that may wait for that.
     max_concurrent: int = Field(32, ge=1)
     max_queued: int = Field(64, ge=0)

@@ -257,11 +257,14 @@ class Capabilities:
 
     `attention` computes rows as the model's own attention does, and `plain_attention` also answers with a cache, both in transformers'
     terms. `packed` means that rows of one micro-batch do not see each other; without it each row is computed by itself.
+    `targets` are the names of layers that are adapted and served; if no adapter can be served, `not_served` says why.
     """
 
     attention: str
     plain_attention: str
     packed: bool
+    targets: tuple[str, ...] = ()
+    not_served: str = ""
 
 
 @dataclass(frozen=True)

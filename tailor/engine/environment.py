@@ -1,16 +1,26 @@
 """How vLLM runs in every process of ours: inference that serves, and training that writes rollouts. Imports nothing heavy."""
 
+import json
 import os
+from pathlib import Path
 from typing import Any
 
 # vLLM imports it by name, on a CPU only.
 WORKER = "tailor.engine.worker.TailorWorker"
 # Where the worker finds the path of the compute lock, among vLLM's additional configuration.
 COMPUTE_LOCK = "compute_lock"
-# Adapters change linear layers only; see inference's `adapters/verify.py`.
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+# What was found out of a base when it was added, among its files (training's `bases/capabilities.py`).
+CAPABILITIES = "capabilities.json"
+# Layers that adapters change, of a base of which nothing was found out: those of Llama.
+USUAL_TARGETS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
 # Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.
 CPU_STEP_TOKENS = 512
+
+
+def read_targets(base: Path) -> frozenset[str]:
+    """The names of the layers of a base to which the engine applies adapters."""
+    file = base / CAPABILITIES
+    return frozenset(json.loads(file.read_bytes())["targets"]) if file.exists() else USUAL_TARGETS
 
 
 def engine_arguments(rows: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
 from tailor.compute_lock import TURN_SECONDS, ComputeLock
-from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
+from tailor.engine.environment import CPU_STEP_TOKENS, USUAL_TARGETS, prepare_environment
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
@@ -657,7 +657,7 @@ def test_knows_every_key_that_peft_writes() -> None:
     config = dict.fromkeys(written) | {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4}
     config |= {"peft_version": "0.21", "bias": "none", "target_modules": ["q_proj"]}
     config |= {"lora_dropout": 0.0, "use_rslora": False}
-    assert check_config(json.dumps(config).encode(), 32).rank == 2
+    assert check_config(json.dumps(config).encode(), 32, USUAL_TARGETS).rank == 2
 
 
 def check_equal_log_probabilities(engine: InferenceEngine, plain: InferenceEngine, adapter: str) -> None:

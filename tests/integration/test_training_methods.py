@@ -26,6 +26,7 @@ from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.worker import TrainedModel, train
 from tailor.api.events.v1 import models_pb2
+from tailor.engine.environment import USUAL_TARGETS
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
@@ -265,7 +266,7 @@ def test_reloaded_model_answers_like_the_trained_one(place: Place, method: str, 
     ]
     if method == "sft":
         with pytest.raises(FailedPrecondition, match="use_dora") as refused:
-            check_config((saved.folder / "adapter_config.json").read_bytes(), 64)
+            check_config((saved.folder / "adapter_config.json").read_bytes(), 64, USUAL_TARGETS)
         assert refused.value.reason == "UNSUPPORTED_ADAPTER"
         assert "DoRA" in results.not_served_because("policy", chosen)
 

@@ -11,6 +11,7 @@ from typing import Any
 from services.inference.adapters import verify, weights
 from services.inference.adapters.verify import CONFIG, WEIGHTS, ManifestFile, refuse
 from services.inference.domain import AdapterRef, Probe
+from tailor.engine.environment import read_targets
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -22,13 +23,14 @@ IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
 
 @dataclass(frozen=True)
 class StoredBase:
-    """A base on disk. The digest is its manifest's SHA-256; `shapes` are (out, in) of its adaptable layers by module, and `norm` is the
-    largest Frobenius norm among them.
+    """A base on disk. The digest is its manifest's SHA-256; `targets` are the names of its adaptable layers, `shapes` their (out, in) by
+    module, and `norm` the largest Frobenius norm among them.
     """
 
     name: str
     digest: str
     folder: Path
+    targets: frozenset[str]
     shapes: weights.Shapes
     norm: float
 
@@ -53,8 +55,9 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
     download(store, files, folder)
     parts = {file.path: weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")}
     headers = {tensor: entry for part in parts.values() for tensor, entry in part.items()}
-    norm = max((weights.largest_norm(folder / path, part) for path, part in parts.items()), default=0.0)
-    return StoredBase(name, digest, folder, weights.linear_shapes(headers), norm)
+    targets = read_targets(folder)
+    norm = max((weights.largest_norm(folder / path, part, targets) for path, part in parts.items()), default=0.0)
+    return StoredBase(name, digest, folder, targets, weights.linear_shapes(headers, targets), norm)
 
 
 class VerifiedLibrary:
@@ -75,7 +78,7 @@ class VerifiedLibrary:
             download(self._store, files, folder)
         except NotFound:
             raise refuse(Reason.MISSING_FILE, "A file of the adapter is missing in the models bucket.") from None
-        lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank)
+        lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank, self._base.targets)
         header = weights.read_header(folder / WEIGHTS)
         weights.check_weights(header, lora, self._base.shapes)
         weights.check_numbers(folder / WEIGHTS, header)

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -18,7 +18,6 @@ SAFE_KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_ALPHA = 2**16
-TARGETS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
 
 
 def _words(text: str) -> frozenset[str]:
@@ -169,8 +168,11 @@ def _is_valid(probe: Probe) -> bool:
     return all(type(number) is int for number in numbers) and 1 <= probe.prompt_length < len(probe.tokens)
 
 
-def check_config(data: bytes, max_rank: int) -> Lora:
-    """Parse the configuration. Raises FailedPrecondition unless it is plain LoRA (Hu et al. 2021, or rank-stabilised) on linear layers."""
+def check_config(data: bytes, max_rank: int, targetable: Collection[str]) -> Lora:
+    """Parse the configuration. Raises FailedPrecondition unless it is plain LoRA (Hu et al. 2021, or rank-stabilised).
+
+    `targetable` are the names of the base's layers that it may change.
+    """
     if len(data) > MAX_MANIFEST_BYTES:
         raise refuse(Reason.INVALID_CONFIG, "The adapter's configuration is too large.")
     config = read_object(data, Reason.INVALID_CONFIG, "The adapter's configuration")
@@ -186,8 +188,14 @@ def check_config(data: bytes, max_rank: int) -> Lora:
     if type(rank) is not int or not 1 <= rank <= max_rank:
         raise refuse(Reason.RANK_TOO_LARGE, f"The adapter's rank must be from 1 to {max_rank}.")
     _check_numbers(config)
-    if not isinstance(targets, list) or not targets or not {layer_name(str(target)) for target in targets} <= TARGETS:
-        raise refuse(Reason.UNSUPPORTED_TARGET, f"Adapters may target {', '.join(sorted(TARGETS))} only.")
+    if (
+        not isinstance(targets, list)
+        or not targets
+        or not {layer_name(str(target)) for target in targets} <= {*targetable}
+    ):
+        raise refuse(
+            Reason.UNSUPPORTED_TARGET, f"Adapters of this base may target {', '.join(sorted(targetable))} only."
+        )
     # Rank-stabilised LoRA: Kalajdzievski 2023.
     scaling = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return Lora(rank, frozenset(map(str, targets)), scaling)

@@ -3,11 +3,11 @@
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.inference.adapters.verify import TARGETS, Lora, layer_name, read_object, refuse
+from services.inference.adapters.verify import Lora, layer_name, read_object, refuse
 from tailor.errors import Reason
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -64,12 +64,12 @@ def _offsets(entry: Any) -> tuple[int, int]:
     raise refuse(Reason.NOT_SAFETENSORS, "A tensor must be described by dtype, shape and data_offsets.")
 
 
-def linear_shapes(header: Header) -> dict[str, Sequence[int]]:
-    """Shapes (out, in) of a base's adaptable layers, by module."""
+def linear_shapes(header: Header, targets: Collection[str]) -> dict[str, Sequence[int]]:
+    """Shapes (out, in) of a base's adaptable layers, by module. `targets` are their names."""
     modules = {
         name.removesuffix(".weight"): entry["shape"] for name, entry in header.items() if name.endswith(".weight")
     }
-    return {name: shape for name, shape in modules.items() if layer_name(name) in TARGETS and len(shape) == 2}
+    return {name: shape for name, shape in modules.items() if layer_name(name) in targets and len(shape) == 2}
 
 
 def check_weights(header: Header, lora: Lora, base: Shapes) -> None:
@@ -114,9 +114,9 @@ def _are_finite(data: bytes, kind: str) -> bool:
     return not bool(((bits & EXPONENTS[kind]) == EXPONENTS[kind]).any())
 
 
-def largest_norm(path: Path, header: Header) -> float:
+def largest_norm(path: Path, header: Header, targets: Collection[str]) -> float:
     """The largest Frobenius norm among a base's adaptable layers, each estimated from its first SAMPLE_BYTES; 0 if none can be read."""
-    layers = [f"{name}.weight" for name in linear_shapes(header)]
+    layers = [f"{name}.weight" for name in linear_shapes(header, targets)]
     return max((_norm(path, header[name], SAMPLE_BYTES) for name in layers), default=0.0)
 
 

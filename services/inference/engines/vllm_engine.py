@@ -16,7 +16,7 @@ from services.inference.engines.grammar import Grammars
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
 from tailor.compute_lock import awaiting_turns
-from tailor.engine.environment import COMPUTE_LOCK, TARGETS, engine_arguments
+from tailor.engine.environment import COMPUTE_LOCK, engine_arguments, read_targets
 from tailor.engine.overflow import OVERFLOW, end_overflows
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16, name_cores
@@ -54,6 +54,7 @@ class VllmEngine(InferenceEngine):
             "max_model_len": context_length,
             "max_loras": max_loras,
             "max_lora_rank": max_lora_rank,
+            "lora_target_modules": sorted(read_targets(folder)),
             **engine_arguments(max_concurrent),
             "additional_config": {COMPUTE_LOCK: str(compute_lock)} if compute_lock else {},
         }
@@ -204,7 +205,6 @@ async def _start(arguments: dict[str, Any]) -> Any:
 
     settings = AsyncEngineArgs(
         dtype="bfloat16" if computes_in_bf16() else "float32",
-        lora_target_modules=TARGETS,
         enable_log_requests=False,
         structured_outputs_config=StructuredOutputsConfig(backend="guidance", disable_any_whitespace=True),
         **arguments,

@@ -4,24 +4,29 @@ Nobody decides by a model's name: training asks the capabilities how to compute 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from services.training.bases import tiny
 from services.training.bases.attention import SEGMENTED, register_attention
-from services.training.bases.files import CAPABILITIES
+from services.training.bases.engine_support import EngineSupport
 from services.training.domain import Capabilities
 from tailor.codec import load
+from tailor.engine.environment import CAPABILITIES
 from tailor.errors import InvalidArgument, Reason
+
+AskEngine = Callable[[Path], EngineSupport | None]
 
 # In transformers' terms, the quickest first. The model's own is `eager`, which every class has.
 OWN = "eager"
 ATTENTIONS = (SEGMENTED, "sdpa", OWN)
 # The largest difference of a logit that is rounding, in standard deviations of the logits.
 TOLERANCE = 1e-4
+# Layers that choose experts are left as they are, as is usual: a change of theirs moves whole rows to experts that never saw them.
+ROUTERS = {"gate", "router", "shared_expert_gate"}
 # Tokens of the probe's rows: longer than a tiny model's window.
 ROWS = (40, 64, 53)
 
@@ -32,9 +37,17 @@ def read_capabilities(base: Path) -> Capabilities:
     return load(Capabilities, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else probe(base)
 
 
-def write_capabilities(base: Path) -> Capabilities:
-    """Find out the capabilities of the base in a folder, and write them there. Raises as `probe`."""
+def write_capabilities(base: Path, ask_engine: AskEngine = lambda _: None) -> Capabilities:
+    """Find out the capabilities of the base in a folder, and write them there. Raises as `probe`.
+
+    `ask_engine` says what the engine serves of it; without an answer, the targets are all layers that can be adapted.
+    """
     found = probe(base)
+    support = ask_engine(base)
+    if support and support.refusal:
+        found = replace(found, not_served=support.refusal)
+    elif support:
+        found = replace(found, targets=tuple(name for name in found.targets if name in support.targets))
     text = json.dumps(asdict(found), indent=2, sort_keys=True)
     (base / CAPABILITIES).write_text(f"{text}\n", encoding="utf-8")
     return found
@@ -101,7 +114,35 @@ def _probe(config: Any) -> Capabilities:
     # The quickest of those that keep packed rows apart; if there is none, the quickest.
     apart = [name for name, found in usable.items() if found.packed <= TOLERANCE]
     attention = next(iter([*apart, *usable]))
-    return Capabilities(attention, "sdpa" if "sdpa" in usable else OWN, packed=bool(apart))
+    return Capabilities(
+        attention, "sdpa" if "sdpa" in usable else OWN, packed=bool(apart), targets=_list_adaptable(config)
+    )
+
+
+def _list_adaptable(config: Any) -> tuple[str, ...]:
+    """The names of linear layers that peft adapts, without those that choose experts and the one that gives the logits."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    def build() -> Any:
+        with torch.device("meta"):
+            return tiny.build(config, OWN)
+
+    def is_adaptable(name: str) -> bool:
+        try:
+            get_peft_model(build(), LoraConfig(r=1, target_modules=[name], task_type="CAUSAL_LM"))
+        except ValueError:
+            return False
+        return True
+
+    model = build()
+    head = model.get_output_embeddings()
+    names = {
+        path.rpartition(".")[2]
+        for path, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and layer is not head
+    }
+    return tuple(sorted(name for name in names - ROUTERS if is_adaptable(name)))
 
 
 def _make_rows(vocabulary: int) -> list[Any]:

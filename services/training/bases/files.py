@@ -24,8 +24,6 @@ KEPT = (
     "chat_template.jinja",
     INDEX,
 )
-# Written by a probe when the base is added; a source has no say in it.
-CAPABILITIES = "capabilities.json"
 UNKNOWN_LICENCE = "unknown"
 
 

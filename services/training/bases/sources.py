@@ -16,7 +16,7 @@ from typing import Any
 
 from services.training.adapters.child_process import disk_full
 from services.training.bases import files, text_tower
-from services.training.bases.capabilities import write_capabilities
+from services.training.bases.capabilities import AskEngine, write_capabilities
 from services.training.bases.files import (
     INDEX,
     KEPT,
@@ -51,14 +51,14 @@ class FetchedBase:
     capabilities: Capabilities | None = None
 
 
-def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
-    """Fetch a base into an empty directory. Temporary files go next to that directory.
+def fetch(source: str, target: Path, max_bytes: int, ask_engine: AskEngine = lambda _: None) -> FetchedBase:
+    """Fetch a base into an empty directory. Temporary files go next to that directory. `ask_engine` says what is served of it.
 
     Raises InvalidArgument if the source is unusable, Unavailable if a hub does not answer or the disk is full.
     """
     base = _fetch(source, target, max_bytes)
     files.complete_tokenizer(target)
-    return replace(base, capabilities=write_capabilities(target))
+    return replace(base, capabilities=write_capabilities(target, ask_engine))
 
 
 def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:

@@ -17,10 +17,10 @@ from typing import Any
 
 from services.training.adapters.child_process import answer_parent, run_child
 from services.training.adapters.manifests import download_files
-from services.training.bases.files import CAPABILITIES
 from services.training.domain import Base
 from tailor.blocked_imports import hide_packages
 from tailor.codec import load
+from tailor.engine.environment import CAPABILITIES
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -42,10 +42,18 @@ def fetch_in_child(source: str, target: Path, max_bytes: int) -> Mapping[str, An
 
 
 def fetch_here(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
-    """Fetch in this process, which loads the model libraries. Raises InvalidArgument or Unavailable."""
+    """Fetch in this process, which loads the model libraries, without asking the engine. Raises InvalidArgument or Unavailable."""
     from services.training.bases.sources import fetch
 
     return asdict(fetch(source, target, max_bytes))
+
+
+def fetch_and_ask(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
+    """Fetch in this process, and ask the engine what it serves of the base. Raises InvalidArgument or Unavailable."""
+    from services.training.bases.engine_support import ask_engine
+    from services.training.bases.sources import fetch
+
+    return asdict(fetch(source, target, max_bytes, ask_engine))
 
 
 class StoredBases:
@@ -180,7 +188,7 @@ def main(arguments: list[str]) -> int:
     # Transformers and peft would load these; no base is stored quantised.
     hide_packages("sklearn", "scipy", "bitsandbytes")
     source, target, max_bytes = arguments
-    return answer_parent(lambda: fetch_here(source, Path(target), int(max_bytes)))
+    return answer_parent(lambda: fetch_and_ask(source, Path(target), int(max_bytes)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Held-out figures, measured on rows that cost little beside training."""
+"""Held-out figures, measured on few enough rows that a run stays fast."""
 
 import hashlib
 from collections.abc import Sequence

@@ -117,14 +117,14 @@ def keep_in_f32(model: Any) -> None:
                 parameter.data = parameter.data.float()
 
 
-def adapter_options(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's adapter in peft's terms."""
+def adapter_options(base: Path, recipe: Recipe) -> dict[str, Any]:
+    """The recipe's adapter on a base, in peft's terms."""
     targets = recipe.adapter.target_modules
     return {
         "r": recipe.adapter.r,
         "lora_alpha": recipe.adapter.alpha,
         "lora_dropout": recipe.adapter.dropout,
-        "target_modules": targets if isinstance(targets, str) else list(targets),
+        "target_modules": [*(read_capabilities(base).targets if targets == "all-linear" else targets)],
         "use_rslora": recipe.adapter.use_rslora,
         "use_dora": recipe.adapter.use_dora,
         "bias": "none",

@@ -33,7 +33,7 @@ def trainable_model(base: Path, recipe: Recipe, parent: StoredAdapter | None) ->
     from peft import LoraConfig, get_peft_model
 
     check_targets(model, recipe)
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe)))
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **adapter_options(base, recipe)))
 
 
 def load_saved(base: Path, weights: Path, recipe: Recipe, kind: str) -> Any:

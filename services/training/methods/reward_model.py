@@ -51,7 +51,9 @@ def trainable_scorer(base: Path, recipe: Recipe, parent: StoredAdapter | None) -
         model = prepare_quantised(model)
     check_targets(model, recipe)
     set_seed(recipe.seed)
-    scorer = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", modules_to_save=[HEAD], **adapter_options(recipe)))
+    scorer = get_peft_model(
+        model, LoraConfig(task_type="SEQ_CLS", modules_to_save=[HEAD], **adapter_options(base, recipe))
+    )
     if parent is not None:
         fresh = get_peft_model_state_dict(scorer)
         set_peft_model_state_dict(scorer, {**fresh, **load_file(parent.folder / "adapter_model.safetensors")})

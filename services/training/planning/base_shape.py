@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from services.training.bases.capabilities import read_capabilities
 from services.training.planning.forecast import Shape
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
@@ -22,6 +23,7 @@ def read_shape(base: Path) -> Shape:
             Reason.BASE_UNREADABLE,
             f"This version cannot read the base's configuration ({type(error).__name__}).",
         ) from None
+    capabilities = read_capabilities(base)
     text = config.get_text_config()
     head = model.get_output_embeddings()
     linear = [
@@ -40,7 +42,8 @@ def read_shape(base: Path) -> Shape:
         key_width=_key_width(text),
         vocabulary=text.vocab_size,
         context=text.max_position_embeddings,
-        targets=tuple(linear),
+        targets=tuple(module for module in linear if module[0] in capabilities.targets),
+        not_served=capabilities.not_served,
     )
 
 
@@ -65,7 +68,12 @@ def check_recipe(recipe: Recipe, shape: Shape) -> None:
     wanted = recipe.adapter.target_modules
     known = sorted({name for name, _, _ in shape.targets})
     if not isinstance(wanted, str) and (missing := sorted(set(wanted) - set(known))):
-        wrong["adapter.target_modules"] = f"names {', '.join(missing)}; the base has {', '.join(known)}"
+        wrong["adapter.target_modules"] = f"names {', '.join(missing)}; adapters of the base change {', '.join(known)}"
+    if shape.not_served and recipe.adapter.kind != "none" and not recipe.adapter.use_dora and recipe.method != "reward":
+        wrong["adapter.kind"] = (
+            f"gives an adapter that inference cannot serve, because {shape.not_served}; use the recipe full or dora and add the result "
+            "as a base, or use another base"
+        )
     if wrong:
         listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
         raise InvalidArgument(

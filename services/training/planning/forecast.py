@@ -41,8 +41,8 @@ LOAD_BYTES_PER_SECOND = 200e6
 class Shape:
     """The size of a base.
 
-    `linear` counts the parameters of the layers' linear modules; `targets` lists each of them as (name, inputs, outputs). `largest` counts
-    the parameters of the largest tensor.
+    `linear` counts the parameters of the layers' linear modules; `targets` lists those that adapters change as (name, inputs, outputs).
+    `largest` counts the parameters of the largest tensor. `not_served` says why inference serves no adapter of the base, if it does not.
     """
 
     parameters: int
@@ -55,6 +55,7 @@ class Shape:
     vocabulary: int
     context: int
     targets: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+    not_served: str = ""
 
 
 @dataclass(frozen=True)

@@ -263,7 +263,7 @@ def _build(base: Path, recipe: Recipe, layers: int) -> Any:
         trust_remote_code=False,
         attn_implementation=read_capabilities(base).attention,
     )
-    return get_peft_model(separate_rows(model), LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe)))
+    return get_peft_model(separate_rows(model), LoraConfig(task_type="CAUSAL_LM", **adapter_options(base, recipe)))
 
 
 if __name__ == "__main__":

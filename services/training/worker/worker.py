@@ -205,7 +205,7 @@ class Worker:
         if trained is None:
             return RETRIABLE_EXIT
         saved = self._save(context, trained)
-        # The reload check loads a base of its own.
+        # The reload check loads another copy of the base.
         del trained
         free_memory()
         self._check_and_report(context, saved)

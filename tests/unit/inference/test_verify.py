@@ -14,6 +14,7 @@ from services.inference.adapters.verify import (
     read_probes,
 )
 from services.inference.domain import Probe
+from tailor.engine.environment import USUAL_TARGETS
 from tailor.errors import FailedPrecondition
 
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
@@ -92,7 +93,7 @@ def test_refuses_a_manifest(changes: dict[str, Any], expected: str) -> None:
     "data", [b"[" * 100_000, b'{"a":' * 100_000, b'{"kind": "reward", "kind": "policy"}', b"[]", b"\xff"]
 )
 def test_refuses_a_manifest_that_is_no_plain_object(data: bytes) -> None:
-    for read in (read_manifest, lambda data: check_config(data, 32)):
+    for read in (read_manifest, lambda data: check_config(data, 32, USUAL_TARGETS)):
         with pytest.raises(FailedPrecondition):
             read(data)
 
@@ -145,5 +146,5 @@ def test_admits_a_manifest_of_three_files() -> None:
 )
 def test_refuses_a_configuration(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(FailedPrecondition) as caught:
-        check_config(json.dumps(CONFIG | changes).encode(), 32)
+        check_config(json.dumps(CONFIG | changes).encode(), 32, USUAL_TARGETS)
     assert reason(caught) == expected

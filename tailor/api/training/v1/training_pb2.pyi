@@ -1086,22 +1086,32 @@ class BaseCapabilities(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     PLAIN_ATTENTION_FIELD_NUMBER: _builtins.int
     PACKED_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
+    NOT_SERVED_FIELD_NUMBER: _builtins.int
     attention: _builtins.str
     """How training computes attention, in the words of transformers: `segmented` is Tailor's own, for packed rows, `eager` the model's."""
     plain_attention: _builtins.str
     """How attention is computed with a cache."""
     packed: _builtins.bool
     """Rows of one micro-batch do not see each other; otherwise each is computed by itself."""
+    not_served: _builtins.str
+    """Why inference serves no adapter of the base; empty if it does."""
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the layers that adapters change, and inference serves."""
+
     def __init__(
         self,
         *,
         attention: _builtins.str = ...,
         plain_attention: _builtins.str = ...,
         packed: _builtins.bool = ...,
+        targets: _abc.Iterable[_builtins.str] | None = ...,
+        not_served: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "packed", b"packed", "plain_attention", b"plain_attention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "not_served", b"not_served", "packed", b"packed", "plain_attention", b"plain_attention", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
