@@ -6,12 +6,13 @@ Nobody decides by a model's name: training asks the capabilities how to compute 
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from services.training.bases import tiny
 from services.training.bases.attention import SEGMENTED, register_attention
+from services.training.bases.chat_template import ChatCapabilities
 from services.training.bases.files import CAPABILITIES
 from tailor.codec import load
 from tailor.errors import InvalidArgument, Reason
@@ -36,6 +37,7 @@ class Capabilities:
     attention: str
     plain_attention: str
     packed: bool
+    chat: ChatCapabilities = field(default_factory=ChatCapabilities)
 
 
 def read_capabilities(base: Path) -> Capabilities:
@@ -44,9 +46,9 @@ def read_capabilities(base: Path) -> Capabilities:
     return load(Capabilities, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else probe(base)
 
 
-def write_capabilities(base: Path) -> None:
-    """Find out the capabilities of the base in a folder, and write them there. Raises as `probe`."""
-    text = json.dumps(asdict(probe(base)), indent=2, sort_keys=True)
+def write_capabilities(base: Path, chat: ChatCapabilities) -> None:
+    """Find out the capabilities of the base in a folder, and write them there with those of its chats. Raises as `probe`."""
+    text = json.dumps(asdict(replace(probe(base), chat=chat)), indent=2, sort_keys=True)
     (base / CAPABILITIES).write_text(f"{text}\n", encoding="utf-8")
 
 

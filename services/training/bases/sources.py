@@ -16,6 +16,7 @@ from typing import Any
 from services.training.adapters.child_process import disk_full
 from services.training.bases import files
 from services.training.bases.capabilities import write_capabilities
+from services.training.bases.chat_template import prepare_template
 from services.training.bases.files import (
     INDEX,
     KEPT,
@@ -50,7 +51,7 @@ def fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
     """
     base = _fetch(source, target, max_bytes)
     files.complete_tokenizer(target)
-    write_capabilities(target)
+    write_capabilities(target, prepare_template(target))
     return base
 
 
