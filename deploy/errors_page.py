@@ -46,7 +46,7 @@ EXPLAINED = {
     Reason.EXTERNAL_KEY_REFUSED: "The external model refused the key. Set a valid one in TAILOR_EXTERNAL_MODEL_KEYS; then `tailor adapter evaluate ADAPTER`.",
     Reason.EXTERNAL_QUOTA: "The quota at the external model is used up. Raise it; then `tailor adapter evaluate ADAPTER`.",
     Reason.EXTERNAL_REFUSED: "The external model refused more than a few prompts. Check its name, its limits and its filters.",
-    Reason.INVALID_ROW: "More than a hundredth of the rows cannot be learned by the specialist's base; the message names some, their documents and the cause. Build the dataset again with `tailor build SPECIALIST`, which leaves such rows out.",
+    Reason.INVALID_ROW: "More than a hundredth of the rows have no text, or the chat template of the specialist's base holds none of them; the message names some, their documents and the cause. Build the dataset again with `tailor build SPECIALIST`, which leaves such rows out.",
     Reason.INVALID_QUESTIONS: "The sample's questions.json must be a JSON list of objects, each with a `question`.",
     Reason.NOT_SERVING: "The specialist exists, but no adapter serves under its name here yet, or another one than was waited for. `tailor adapter list --specialist NAME` shows what its adapters wait for; `tailor adapter promote NAME ADAPTER` makes one serve.",
     Reason.ROLLOUT_REFUSED: "A replica refuses the adapter, and what served before still serves there. Correct what the message says, or roll back with `tailor adapter rollback NAME`.",

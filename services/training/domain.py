@@ -252,6 +252,26 @@ class Run:
 
 
 @dataclass(frozen=True)
+class ChatCapabilities:
+    """How a base chats.
+
+    `ends` are the tokens at which an answer ends, `end` is the text that ends a taught one. `keeps_turns` means that the template renders
+    an earlier answer as the base wrote it, so that it is learned too. `own_template` is False for a template that trl ships for training.
+    A base with `thought_end` can think before it answers: the answer begins behind it, and the thought behind `thought_start`.
+    `quiet` says what keeps it from thinking: a variable of its template, an empty thought in the prompt, or nothing.
+    """
+
+    ends: tuple[int, ...] = ()
+    end: str = ""
+    keeps_turns: bool = False
+    has_system: bool = False
+    own_template: bool = True
+    thought_start: str = ""
+    thought_end: str = ""
+    quiet: str = ""
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """How a base is trained as itself.
 
@@ -265,6 +285,7 @@ class Capabilities:
     packed: bool
     targets: tuple[str, ...] = ()
     not_served: str = ""
+    chat: ChatCapabilities = ChatCapabilities()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import pytest
 from services.training.bases import tiny
 from services.training.bases.attention import make_row_mask, segmented_attention
 from services.training.bases.capabilities import Capabilities, probe, read_capabilities, write_capabilities
+from services.training.bases.chat_template import ChatCapabilities
 from services.training.methods.learned_loss import learned_loss
 from tailor.errors import InvalidArgument
 
@@ -44,9 +45,10 @@ def test_a_family_whose_scores_torchs_attention_does_not_cap_answers_by_its_own(
 
 
 def test_capabilities_are_read_from_the_bases_files(tmp_path: Path) -> None:
-    write_capabilities(describe(tmp_path, "llama"))
+    chat = ChatCapabilities(ends=(2, 7), end="<|im_end|>", keeps_turns=True)
+    write_capabilities(describe(tmp_path, "llama"), chat)
     (tmp_path / "config.json").unlink()
-    assert read_capabilities(tmp_path) == Capabilities("segmented", "sdpa", packed=True)
+    assert read_capabilities(tmp_path) == Capabilities("segmented", "sdpa", packed=True, chat=chat)
 
 
 def test_rows_that_are_not_packed_have_the_loss_of_each_by_itself() -> None:

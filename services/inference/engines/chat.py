@@ -1,7 +1,8 @@
 """The base's own chat template and tokenizer, the same for both engines."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import jinja2
 from transformers import AutoTokenizer
 
 from services.inference.domain import ChatMessage
-from tailor.chat import defuse
+from tailor.chat import encode_answer, encode_prompt, end_tokens
 from tailor.errors import InvalidArgument, Reason
 
 
@@ -23,18 +24,21 @@ class ChatTemplate:
 
     def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
         """The prompt's tokens, up to the start of the answer. Raises InvalidArgument (CHAT_REFUSED) if the template refuses the chat."""
-        return self._tokens(self._render(messages, add_generation_prompt=True))
+        with self._rendering():
+            return tuple(encode_prompt(_to_chat(messages), self.tokenizer))
 
     def encode_answered(
         self, messages: Sequence[ChatMessage], completion: str
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The tokens of the prompt, and those of the answer with its end of turn. Raises as `encode`."""
-        prompt = self._render(messages, add_generation_prompt=True)
-        chat = self._render([*messages, ChatMessage("assistant", completion)], add_generation_prompt=False)
-        end = self.tokenizer.eos_token
-        answer = chat.removeprefix(prompt) if chat.startswith(prompt) else defuse(completion, self.tokenizer)
-        answer = answer[: answer.rindex(end)] if end in answer else answer
-        return self._tokens(prompt), (*self._tokens(answer), self.tokenizer.eos_token_id)
+        with self._rendering():
+            prompt, answer = encode_answer(_to_chat(messages), completion, self.tokenizer)
+        return tuple(prompt), tuple(answer)
+
+    def ends(self, declared: object) -> list[int]:
+        """The tokens at which an answer ends, with those that the base's generation configuration declares."""
+        with self._lock:
+            return end_tokens(self.tokenizer, declared)
 
     def check(self, tokens: Iterable[int]) -> None:
         """Raise InvalidArgument (UNKNOWN_TOKEN) if the base does not have one of the tokens."""
@@ -46,19 +50,17 @@ class ChatTemplate:
         with self._lock:
             return str(self.tokenizer.decode([token_id]))
 
-    def _render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool) -> str:
-        chat = [{"role": message.role, "content": defuse(message.content, self.tokenizer)} for message in messages]
+    @contextmanager
+    def _rendering(self) -> Iterator[None]:
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=add_generation_prompt
-            )
+            with self._lock:
+                yield
         except jinja2.TemplateError as error:
             raise InvalidArgument(
                 Reason.CHAT_REFUSED,
                 f"The base's chat template does not accept these messages ({type(error).__name__}).",
             ) from None
-        return text
 
-    def _tokens(self, text: str) -> tuple[int, ...]:
-        with self._lock:
-            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+def _to_chat(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from services.inference.domain import (
@@ -95,7 +95,7 @@ class TransformersEngine(InferenceEngine):
         )
         self.device = name_cores()
         self.context_length = min(context_length, int(base.config.max_position_embeddings))
-        self._end_tokens = _end_tokens(base, self._chat.tokenizer)
+        self._end_tokens = frozenset(self._chat.ends(base.generation_config.eos_token_id))
         self._grammars = Grammars(self._chat.tokenizer, folder, int(base.config.vocab_size))
         empty = LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM")
         self._model: Any = get_peft_model(base, empty, adapter_name=EMPTY)
@@ -304,9 +304,3 @@ def draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -
     outside[0] = False
     index = torch.multinomial(ordered.masked_fill(outside, 0.0), 1, generator=generator)
     return int(order[index])
-
-
-def _end_tokens(model: PeftModel, tokenizer: Any) -> frozenset[int]:
-    configured = model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in (*listed, tokenizer.eos_token_id) if token is not None)

@@ -46,6 +46,8 @@ class VllmEngine(InferenceEngine):
         compute_lock: Path | None = None,
     ) -> None:
         self._chat = ChatTemplate(folder)
+        # vLLM itself takes those of the generation configuration.
+        self._ends = self._chat.ends(None)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
@@ -104,6 +106,7 @@ class VllmEngine(InferenceEngine):
             seed=sampling.seed,
             max_tokens=sampling.max_tokens,
             stop=list(sampling.stop),
+            stop_token_ids=self._ends,
             repetition_penalty=sampling.repetition_penalty,
             logprobs=sampling.top_log_probabilities,
             structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema else None,

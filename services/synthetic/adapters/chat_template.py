@@ -61,18 +61,20 @@ class TemplateTokenizer(ChatTokenizer):
         self._added: Mapping[int, Any] = tokenizer.get_added_tokens_decoder()
 
     @property
-    def eos_token_id(self) -> int | None:
-        return None if (word := self._variables.get("eos_token")) is None else self._tokenizer.token_to_id(word)
+    def eos_token(self) -> str | None:
+        return self._variables.get("eos_token")
 
     @property
     def added_tokens_decoder(self) -> Mapping[int, Any]:
         return self._added
 
-    def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
-        """Token ids. Raises jinja2.TemplateError if the template refuses the conversation."""
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+        """The text. Raises jinja2.TemplateError if the template refuses the conversation."""
         prompted = bool(options.get("add_generation_prompt"))
-        text = self._template.render(messages=conversation, add_generation_prompt=prompted, **self._variables)
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return str(self._template.render(messages=conversation, add_generation_prompt=prompted, **self._variables))
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
 
 
 def measure_template(tokenizer: Any, source: TemplateText) -> TemplateTokens:
@@ -120,14 +122,19 @@ def _count_added(tokenizer: Any, shapes: Mapping[str, str], content: str) -> dic
 
 
 def _render(template: Any, variables: Mapping[str, str | None], shape: str, content: str) -> str | None:
-    """A shape as text; None if the template refuses it, as some do with a system prompt."""
+    """A shape as text; None if the template refuses it, as some do with a system prompt.
+
+    The prompt may have an empty thought that the template leaves out once it is answered.
+    """
     from jinja2 import TemplateError
 
     messages = [{"role": ROLES[letter], "content": content} for letter in shape]
     try:
-        return str(template.render(messages=messages, add_generation_prompt=False, **variables))
+        whole = str(template.render(messages=messages, add_generation_prompt=False, **variables))
+        prompt = str(template.render(messages=messages[:-1], add_generation_prompt=True, **variables))
     except TemplateError:
         return None
+    return whole if whole.startswith(prompt) else prompt + content + whole.rpartition(content)[2]
 
 
 def find_template(description: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from services.training.bases import tiny
 from services.training.bases.attention import SEGMENTED, register_attention
 from services.training.bases.engine_support import EngineSupport
-from services.training.domain import Capabilities
+from services.training.domain import Capabilities, ChatCapabilities
 from tailor.codec import load
 from tailor.engine.environment import CAPABILITIES
 from tailor.errors import InvalidArgument, Reason
@@ -37,12 +37,12 @@ def read_capabilities(base: Path) -> Capabilities:
     return load(Capabilities, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else probe(base)
 
 
-def write_capabilities(base: Path, ask_engine: AskEngine = lambda _: None) -> Capabilities:
-    """Find out the capabilities of the base in a folder, and write them there. Raises as `probe`.
+def write_capabilities(base: Path, chat: ChatCapabilities, ask_engine: AskEngine = lambda _: None) -> Capabilities:
+    """Find out the capabilities of the base in a folder, and write them there with those of its chats. Raises as `probe`.
 
     `ask_engine` says what the engine serves of it; without an answer, the targets are all layers that can be adapted.
     """
-    found = probe(base)
+    found = replace(probe(base), chat=chat)
     support = ask_engine(base)
     if support and support.refusal:
         found = replace(found, not_served=support.refusal)

@@ -17,6 +17,7 @@ from typing import Any
 from services.training.adapters.child_process import disk_full
 from services.training.bases import files, text_tower
 from services.training.bases.capabilities import AskEngine, write_capabilities
+from services.training.bases.chat_template import prepare_template
 from services.training.bases.files import (
     INDEX,
     KEPT,
@@ -58,7 +59,7 @@ def fetch(source: str, target: Path, max_bytes: int, ask_engine: AskEngine = lam
     """
     base = _fetch(source, target, max_bytes)
     files.complete_tokenizer(target)
-    return replace(base, capabilities=write_capabilities(target, ask_engine))
+    return replace(base, capabilities=write_capabilities(target, prepare_template(target), ask_engine))
 
 
 def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:

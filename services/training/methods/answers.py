@@ -9,7 +9,8 @@ from services.training.bases.capabilities import read_capabilities
 from services.training.methods import row_files
 from services.training.methods.row_files import RowEncoder
 from services.training.recipe_parts import RolloutRecipe
-from tailor.chat import render
+from tailor.chat import encode_prompt, rejected_row
+from tailor.chat import end_tokens as list_ends
 from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
@@ -57,13 +58,17 @@ def prompt_tokens(row_id: str, messages: Sequence[dict[str, str]], tokenizer: An
     """Token ids of a prompt up to where its answer begins. Raises InvalidArgument (INVALID_ROW) unless it ends with text of the user."""
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
         raise InvalidArgument(Reason.INVALID_ROW, f"The prompt of row {row_id} does not end with text of the user.")
-    return tuple(render(row_id, messages, tokenizer, answered=False))
+    from jinja2 import TemplateError
+
+    try:
+        return tuple(encode_prompt(messages, tokenizer))
+    except TemplateError:
+        raise rejected_row(row_id, messages) from None
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end an answer: the tokenizer's, and those in the model's generation configuration."""
-    declared = model.generation_config.eos_token_id
-    return sorted({tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])} - {None})
+    """The tokens that end an answer."""
+    return list_ends(tokenizer, model.generation_config.eos_token_id)
 
 
 def use_plain_attention(model: Any, base: Path) -> Any:

@@ -8,6 +8,7 @@ from services.training.adapters.inputs import StoredAdapter
 from services.training.bases.attention import separate_rows
 from services.training.methods.loading import adapter_options, check_targets, load_options, prepare_quantised
 from services.training.recipe import Recipe
+from tailor.chat import end_tokens
 
 HEAD = "score"
 
@@ -86,7 +87,7 @@ def score(scorer: Any, sequences: Sequence[Sequence[int]]) -> list[float]:
 
 
 def choose_padding(tokenizer: Any) -> int:
-    """A padding token other than the end token, because the reward is read at the last token that is not padding."""
-    end: int = tokenizer.eos_token_id
+    """A padding token other than those that end answers, because the reward is read at the last token that is not padding."""
+    ends = end_tokens(tokenizer, None)
     special: list[int] = [token for token in (tokenizer.pad_token_id, *tokenizer.all_special_ids) if token is not None]
-    return next((token for token in special if token != end), end)
+    return next((token for token in special if token not in ends), ends[0])

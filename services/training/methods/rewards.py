@@ -11,6 +11,7 @@ from typing import Any
 from services.training.adapters.inputs import StoredAdapter
 from services.training.methods.reward_model import load_scorer, score
 from services.training.recipe_parts import RewardRule
+from tailor.chat import encode_end
 from tailor.errors import InvalidArgument, Reason
 
 BATCH = 16
@@ -29,9 +30,9 @@ class Rewarder:
 
     def rewards(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[float]:
         """The reward of each answer, both given as token ids. A truncated answer is scored as if it ended there."""
-        end = self._tokenizer.eos_token_id
+        end = encode_end(self._tokenizer)
         conversations = [
-            [*prompt, *answer] if answer[-1] == end else [*prompt, *answer, end]
+            [*prompt, *answer] if answer[-1] == end[-1] else [*prompt, *answer, *end]
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)

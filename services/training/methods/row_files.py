@@ -26,12 +26,17 @@ NAMED_ROWS = 3
 
 @dataclass
 class RowEncoder(Generic[T]):
-    """Encodes rows and leaves out those that cannot be learned (INVALID_ROW): at most a hundredth of them, but always a single one."""
+    """Encodes rows and leaves out those that cannot be learned (INVALID_ROW).
+
+    These are any that `encode` rejects, such as chats that the base's template cannot hold, if others are left. Of rows without text,
+    which have a cause that concerns them all, it leaves out at most a hundredth, but always a single one.
+    """
 
     columns: Sequence[str]
     encode: Callable[[dict[str, Any]], T]
     rows: int = 0
     skipped: int = 0
+    textless: int = 0
     named: list[str] = field(default_factory=list)
     cause: str = ""
 
@@ -40,16 +45,24 @@ class RowEncoder(Generic[T]):
         for row in rows:
             self.rows += 1
             try:
-                yield self.encode(check_row(row, self.columns))
+                checked = check_row(row, self.columns)
             except InvalidArgument as error:
-                if error.reason is not Reason.INVALID_ROW:
-                    raise
-                self._skip(row, error.message)
+                self.textless += 1
+                self._skip(row, error)
+                continue
+            try:
+                encoded = self.encode(checked)
+            except InvalidArgument as error:
+                self._skip(row, error)
+                continue
+            yield encoded
         self._check()
 
-    def _skip(self, row: dict[str, Any], cause: str) -> None:
+    def _skip(self, row: dict[str, Any], error: InvalidArgument) -> None:
+        if error.reason is not Reason.INVALID_ROW:
+            raise error
         self.skipped += 1
-        self.cause = self.cause or cause
+        self.cause = self.cause or error.message
         if len(self.named) < NAMED_ROWS:
             documents = row.get(DOCUMENTS)
             origin = f" of {', '.join(map(str, documents))}" if documents else ""
@@ -58,7 +71,7 @@ class RowEncoder(Generic[T]):
     def _check(self) -> None:
         if not self.skipped:
             return
-        if self.skipped > max(1, MAX_SKIPPED_SHARE * self.rows) or self.skipped == self.rows:
+        if self.textless > max(1, MAX_SKIPPED_SHARE * self.rows) or self.skipped == self.rows:
             raise InvalidArgument(
                 Reason.INVALID_ROW,
                 f"{self.skipped} of {self.rows} rows cannot be learned, among them {'; '.join(self.named)}. {self.cause} Build the "

@@ -26,15 +26,18 @@ learning_rate = 1e-4
 class Words:
     """A tokenizer whose tokens are the words of a list; the first ends a turn."""
 
-    eos_token_id = END
+    eos_token = "<end>"
     added_tokens_decoder: ClassVar[dict[int, Any]] = {}
     words = ("<end>", "call", "the", "owner", "by", "friday")
 
     def batch_decode(self, answers: Sequence[Sequence[int]], **_: Any) -> list[str]:
         return [" ".join(self.words[token] for token in answer if token != END) for answer in answers]
 
-    def apply_chat_template(self, conversation: Any, **_: Any) -> list[int]:
-        return [self.words.index(word) for word in conversation[-1]["content"].split()]
+    def apply_chat_template(self, conversation: Any, **_: Any) -> str:
+        return str(conversation[-1]["content"])
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return [self.words.index(word) for word in text.split()]
 
 
 @pytest.mark.parametrize(("words", "worth"), [(0, 0.0), (1, 1.0), (4, 1.0), (6, 0.5), (8, 0.0), (20, 0.0)])

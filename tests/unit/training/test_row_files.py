@@ -98,6 +98,19 @@ def test_bad_rows_are_skipped_up_to_a_hundredth(bad: int, stops: bool) -> None:
     assert "`tailor build SPECIALIST`" in refused.value.message
 
 
+def test_chats_that_a_template_rejects_are_left_out_if_others_are_left() -> None:
+    def reject(row: dict[str, Any]) -> str:
+        if row["row_id"] != "r1":
+            raise InvalidArgument(Reason.INVALID_ROW, "The base's chat template rejects it.")
+        return str(row["row_id"])
+
+    rejected = [{**ROW, "row_id": f"system-{number}"} for number in range(5)]
+    encoder = RowEncoder(CHATS, reject)
+    assert (list(encoder.encode_all([ROW, *rejected])), encoder.skipped) == (["r1"], 5)
+    with pytest.raises(InvalidArgument, match="5 of 5 rows cannot be learned"):
+        list(RowEncoder(CHATS, reject).encode_all(rejected))
+
+
 def test_other_errors_stop_at_the_first_row() -> None:
     def refuse(row: dict[str, Any]) -> None:
         raise InvalidArgument(Reason.NO_ROWS, "It has no rows.")

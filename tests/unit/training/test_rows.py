@@ -19,15 +19,16 @@ from tailor.errors import InvalidArgument
 class WordTokenizer:
     """A word is a token; 0 ends a turn, 1 is the line break after it, 2 opens the assistant's turn."""
 
-    eos_token_id = 0
+    eos_token = "<0>"
     added_tokens_decoder: ClassVar[dict[int, Any]] = {}
 
-    def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
-        tokens: list[int] = []
-        for message in conversation:
-            opening = [2] if message["role"] == "assistant" else []
-            tokens += [*opening, *(10 + len(word) for word in message["content"].split()), 0, 1]
-        return [*tokens, 2] if options.get("add_generation_prompt") else tokens
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
+        turns = ("<2> " * (m["role"] == "assistant") + f"{m['content']} <0> <1> " for m in conversation)
+        return "".join(turns) + "<2> " * bool(options.get("add_generation_prompt"))
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        words = text.replace("<", " <").split()
+        return [int(word[1]) if word[0] == "<" else 10 + len(word) for word in words]
 
 
 ROW = [{"role": "user", "content": "aa bb"}, {"role": "assistant", "content": "ccc d"}]
@@ -55,23 +56,23 @@ def test_rows_share_the_objects_of_their_token_ids() -> None:
     class Wide(WordTokenizer):
         """Token ids that Python does not share by itself."""
 
-        def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
-            return [1000 + token for token in super().apply_chat_template(conversation, **options)]
+        def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+            return [1000 + token for token in super().encode(text, add_special_tokens=add_special_tokens)]
 
     first, second = (encode(name, ROW, Wide()) for name in ("r1", "r2"))
     assert all(one is other for one, other in zip(first.tokens, second.tokens, strict=True))
 
 
-def test_template_that_rewrites_earlier_answers_is_rejected() -> None:
+def test_earlier_answers_are_learned_only_where_the_template_leaves_them_as_they_were_written() -> None:
     class Forgetful(WordTokenizer):
         """A template that leaves out all answers but the last, as those of reasoning models leave out thoughts."""
 
-        def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+        def apply_chat_template(self, conversation: Any, **options: Any) -> str:
             kept = [m for m in conversation[:-1] if m["role"] != "assistant"]
             return super().apply_chat_template([*kept, conversation[-1]], **options)
 
-    with pytest.raises(InvalidArgument, match="renders the prompt of row r1 differently"):
-        encode("r1", CHAT, Forgetful())
+    row = encode("r1", CHAT, Forgetful())
+    assert (row.tokens, row.prompt_length, row.earlier) == ((12, 12, 0, 1, 14, 0, 1, 2, 13, 12, 0), 8, ())
 
 
 def test_long_row_is_skipped_whole() -> None:
@@ -90,7 +91,7 @@ def test_row_without_an_answer_is_rejected() -> None:
 class StrictTokenizer(WordTokenizer):
     """A template that rejects system messages."""
 
-    def apply_chat_template(self, conversation: Any, **options: Any) -> list[int]:
+    def apply_chat_template(self, conversation: Any, **options: Any) -> str:
         if conversation[0]["role"] == "system":
             raise TemplateError("System role not supported")
         return super().apply_chat_template(conversation, **options)

@@ -1088,6 +1088,7 @@ class BaseCapabilities(_message.Message):
     PACKED_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
     NOT_SERVED_FIELD_NUMBER: _builtins.int
+    CHAT_FIELD_NUMBER: _builtins.int
     attention: _builtins.str
     """How training computes attention, in the words of transformers: `segmented` is Tailor's own, for packed rows, `eager` the model's."""
     plain_attention: _builtins.str
@@ -1100,6 +1101,10 @@ class BaseCapabilities(_message.Message):
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the layers that adapters change, and inference serves."""
 
+    @_builtins.property
+    def chat(self) -> Global___ChatCapabilities:
+        """How it chats."""
+
     def __init__(
         self,
         *,
@@ -1108,14 +1113,67 @@ class BaseCapabilities(_message.Message):
         packed: _builtins.bool = ...,
         targets: _abc.Iterable[_builtins.str] | None = ...,
         not_served: _builtins.str = ...,
+        chat: Global___ChatCapabilities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "not_served", b"not_served", "packed", b"packed", "plain_attention", b"plain_attention", "targets", b"targets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "chat", b"chat", "not_served", b"not_served", "packed", b"packed", "plain_attention", b"plain_attention", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BaseCapabilities: _TypeAlias = BaseCapabilities  # noqa: Y015
+
+@_typing.final
+class ChatCapabilities(_message.Message):
+    """ChatCapabilities is what a base's chat template showed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDS_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    KEEPS_TURNS_FIELD_NUMBER: _builtins.int
+    HAS_SYSTEM_FIELD_NUMBER: _builtins.int
+    OWN_TEMPLATE_FIELD_NUMBER: _builtins.int
+    THOUGHT_START_FIELD_NUMBER: _builtins.int
+    THOUGHT_END_FIELD_NUMBER: _builtins.int
+    QUIET_FIELD_NUMBER: _builtins.int
+    end: _builtins.str
+    """Text that ends an answer that is learned."""
+    keeps_turns: _builtins.bool
+    """Earlier answers of a chat are rendered as the base wrote them, and learned too."""
+    has_system: _builtins.bool
+    """The template takes a system prompt."""
+    own_template: _builtins.bool
+    """The template came with the base; otherwise it is one made for training."""
+    thought_start: _builtins.str
+    """What a base that can think writes before a thought."""
+    thought_end: _builtins.str
+    """What it writes between thought and answer; empty if it cannot think."""
+    quiet: _builtins.str
+    """What keeps it from thinking: a variable of its template, or an empty thought in the prompt."""
+    @_builtins.property
+    def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens at which an answer ends."""
+
+    def __init__(
+        self,
+        *,
+        ends: _abc.Iterable[_builtins.int] | None = ...,
+        end: _builtins.str = ...,
+        keeps_turns: _builtins.bool = ...,
+        has_system: _builtins.bool = ...,
+        own_template: _builtins.bool = ...,
+        thought_start: _builtins.str = ...,
+        thought_end: _builtins.str = ...,
+        quiet: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "ends", b"ends", "has_system", b"has_system", "keeps_turns", b"keeps_turns", "own_template", b"own_template", "quiet", b"quiet", "thought_end", b"thought_end", "thought_start", b"thought_start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChatCapabilities: _TypeAlias = ChatCapabilities  # noqa: Y015
 
 @_typing.final
 class AddBaseRequest(_message.Message):
