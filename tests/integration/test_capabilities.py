@@ -6,8 +6,9 @@ import pytest
 
 from services.training.bases import tiny
 from services.training.bases.attention import make_row_mask, segmented_attention
-from services.training.bases.capabilities import Capabilities, probe, read_capabilities, write_capabilities
-from services.training.bases.chat_template import ChatCapabilities
+from services.training.bases.capabilities import probe, read_capabilities, write_capabilities
+from services.training.bases.engine_support import EngineSupport
+from services.training.domain import Capabilities, ChatCapabilities
 from services.training.methods.learned_loss import learned_loss
 from tailor.errors import InvalidArgument
 
@@ -48,7 +49,37 @@ def test_capabilities_are_read_from_the_bases_files(tmp_path: Path) -> None:
     chat = ChatCapabilities(ends=(2, 7), end="<|im_end|>", keeps_turns=True)
     write_capabilities(describe(tmp_path, "llama"), chat)
     (tmp_path / "config.json").unlink()
-    assert read_capabilities(tmp_path) == Capabilities("segmented", "sdpa", packed=True, chat=chat)
+    targets = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
+    assert read_capabilities(tmp_path) == Capabilities("segmented", "sdpa", packed=True, targets=targets, chat=chat)
+
+
+@pytest.mark.parametrize(
+    ("answer", "targets", "refusal"),
+    [
+        (EngineSupport(targets=("q_proj", "experts")), ("q_proj",), ""),
+        (EngineSupport(refusal="it has no adapters"), ("down_proj", "q_proj"), "it has no adapters"),
+        (None, ("down_proj", "q_proj"), ""),
+    ],
+)
+def test_adapters_change_what_the_engine_serves(
+    answer: EngineSupport | None, targets: tuple[str, ...], refusal: str, tmp_path: Path
+) -> None:
+    found = write_capabilities(describe(tmp_path, "llama"), ChatCapabilities(), lambda _: answer)
+    assert {*targets} <= {*found.targets} and ("down_proj" in found.targets) == ("down_proj" in targets)
+    assert found.not_served == refusal
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [
+        ("phi3", {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}),
+        ("glm4", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"}),
+        ("qwen3_moe", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        ("falcon_h1", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "in_proj"}),
+    ],
+)
+def test_adapters_leave_out_routers_and_what_peft_refuses(family: str, targets: set[str], tmp_path: Path) -> None:
+    assert {*probe(describe(tmp_path, family)).targets} == targets
 
 
 def test_rows_that_are_not_packed_have_the_loss_of_each_by_itself() -> None:

@@ -49,7 +49,10 @@ def dequantise(directory: Path, target: Path) -> None:
         raise InvalidArgument(
             Reason.BASE_UNREADABLE, f"The quantised weights cannot be read in bf16 ({type(error).__name__})."
         ) from None
+    # What was read by the method's own rules is saved as the class does it without them, and without the scales.
     model.config.__dict__.pop(QUANTISATION, None)
-    model.hf_quantizer = None
-    model.is_quantized = False
-    model.save_pretrained(target, max_shard_size=SHARD)
+    model.hf_quantizer, model.is_quantized, model._weight_conversions = None, False, None
+    with torch.device("meta"):
+        names = type(model)(model.config).state_dict().keys()
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name in names}
+    model.save_pretrained(target, state_dict=weights, max_shard_size=SHARD)
