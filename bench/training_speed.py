@@ -38,7 +38,7 @@ class Took:
 def measure(house: House) -> dict[str, Any]:
     """The best round of each side, and the largest difference between the losses of a step."""
     tokenizer = load_tokenizer(house.base_folder)
-    chosen = recipe("lora")
+    chosen = recipe("lora").fit_device(gpu=False)
     encoded = rows.read_encoded(house.train, tokenizer)
     encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
     ours, theirs = [], []

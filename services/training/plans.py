@@ -44,6 +44,17 @@ class HourLimits:
 
 
 @dataclass(frozen=True)
+class StageSettings:
+    """What a stage's recipe leaves to the base, the data and the device: a rate, and `accumulation` micro-batches of `tokens` a step."""
+
+    recipe: str
+    learning_rate: float
+    tokens: int
+    accumulation: int
+    gradient_checkpointing: bool
+
+
+@dataclass(frozen=True)
 class Plan:
     """A forecast over all stages of a run. `seconds_from` is `measured` or `estimated`. The planner leaves `price` and the limit empty.
 
@@ -75,6 +86,7 @@ class Plan:
     max_hours: float = 0.0
     fitting_train_tokens: int = 0
     run_id: str = ""
+    settings: tuple[StageSettings, ...] = ()
 
     @property
     def device_hours(self) -> float:

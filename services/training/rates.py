@@ -1,4 +1,4 @@
-"""Learning rates that follow the width of the base and the method, for recipes that name none."""
+"""Learning rates that follow the base and the method, and sizes of steps that follow the device, for recipes that name none."""
 
 import math
 from typing import TYPE_CHECKING
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from services.training.recipe import Recipe
 
-# Rates for all weights at a width, fitted by Thinking Machines on Llama models of 1B to 70B ("LoRA Without Regret", 2025, and the
+# Rates for all weights at a width, fitted by Thinking Machines on models of 1B to 70B ("LoRA Without Regret", 2025, and the
 # tinker-cookbook). LoRA with alpha = 32 and the scale alpha / r takes ten times that at every rank.
 FULL_RATE = 5e-5
 WIDTH = 2000
-EXPONENT = 0.781
+# By family, a part of transformers' `model_type`. Others were not fitted and take Llama's, which is the more careful one for wide bases.
+EXPONENTS = {"llama": 0.781, "qwen": 0.0775}
 LORA_TIMES = 10.0
 ALPHA = 32
 # Of the rate of SFT. Rankings only change the order of answers that are likely already, and a rate as high as that of SFT drifts; these
@@ -18,14 +19,31 @@ ALPHA = 32
 SHARES = {"sft": 1.0, "sweep": 1.0, "dpo": 0.15, "reward": 0.38, "rloo": 0.23, "grpo": 0.23}
 
 
-def choose_rate(recipe: "Recipe", width: int) -> float:
-    """The recipe's learning rate, or the derived one for a base with hidden states of this width."""
+def choose_rate(recipe: "Recipe", width: int, family: str = "") -> float:
+    """The recipe's learning rate, or the derived one for a base of a family with hidden states of this width."""
     if recipe.optimizer.learning_rate:
         return recipe.optimizer.learning_rate
-    rate = SHARES[recipe.method] * FULL_RATE * (WIDTH / width) ** EXPONENT
+    exponent = next((found for name, found in EXPONENTS.items() if name in family), EXPONENTS["llama"])
+    rate = SHARES[recipe.method] * FULL_RATE * (WIDTH / width) ** exponent
     adapter = recipe.adapter
     if adapter.kind == "none":
         return rate
     # A larger scale moves the weights further at the same rate.
     scale = adapter.alpha / (math.sqrt(adapter.r) if adapter.use_rslora else adapter.r)
     return rate * LORA_TIMES * ALPHA / adapter.r / scale
+
+
+# Tokens of a step: on a CPU few, because more make it no quicker; a GPU needs some ten thousand to be busy.
+CPU_TOKENS, CPU_LORA_TOKENS, GPU_TOKENS = 1024, 512, 16_384
+# The fewest tokens of a micro-batch on a GPU, and the fewest steps of a run for which steps are made smaller.
+MIN_TOKENS, MIN_STEPS = 1024, 100
+
+
+def step_tokens(recipe: "Recipe", *, gpu: bool, trained_tokens: int = 0) -> int:
+    """The tokens of a step on a device. Rollouts have steps of their own."""
+    if not gpu or recipe.rewards:
+        return CPU_LORA_TOKENS if recipe.method in ("sft", "sweep") and recipe.adapter.kind == "lora" else CPU_TOKENS
+    tokens = GPU_TOKENS
+    while trained_tokens and tokens > MIN_TOKENS and trained_tokens < MIN_STEPS * tokens:
+        tokens //= 2
+    return tokens

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.training.rates import choose_rate
+from services.training.rates import MIN_TOKENS, choose_rate, step_tokens
 from services.training.recipe_parts import (
     BudgetRecipe,
     HeldOutRewardRecipe,
@@ -29,6 +30,8 @@ GENERATING = ("rloo", "grpo")
 # Methods that learn from rows of prompt, chosen and rejected; the generating ones only take their prompts.
 FROM_PREFERENCES = ("dpo", "reward", *GENERATING)
 MAX_STAGES = 8
+# What measuring held-out loss may cost of a run, as a share of its training.
+MEASURING_SHARE = 0.05
 # The fields of `[adapter]` in which a stage and the adapter that it continues must agree.
 SHAPE = ("r", "alpha", "target_modules", "use_rslora", "use_dora")
 
@@ -65,12 +68,16 @@ class OptimizerRecipe(Part):
 class BatchRecipe(Part):
     """The size of a step: whole rows packed into micro-batches of at most `tokens` tokens, or of one longer row.
 
+    With 0 tokens the size follows the device. `gradient_checkpointing` computes layers again instead of keeping what they computed (Chen et
+    al. 2016, arXiv:1604.06174): a third slower, in a fraction of the memory; `auto` if a step fits only so.
+
     Rows over `max_length` tokens are left out and counted; 0 admits every row that the base can read. No row is cut.
     """
 
-    tokens: int = Field(1024, ge=16, le=1_000_000)
+    tokens: Literal[0] | Annotated[int, Field(ge=16, le=1_000_000)] = 0
     max_length: int = Field(0, ge=0, le=10_000_000)
     accumulation: int = Field(1, ge=1, le=1024)
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
 
 
 class LimitRecipe(Part):
@@ -152,7 +159,7 @@ class Recipe(Part):
         self._check_tables()
         if self.method in GENERATING:
             self._check_rollout()
-        if self.batch.max_length > self.batch.tokens:
+        if self.batch.max_length > self.batch.tokens > 0:
             raise PydanticCustomError(
                 "batch", "max_length exceeds tokens, so a long row fits no step; set batch.tokens to max_length or more"
             )
@@ -166,9 +173,39 @@ class Recipe(Part):
         """The recipe for a processor: in f32 if that would only emulate bf16, many times slower."""
         return self if bf16 or self.precision == "f32" else self.model_copy(update={"precision": "f32"})
 
-    def fit_base(self, width: int) -> "Recipe":
-        """The recipe for a base with hidden states of this width: with a learning rate."""
-        return self.with_rate(choose_rate(self, width))
+    def fit_base(self, width: int, family: str) -> "Recipe":
+        """The recipe for a base of a family with hidden states of this width: with a learning rate."""
+        return self.with_rate(choose_rate(self, width, family))
+
+    def fit_device(self, *, gpu: bool) -> "Recipe":
+        """The recipe for a device for which nothing was planned: with a size of its steps."""
+        return self.list_steps(gpu=gpu)[0]
+
+    def list_steps(self, *, gpu: bool, trained_tokens: int = 0) -> list["Recipe"]:
+        """The recipe with each way to compute its steps on a device, the quickest first, the one with the least memory last.
+
+        Fewer than `MIN_STEPS` steps are avoided if `trained_tokens` says how many tokens a run has.
+        """
+        batch = self.batch
+        sizes = [(batch.tokens, batch.accumulation)]
+        if not batch.tokens:
+            tokens = step_tokens(self, gpu=gpu, trained_tokens=trained_tokens)
+            parts = (
+                [2**power for power in range(int(math.log2(tokens / MIN_TOKENS)) + 1)] if tokens > MIN_TOKENS else [1]
+            )
+            sizes = [(max(tokens // part, batch.max_length), batch.accumulation * part) for part in parts]
+        ways = {"auto": ("off", "on")}.get(batch.gradient_checkpointing, (batch.gradient_checkpointing,))
+        return [
+            self.with_steps(tokens, accumulation, checkpointing == "on")
+            for checkpointing in ways
+            for tokens, accumulation in sizes
+        ]
+
+    def with_steps(self, tokens: int, accumulation: int, checkpointing: bool) -> "Recipe":
+        """The recipe with steps of a size."""
+        steps = {"tokens": tokens, "accumulation": accumulation}
+        batch = self.batch.model_copy(update={**steps, "gradient_checkpointing": "on" if checkpointing else "off"})
+        return self.model_copy(update={"batch": batch})
 
     def with_rate(self, rate: float) -> "Recipe":
         """The recipe with another learning rate."""

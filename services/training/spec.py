@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from services.training.domain import Job
+from services.training.domain import Job, Stage
+from services.training.plans import Plan
+from services.training.recipe import Recipe
 from tailor.errors import FailedPrecondition, Reason
 from tailor.storage.ref import Ref
 
@@ -55,7 +57,7 @@ def to_json(job: Job) -> str:
         base=run.key.base,
         base_digest=job.base_digest,
         recipe=stage.recipe,
-        recipe_json=stage.recipe_json,
+        recipe_json=_fit_recipe(stage, run.plan),
         first_loss=run.first_loss,
         start_time=run.start_time.isoformat() if run.start_time else "",
         stage=run.stage,
@@ -67,6 +69,15 @@ def to_json(job: Job) -> str:
         currency=run.plan.price.currency if run.plan else "",
     )
     return SPEC.dump_json(spec).decode()
+
+
+def _fit_recipe(stage: Stage, plan: Plan | None) -> str:
+    """The stage's recipe with the settings that were planned for it."""
+    settings = next((found for found in plan.settings if found.recipe == stage.recipe), None) if plan else None
+    if settings is None:
+        return stage.recipe_json
+    recipe = Recipe.model_validate_json(stage.recipe_json).with_rate(settings.learning_rate)
+    return recipe.with_steps(settings.tokens, settings.accumulation, settings.gradient_checkpointing).to_json()
 
 
 def from_json(text: str) -> WorkerSpec:

@@ -59,8 +59,16 @@ def describe_forecast(plan: training_pb2.RunPlan) -> str:
     price = f", {plan.price.total:,.2f} {plan.price.currency}" if plan.price.total else ""
     text = f"Its run {plan.run_id} trains on {plan.tokens:,} tokens, all passes counted: "
     text += f"{plan.seconds / SECONDS_PER_HOUR:,.2f} h{devices}, {plan.seconds_from}{price}."
+    text += "".join(f" {describe_settings(stage)}." for stage in plan.settings)
     end = describe_limit(plan) if plan.fits else f"It does not fit: {plan.refusal}"
     return f"{text} {end}".strip()
+
+
+def describe_settings(stage: training_pb2.StageSettings) -> str:
+    """What was planned for a stage: its rate and the size of its steps."""
+    steps = f"{stage.accumulation} x {stage.tokens:,}" if stage.accumulation > 1 else f"{stage.tokens:,}"
+    checkpointing = ", gradient checkpointing" if stage.gradient_checkpointing else ""
+    return f"`{stage.recipe}` learns at {stage.learning_rate:.2g} in steps of {steps} tokens{checkpointing}"
 
 
 def describe_limit(plan: training_pb2.RunPlan) -> str:

@@ -16,6 +16,7 @@ from services.training.bases.files import load_tokenizer
 from services.training.methods import dpo, held_out, pairs, reward, rows, sft
 from services.training.methods import reward_model as scoring
 from services.training.methods.base import Meter, Method, StageContext, Stopper
+from services.training.methods.learned_loss import learned_loss
 from services.training.methods.loading import load_base
 from services.training.methods.model import load_saved
 from services.training.methods.processes import Processes
@@ -228,6 +229,48 @@ def _after(step: int, steps: list[int]) -> Any:
                 steps.append(step)
 
     return After()
+
+
+def test_gradient_checkpointing_computes_the_same_steps(place: Place) -> None:
+    ways = {way: house.recipe(precision="f32", batch={"gradient_checkpointing": way}) for way in ("off", "on")}
+    losses = {way: [step.loss for step in place.trained(chosen)[1]] for way, chosen in ways.items()}
+    assert losses["on"] == pytest.approx(losses["off"], abs=1e-6)
+
+
+def test_the_loss_in_chunks_is_that_of_all_logits(place: Place) -> None:
+    trainer = sft.prepare(place.context(house.recipe(precision="f32", adapter={"dropout": 0.0}))).trainer
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    found = []
+    for chunked in (False, True):
+        loss = learned_loss(trainer.model, dict(inputs), None, chunked=chunked)
+        loss.backward()
+        found.append(
+            [
+                loss.item(),
+                *(float(weights.grad.norm()) for weights in trainer.model.parameters() if weights.grad is not None),
+            ]
+        )
+        trainer.model.zero_grad()
+    assert found[1] == pytest.approx(found[0], rel=1e-5, abs=1e-7) and len(found[0]) > 2
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "granite", "cohere"])
+def test_the_loss_in_chunks_knows_what_a_family_does_to_its_logits(kind: str) -> None:
+    """Gemma 2 caps them, Granite divides and Cohere multiplies them."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from trl.trainer.utils import add_fused_lm_head
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(kind, vocab_size=96, num_key_value_heads=1, head_dim=16, **sizes)
+    config.update({"logits_scaling": 4.0} if kind == "granite" else {})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32)
+    add_fused_lm_head(model)
+    tokens = torch.arange(4, 24)[None]
+    inputs = {"input_ids": tokens, "labels": tokens, "position_ids": torch.arange(20)[None]}
+    whole, chunks = (float(learned_loss(model, dict(inputs), None, chunked=chunked)) for chunked in (False, True))
+    assert chunks == pytest.approx(whole, abs=1e-5)
 
 
 def test_reward_model_learns_the_order_and_reloads_with_its_head(place: Place, parent: StoredAdapter) -> None:

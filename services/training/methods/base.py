@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from services.training.adapters.inputs import Inputs
 from services.training.methods.budget import Watch
 from services.training.methods.engine import StartEngine, without_engine
-from services.training.methods.loading import read_context, read_width
+from services.training.methods.loading import has_gpu, read_context, read_family, read_width
 from services.training.methods.processes import Processes
 from services.training.methods.stage_results import StageNotes
 from services.training.recipe import Recipe
@@ -90,8 +90,8 @@ class StageContext:
 
     `folder` is the trainer's output directory. The recipe's accumulation is that of all processes together. `stopper`, `notes`,
     which later workers can read, and `report`, which takes a phase and a step's figures, are for work before the first step. `start_engine`
-    starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor and its rate to the base
-    here, for every method: the card and the manifest of the result must name this recipe.
+    starts the engine that writes rollouts, if there is one. The precision of `recipe` is fitted to the processor, its rate to the base and
+    its steps to the device here, for every method: the card and the manifest of the result must name this recipe.
     """
 
     spec: WorkerSpec
@@ -110,7 +110,8 @@ class StageContext:
         fitted = self.recipe.fit_processor(bf16=computes_in_bf16())
         if fitted is not self.recipe:
             log.info("bf16 is emulated here, computing in f32 instead", precision=self.recipe.precision)
-        object.__setattr__(self, "recipe", fitted.fit_base(read_width(self.inputs.base)))
+        fitted = fitted.fit_base(read_width(self.inputs.base), read_family(self.inputs.base)).fit_device(gpu=has_gpu())
+        object.__setattr__(self, "recipe", fitted)
 
     @property
     def max_length(self) -> int:
@@ -168,8 +169,6 @@ def trainer_options(
     recipe: Recipe, steps: int, folder: Path, *, processes: Processes = SINGLE, micro_batch: int = 1
 ) -> dict[str, Any]:
     """The part of a trainer's configuration that all methods share."""
-    import torch
-
     schedule = recipe.optimizer.schedule
     return {
         "output_dir": str(folder),
@@ -183,9 +182,10 @@ def trainer_options(
         "weight_decay": recipe.optimizer.weight_decay,
         "max_grad_norm": recipe.optimizer.max_gradient_norm,
         "optim": "adamw_torch",
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": recipe.batch.gradient_checkpointing == "on",
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "bf16": recipe.precision != "f32",
-        "use_cpu": not torch.cuda.is_available(),
+        "use_cpu": not has_gpu(),
         "seed": recipe.seed,
         "data_seed": recipe.seed,
         "save_strategy": "steps",

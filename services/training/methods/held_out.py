@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from services.training.methods.stored_rows import EncodedRows
+from services.training.recipe import MEASURING_SHARE
 from tailor.chat import Encoded
 
 MAX_ROWS = 16
 MAX_TOKENS = 2048
-# Tokens of the rows by which checkpoints are compared.
-LOSS_TOKENS = 20_000
-# What measuring may cost of the training, at about a third of a token's training for each token, and how often it is done at most.
-MEASURING_SHARE = 0.05
-COST = 1 / 3
-MAX_MEASUREMENTS = 20
+# Tokens of the rows by which checkpoints are compared, and the fewest, for runs that are too short for them.
+LOSS_TOKENS, MIN_TOKENS = 20_000, 1024
+# A token costs as much as half of its training with LoRA.
+COST = 1 / 2
+MAX_MEASUREMENTS = 10
 
 R = TypeVar("R")
 
@@ -37,23 +37,27 @@ def _by_hash(rows: Sequence[tuple[str, int, R]]) -> list[tuple[str, int, R]]:
     return sorted(rows, key=lambda entry: hashlib.sha256(entry[0].encode()).digest())
 
 
-def choose_stored(rows: EncodedRows) -> list[Encoded]:
-    """As many stored rows with something to learn as have LOSS_TOKENS tokens together, always the same ones; all if they have fewer."""
+def choose_stored(rows: EncodedRows, max_tokens: int = LOSS_TOKENS) -> list[Encoded]:
+    """As many stored rows with something to learn as have `max_tokens` tokens together, always the same ones; all if they have fewer."""
     figures = zip(rows.row_ids.tolist(), rows.lengths.tolist(), rows.prompt_lengths.tolist(), strict=True)
     candidates = [(name.decode(), length, at) for at, (name, length, prompt) in enumerate(figures) if length > prompt]
     chosen, tokens = [], 0
     for _, length, at in _by_hash(candidates):
-        if tokens < LOSS_TOKENS:
+        if tokens < max_tokens:
             chosen.append(rows[at])
             tokens += length
     return chosen
 
 
+def count_affordable(trained_tokens: int) -> int:
+    """The held-out tokens that may be measured in a run that trains on so many tokens."""
+    return int(MEASURING_SHARE * trained_tokens / COST)
+
+
 def plan_measurements(steps: int, trained_tokens: int, rows: Sequence[Encoded]) -> int:
     """The steps from one measurement of the rows' loss to the next; 0 if training is too short for more than the one at its end."""
     tokens = sum(len(row.tokens) for row in rows)
-    affordable = int(MEASURING_SHARE * trained_tokens / (COST * tokens)) if tokens else 0
-    times = min(MAX_MEASUREMENTS, affordable, steps)
+    times = min(MAX_MEASUREMENTS, count_affordable(trained_tokens) // tokens if tokens else 0, steps)
     return -(-steps // times) if times > 1 else 0
 
 
@@ -66,6 +70,21 @@ def answer_log_probabilities(model: Any, row: Encoded) -> Any:
         positions = len(row.tokens) - row.prompt_length + 1
         logits = model(input_ids=tokens, use_cache=False, logits_to_keep=positions).logits[0, :-1].float()
         return torch.log_softmax(logits, dim=-1).gather(1, tokens[0, row.prompt_length :, None])[:, 0]
+
+
+def packed_log_probabilities(model: Any, rows: Sequence[Encoded]) -> list[Any]:
+    """The same of each row, computed in one pass over all rows as training packs them."""
+    import torch
+
+    device = next(model.parameters()).device
+    tokens = torch.tensor([[token for row in rows for token in row.tokens]], device=device)  # (1, tokens)
+    positions = torch.cat([torch.arange(len(row.tokens)) for row in rows])[None].to(device)
+    # (tokens of all answers,)
+    learned = torch.cat([torch.arange(len(row.tokens)) >= row.prompt_length for row in rows]).nonzero()[:, 0].to(device)
+    with torch.no_grad():
+        logits = model(input_ids=tokens, position_ids=positions, use_cache=False, logits_to_keep=learned - 1).logits[0]
+        chosen = torch.log_softmax(logits.float(), dim=-1).gather(1, tokens[0, learned, None])[:, 0]
+    return list(chosen.split([len(row.tokens) - row.prompt_length for row in rows]))
 
 
 def loss(model: Any, rows: Sequence[Encoded]) -> float:

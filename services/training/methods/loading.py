@@ -9,6 +9,9 @@ from services.training.recipe import Recipe
 from tailor.blocked_imports import hide_packages
 from tailor.errors import InvalidArgument, Reason
 
+# Names of windows in configurations, besides those that say so.
+CHUNKS = ("attention_chunk_size", "local_attention")
+
 
 def hide_unused_packages(recipe: Recipe) -> None:
     """Hide the packages that transformers and peft would load although the recipe does not use them. For a worker's own process.
@@ -20,14 +23,33 @@ def hide_unused_packages(recipe: Recipe) -> None:
         hide_packages("bitsandbytes")
 
 
+def has_gpu() -> bool:
+    """True if this process computes on a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def read_context(base: Path) -> int:
     """The longest sequence that the base reads, in tokens."""
     return int(_read_text_config(base).max_position_embeddings)
 
 
+def read_window(base: Path) -> int:
+    """The tokens of the base's longest attention window or chunk; 0 if every token sees all before it."""
+    config = _read_text_config(base).to_dict()
+    sizes = [config[name] for name in config if "window" in name or name in CHUNKS]
+    return max((size for size in sizes if isinstance(size, int) and not isinstance(size, bool)), default=0)
+
+
 def read_width(base: Path) -> int:
     """The width of the base's hidden states."""
     return int(_read_text_config(base).hidden_size)
+
+
+def read_family(base: Path) -> str:
+    """The family of the base in transformers' terms, such as `llama` or `qwen3`."""
+    return str(_read_text_config(base).model_type)
 
 
 def _read_text_config(base: Path) -> Any:

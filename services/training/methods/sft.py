@@ -8,6 +8,7 @@ from services.training.bases.capabilities import read_capabilities
 from services.training.methods import held_out, model, rows
 from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
 from services.training.methods.learned_loss import learned_loss
+from services.training.methods.loading import has_gpu
 from services.training.methods.stored_rows import pack_stored, require_fitting, store_bins, store_rows
 from services.training.recipe import Recipe
 from tailor.chat import Encoded
@@ -26,8 +27,8 @@ def prepare(context: StageContext) -> Prepared:
         return model.trainable_model(inputs.base, recipe, inputs.parent)
 
     trainer = build_trainer(build(), context, bins, steps=steps)
-    measured = choose_held_out(context)
     tokens = steps * recipe.batch.accumulation * int(encoded.lengths.sum()) // len(bins)
+    measured = choose_held_out(context, tokens)
     return Prepared(
         trainer,
         steps,
@@ -42,10 +43,11 @@ def prepare(context: StageContext) -> Prepared:
     )
 
 
-def choose_held_out(context: StageContext) -> list[Encoded]:
-    """A few held-out rows, always the same ones; empty if the dataset has none that fit."""
+def choose_held_out(context: StageContext, trained_tokens: int) -> list[Encoded]:
+    """Held-out rows, always the same ones of a run; empty if the dataset has none that fit. A short run is not delayed by many of them."""
     encoded = store_rows(context.inputs.held_out, context.tokenizer, context.folder)
-    return held_out.choose_stored(encoded.keep_fitting(context.max_length))
+    affordable = max(held_out.MIN_TOKENS, held_out.count_affordable(trained_tokens))
+    return held_out.choose_stored(encoded.keep_fitting(context.max_length), min(held_out.LOSS_TOKENS, affordable))
 
 
 def count_steps(bins: Sequence[Sequence[Encoded]], recipe: Recipe) -> int:
@@ -58,7 +60,7 @@ def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Enc
     from peft.helpers import disable_input_dtype_casting
     from trl import SFTConfig, SFTTrainer
 
-    recipe, meter = context.recipe, context.meter
+    recipe, meter, chunked = context.recipe, context.meter, has_gpu()
     packed = read_capabilities(context.inputs.base).packed
     if not packed and context.processes.world > 1:
         raise FailedPrecondition(
@@ -80,7 +82,10 @@ def build_trainer(model: Any, context: StageContext, bins: Sequence[Sequence[Enc
             del return_outputs
             meter.count(inputs["input_ids"].numel())
             # The gradients of all processes are averaged, but the loss is already a mean over all tokens of the step.
-            return learned_loss(model, inputs, num_items_in_batch, packed=packed) * context.processes.world
+            return (
+                learned_loss(model, inputs, num_items_in_batch, packed=packed, chunked=chunked)
+                * context.processes.world
+            )
 
         def train(self, *args: Any, **options: Any) -> Any:
             """Train with the adapter's inputs in bf16; autocast would cast them back anyway."""

@@ -35,7 +35,7 @@ def prepare(context: StageContext) -> Prepared:
     sweep = context.recipe.sweep
     if sweep is None:
         raise InvalidArgument(Reason.INVALID_RECIPE, "The method sweep needs [sweep].")
-    if not sft.choose_held_out(context):
+    if not sft.choose_held_out(context, 0):
         raise InvalidArgument(
             Reason.NO_HELD_OUT_ROWS,
             "A sweep compares rates by held-out loss, but the dataset has no held-out row that fits.",

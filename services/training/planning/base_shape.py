@@ -44,6 +44,7 @@ def read_shape(base: Path) -> Shape:
         context=text.max_position_embeddings,
         targets=tuple(module for module in linear if module[0] in capabilities.targets),
         not_served=capabilities.not_served,
+        family=text.model_type,
     )
 
 

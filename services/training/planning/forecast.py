@@ -6,7 +6,7 @@ Bytes and operations follow from the base's shape. The constants that no shape g
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.training.recipe import GENERATING, Recipe
+from services.training.recipe import GENERATING, MEASURING_SHARE, Recipe
 
 # Bytes that a worker holds before it loads a base: interpreter, torch's CUDA build (its CPU build takes 100 MB less), transformers, trl and
 # the rows; and the same on a GPU.
@@ -25,6 +25,8 @@ ADAM_BYTES = 16  # f32 weight, gradient and two moments
 KEPT_WIDTH, KEPT_WIDTH_NF4, KEPT_KEYS, KEPT_INNER = 12.0, 24.0, 4.0, 4.0
 # Bytes per learned token and vocabulary entry: logits as computed, in f32, and their gradients.
 SCORE_BYTES = 12.0
+# Tokens and vocabulary entries whose logits the chunked loss has in memory at a time (trl 1.16).
+TILE = (4096, 32_768)
 # DPO also has the reference's logits, and those of the chosen answers once more in f32.
 SCORE_BYTES_DPO = 24.0
 # Bytes that an engine for rollouts holds on a CPU without its base's weights, keys and values: interpreter, torch and vLLM.
@@ -33,6 +35,8 @@ ENGINE_FIXED = 950 * 10**6
 WRITING_COST = 8.0
 # How many times faster the engine writes than the training model does: the `rollout_ratio` of vLLM's own kernels in docs/benchmarks.md.
 ENGINE_GAIN = 2.1
+# Methods whose checkpoints are compared by held-out loss.
+MEASURED = ("sft", "sweep")
 START_SECONDS, PROOF_SECONDS = 12.0, 15.0
 LOAD_BYTES_PER_SECOND = 200e6
 
@@ -43,6 +47,7 @@ class Shape:
 
     `linear` counts the parameters of the layers' linear modules; `targets` lists those that adapters change as (name, inputs, outputs).
     `largest` counts the parameters of the largest tensor. `not_served` says why inference serves no adapter of the base, if it does not.
+    `family` is the `model_type` of transformers.
     """
 
     parameters: int
@@ -56,6 +61,7 @@ class Shape:
     context: int
     targets: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
     not_served: str = ""
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def kept_bytes(recipe: Recipe, shape: Shape) -> float:
     return 2 * 4 * adapter_parameters(recipe, shape) if recipe.method in GENERATING else 0.0
 
 
-def activation_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
+def activation_bytes(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool = False) -> float:
     """Bytes that the largest micro-batch keeps between forward and backward."""
     value = 4 if recipe.precision == "f32" else 2
     width = KEPT_WIDTH_NF4 if recipe.adapter.kind == "qlora" and value == 2 else KEPT_WIDTH
@@ -132,6 +138,11 @@ def activation_bytes(recipe: Recipe, shape: Shape, load: Load) -> float:
         # A copy of each module's input, and a mask of one byte.
         copy = 4 if recipe.adapter.kind == "qlora" else value
         kept += (copy + 1) * sum(inputs for _, inputs, _ in adapted_modules(recipe, shape))
+    if recipe.batch.gradient_checkpointing == "on":
+        # The input of each layer, and one layer as it is computed again.
+        kept = kept / shape.layers + value * shape.width * shape.layers
+    if gpu and recipe.method in MEASURED:
+        return kept * load.tokens + SCORE_BYTES * min(shape.vocabulary, TILE[1]) * min(load.learned, TILE[0])
     score = SCORE_BYTES_DPO if recipe.method == "dpo" else SCORE_BYTES
     return kept * load.tokens + score * shape.vocabulary * load.learned
 
@@ -154,7 +165,7 @@ def engine_bytes(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool) -> floa
 def step_bytes(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> float:
     """Bytes that a step allocates and frees. Training and generating alternate, so the larger of them counts."""
     writing = 0.0 if engine else writing_bytes(recipe, shape, load)
-    peak = max(activation_bytes(recipe, shape, load), writing)
+    peak = max(activation_bytes(recipe, shape, load, gpu=gpu), writing)
     return peak if gpu else peak * FRAGMENTATION_CPU
 
 
@@ -172,13 +183,15 @@ def peak_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: 
 
 
 def required_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engine: bool = False) -> int:
-    """Bytes that the device must have: on a GPU more than the allocator's peak, on a CPU also room for the reload check's second
-    process."""
+    """Bytes that the device must have: on a GPU more than the allocator's peak, and at least the base at serving precision, which the
+    reload check loads after the trained model is freed."""
     used = peak_memory(recipe, shape, load, gpu=gpu, engine=engine)
+    checked = (4 if recipe.precision == "f32" else 2) * (shape.parameters + adapter_parameters(recipe, shape))
     if gpu:
-        return round(used * FRAGMENTATION + GPU_RESERVE * (2 if engine else 1))
+        return round(max(used, GPU_FIXED + checked) * FRAGMENTATION + GPU_RESERVE * (2 if engine else 1))
+    # What a process on a CPU frees is not all given back.
     at_rest = CPU_FIXED + weight_bytes(recipe, shape) + trained_bytes(recipe, shape)
-    return round(max(used, at_rest + CPU_FIXED + weight_bytes(recipe, shape)))
+    return round(max(used, at_rest + CPU_FIXED + max(weight_bytes(recipe, shape), checked)))
 
 
 def operations(recipe: Recipe, shape: Shape, load: Load, *, engine: bool = False) -> float:
@@ -187,6 +200,9 @@ def operations(recipe: Recipe, shape: Shape, load: Load, *, engine: bool = False
     per_token = 6 * shape.linear if recipe.adapter.kind == "none" else 4 * shape.linear + 6 * small
     if recipe.method in ("dpo", *GENERATING):
         # The reference reads the same tokens.
+        per_token += 2 * shape.linear
+    if recipe.batch.gradient_checkpointing == "on":
+        # Forward is computed twice.
         per_token += 2 * shape.linear
     share = load.learned / load.tokens if load.tokens else 0.0
     scores = 6 * shape.vocabulary * shape.width * share
@@ -197,8 +213,9 @@ def operations(recipe: Recipe, shape: Shape, load: Load, *, engine: bool = False
 
 
 def working_seconds(recipe: Recipe, shape: Shape, load: Load, teraflops: float, *, engine: bool = False) -> float:
-    """Seconds of all steps, on a device where training reaches `teraflops` TFLOP/s."""
-    return operations(recipe, shape, load, engine=engine) / (teraflops * 1e12)
+    """Seconds of all steps and of measuring held-out loss between them, on a device where training reaches `teraflops` TFLOP/s."""
+    seconds = operations(recipe, shape, load, engine=engine) / (teraflops * 1e12)
+    return seconds * (1 + MEASURING_SHARE if recipe.method in MEASURED else 1)
 
 
 def other_seconds(shape: Shape) -> float:

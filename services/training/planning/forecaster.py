@@ -75,7 +75,7 @@ class ForecastContext:
 
 def _find_speed(base: Path, shape: Shape, device: Device) -> float:
     """TFLOP/s that training reaches: on this machine's processor by steps of the base, elsewhere by products."""
-    recipe = load_recipe("lora").fit_processor(bf16=computes_in_bf16())
+    recipe = load_recipe("lora").fit_processor(bf16=computes_in_bf16()).fit_device(gpu=device.gpu)
     fits = forecast.weight_bytes(recipe, shape) < device.memory_bytes
     if fits and device.here and not device.gpu and not device.teraflops:
         # Some architectures cannot be built with a few of their layers.
@@ -92,9 +92,17 @@ class Forecaster(ForecastContext):
     uses_engine: Callable[[Recipe], bool]
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
-        """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        recipe = recipe.fit_processor(bf16=not self.in_f32)
+        """Forecast a stage with the first way to compute its steps that fits. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
+        recipe = recipe.fit_processor(bf16=not self.in_f32).fit_base(self.shape.width, self.shape.family)
         check_recipe(recipe, self.shape)
+        trained = round(recipe.limit.epochs * lengths.tokens)
+        for way in recipe.list_steps(gpu=self.device.gpu, trained_tokens=trained):
+            stage = self._forecast(way, lengths)
+            if self.fits(stage):
+                break
+        return stage
+
+    def _forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         load = count(lengths, recipe)
         gpu, engine = self.device.gpu, self.uses_engine(recipe)
         return StageForecast(
@@ -120,11 +128,11 @@ class Forecaster(ForecastContext):
             if recipe.method != stage.recipe.method:
                 continue
             try:
-                fits = self.fits(self.forecast(recipe, lengths))
+                other = self.forecast(recipe, lengths)
             except InvalidArgument:
                 continue
-            if fits:
-                yield name, recipe
+            if self.fits(other):
+                yield name, other.recipe
 
     def explain_misfit(self, stage: StageForecast) -> str:
         """Why the stage does not fit, in gigabytes."""
@@ -174,7 +182,17 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "plan": _sum_stages(stages, device) | {"refusal": refusal, "nearest_recipe": nearest},
         "stages": [
-            {"tokens": stage.load.trained, "unlimited": stage.load.unlimited, "seconds": stage.seconds}
+            {
+                "tokens": stage.load.trained,
+                "unlimited": stage.load.unlimited,
+                "seconds": stage.seconds,
+                "settings": {
+                    "learning_rate": stage.recipe.optimizer.learning_rate,
+                    "tokens": stage.recipe.batch.tokens,
+                    "accumulation": stage.recipe.batch.accumulation,
+                    "gradient_checkpointing": stage.recipe.batch.gradient_checkpointing == "on",
+                },
+            }
             for stage in stages
         ],
         "working_seconds": sum(stage.seconds for stage in stages),

@@ -41,6 +41,12 @@ class Lengths:
     prompts: Sequence[int] = ()
     skipped: int = 0
 
+    @property
+    def tokens(self) -> int:
+        """The tokens of all rows; 0 for prompts."""
+        pairs_tokens = sum(len(pair.chosen.tokens) + len(pair.rejected.tokens) for pair in self.pairs)
+        return round(self.scale * (sum(len(row.tokens) for row in self.chats) + pairs_tokens))
+
 
 def read_lengths(paths: Sequence[Path], method: str, tokenizer: ChatTokenizer, context: int) -> Lengths:
     """The lengths of the Parquet files' rows.

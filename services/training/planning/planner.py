@@ -15,7 +15,7 @@ from services.training.adapters.manifests import download_files
 from services.training.bases.files import KEPT
 from services.training.domain import SFT, Base, Run, RunState, Stage
 from services.training.planning.devices import Device
-from services.training.plans import Plan
+from services.training.plans import Plan, StageSettings
 from services.training.recipe import load_stages, recipe_names
 from tailor.datasets import TRAIN, DatasetManifest
 from tailor.engine.environment import CAPABILITIES
@@ -68,6 +68,10 @@ class StoredPlanner:
             create_time=self.now(),
             fixed_seconds=forecast["other_seconds"] + working - of_documents,
             train_token_seconds=per_token,
+            settings=tuple(
+                StageSettings(stage.recipe, **figures["settings"])
+                for stage, figures in zip(_planned(stages), forecast["stages"], strict=True)
+            ),
         )
 
     def _share_seconds(
@@ -75,8 +79,7 @@ class StoredPlanner:
     ) -> tuple[float, float]:
         """Seconds of each token of the documents' train split over all passes, and the forecast seconds of the stages that read it."""
         per_token = seconds = 0.0
-        planned = [stage for stage in stages if stage.dataset is not None]
-        for stage, figures in zip(planned, forecast["stages"], strict=True):
+        for stage, figures in zip(_planned(stages), forecast["stages"], strict=True):
             if stage.learns_from != SFT or stage.dataset is None:
                 continue
             of_stage = figures["tokens"] / measured if measured else figures["seconds"]
@@ -144,6 +147,10 @@ class StoredPlanner:
             report.tokens / max(report.seconds - forecast["other_seconds"], report.seconds / 10) for report in reports
         ]
         return statistics.median(rates) if rates else 0.0
+
+
+def _planned(stages: Sequence[Stage]) -> list[Stage]:
+    return [stage for stage in stages if stage.dataset is not None]
 
 
 def _signature(stages: Sequence[Stage]) -> list[tuple[str, str, str]]:

@@ -20,7 +20,9 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 # Measurements of held-out loss in a row without a new lowest one, after which training ends.
-PATIENCE = 5
+PATIENCE = 3
+# The name in a report and in the trainer's log.
+HELD_OUT_LOSS = "held_out_loss"
 
 
 class KeptWeights:
@@ -86,7 +88,7 @@ class StepCallback(TrainerCallback):  # type: ignore[misc]
         self._processes = context.processes
         self._checkpoints = checkpoints
         self._report = report
-        self._shown = shown
+        self._shown = {**shown, HELD_OUT_LOSS: HELD_OUT_LOSS}
         self._uploads = Uploads()
         self._tokens_before = 0
         self._cancelled = False
@@ -204,56 +206,46 @@ class BudgetCallback(TrainerCallback):  # type: ignore[misc]
 class BestCallback(TrainerCallback):  # type: ignore[misc]
     """Keeps the weights with the lowest held-out loss, and ends training once PATIENCE measurements in a row found no lower one.
 
-    Called by the trainer, in its thread. `checkpoint` is the folder that training resumes from, or None.
+    Called by the trainer, in its thread, before the callbacks that report and store what it adds. `checkpoint` is the folder that training
+    resumes from, or None.
     """
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        checkpoint: Path | None,
-        report: Callable[[models_pb2.RunProgressed], None],
-    ) -> None:
+    def __init__(self, prepared: Prepared, checkpoint: Path | None) -> None:
         self._compare = prepared.compare
         self._every = prepared.compare_every
-        self._report = report
         self._best = KeptWeights(prepared.trainer.model, "best.safetensors")
         self._best.load(checkpoint)
         self._measured: float | None = None
-        self.stopped_because = ""
 
     @property
     def best_step(self) -> int:
         """The number of steps that the best weights were trained for; 0 before the first measurement."""
         return int(self._best.facts.get("step", 0))
 
+    @property
+    def stopped_because(self) -> str:
+        """Why training ends before its last step; empty if it does not."""
+        if self._best.facts.get("worse", 0) < PATIENCE:
+            return ""
+        return f"The held-out loss was not below that of step {self.best_step} in {PATIENCE} measurements."
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Measure, and keep the weights if they are the best so far."""
+        """Measure, and keep the weights if they are the best so far. A run that ends here is stored, so that it ends here again."""
         if state.global_step % self._every and state.global_step < state.max_steps:
             return
-        loss = self._compare()
-        self._report(models_pb2.RunProgressed(step=state.global_step, total_steps=state.max_steps, held_out_loss=loss))
+        loss = self._measured = self._compare()
         facts = self._best.facts
         if loss < facts.get("loss", math.inf):
             self._best.keep(step=state.global_step, loss=loss, worse=0)
             return
         facts["worse"] = facts.get("worse", 0) + 1
-        if facts["worse"] >= PATIENCE and state.global_step < state.max_steps:
-            self.stopped_because = (
-                f"The held-out loss was not below that of step {self.best_step} in {PATIENCE} measurements."
-            )
-            control.should_training_stop, control.should_save = True, False
+        if self.stopped_because:
+            control.should_training_stop = control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Report what was measured."""
-        if self._measured is not None and logs and "loss" in logs:
-            step = models_pb2.RunProgressed(
-                step=state.global_step,
-                total_steps=state.max_steps,
-                loss=float(logs["loss"]),
-                held_out_loss=self._measured,
-            )
-            self._report(step)
-            self._measured = None
+        """Add what was measured to the step's figures, for the callbacks that follow."""
+        if self._measured is not None and logs is not None:
+            logs[HELD_OUT_LOSS], self._measured = self._measured, None
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Add the best weights to the checkpoint."""

@@ -1,11 +1,14 @@
 """A check that the saved weights load: a fresh process must compute the same figures as the trained model.
 
-It computes them on probe rows, which the manifest keeps for servers, and on a few learned rows, which are not stored. The process is
-`python -m services.training.worker.reload_check BASE WEIGHTS REQUEST.json [COMPUTE_LOCK]`.
+It computes them on probe rows, which the manifest keeps for servers, and on a few learned rows and one beyond the base's window, which are
+not stored. Besides, the model's own attention must compute for each row alone what the trained model computes for all of them packed.
+The process is `python -m services.training.worker.reload_check BASE WEIGHTS REQUEST.json [COMPUTE_LOCK]`.
 """
 
 import heapq
 import json
+import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.training.bases.capabilities import read_capabilities
 from services.training.methods.callers_first import make_way
-from services.training.methods.held_out import answer_log_probabilities
-from services.training.methods.loading import hide_unused_packages
+from services.training.methods.held_out import answer_log_probabilities, packed_log_probabilities
+from services.training.methods.loading import hide_unused_packages, read_context, read_window
+from services.training.methods.memory import free_memory
 from services.training.methods.reward_model import score
 from services.training.recipe import Recipe
 from tailor.chat import Encoded, encode
@@ -37,19 +42,39 @@ LEARNED_ROWS = 2
 # changes them slightly.
 ADAPTER_TOLERANCE = 0.002
 FULL_TOLERANCE = 0.05
+# Of the same weights with another attention, which rounds otherwise. Rows that see each other and ignored windows cost whole nats.
+ATTENTION_TOLERANCE = 0.1
 VERIFY_SECONDS = 1800
+# In the words of torch and of Python.
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "not enough memory")
+# The tokens of the row beyond the window that are compared, and the longest such row.
+LONG_ANSWER, LONGEST = 32, 8192
 
-# The figures of the saved weights, as `compute_figures` returns them.
+# Figures of rows by how they are computed: `trained`, as in training; `packed`, with all rows in one pass; `own`, with the model's own
+# attention; `served`, at serving precision, of the probes only.
 Figures = Mapping[str, list[float]]
 Reload = Callable[[Path, Path, Path], Figures]
 
 
 @dataclass(frozen=True)
 class ReloadCheck:
-    """`difference` is the largest between the trained and the reloaded model; `served` are the probes' figures at serving precision."""
+    """`difference` is the largest between the trained and the reloaded model; `served` are the probes' figures at serving precision, which
+    differ from the reloaded model's by `serving_difference` at most.
+    """
 
     difference: float
     served: list[float]
+    serving_difference: float = 0.0
+
+
+def choose_rows(base: Path, tokenizer: Any, learned: Sequence[Encoded]) -> list[Encoded]:
+    """The rows of the check: the probes, the shortest of the learned rows, and one beyond the base's window if it has one."""
+    probes = encode_probes(tokenizer)
+    tokens = min(read_window(base) + LONG_ANSWER, read_context(base), LONGEST)
+    text = [token for row in probes for token in row.tokens]
+    longer = (text * (tokens // len(text) + 1))[:tokens] if read_window(base) else []
+    beyond = [Encoded("beyond-window", tuple(longer), tokens - LONG_ANSWER)] if len(longer) > LONG_ANSWER else []
+    return [*probes, *choose_shortest(learned), *beyond]
 
 
 def choose_shortest(rows: Sequence[Encoded]) -> list[Encoded]:
@@ -78,12 +103,20 @@ def measure(kind: str, model: Any, rows: Sequence[Encoded]) -> list[float]:
     return [float(answer_log_probabilities(model, row).mean()) for row in rows]
 
 
+def measure_trained(kind: str, base: Path, model: Any, rows: Sequence[Encoded]) -> Figures:
+    """The figures of a trained model, also of packed rows if it learned from such."""
+    alone = measure(kind, model, rows)
+    if kind == "reward" or not read_capabilities(base).packed:
+        return {"trained": alone}
+    return {"trained": alone, "packed": [float(row.mean()) for row in packed_log_probabilities(model, rows)]}
+
+
 def to_entries(kind: str, rows: Sequence[Encoded], check: ReloadCheck) -> list[dict[str, Any]]:
-    """The probes as in the manifest, so that a server can compute the same figures."""
+    """The probes, with which the rows begin, as in the manifest, so that a server can compute the same figures."""
     name = "reward" if kind == "reward" else "log_probability"
     return [
         {"row_id": row.row_id, "tokens": list(row.tokens), "prompt_length": row.prompt_length, name: round(figure, 6)}
-        for row, figure in zip(rows, check.served, strict=True)
+        for row, figure in zip(rows, check.served, strict=False)
     ]
 
 
@@ -97,16 +130,31 @@ def reload_in_fresh_process(base: Path, weights: Path, request: Path, compute_lo
     command = [sys.executable, "-m", "services.training.worker.reload_check", str(base), str(weights), str(request)]
     command += [str(compute_lock)] if compute_lock else []
     with memory_lock(compute_lock) if compute_lock else nullcontext():
-        child = subprocess.run(command, capture_output=True, text=True, timeout=VERIFY_SECONDS, check=False)
-    if child.returncode != 0:
-        cause = describe_exit(child.returncode, child.stderr, with_message=True)
-        log.error("saved weights do not load", error=cause)
-        raise FailedPrecondition(
-            Reason.ADAPTER_DOES_NOT_LOAD,
-            f"The saved weights do not load in a fresh process: {cause}. Run the recipe again.",
-        )
-    figures: Figures = json.loads(child.stdout.strip().splitlines()[-1])
+        figures: Figures = json.loads(run_fresh(command).strip().splitlines()[-1])
     return figures
+
+
+def run_fresh(command: Sequence[str], seconds: float = VERIFY_SECONDS) -> str:
+    """What the fresh process prints. Blocks for at most `seconds`.
+
+    Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD) with the error that ended it.
+    """
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        cause = f"it took more than {seconds} seconds"
+    else:
+        if child.returncode == 0:
+            return child.stdout
+        cause = describe_exit(child.returncode, child.stderr, with_message=True)
+        if child.returncode == -signal.SIGKILL or any(sign in child.stderr for sign in OUT_OF_MEMORY):
+            cause += ", for lack of memory"
+    log.error("saved weights do not load", error=cause)
+    raise FailedPrecondition(
+        Reason.ADAPTER_DOES_NOT_LOAD,
+        f"The saved weights do not load in a fresh process: {cause}. The last checkpoint is kept: if the run is created "
+        "again, only this check is repeated.",
+    )
 
 
 def verify(
@@ -116,7 +164,7 @@ def verify(
     rows: Sequence[Encoded],
     *,
     kind: str,
-    expected: Sequence[float],
+    expected: Figures,
     reload: Reload = reload_in_fresh_process,
 ) -> ReloadCheck:
     """Reload the weights, and compare their figures with the expected ones.
@@ -132,14 +180,29 @@ def verify(
     }
     request.write_text(json.dumps(body), encoding="utf-8")
     figures = reload(base, weights, request)
-    difference = max(abs(reloaded - wanted) for reloaded, wanted in zip(figures["trained"], expected, strict=True))
+    difference = _difference(figures["trained"], expected["trained"])
     # `not <=` rather than `>`, so that NaN fails too.
     if not difference <= (FULL_TOLERANCE if recipe.adapter.kind == "none" else ADAPTER_TOLERANCE):
         raise FailedPrecondition(
             Reason.ADAPTER_DIFFERS,
             f"The saved weights differ from the trained ones by {difference:.3f} nats per token. Run the recipe again.",
         )
-    return ReloadCheck(difference, figures["served"])
+    learned = expected.get("packed", expected["trained"])
+    attention = _difference(figures.get("own", figures["trained"]), learned if kind != "reward" else figures["trained"])
+    serving = _difference(figures["served"], figures["trained"][: len(figures["served"])])
+    if not attention <= ATTENTION_TOLERANCE or not math.isfinite(serving):
+        raise FailedPrecondition(
+            Reason.ADAPTER_DIFFERS,
+            f"Served rows would differ from learned ones by {max(attention, serving):.3f} nats per token, because this base's attention or "
+            "precision is not computed alike. Report this defect, or use another base.",
+        )
+    return ReloadCheck(difference, figures["served"], serving)
+
+
+def _difference(figures: Sequence[float], wanted: Sequence[float]) -> float:
+    """The largest difference; NaN if one of them is."""
+    differences = [abs(figure - other) for figure, other in zip(figures, wanted, strict=True)]
+    return max(differences, key=lambda difference: (math.isnan(difference), difference))
 
 
 def to_serving(recipe: Recipe, kind: str) -> Recipe:
@@ -152,21 +215,28 @@ def to_serving(recipe: Recipe, kind: str) -> Recipe:
 
 
 def compute_figures(base: Path, weights: Path, request: Path) -> Figures:
-    """Load the saved weights, and compute the figures of the request's rows: `trained` as trained, `served` at serving precision."""
+    """Load the saved weights, and compute the figures of the request's rows."""
     from services.training.methods.model import load_saved
 
     body = json.loads(request.read_text(encoding="utf-8"))
     recipe, kind = Recipe.model_validate_json(body["recipe"]), body["kind"]
     rows = [Encoded(row_id, tuple(tokens), prompt_length) for row_id, tokens, prompt_length in body["rows"]]
-    trained = measure(kind, load_saved(base, weights, recipe, kind), rows)
-    serving = to_serving(recipe, kind)
-    probes = len(CONVERSATIONS)
+    model = load_saved(base, weights, recipe, kind)
+    figures = {"trained": measure(kind, model, rows)}
+    serving, probes = to_serving(recipe, kind), len(CONVERSATIONS)
+    if kind != "reward":
+        plain = model.base_model.model if hasattr(model, "peft_config") else model
+        plain.set_attn_implementation(read_capabilities(base).plain_attention)
+        figures["own"] = measure(kind, model, rows)
+        del plain
+    del model
+    # At serving precision the base may take four times as much.
+    free_memory()
+    alike = serving == recipe
     served = (
-        trained[:probes]
-        if serving == recipe
-        else measure(kind, load_saved(base, weights, serving, kind), rows[:probes])
+        figures["trained"][:probes] if alike else measure(kind, load_saved(base, weights, serving, kind), rows[:probes])
     )
-    return {"trained": trained, "served": served}
+    return {**figures, "served": served}
 
 
 def main(arguments: list[str]) -> int:

@@ -34,6 +34,7 @@ from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec
 from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
+from services.training.worker.reload_check import Figures
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2
 from tailor.chat import Encoded
@@ -77,14 +78,13 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A trained model in a folder, and what the reloaded one must compute: `expected` for `rows`, of which `probes` are the first."""
+    """A trained model in a folder, and what the reloaded one must compute for `rows`, of which the probes are the first."""
 
     weights: Path
     kind: str
     figures: models_pb2.AdapterTrained
-    probes: Sequence[Encoded]
     rows: Sequence[Encoded]
-    expected: Sequence[float]
+    expected: Figures
 
 
 def run_worker(
@@ -248,10 +248,9 @@ class Worker:
         figures = self._figures(trained)
         results.write_card(spec, recipe, figures, weights, kind=kind, licence=context.inputs.licence)
         self._report("verifying", last)
-        probe_rows = reload_check.encode_probes(context.tokenizer)
-        check_rows = [*probe_rows, *reload_check.choose_shortest(trained.prepared.learned)]
-        expected = reload_check.measure(kind, trained.model, check_rows)
-        return SavedModel(weights, kind, figures, probe_rows, check_rows, expected)
+        rows = reload_check.choose_rows(context.inputs.base, context.tokenizer, trained.prepared.learned)
+        expected = reload_check.measure_trained(kind, context.inputs.base, trained.model, rows)
+        return SavedModel(weights, kind, figures, rows, expected)
 
     def _check_and_report(self, context: StageContext, saved: SavedModel) -> None:
         """Prove, store and report the result."""
@@ -259,8 +258,8 @@ class Worker:
         check = reload_check.verify(
             context.inputs.base, weights, recipe, saved.rows, kind=kind, expected=saved.expected, reload=self._reload
         )
-        log.info("verified", difference=check.difference)
-        entries = reload_check.to_entries(kind, saved.probes, check)
+        log.info("verified", difference=check.difference, serving_difference=check.serving_difference)
+        entries = reload_check.to_entries(kind, saved.rows, check)
         stored = retry_dependency(
             "object store",
             lambda: results.store_result(
@@ -379,20 +378,21 @@ def _train(
     if budget:
         # Before the other callback, which stores the checkpoint that this one adds a file to.
         trainer.add_callback(budget)
-    best = BestCallback(prepared, checkpoint, report) if prepared.compare_every else None
+    best = BestCallback(prepared, checkpoint) if prepared.compare_every else None
     if best:
         trainer.add_callback(best)
     trainer.add_callback(StepCallback(context, checkpoints, report=report, shown=prepared.shown))
     log.info("training", rows=prepared.rows, rows_skipped=prepared.skipped, steps=prepared.steps)
     training.set()
-    if checkpoint and checkpoint.name == f"checkpoint-{prepared.steps}":
+    if checkpoint and (checkpoint.name == f"checkpoint-{prepared.steps}" or (best and best.stopped_because)):
         _load_last_step(trainer, checkpoint, context.meter)
     else:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     # Measuring and the check need its memory.
     prepared.release()
-    stopped_because = (budget.exceeded if budget else "") or (best.stopped_because if best else "")
-    if trainer.state.global_step < prepared.steps and not stopped_because:
+    unfinished = trainer.state.global_step < prepared.steps
+    stopped_because = (budget.exceeded if budget else "") or (best.stopped_because if best and unfinished else "")
+    if unfinished and not stopped_because:
         return None
     training.clear()
     if best:

@@ -147,9 +147,9 @@ def test_steps_respect_every_limit() -> None:
 
 def test_held_out_loss_is_measured_as_often_as_it_costs_little() -> None:
     rows = [Encoded(f"r{number}", tuple(range(1000)), 1) for number in range(20)]
-    # 60 measurements would cost a twentieth of the training; 20 are enough.
-    assert plan_measurements(steps=1000, trained_tokens=8_000_000, rows=rows) == 50
-    assert plan_measurements(steps=1000, trained_tokens=400_000, rows=rows) == 334
+    # 40 measurements would cost a twentieth of the training; 10 are enough.
+    assert plan_measurements(steps=1000, trained_tokens=8_000_000, rows=rows) == 100
+    assert plan_measurements(steps=1000, trained_tokens=800_000, rows=rows) == 250
     # The demo: one measurement, at the end.
     assert plan_measurements(steps=74, trained_tokens=38_000, rows=rows[:8]) == 0
     assert plan_measurements(steps=1000, trained_tokens=8_000_000, rows=[]) == 0

@@ -273,6 +273,7 @@ class RunPlan(_message.Message):
     NEEDS_APPROVAL_FIELD_NUMBER: _builtins.int
     FITTING_TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     rows: _builtins.int
     """Rows to train on."""
     tokens: _builtins.int
@@ -321,6 +322,10 @@ class RunPlan(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the plan was made."""
 
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageSettings]:
+        """What the recipes of its stages leave to the base, the data and the device."""
+
     def __init__(
         self,
         *,
@@ -345,16 +350,55 @@ class RunPlan(_message.Message):
         needs_approval: _builtins.bool = ...,
         fitting_train_tokens: _builtins.int = ...,
         run_id: _builtins.str = ...,
+        settings: _abc.Iterable[Global___StageSettings] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "fitting_train_tokens", b"fitting_train_tokens", "gpu", b"gpu", "max_hours", b"max_hours", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "needs_approval", b"needs_approval", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_skipped", b"rows_skipped", "run_id", b"run_id", "seconds", b"seconds", "seconds_from", b"seconds_from", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left", "budget_left", b"budget_left", "create_time", b"create_time", "device", b"device", "device_memory_bytes", b"device_memory_bytes", "devices", b"devices", "fits", b"fits", "fitting_train_tokens", b"fitting_train_tokens", "gpu", b"gpu", "max_hours", b"max_hours", "memory_bytes", b"memory_bytes", "nearest_recipe", b"nearest_recipe", "needs_approval", b"needs_approval", "price", b"price", "refusal", b"refusal", "rows", b"rows", "rows_skipped", b"rows_skipped", "run_id", b"run_id", "seconds", b"seconds", "seconds_from", b"seconds_from", "settings", b"settings", "steps", b"steps", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_left: _TypeAlias = _typing.Literal["budget_left"]  # noqa: Y015
     _WhichOneofArgType__budget_left: _TypeAlias = _typing.Literal["_budget_left", b"_budget_left"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_left) -> _WhichOneofReturnType__budget_left | None: ...
 
 Global___RunPlan: _TypeAlias = RunPlan  # noqa: Y015
+
+@_typing.final
+class StageSettings(_message.Message):
+    """StageSettings are settings of a stage as they were planned."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECIPE_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    ACCUMULATION_FIELD_NUMBER: _builtins.int
+    GRADIENT_CHECKPOINTING_FIELD_NUMBER: _builtins.int
+    recipe: _builtins.str
+    """Name of the stage's recipe."""
+    learning_rate: _builtins.float
+    """Learning rate: the recipe's, or by the width of the base and the method."""
+    tokens: _builtins.int
+    """Most tokens of a micro-batch, or those of one longer row."""
+    accumulation: _builtins.int
+    """Micro-batches of a step."""
+    gradient_checkpointing: _builtins.bool
+    """Layers are computed again instead of kept in memory."""
+    def __init__(
+        self,
+        *,
+        recipe: _builtins.str = ...,
+        learning_rate: _builtins.float = ...,
+        tokens: _builtins.int = ...,
+        accumulation: _builtins.int = ...,
+        gradient_checkpointing: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accumulation", b"accumulation", "gradient_checkpointing", b"gradient_checkpointing", "learning_rate", b"learning_rate", "recipe", b"recipe", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StageSettings: _TypeAlias = StageSettings  # noqa: Y015
 
 @_typing.final
 class Price(_message.Message):

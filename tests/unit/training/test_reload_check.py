@@ -1,0 +1,88 @@
+"""The check of saved weights: the rows that it reads, what it refuses, and the words for a process that fails."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.training.methods.loading import read_window
+from services.training.recipe import load_recipe
+from services.training.worker import reload_check
+from services.training.worker.reload_check import CONVERSATIONS, LONG_ANSWER, Figures, choose_rows, run_fresh, verify
+from tailor.chat import Encoded
+from tailor.errors import FailedPrecondition
+
+ROWS = [Encoded(f"row_{number}", (5, 6, 7, 8), 2) for number in range(4)]
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """Answers with the figures that a fresh process would compute."""
+
+    figures: Figures
+
+    def __call__(self, *_: Path) -> Figures:
+        return self.figures
+
+
+def check(tmp_path: Path, figures: Figures, expected: Figures) -> float:
+    weights = tmp_path / "weights"
+    return verify(
+        tmp_path, weights, load_recipe("lora"), ROWS, kind="policy", expected=expected, reload=Reloaded(figures)
+    ).serving_difference
+
+
+def test_packed_rows_must_be_those_of_the_models_own_attention(tmp_path: Path) -> None:
+    alone = [-1.0, -2.0, -3.0, -4.0]
+    same = {"trained": alone, "own": alone, "served": alone[:2]}
+    assert check(tmp_path, same, {"trained": alone, "packed": alone}) == 0.0
+    leaking = [-1.0, -2.0, -3.5, -4.0]
+    with pytest.raises(FailedPrecondition, match=r"0\.500 nats") as refused:
+        check(tmp_path, same, {"trained": alone, "packed": leaking})
+    assert refused.value.reason == "ADAPTER_DIFFERS"
+    with pytest.raises(FailedPrecondition, match="would differ"):
+        check(tmp_path, {**same, "own": leaking}, {"trained": alone})
+
+
+def test_served_figures_may_differ_as_far_as_quantisation_does_but_must_be_numbers(tmp_path: Path) -> None:
+    alone = [-1.0, -2.0, -3.0, -4.0]
+    same = {"trained": alone, "own": alone, "served": [-1.25, -2.0]}
+    assert check(tmp_path, same, {"trained": alone}) == 0.25
+    for name in ("trained", "own", "served"):
+        with pytest.raises(FailedPrecondition):
+            check(tmp_path, {**same, name: [float("nan"), *same[name][1:]]}, {"trained": alone})
+
+
+def test_a_row_is_longer_than_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = {
+        "model_type": "mistral",
+        "sliding_window": 512,
+        "max_position_embeddings": 4096,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(described), encoding="utf-8")
+    assert read_window(tmp_path) == 512
+    monkeypatch.setattr(reload_check, "encode_probes", lambda _: ROWS[: len(CONVERSATIONS)])
+    *others, beyond = choose_rows(tmp_path, None, ROWS)
+    assert (len(beyond.tokens), beyond.prompt_length) == (512 + LONG_ANSWER, 512)
+    assert [row.row_id for row in others] == ["row_0", "row_1", "row_0", "row_1"]
+    (tmp_path / "config.json").write_text(json.dumps({**described, "sliding_window": None}), encoding="utf-8")
+    assert choose_rows(tmp_path, None, ROWS) == others
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("raise MemoryError", "MemoryError, for lack of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "SIGKILL, for lack of memory"),
+        ("class OutOfMemoryError(RuntimeError): pass\nraise OutOfMemoryError('CUDA')", "OutOfMemoryError: CUDA, for"),
+        ("raise ValueError('size mismatch')", "ValueError: size mismatch. The last checkpoint is kept"),
+        ("import time; time.sleep(60)", "it took more than 1 seconds"),
+    ],
+)
+def test_a_process_that_fails_says_why(code: str, words: str) -> None:
+    seconds = 1 if "sleep" in code else 60
+    with pytest.raises(FailedPrecondition, match=words) as refused:
+        run_fresh([sys.executable, "-c", code], seconds)
+    assert refused.value.reason == "ADAPTER_DOES_NOT_LOAD"
