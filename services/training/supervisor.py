@@ -150,7 +150,7 @@ class Supervisor:
             self._change(run, lambda stored: requeue_preempted(stored, self._now()))
         elif code is not None:
             log.warning("worker ended", run_id=run.run_id, epoch=run.epoch, exit_code=code)
-            self._change(run, lambda stored: lose_worker(stored, Reason.WORKER_DIED, self._now()))
+            self._change(run, lambda stored: lose_worker(stored, Reason.WORKER_DIED, self._now(), code))
         else:
             return self._handle_silence(run)
         return True

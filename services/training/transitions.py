@@ -28,6 +28,8 @@ LEASE = timedelta(seconds=30)
 START_LEASE = timedelta(seconds=180)
 RECHECK_INTERVAL = timedelta(seconds=5)
 MAX_ATTEMPTS = 5
+# Exit codes of a worker that SIGKILL ended: of a process, and of a pod.
+KILLED = (-9, 137)
 BACKOFF_SECONDS = (0, 2, 10, 30, 60)
 JITTER = 0.25
 EVENT_INTERVAL = timedelta(seconds=2)
@@ -103,16 +105,18 @@ def is_event_due(run: Run, progress: Progress, now: datetime) -> bool:
     return changed or last or run.last_event is None or now - run.last_event >= EVENT_INTERVAL
 
 
-def lose_worker(run: Run, reason: str, now: datetime) -> Run:
-    """The worker is gone. Requeue the run with a growing delay; fail it after five workers in a row without progress."""
+def lose_worker(run: Run, reason: str, now: datetime, exit_code: int | None = None) -> Run:
+    """The worker is gone. Requeue the run with a growing delay; fail it after five workers in a row without progress.
+
+    A worker with another exit code than that of SIGKILL was not killed for lack of memory.
+    """
     if run.stopping:
         return fail(run, run.stopping, now)
     failures = run.failures + 1
     if failures >= MAX_ATTEMPTS:
         failure = Failure(
             reason,
-            f"{failures} workers in a row ended without progress. The run's log says why. If it does not, the system killed them, most "
-            "often for lack of memory: lower batch.tokens, or use a smaller adapter.",
+            f"{failures} workers in a row ended without progress. {_explain_end(exit_code)}",
         )
         return fail(replace(run, failures=failures), failure, now)
     again = now + timedelta(seconds=_backoff(run, failures))
@@ -124,6 +128,15 @@ def lose_worker(run: Run, reason: str, now: datetime) -> Run:
         reason=reason,
         message=f"Its worker ended. Another one resumes from the last complete checkpoint, not before {again:%H:%M:%S} UTC.",
     )
+
+
+def _explain_end(exit_code: int | None) -> str:
+    if exit_code is None or exit_code in KILLED:
+        return (
+            "The run's log says why. If it does not, the system killed them, most often for lack of memory: lower batch.tokens, or use a "
+            "smaller adapter."
+        )
+    return f"The last one failed with exit code {exit_code}. The run's log has the error."
 
 
 def _backoff(run: Run, failures: int) -> float:

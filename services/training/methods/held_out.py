@@ -1,4 +1,4 @@
-"""Held-out figures, measured on few enough rows that a run stays fast."""
+"""Held-out figures, measured on rows that cost little compared with training."""
 
 import hashlib
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def choose_stored(rows: EncodedRows, max_tokens: int = LOSS_TOKENS) -> list[Enco
 
 
 def count_affordable(trained_tokens: int) -> int:
-    """The held-out tokens that may be measured in a run that trains on so many tokens."""
+    """The number of held-out tokens that a run may measure."""
     return int(MEASURING_SHARE * trained_tokens / COST)
 
 

@@ -189,7 +189,7 @@ def required_memory(recipe: Recipe, shape: Shape, load: Load, *, gpu: bool, engi
     checked = (4 if recipe.precision == "f32" else 2) * (shape.parameters + adapter_parameters(recipe, shape))
     if gpu:
         return round(max(used, GPU_FIXED + checked) * FRAGMENTATION + GPU_RESERVE * (2 if engine else 1))
-    # What a process on a CPU frees is not all given back.
+    # A process on a CPU does not give back everything that it frees.
     at_rest = CPU_FIXED + weight_bytes(recipe, shape) + trained_bytes(recipe, shape)
     return round(max(used, at_rest + CPU_FIXED + max(weight_bytes(recipe, shape), checked)))
 

@@ -46,7 +46,7 @@ FULL_TOLERANCE = 0.05
 ATTENTION_TOLERANCE = 0.1
 VERIFY_SECONDS = 1800
 # In the words of torch and of Python.
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "not enough memory")
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "not enough memory", "allocate memory")
 # The tokens of the row beyond the window that are compared, and the longest such row.
 LONG_ANSWER, LONGEST = 32, 8192
 

@@ -34,7 +34,7 @@ from services.training.settings import WorkerSettings
 from services.training.spec import WorkerSpec
 from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
-from services.training.worker.reload_check import Figures
+from services.training.worker.reload_check import OUT_OF_MEMORY, Figures
 from services.training.worker.reporter import LogLines, NullReporter, Reporter, connect
 from tailor.api.events.v1 import models_pb2
 from tailor.chat import Encoded
@@ -85,6 +85,25 @@ class SavedModel:
     figures: models_pb2.AdapterTrained
     rows: Sequence[Encoded]
     expected: Figures
+
+
+def explain_failure(error: Exception, *, alone: bool) -> FailedPrecondition | None:
+    """The failure of a run that another worker would meet again, after as many GPU hours; None for what may pass, such as a lost device.
+
+    The error's message may quote a row, so only its kind and place are reported. A process that is not `alone` may have lost another one.
+    """
+    cause = describe_error(error)
+    if isinstance(error, MemoryError) or any(sign in f"{type(error).__name__} {error}" for sign in OUT_OF_MEMORY):
+        return FailedPrecondition(
+            Reason.DOES_NOT_FIT,
+            f'There was not enough memory: {cause}. Lower batch.tokens, set batch.gradient_checkpointing = "on", or use a smaller adapter.',
+        )
+    if not isinstance(error, DEFECTS) and not (alone and type(error) is RuntimeError):
+        return None
+    return FailedPrecondition(
+        Reason.CHILD_FAILED,
+        f"Training this base with this recipe failed: {cause}. Report this defect, or use another recipe or base.",
+    )
 
 
 def run_worker(
@@ -176,15 +195,11 @@ class Worker:
                 return 1
             self._report_failure(error)
             return 0
-        except DEFECTS as error:
-            # Another worker would meet it again, after as many GPU hours.
-            cause = describe_error(error)
-            self._report_failure(
-                FailedPrecondition(
-                    Reason.CHILD_FAILED,
-                    f"Training this base with this recipe failed: {cause}. Report this defect, or use another recipe or base.",
-                )
-            )
+        except (RuntimeError, MemoryError, *DEFECTS) as error:
+            failure = explain_failure(error, alone=self._processes.world == 1)
+            if failure is None or not self._processes.first:
+                raise
+            self._report_failure(failure)
             return 0
 
     def _run(self, in_training: threading.Event, stop_requested: threading.Event) -> int:

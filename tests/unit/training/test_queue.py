@@ -42,3 +42,10 @@ def test_a_lost_worker_is_replaced_with_a_growing_delay_that_differs_from_run_to
         assert f"{lost.not_before:%H:%M:%S} UTC" in lost.message
     others = [lose_worker(replace(run(name), failures=3), "WORKER_DIED", START) for name in ("a", "b", "c")]
     assert len({other.not_before for other in others}) == 3
+
+
+def test_only_workers_that_were_killed_are_said_to_lack_memory() -> None:
+    worn = replace(run("a"), failures=4)
+    for code, words in ((-9, "lack of memory"), (137, "lack of memory"), (None, "lack of memory"), (1, "exit code 1")):
+        assert words in lose_worker(worn, "WORKER_DIED", START, code).message
+    assert "memory" not in lose_worker(worn, "WORKER_DIED", START, 1).message

@@ -11,6 +11,7 @@ from services.training.methods.loading import read_window
 from services.training.recipe import load_recipe
 from services.training.worker import reload_check
 from services.training.worker.reload_check import CONVERSATIONS, LONG_ANSWER, Figures, choose_rows, run_fresh, verify
+from services.training.worker.worker import explain_failure
 from tailor.chat import Encoded
 from tailor.errors import FailedPrecondition
 
@@ -69,6 +70,22 @@ def test_a_row_is_longer_than_the_window(tmp_path: Path, monkeypatch: pytest.Mon
     assert [row.row_id for row in others] == ["row_0", "row_1", "row_0", "row_1"]
     (tmp_path / "config.json").write_text(json.dumps({**described, "sliding_window": None}), encoding="utf-8")
     assert choose_rows(tmp_path, None, ROWS) == others
+
+
+@pytest.mark.parametrize(
+    ("error", "alone", "reason", "words"),
+    [
+        (ValueError("a text of a customer"), False, "CHILD_FAILED", "ValueError"),
+        (RuntimeError("size mismatch"), True, "CHILD_FAILED", "RuntimeError"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), False, "DOES_NOT_FIT", "not enough memory"),
+        (MemoryError(), True, "DOES_NOT_FIT", "not enough memory"),
+        (RuntimeError("connection closed by peer"), False, "", ""),
+    ],
+)
+def test_an_error_of_training_is_told_by_its_kind(error: Exception, alone: bool, reason: str, words: str) -> None:
+    failure = explain_failure(error, alone=alone)
+    assert (failure.reason if failure else "") == reason
+    assert failure is None or (words in failure.message and "customer" not in failure.message)
 
 
 @pytest.mark.parametrize(
