@@ -16,6 +16,7 @@ from bench.training_house import House, context, recipe
 from services.training.bases.files import load_tokenizer
 from services.training.methods import loading, model, rows, sft
 from services.training.methods.base import trainer_options
+from services.training.rates import fit_base, fit_device
 from services.training.recipe import Recipe
 from tailor.chat import Encoded
 
@@ -38,7 +39,7 @@ class Took:
 def measure(house: House) -> dict[str, Any]:
     """The best round of each side, and the largest difference between the losses of a step."""
     tokenizer = load_tokenizer(house.base_folder)
-    chosen = recipe("lora").fit_device(gpu=False)
+    chosen = fit_device(recipe("lora"), gpu=False)
     encoded = rows.read_encoded(house.train, tokenizer)
     encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
     ours, theirs = [], []
@@ -95,7 +96,7 @@ def _trl(
     with tempfile.TemporaryDirectory() as folder:
         options: dict[str, Any] = {"output_dir": folder, "max_steps": steps, "logging_steps": 1, "report_to": "none"}
         options |= {"use_cpu": _on_cpu(), "save_strategy": "no", "disable_tqdm": True}
-        chosen = chosen.fit_base(loading.read_width(house.base_folder))
+        chosen = fit_base(chosen, loading.read_width(house.base_folder), loading.read_family(house.base_folder))
         options |= {"learning_rate": chosen.optimizer.learning_rate}
         if same_start:
             # The same steps in the same order as ours, with the same optimiser, in f32, from the same adapter.

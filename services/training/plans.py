@@ -45,7 +45,7 @@ class HourLimits:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """The settings of a stage that follow the base, the data and the device: a rate, and `accumulation` micro-batches of `tokens` a step."""
+    """The settings of a stage that follow base, data and device: a rate, and `accumulation` micro-batches of `tokens` a step."""
 
     recipe: str
     learning_rate: float

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from services.training.rates import MIN_TOKENS, choose_rate, step_tokens
 from services.training.recipe_parts import (
     BudgetRecipe,
     HeldOutRewardRecipe,
@@ -173,35 +171,7 @@ class Recipe(Part):
         """The recipe for a processor: in f32 if that would only emulate bf16, many times slower."""
         return self if bf16 or self.precision == "f32" else self.model_copy(update={"precision": "f32"})
 
-    def fit_base(self, width: int, family: str) -> "Recipe":
-        """The recipe for a base of a family with hidden states of this width: with a learning rate."""
-        return self.with_rate(choose_rate(self, width, family))
-
-    def fit_device(self, *, gpu: bool) -> "Recipe":
-        """The recipe for a device for which nothing was planned: with a size of its steps."""
-        return self.list_steps(gpu=gpu)[0]
-
-    def list_steps(self, *, gpu: bool, trained_tokens: int = 0) -> list["Recipe"]:
-        """The recipe with each way to compute its steps on a device, the quickest first, the one with the least memory last.
-
-        Fewer than `MIN_STEPS` steps are avoided if `trained_tokens` says how many tokens a run has.
-        """
-        batch = self.batch
-        sizes = [(batch.tokens, batch.accumulation)]
-        if not batch.tokens:
-            tokens = step_tokens(self, gpu=gpu, trained_tokens=trained_tokens)
-            parts = (
-                [2**power for power in range(int(math.log2(tokens / MIN_TOKENS)) + 1)] if tokens > MIN_TOKENS else [1]
-            )
-            sizes = [(max(tokens // part, batch.max_length), batch.accumulation * part) for part in parts]
-        ways = {"auto": ("off", "on")}.get(batch.gradient_checkpointing, (batch.gradient_checkpointing,))
-        return [
-            self.with_steps(tokens, accumulation, checkpointing == "on")
-            for checkpointing in ways
-            for tokens, accumulation in sizes
-        ]
-
-    def with_steps(self, tokens: int, accumulation: int, checkpointing: bool) -> "Recipe":
+    def with_steps(self, tokens: int, accumulation: int, *, checkpointing: bool) -> "Recipe":
         """The recipe with steps of a size."""
         steps = {"tokens": tokens, "accumulation": accumulation}
         batch = self.batch.model_copy(update={**steps, "gradient_checkpointing": "on" if checkpointing else "off"})

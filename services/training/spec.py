@@ -77,7 +77,9 @@ def _fit_recipe(stage: Stage, plan: Plan | None) -> str:
     if settings is None:
         return stage.recipe_json
     recipe = Recipe.model_validate_json(stage.recipe_json).with_rate(settings.learning_rate)
-    return recipe.with_steps(settings.tokens, settings.accumulation, settings.gradient_checkpointing).to_json()
+    return recipe.with_steps(
+        settings.tokens, settings.accumulation, checkpointing=settings.gradient_checkpointing
+    ).to_json()
 
 
 def from_json(text: str) -> WorkerSpec:

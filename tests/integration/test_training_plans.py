@@ -165,7 +165,8 @@ def test_speed_here_is_that_of_the_bases_own_layers(tiny: Path, monkeypatch: pyt
         deep = replace(shape, layers=layers)
         work = Load(1, 1, tokens=chosen.batch.tokens, learned=chosen.batch.tokens // 2, trained=chosen.batch.tokens)
         speed = forecaster.measure_teraflops(tiny, deep, chosen)
-        assert working_seconds(chosen, deep, work, speed) == pytest.approx(seconds)
+        # With a twentieth for measuring held-out loss.
+        assert working_seconds(chosen, deep, work, speed) == pytest.approx(1.05 * seconds)
 
 
 def test_base_that_cannot_be_built_in_part_is_forecast_by_products(

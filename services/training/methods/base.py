@@ -16,6 +16,7 @@ from services.training.methods.engine import StartEngine, without_engine
 from services.training.methods.loading import has_gpu, read_context, read_family, read_width
 from services.training.methods.processes import Processes
 from services.training.methods.stage_results import StageNotes
+from services.training.rates import fit_base, fit_device
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
@@ -110,8 +111,8 @@ class StageContext:
         fitted = self.recipe.fit_processor(bf16=computes_in_bf16())
         if fitted is not self.recipe:
             log.info("bf16 is emulated here, computing in f32 instead", precision=self.recipe.precision)
-        fitted = fitted.fit_base(read_width(self.inputs.base), read_family(self.inputs.base)).fit_device(gpu=has_gpu())
-        object.__setattr__(self, "recipe", fitted)
+        fitted = fit_base(fitted, read_width(self.inputs.base), read_family(self.inputs.base))
+        object.__setattr__(self, "recipe", fit_device(fitted, gpu=has_gpu()))
 
     @property
     def max_length(self) -> int:

@@ -28,6 +28,7 @@ from services.training.planning.base_shape import check_recipe, read_shape
 from services.training.planning.devices import Device, complete_device, training_teraflops
 from services.training.planning.forecast import Load, Shape
 from services.training.planning.loads import Lengths, count, read_lengths
+from services.training.rates import fit_base, fit_device, list_steps
 from services.training.recipe import Recipe, load_recipe
 from tailor.blocked_imports import hide_packages
 from tailor.errors import InvalidArgument
@@ -75,7 +76,7 @@ class ForecastContext:
 
 def _find_speed(base: Path, shape: Shape, device: Device) -> float:
     """TFLOP/s that training reaches: on this machine's processor by steps of the base, elsewhere by products."""
-    recipe = load_recipe("lora").fit_processor(bf16=computes_in_bf16()).fit_device(gpu=device.gpu)
+    recipe = fit_device(load_recipe("lora").fit_processor(bf16=computes_in_bf16()), gpu=device.gpu)
     fits = forecast.weight_bytes(recipe, shape) < device.memory_bytes
     if fits and device.here and not device.gpu and not device.teraflops:
         # Some architectures cannot be built with a few of their layers.
@@ -93,10 +94,10 @@ class Forecaster(ForecastContext):
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         """Forecast a stage with the first way to compute its steps that fits. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        recipe = recipe.fit_processor(bf16=not self.in_f32).fit_base(self.shape.width, self.shape.family)
+        recipe = fit_base(recipe.fit_processor(bf16=not self.in_f32), self.shape.width, self.shape.family)
         check_recipe(recipe, self.shape)
         trained = round(recipe.limit.epochs * lengths.tokens)
-        for way in recipe.list_steps(gpu=self.device.gpu, trained_tokens=trained):
+        for way in list_steps(recipe, gpu=self.device.gpu, trained_tokens=trained):
             stage = self._forecast(way, lengths)
             if self.fits(stage):
                 break

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from services.training.rates import SHARES, choose_rate, step_tokens
+from services.training.rates import SHARES, choose_rate, fit_base, list_steps, step_tokens
 from services.training.recipe import GENERATING, Recipe
 
 
@@ -42,10 +42,10 @@ def test_steps_follow_the_device_and_the_data() -> None:
 
 
 def test_steps_are_split_and_then_recomputed_until_they_fit() -> None:
-    ways = [way.batch for way in recipe().list_steps(gpu=True)]
+    ways = [way.batch for way in list_steps(recipe(), gpu=True)]
     assert [(way.tokens, way.accumulation) for way in ways[:5]] == [(16_384 // part, part) for part in (1, 2, 4, 8, 16)]
     assert [way.gradient_checkpointing for way in ways] == ["off"] * 5 + ["on"] * 5
-    named = recipe().with_steps(2048, 3, False).list_steps(gpu=True)
+    named = list_steps(recipe().with_steps(2048, 3, checkpointing=False), gpu=True)
     assert [(way.batch.tokens, way.batch.accumulation) for way in named] == [(2048, 3)]
 
 
@@ -63,6 +63,6 @@ def test_a_larger_scale_takes_a_lower_rate_and_a_rank_changes_nothing() -> None:
 
 
 def test_a_named_rate_stays_and_every_method_has_a_share() -> None:
-    assert recipe(rate=1e-4).fit_base(4096, "llama").optimizer.learning_rate == 1e-4
+    assert fit_base(recipe(rate=1e-4), 4096, "llama").optimizer.learning_rate == 1e-4
     for method, share in SHARES.items():
         assert choose_rate(recipe(method), 2048) == pytest.approx(share * choose_rate(recipe(), 2048))
