@@ -124,7 +124,10 @@ def trained_bytes(recipe: Recipe, shape: Shape) -> float:
 
 
 def kept_bytes(recipe: Recipe, shape: Shape) -> float:
-    """Bytes of the two copies of the adapter, in f32 and in the CPU's memory, from which a run beyond its budget is restored."""
+    """Bytes of copies of the trained weights, in f32 and in the CPU's memory: the best ones, or two from which a run beyond its budget is
+    restored."""
+    if recipe.method in MEASURED:
+        return 4 * (adapter_parameters(recipe, shape) or shape.parameters)
     return 2 * 4 * adapter_parameters(recipe, shape) if recipe.method in GENERATING else 0.0
 
 

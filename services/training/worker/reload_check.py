@@ -188,7 +188,7 @@ def verify(
             f"The saved weights differ from the trained ones by {difference:.3f} nats per token. Run the recipe again.",
         )
     learned = expected.get("packed", expected["trained"])
-    attention = _difference(figures.get("own", figures["trained"]), learned if kind != "reward" else figures["trained"])
+    attention = _difference(figures.get("own", figures["trained"]), learned)
     serving = _difference(figures["served"], figures["trained"][: len(figures["served"])])
     if not attention <= ATTENTION_TOLERANCE or not math.isfinite(serving):
         raise FailedPrecondition(
