@@ -21,8 +21,8 @@ def choose_rate(recipe: Recipe, width: int, family: str = "") -> float:
     """The recipe's learning rate, or the derived one for a base of a family with hidden states of this width."""
     if recipe.optimizer.learning_rate:
         return recipe.optimizer.learning_rate
-    exponent = next((found for name, found in EXPONENTS.items() if name in family), EXPONENTS["llama"])
-    rate = SHARES[recipe.method] * FULL_RATE * (WIDTH / width) ** exponent
+    exponent: float = next((found for name, found in EXPONENTS.items() if name in family), EXPONENTS["llama"])
+    rate: float = SHARES[recipe.method] * FULL_RATE * (WIDTH / width) ** exponent
     adapter = recipe.adapter
     if adapter.kind == "none":
         return rate
@@ -66,6 +66,7 @@ def list_steps(recipe: Recipe, *, gpu: bool, trained_tokens: int = 0) -> list[Re
     sizes = [(batch.tokens, batch.accumulation)]
     if not batch.tokens:
         tokens = step_tokens(recipe, gpu=gpu, trained_tokens=trained_tokens)
+        tokens = min(tokens, (recipe.limit.max_tokens or tokens * batch.accumulation) // batch.accumulation)
         parts = [2**power for power in range(max(1, (tokens // MIN_TOKENS).bit_length()))]
         sizes = [(max(tokens // part, batch.max_length), batch.accumulation * part) for part in parts]
     ways = ("off", "on") if batch.gradient_checkpointing == "auto" else (batch.gradient_checkpointing,)

@@ -28,6 +28,8 @@ GENERATING = ("rloo", "grpo")
 # Methods that learn from rows of prompt, chosen and rejected; the generating ones only take their prompts.
 FROM_PREFERENCES = ("dpo", "reward", *GENERATING)
 MAX_STAGES = 8
+# Of a micro-batch.
+FEWEST_TOKENS = 16
 # What measuring held-out loss may cost of a run, as a share of its training.
 MEASURING_SHARE = 0.05
 # The fields of `[adapter]` in which a stage and the adapter that it continues must agree.
@@ -72,7 +74,7 @@ class BatchRecipe(Part):
     Rows over `max_length` tokens are left out and counted; 0 admits every row that the base can read. No row is cut.
     """
 
-    tokens: Literal[0] | Annotated[int, Field(ge=16, le=1_000_000)] = 0
+    tokens: Literal[0] | Annotated[int, Field(ge=FEWEST_TOKENS, le=1_000_000)] = 0
     max_length: int = Field(0, ge=0, le=10_000_000)
     accumulation: int = Field(1, ge=1, le=1024)
     gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
@@ -161,7 +163,7 @@ class Recipe(Part):
             raise PydanticCustomError(
                 "batch", "max_length exceeds tokens, so a long row fits no step; set batch.tokens to max_length or more"
             )
-        if 0 < self.limit.max_tokens < self.batch.tokens * self.batch.accumulation:
+        if 0 < self.limit.max_tokens < (self.batch.tokens or FEWEST_TOKENS) * self.batch.accumulation:
             raise PydanticCustomError(
                 "limit", "max_tokens is less than one step; set it to batch.tokens x batch.accumulation or more"
             )

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,19 +103,26 @@ def _killed(*_: Path) -> Figures:
     raise KilledError
 
 
-def test_the_trained_model_is_freed_before_the_reload_check(house: House) -> None:
+def test_model_trainer_and_optimiser_are_freed_before_the_reload_check(house: House) -> None:
     from peft import PeftModel
+    from torch.optim import Optimizer
+    from transformers import Trainer
 
-    alive: list[int] = []
+    used: dict[str, Any] = {}
+    alive: list[str] = []
 
-    def count_then_check(*paths: Path) -> Figures:
-        alive.append(sum(isinstance(thing, PeftModel) for thing in gc.get_objects()))
+    def remember(_: object) -> None:
+        for thing in gc.get_objects():
+            if issubclass(type(thing), (PeftModel, Trainer, Optimizer)):
+                used[type(thing).__name__] = weakref.ref(thing)
+
+    def look_then_check(*paths: Path) -> Figures:
+        alive.extend(name for name, reference in used.items() if reference() is not None)
         return compute_figures(*paths)
 
     rows = store_dataset(house, "sft", {"train": [row(number) for number in range(12)], "held_out": [row(12)]})
-    gc.collect()
-    train(house, "run_freed", recipe(limit={"max_steps": 3}), rows, reload=count_then_check)
-    assert alive == [0]
+    train(house, "run_freed", recipe(limit={"max_steps": 3}), rows, reload=look_then_check, watch=remember)
+    assert len(used) >= 3 and alive == []
 
 
 def test_an_error_of_a_library_fails_the_run_in_words_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def has_gpu() -> bool:
     """True if this process computes on a GPU."""
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def read_context(base: Path) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from services.training.rates import SHARES, choose_rate, fit_base, list_steps, step_tokens
-from services.training.recipe import GENERATING, Recipe
+from services.training.recipe import GENERATING, LimitRecipe, Recipe
 
 
 def recipe(method: str = "sft", rate: float = 0.0, **adapter: Any) -> Recipe:
@@ -45,6 +45,8 @@ def test_steps_are_split_and_then_recomputed_until_they_fit() -> None:
     ways = [way.batch for way in list_steps(recipe(), gpu=True)]
     assert [(way.tokens, way.accumulation) for way in ways[:5]] == [(16_384 // part, part) for part in (1, 2, 4, 8, 16)]
     assert [way.gradient_checkpointing for way in ways] == ["off"] * 5 + ["on"] * 5
+    short = recipe().model_copy(update={"limit": LimitRecipe(max_tokens=300)})
+    assert list_steps(short, gpu=False)[0].batch.tokens == 300
     named = list_steps(recipe().with_steps(2048, 3, checkpointing=False), gpu=True)
     assert [(way.batch.tokens, way.batch.accumulation) for way in named] == [(2048, 3)]
 
