@@ -46,7 +46,7 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class AnswerFrame:
-    """What a base writes around an answer: blanks before it, which its tokenizer joins with the first word, and the end of its turn."""
+    """The text around an answer: blanks before it, which the tokenizer joins with the first word, and the end of its turn."""
 
     before: str
     end: str

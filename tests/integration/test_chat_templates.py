@@ -83,8 +83,9 @@ def test_a_row_a_rollout_a_score_and_an_answer_begin_and_end_alike(name: str, tm
         assert answer[-1] in chat.ends and answer[-1] in served.ends(None)
         assert not OPEN_TAG.search(tokenizer.decode(prompt))
     assert chat.keeps_turns is (name not in ONLY_LAST_TURN)
-    first = tokenizer.decode(row.tokens[slice(*row.earlier[0])]) if row.earlier else ""
-    assert first == (f"{CHAT[1]['content']}{end}" if chat.keeps_turns else first)
+    if chat.keeps_turns:
+        ((start, stop),) = row.earlier
+        assert tokenizer.decode(row.tokens[start:stop]) == f"{CHAT[1]['content']}{end}"
 
 
 @pytest.mark.parametrize("name", REFUSED)

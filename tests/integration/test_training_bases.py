@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 
+from services.training.bases.files import load_tokenizer
 from services.training.bases.sources import fetch
 from services.training.bases.store import Fetch, StoredBases, fetch_here, fetch_in_child
 from services.training.domain import Base
+from tailor.chat import encode_prompt
 from tailor.errors import FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tests.integration.hub import COMMIT, Hub, serving
@@ -205,6 +208,24 @@ def test_chat_template_that_cannot_render_a_question_is_rejected(tiny: Path, tmp
     with pytest.raises(InvalidArgument) as refused:
         fetch(f"path:{folder}", tmp_path / "files", LIMIT)
     assert refused.value.reason == "NO_CHAT_TEMPLATE"
+
+
+def test_a_base_that_thinks_is_stored_with_a_template_that_asks_for_answers_without_thoughts(
+    tiny: Path, store: FileStore, tmp_path: Path
+) -> None:
+    folder = copy_folder(tiny, tmp_path / "copy")
+    own = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text(encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(own, encoding="utf-8")
+    base = add(store, tmp_path, "thinker", f"path:{folder}")
+    files = {file["path"]: store.read(MODELS, file["key"]) for file in manifest_of(store, base)["files"]}
+    found = json.loads(files["capabilities.json"])["chat"]
+    assert (found["quiet"], found["thought_end"], found["own_template"]) == ("enable_thinking", "</think>", False)
+    (tmp_path / "files").mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / "files" / name).write_bytes(files[name])
+    tokenizer, asked = load_tokenizer(tmp_path / "files"), [{"role": "user", "content": "Which control failed?"}]
+    assert tokenizer.decode(encode_prompt(asked, tokenizer)).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert tokenizer.decode(encode_prompt(asked, tokenizer, thinking=True)).endswith("assistant\n")
 
 
 def test_link_out_of_the_folder_is_rejected_except_in_a_hubs_cache(tiny: Path, tmp_path: Path) -> None:

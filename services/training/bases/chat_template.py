@@ -41,7 +41,7 @@ def prepare_template(base: Path) -> ChatCapabilities:
             if not _keeps_turns(tokenizer):
                 quiet, is_own = _use(tokenizer, own), True
         chat = _describe(base, tokenizer, quiet=quiet, own_template=is_own)
-    except TemplateError as error:
+    except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise InvalidArgument(
             Reason.NO_CHAT_TEMPLATE,
             f"The chat template renders no question with its answer ({type(error).__name__}), so no row can be learned. "
@@ -58,7 +58,7 @@ def _use(tokenizer: Any, template: str) -> str:
     if switch:
         tokenizer.chat_template = template
         is_on = _prompt(tokenizer) != _prompt(tokenizer, **{switch: False})
-        # On a line of its own: the template's first line is read as before.
+        # On a separate line: the template's first line is read as before.
         on = "" if is_on else f"{{% else %}}{{% set {switch} = true %}}"
         template = f"{{% if {QUIET} %}}{{% set {switch} = false %}}{on}{{% endif %}}\n{template}"
     tokenizer.chat_template = template
@@ -131,7 +131,7 @@ def _find_tail(tokenizer: Any) -> str:
 
 
 def _render_answered(tokenizer: Any, **variables: Any) -> tuple[str, str]:
-    """What the template writes before and after the answer of a row. Raises jinja2.TemplateError, also if the answer is not there."""
+    """The text of a row before and after its answer. Raises jinja2.TemplateError, also if the answer is not there."""
     from jinja2 import TemplateError
 
     before, found, after = render([QUESTION, ANSWER], tokenizer, **variables).rpartition(ANSWER["content"])
@@ -172,7 +172,7 @@ def _renders_thoughts(tokenizer: Any) -> bool:
 
 
 def _find_thought(tokenizer: Any) -> tuple[str, str]:
-    """What a thinking base writes before its thought, and between the thought and the answer; both are empty if it does not think."""
+    """The text before a thought, and between thought and answer, as a thinking base writes them; both are empty if it does not think."""
     prompt = _prompt(tokenizer, **{THINKING: True})
     with suppress(Exception):
         row = render([QUESTION, THOUGHTFUL], tokenizer, **{THINKING: True})

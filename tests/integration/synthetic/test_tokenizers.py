@@ -8,7 +8,7 @@ import pytest
 
 from services.synthetic.adapters.tokenizers import make_counter
 from services.training.bases.files import complete_tokenizer
-from tailor.chat import clean_message, encode
+from tailor.chat import clean_message, encode, encode_prompt
 from tailor.errors import InvalidArgument
 from tests.models import CHAT_TEMPLATE, SPECIAL
 from tests.tokenizers import TEXTS, base_files
@@ -126,7 +126,7 @@ def test_a_long_row_is_checked_by_its_ends_as_if_it_were_encoded_whole(tokenizer
     assert make_counter(base_files(), "").can_encode(messages) is holds
 
 
-def test_white_space_around_an_answer_is_what_a_tokenizer_joins_and_cleaning_it_helps() -> None:
+def test_white_space_that_a_tokenizer_would_join_with_the_prompt_stays_apart() -> None:
     # As SmolLM2 does: line breaks and the blanks behind them are one word.
     joining = json.loads(base_files()["tokenizer.json"])
     regex = {"Regex": r"\s+(?!\S)|\s+|\S+"}
@@ -142,6 +142,9 @@ def test_white_space_around_an_answer_is_what_a_tokenizer_joins_and_cleaning_it_
     merges.append(["Ċ", "Ġ"])
     counted = make_counter(base_files(**{"tokenizer.json": json.dumps(joining)}), "")
     indented = "    apt-get install gdb\n      gdb-doc"
-    assert not counted.can_encode([("user", "How?"), ("assistant", indented)])
     assert clean_message(indented) == "apt-get install gdb\n  gdb-doc"
-    assert counted.can_encode([("user", "How?"), ("assistant", clean_message(indented))])
+    asked = {"role": "user", "content": "How?"}
+    for answer in (indented, clean_message(indented)):
+        assert counted.can_encode([("user", "How?"), ("assistant", answer)])
+        row = encode("r1", [asked, {"role": "assistant", "content": answer}], counted.chats)
+        assert list(row.tokens[: row.prompt_length]) == encode_prompt([asked], counted.chats)
