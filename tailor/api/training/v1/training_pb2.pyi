@@ -1190,11 +1190,11 @@ class ChatCapabilities(_message.Message):
     own_template: _builtins.bool
     """The template came with the base; otherwise it is one made for training."""
     thought_start: _builtins.str
-    """What a base that can think writes before a thought."""
+    """Text that a base that can think writes before a thought."""
     thought_end: _builtins.str
-    """What it writes between thought and answer; empty if it cannot think."""
+    """Text between thought and answer; empty if it cannot think."""
     quiet: _builtins.str
-    """What keeps it from thinking: a variable of its template, or an empty thought in the prompt."""
+    """The way to keep it from thinking: a variable of its template, or an empty thought in the prompt."""
     @_builtins.property
     def ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens at which an answer ends."""
