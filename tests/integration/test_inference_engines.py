@@ -20,13 +20,14 @@ import pytest
 from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.adapters.model_store import StoredBase, VerifiedLibrary, fetch_base
-from services.inference.adapters.verify import check_config
+from services.inference.adapters.verify import AdaptedLayers, check_config
 from services.inference.domain import AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
 from services.inference.generation import Cancellation
 from services.inference.ports import InferenceEngine, Stream
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
+from services.training.bases.capabilities import write_capabilities
 from tailor.compute_lock import TURN_SECONDS, ComputeLock
 from tailor.engine.environment import CPU_STEP_TOKENS, USUAL_TARGETS, prepare_environment
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
@@ -88,6 +89,7 @@ class Lab:
         self.store = MemoryStore()
         self.root = root
         self.source = widen(make_tiny_base(root / "base", TEXTS))
+        write_capabilities(self.source)
         data, _ = publish(self.store, self.source, "bases", {"name": "tiny"})
         self.store.put(MODELS, "bases/tiny/manifest.json", data)
         self.base: StoredBase = fetch_base(self.store, "tiny", root / "cache")
@@ -107,7 +109,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def plain(lab: Lab) -> Iterator[InferenceEngine]:
     from services.inference.engines.transformers_engine import TransformersEngine
 
-    engine = TransformersEngine(lab.base.folder, context_length=256, threads=1)
+    engine = TransformersEngine(lab.base.folder, targets=lab.base.layers.targets, context_length=256, threads=1)
     yield engine
     engine.close()
 
@@ -657,7 +659,7 @@ def test_knows_every_key_that_peft_writes() -> None:
     config = dict.fromkeys(written) | {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4}
     config |= {"peft_version": "0.21", "bias": "none", "target_modules": ["q_proj"]}
     config |= {"lora_dropout": 0.0, "use_rslora": False}
-    assert check_config(json.dumps(config).encode(), 32, USUAL_TARGETS).rank == 2
+    assert check_config(json.dumps(config).encode(), AdaptedLayers(("q_proj",), 32)).rank == 2
 
 
 def check_equal_log_probabilities(engine: InferenceEngine, plain: InferenceEngine, adapter: str) -> None:
@@ -729,7 +731,13 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
     before = open_to_others(os.getpid())
     lock = tmp_path / "lock"
     engine = vllm_engine.VllmEngine(
-        lab.base.folder, context_length=256, max_loras=2, max_lora_rank=8, max_concurrent=8, compute_lock=lock
+        lab.base.folder,
+        targets=lab.base.layers.targets,
+        context_length=256,
+        max_loras=2,
+        max_lora_rank=8,
+        max_concurrent=8,
+        compute_lock=lock,
     )
     try:
         assert open_to_others(os.getpid()) == before

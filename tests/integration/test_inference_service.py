@@ -16,6 +16,7 @@ from typing import Any
 import grpc
 import pytest
 
+from services.training.bases.capabilities import write_capabilities
 from tailor.api.events.v1 import models_pb2
 from tailor.api.inference.v1 import inference_pb2, inference_pb2_grpc
 from tailor.api.registry.v1 import registry_pb2
@@ -38,6 +39,7 @@ BASE = "tiny-inference-test"
 
 
 def publish_base(store: S3Store, folder: Path) -> None:
+    write_capabilities(folder)
     files = []
     for path in sorted(folder.iterdir()):
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -110,7 +110,7 @@ def test_does_not_ask_the_model_without_anonymization_or_with_a_prompt_that_is_t
 def test_a_real_engine_writes_a_surrogate_by_schema_and_the_caller_gets_json_with_the_value(
     house: House, tmp_path: Path
 ) -> None:
-    engine = TransformersEngine(make_tiny_base(tmp_path, [ASKED]), context_length=512, threads=1)
+    engine = TransformersEngine(make_tiny_base(tmp_path, [ASKED]), targets=(), context_length=512, threads=1)
     try:
         world = house.world(engine)
         value = 'Ms Zilphara Okaforwe, "HL-EMP-20417"'

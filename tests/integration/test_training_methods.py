@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from services.inference.adapters.verify import check_config
+from services.inference.adapters.verify import AdaptedLayers, check_config
 from services.training.adapters.inputs import Inputs, StoredAdapter
+from services.training.bases.capabilities import read_capabilities, write_capabilities
 from services.training.bases.files import load_tokenizer
 from services.training.methods import dpo, held_out, pairs, reward, rows, sft
 from services.training.methods import reward_model as scoring
@@ -50,6 +51,7 @@ class Place:
         self.folder = folder
         texts = [message["content"] for row in house.rows() for message in row["messages"]]
         self.base = make_tiny_base(folder / "base", texts, vocabulary=400)
+        write_capabilities(self.base)
         self.files = {
             "sft": (
                 house.write_rows(house.rows()[:10], folder / "sft-1.parquet"),
@@ -309,9 +311,9 @@ def test_reloaded_model_answers_like_the_trained_one(place: Place, method: str, 
     ]
     if method == "sft":
         with pytest.raises(FailedPrecondition, match="use_dora") as refused:
-            check_config((saved.folder / "adapter_config.json").read_bytes(), 64, USUAL_TARGETS)
+            check_config((saved.folder / "adapter_config.json").read_bytes(), AdaptedLayers(("q_proj",), 64))
         assert refused.value.reason == "UNSUPPORTED_ADAPTER"
-        assert "DoRA" in results.not_served_because("policy", chosen)
+        assert "DoRA" in results.not_served_because("policy", chosen, read_capabilities(place.base))
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "reward"])

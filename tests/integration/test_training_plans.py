@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from services.training.adapters.child_process import run_child
+from services.training.bases.capabilities import write_capabilities
 from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
 from services.training.methods.rows import pack, read_encoded
@@ -73,6 +74,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_tiny_base(
         tmp_path_factory.mktemp("tiny"), [sentence(number, 40) for number in range(9)], vocabulary=320
     )
+    write_capabilities(folder)
     # A plan that read the weights would fail.
     (folder / "model.safetensors").unlink()
     return folder
@@ -104,6 +106,7 @@ def request_for(
         "recipes": {name: known.model_dump() for name, known in recipes.items()},
         "device": asdict(device),
         "rollout_engine": "generate",
+        "max_rank": 32,
     }
 
 

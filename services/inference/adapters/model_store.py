@@ -4,12 +4,12 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from services.inference.adapters import verify, weights
-from services.inference.adapters.verify import CONFIG, WEIGHTS, ManifestFile, refuse
+from services.inference.adapters.verify import CONFIG, WEIGHTS, AdaptedLayers, ManifestFile, refuse
 from services.inference.domain import AdapterRef, Probe
 from tailor.engine.environment import read_targets
 from tailor.errors import NotFound, Reason, Unavailable
@@ -17,20 +17,22 @@ from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
+# What training found out of a base when it was added.
+CAPABILITIES = "capabilities.json"
 BASE_ENDINGS = (".safetensors", ".json", ".txt", ".jinja", ".model")
 IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
 
 
 @dataclass(frozen=True)
 class StoredBase:
-    """A base on disk. The digest is its manifest's SHA-256; `targets` are the names of its adaptable layers, `shapes` their (out, in) by
-    module, and `norm` the largest Frobenius norm among them.
+    """A base on disk. The digest is its manifest's SHA-256. `layers` are those that adapters may change, `shapes` their sizes (out, in) by
+    module, and `norm` is the largest Frobenius norm among them.
     """
 
     name: str
     digest: str
     folder: Path
-    targets: frozenset[str]
+    layers: AdaptedLayers
     shapes: weights.Shapes
     norm: float
 
@@ -55,9 +57,15 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
     download(store, files, folder)
     parts = {file.path: weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")}
     headers = {tensor: entry for part in parts.values() for tensor, entry in part.items()}
-    targets = read_targets(folder)
+    layers = _read_layers(folder / CAPABILITIES)
+    targets = layers.targets
     norm = max((weights.largest_norm(folder / path, part, targets) for path, part in parts.items()), default=0.0)
-    return StoredBase(name, digest, folder, targets, weights.linear_shapes(headers, targets), norm)
+    return StoredBase(name, digest, folder, layers, weights.linear_shapes(headers, targets), norm)
+
+
+def _read_layers(path: Path) -> AdaptedLayers:
+    """Raises FailedPrecondition (INVALID_MANIFEST)."""
+    return verify.read_adapted_layers(path.read_bytes() if path.is_file() else b"{}")
 
 
 class VerifiedLibrary:
@@ -67,18 +75,18 @@ class VerifiedLibrary:
         self._store = store
         self._base = base
         self._cache = cache
-        self._max_rank = max_rank
+        self._layers = replace(base.layers, max_rank=min(max_rank, base.layers.max_rank))
 
     def fetch(self, adapter: AdapterRef) -> Path:
         """A folder with the adapter's verified files. Raises FailedPrecondition if the adapter does not verify."""
         try:
             files = verify.check_adapter_manifest(self._manifest(adapter), self._base.digest)
-            verify.check_sizes(files, weights.max_weight_bytes(self._base.shapes, self._max_rank))
+            verify.check_sizes(files, weights.max_weight_bytes(self._base.shapes, self._layers.max_rank))
             folder = self._cache / "adapters" / adapter.digest
             download(self._store, files, folder)
         except NotFound:
             raise refuse(Reason.MISSING_FILE, "A file of the adapter is missing in the models bucket.") from None
-        lora = verify.check_config((folder / CONFIG).read_bytes(), self._max_rank, self._base.targets)
+        lora = verify.check_config((folder / CONFIG).read_bytes(), self._layers)
         header = weights.read_header(folder / WEIGHTS)
         weights.check_weights(header, lora, self._base.shapes)
         weights.check_numbers(folder / WEIGHTS, header)

@@ -18,6 +18,7 @@ SAFE_KEY = re.compile(r"[A-Za-z0-9._/-]{1,512}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 MAX_MANIFEST_BYTES = 1024 * 1024
 MAX_ALPHA = 2**16
+TARGET = re.compile(r"[A-Za-z0-9_.]{1,256}")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -60,12 +61,23 @@ class Lora:
 
     def reaches(self, module: str) -> bool:
         """True if the adapter targets the module."""
-        return module in self.targets or layer_name(module) in self.targets
+        return is_named(module, self.targets)
 
 
-def layer_name(module: str) -> str:
-    """The last part of a module's path."""
-    return module.rpartition(".")[2]
+def is_named(module: str, targets: Collection[str]) -> bool:
+    """True if the path of a module is one of the targets or ends with one, part by part, as peft compares them."""
+    return any(module == target or module.endswith(f".{target}") for target in targets)
+
+
+@dataclass(frozen=True)
+class AdaptedLayers:
+    """The layers of a base that adapters may change: ends of their paths, and the largest rank. If the base is served without adapters,
+    there are none, and `refusal` says why.
+    """
+
+    targets: tuple[str, ...]
+    max_rank: int
+    refusal: str = ""
 
 
 def refuse(reason: Reason, message: str) -> FailedPrecondition:
@@ -168,11 +180,23 @@ def _is_valid(probe: Probe) -> bool:
     return all(type(number) is int for number in numbers) and 1 <= probe.prompt_length < len(probe.tokens)
 
 
-def check_config(data: bytes, max_rank: int, targetable: Collection[str]) -> Lora:
-    """Parse the configuration. Raises FailedPrecondition unless it is plain LoRA (Hu et al. 2021, or rank-stabilised).
+def read_adapted_layers(data: bytes) -> AdaptedLayers:
+    """The adapted layers, by the `capabilities.json` of a base. Raises FailedPrecondition (INVALID_MANIFEST)."""
+    found = read_object(data, Reason.INVALID_MANIFEST, "The base's capabilities.json")
+    targets, max_rank, refusal = (found.get(name) for name in ("targets", "max_rank", "not_served_because"))
+    named = isinstance(targets, list) and all(isinstance(name, str) and TARGET.fullmatch(name) for name in targets)
+    if not named or type(max_rank) is not int or not isinstance(refusal, str):
+        raise refuse(
+            Reason.INVALID_MANIFEST,
+            "The base's capabilities.json does not say which layers adapters change. Add the base again.",
+        )
+    return AdaptedLayers(() if refusal else tuple(targets), max_rank, refusal)
 
-    `targetable` are the names of the base's layers that it may change.
-    """
+
+def check_config(data: bytes, layers: AdaptedLayers) -> Lora:
+    """Parse the configuration. Raises FailedPrecondition unless it is plain LoRA (Hu et al. 2021, or rank-stabilised) on adapted layers."""
+    if layers.refusal:
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, layers.refusal)
     if len(data) > MAX_MANIFEST_BYTES:
         raise refuse(Reason.INVALID_CONFIG, "The adapter's configuration is too large.")
     config = read_object(data, Reason.INVALID_CONFIG, "The adapter's configuration")
@@ -185,17 +209,11 @@ def check_config(data: bytes, max_rank: int, targetable: Collection[str]) -> Lor
     if config.get("peft_type") != "LORA" or config.get("task_type") != "CAUSAL_LM":
         raise refuse(Reason.UNSUPPORTED_ADAPTER, "Only LoRA adapters of causal language models can serve.")
     rank, targets = config.get("r"), config.get("target_modules")
-    if type(rank) is not int or not 1 <= rank <= max_rank:
-        raise refuse(Reason.RANK_TOO_LARGE, f"The adapter's rank must be from 1 to {max_rank}.")
+    if type(rank) is not int or not 1 <= rank <= layers.max_rank:
+        raise refuse(Reason.RANK_TOO_LARGE, f"The adapter's rank must be from 1 to {layers.max_rank}.")
     _check_numbers(config)
-    if (
-        not isinstance(targets, list)
-        or not targets
-        or not {layer_name(str(target)) for target in targets} <= {*targetable}
-    ):
-        raise refuse(
-            Reason.UNSUPPORTED_TARGET, f"Adapters of this base may target {', '.join(sorted(targetable))} only."
-        )
+    if not isinstance(targets, list) or not targets or not all(is_named(str(name), layers.targets) for name in targets):
+        raise refuse(Reason.UNSUPPORTED_TARGET, f"Adapters may target {', '.join(sorted(layers.targets))} only.")
     # Rank-stabilised LoRA: Kalajdzievski 2023.
     scaling = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)
     return Lora(rank, frozenset(map(str, targets)), scaling)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.inference.adapters.verify import Lora, layer_name, read_object, refuse
+from services.inference.adapters.verify import Lora, is_named, read_object, refuse
 from tailor.errors import Reason
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -65,11 +65,11 @@ def _offsets(entry: Any) -> tuple[int, int]:
 
 
 def linear_shapes(header: Header, targets: Collection[str]) -> dict[str, Sequence[int]]:
-    """Shapes (out, in) of a base's adaptable layers, by module. `targets` are their names."""
+    """Shapes (out, in) of a base's layers that adapters may change, by module."""
     modules = {
         name.removesuffix(".weight"): entry["shape"] for name, entry in header.items() if name.endswith(".weight")
     }
-    return {name: shape for name, shape in modules.items() if layer_name(name) in targets and len(shape) == 2}
+    return {name: shape for name, shape in modules.items() if len(shape) == 2 and is_named(name, targets)}
 
 
 def check_weights(header: Header, lora: Lora, base: Shapes) -> None:
@@ -115,7 +115,7 @@ def _are_finite(data: bytes, kind: str) -> bool:
 
 
 def largest_norm(path: Path, header: Header, targets: Collection[str]) -> float:
-    """The largest Frobenius norm among a base's adaptable layers, each estimated from its first SAMPLE_BYTES; 0 if none can be read."""
+    """The largest Frobenius norm among a base's targeted layers, each estimated from its first SAMPLE_BYTES; 0 if none can be read."""
     layers = [f"{name}.weight" for name in linear_shapes(header, targets)]
     return max((_norm(path, header[name], SAMPLE_BYTES) for name in layers), default=0.0)
 

@@ -2,9 +2,10 @@
 
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from services.inference.ports import InferenceEngine
 from services.inference.settings import Settings
@@ -14,8 +15,14 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 
-def choose_engine(settings: Settings) -> Callable[[Path], InferenceEngine]:
-    """A function that loads a base's folder into an engine; `auto` chooses vLLM if it is installed.
+class MakeEngine(Protocol):
+    """Loads a base's folder into an engine. Adapters will change the layers that the targets name; without targets there are none."""
+
+    def __call__(self, folder: Path, *, targets: Collection[str]) -> InferenceEngine: ...
+
+
+def choose_engine(settings: Settings) -> MakeEngine:
+    """A function that makes the engine; `auto` chooses vLLM if it is installed.
 
     Imports of vLLM, which take seconds, continue in a thread.
     """

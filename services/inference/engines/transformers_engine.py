@@ -1,7 +1,7 @@
 """The engine on transformers and peft, for machines without a wheel of vLLM. Concurrent streams alternate, token by token."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,7 +84,15 @@ MIN_TEMPERATURE = 0.01
 class TransformersEngine(InferenceEngine):
     """A base and its adapters. Its lock is held for one token at a time, so that streams, loads and scores alternate."""
 
-    def __init__(self, folder: Path, *, context_length: int, threads: int, compute_lock: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        targets: Collection[str],
+        context_length: int,
+        threads: int,
+        compute_lock: Path | None = None,
+    ) -> None:
         # Called before each step that gives nobody a first token.
         self.await_turn = awaiting_turns(compute_lock)
         torch.set_num_threads(threads)
@@ -97,7 +105,7 @@ class TransformersEngine(InferenceEngine):
         self.context_length = min(context_length, int(base.config.max_position_embeddings))
         self._end_tokens = frozenset(self._chat.ends(base.generation_config.eos_token_id))
         self._grammars = Grammars(self._chat.tokenizer, folder, int(base.config.vocab_size))
-        empty = LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM")
+        empty = LoraConfig(r=1, target_modules=list(targets) or "all-linear", task_type="CAUSAL_LM")
         self._model: Any = get_peft_model(base, empty, adapter_name=EMPTY)
         self._model.eval()
         self._model.base_model.disable_adapter_layers()

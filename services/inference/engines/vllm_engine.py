@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import math
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from services.inference.engines.grammar import Grammars
 from services.inference.engines.vllm_stream import VllmStream, engine_failed
 from services.inference.ports import InferenceEngine
 from tailor.compute_lock import awaiting_turns
-from tailor.engine.environment import COMPUTE_LOCK, engine_arguments, read_targets
+from tailor.engine.environment import COMPUTE_LOCK, adapter_arguments, engine_arguments
 from tailor.engine.overflow import OVERFLOW, end_overflows
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason, Unavailable
 from tailor.hardware import computes_in_bf16, name_cores
@@ -33,12 +33,13 @@ def import_ahead() -> None:
 
 
 class VllmEngine(InferenceEngine):
-    """A base in vLLM, with adapters under our own ids."""
+    """A base in vLLM, with adapters of the layers that `targets` name under our own ids."""
 
     def __init__(
         self,
         folder: Path,
         *,
+        targets: Collection[str],
         context_length: int,
         max_loras: int,
         max_lora_rank: int,
@@ -54,10 +55,8 @@ class VllmEngine(InferenceEngine):
         arguments = {
             "model": str(folder),
             "max_model_len": context_length,
-            "max_loras": max_loras,
-            "max_lora_rank": max_lora_rank,
-            "lora_target_modules": sorted(read_targets(folder)),
             **engine_arguments(max_concurrent),
+            **adapter_arguments(targets, max_loras, max_lora_rank),
             "additional_config": {COMPUTE_LOCK: str(compute_lock)} if compute_lock else {},
         }
         self._engine: Any = self._wait(_start(arguments))

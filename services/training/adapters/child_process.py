@@ -28,16 +28,35 @@ def run_child(
     child reads rows, which it may quote. Raises InvalidArgument or Unavailable as the child reports, and Unavailable (CHILD_TIMEOUT,
     CHILD_KILLED).
     """
+    return read_child(start_child(module, arguments), module, seconds, field, reads_rows=reads_rows)
+
+
+def start_child(module: str, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+    """Start `python -m MODULE ARGUMENTS`, and do not wait for it."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return subprocess.Popen([sys.executable, "-m", module, *arguments], text=True, **pipes)
+
+
+def read_child(
+    child: "subprocess.Popen[str]",
+    module: str,
+    seconds: float,
+    field: str,
+    *,
+    reads_rows: bool = False,
+    request: str = "",
+) -> dict[str, Any]:
+    """Write the request to a started child's input and return its JSON object, as `run_child` does."""
     try:
-        child = subprocess.run(
-            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=seconds, check=False
-        )
+        printed, errors = child.communicate(request, timeout=seconds)
     except subprocess.TimeoutExpired:
+        child.kill()
+        child.communicate()
         raise Unavailable(Reason.CHILD_TIMEOUT, f"The {field} could not be read in {seconds:.0f} seconds.") from None
-    output = _last_object(child.stdout)
+    output = _last_object(printed)
     if child.returncode == 0 and output:
         return output
-    cause = "" if "reason" in output else describe_exit(child.returncode, child.stderr, with_message=not reads_rows)
+    cause = "" if "reason" in output else describe_exit(child.returncode, errors, with_message=not reads_rows)
     if cause:
         log.warning("child process failed", module=module, error=cause)
     if child.returncode < 0:

@@ -1,6 +1,7 @@
 """The capabilities of a base, found out by a probe of a tiny model of its configuration when it is added, and kept among its files.
 
-Nobody decides by a model's name: training asks the capabilities how to compute attention, and whether rows may be packed.
+Nobody decides by a model's name: training asks the capabilities how to compute attention, whether rows may be packed, and which layers to
+adapt. Inference serves adapters of these layers only.
 """
 
 import json
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from services.training.bases import tiny
+from services.training.bases.adapted_layers import has_end, list_adaptable, list_experts, list_linear, name_layers
 from services.training.bases.attention import SEGMENTED, register_attention
-from services.training.bases.engine_support import EngineSupport
-from services.training.domain import Capabilities, ChatCapabilities
+from services.training.bases.engine_support import AskEngine, assume_common
+from services.training.bases.files import CAPABILITIES
 from tailor.codec import load
 from tailor.engine.environment import CAPABILITIES
 from tailor.errors import InvalidArgument, Reason
@@ -31,30 +33,75 @@ ROUTERS = {"gate", "router", "shared_expert_gate"}
 ROWS = (40, 64, 53)
 
 
+@dataclass(frozen=True)
+class Capabilities:
+    """How a base is trained as itself, and what of it is served.
+
+    `attention` computes rows as the model's own attention does, and `plain_attention` also answers with a cache, both in transformers'
+    terms. `packed` means that rows of one micro-batch do not see each other; without it each row is computed by itself.
+
+    `targets` are ends of the paths of linear layers that adapters change, and that the engine serves up to `max_rank`; `left_out` are
+    other layers, such as routers and experts. If the engine serves no adapters of the base, `not_served_because` says why in a sentence,
+    and `targets` are all layers that can be trained, since DoRA and all weights are served merged.
+    """
+
+    attention: str
+    plain_attention: str
+    packed: bool
+    targets: tuple[str, ...]
+    left_out: tuple[str, ...]
+    max_rank: int
+    not_served_because: str
+
+    def choose_targets(self, wanted: str | Sequence[str]) -> list[str]:
+        """The targets that a recipe means by `all-linear` or by names. Raises InvalidArgument (INVALID_RECIPE) for other names."""
+        if wrong := self.find_wrong_targets(wanted):
+            listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
+            raise InvalidArgument(
+                Reason.INVALID_RECIPE, f"The recipe does not fit the base. {listed}.", field_violations=wrong
+            )
+        names = self.targets if isinstance(wanted, str) else wanted
+        return [target for target in self.targets if any(has_end(target, name) for name in names)]
+
+    def find_wrong_targets(self, wanted: str | Sequence[str]) -> dict[str, str]:
+        """A recipe's field, with the reason, if it names layers that no adapter of the base changes."""
+        names = [] if isinstance(wanted, str) else wanted
+        missing = sorted(name for name in names if not any(has_end(target, name) for target in self.targets))
+        known = ", ".join(sorted(self.targets)) or "none"
+        if missing or not self.targets:
+            return {"adapter.target_modules": f"names {', '.join(missing) or wanted}; the base has {known}"}
+        return {}
+
+    def find_unserved(self, rank: int, max_rank: int) -> dict[str, str]:
+        """Fields of a recipe, with the reason, for which inference, which serves up to `max_rank`, would refuse an adapter."""
+        if self.not_served_because:
+            return {
+                "adapter.kind": f"makes an adapter that could not be served. {self.not_served_because} Set adapter.use_dora = true, or "
+                'adapter.kind = "none", and add the result as a base'
+            }
+        if rank > (largest := min(max_rank, self.max_rank)):
+            remedy = "" if largest == self.max_rank else ", or raise TAILOR_MAX_LORA_RANK of inference and training"
+            return {"adapter.r": f"is {rank}, but inference serves at most {largest}; lower it{remedy}"}
+        return {}
+
+
 def read_capabilities(base: Path) -> Capabilities:
     """The capabilities of the base in a folder; those of weights that no base was made of yet are found out now."""
     file = base / CAPABILITIES
     return load(Capabilities, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else probe(base)
 
 
-def write_capabilities(base: Path, chat: ChatCapabilities, ask_engine: AskEngine = lambda _: None) -> Capabilities:
-    """Find out the capabilities of the base in a folder, and write them there with those of its chats. Raises as `probe`.
-
-    `ask_engine` says what the engine serves of it; without an answer, the targets are all layers that can be adapted.
-    """
-    found = replace(probe(base), chat=chat)
-    support = ask_engine(base)
-    if support and support.refusal:
-        found = replace(found, not_served=support.refusal)
-    elif support:
-        found = replace(found, targets=tuple(name for name in found.targets if name in support.targets))
-    text = json.dumps(asdict(found), indent=2, sort_keys=True)
+def write_capabilities(base: Path, ask: AskEngine = assume_common) -> None:
+    """Find out the capabilities of the base in a folder, and write them there. Raises as `probe`, and what asking the engine raises."""
+    text = json.dumps(asdict(probe(base, ask)), indent=2, sort_keys=True)
     (base / CAPABILITIES).write_text(f"{text}\n", encoding="utf-8")
     return found
 
 
-def probe(base: Path) -> Capabilities:
-    """Compare ways of computing the same rows on a tiny model of the base's configuration. Takes about a second, and reads no weights.
+def probe(base: Path, ask: AskEngine = assume_common) -> Capabilities:
+    """Compare ways of computing the same rows on a tiny model of the base's configuration, and ask the engine which layers it adapts.
+
+    Takes about a second and what the engine takes, and reads no weights.
 
     Raises InvalidArgument (BASE_UNREADABLE) if no tiny model can be made, or its own attention gives no numbers.
     """
@@ -62,7 +109,9 @@ def probe(base: Path) -> Capabilities:
 
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     try:
-        return _probe(tiny.shrink(config))
+        small = tiny.shrink(config)
+        own = tiny.build(small, OWN)
+        found = _probe(small, own)
     except InvalidArgument:
         raise
     except Exception as error:  # noqa: BLE001 - a class that nobody tried here may raise anything
@@ -71,23 +120,29 @@ def probe(base: Path) -> Capabilities:
             f"No tiny model of this configuration computes anything ({type(error).__name__}), so nothing can show that it would be "
             "trained rightly. Use another base.",
         ) from None
+    # Not every configuration names its class.
+    small.architectures = small.architectures or [type(own).__name__]
+    return _add_layers(found, small, own, ask)
 
 
-@dataclass(frozen=True)
-class Differences:
-    """The largest differences of a logit, in standard deviations of the logits.
+def _add_layers(found: Capabilities, config: Any, model: Any, ask: AskEngine) -> Capabilities:
+    """What was found, with the layers that are adapted. Where the engine serves none, all that can be."""
+    layers, linear = list_adaptable(model), list_linear(model)
+    support = ask(config, layers)
+    targets = name_layers(layers if support.refusal else support.layers, linear)
+    left_out = {path for path in linear if not any(has_end(path, target) for target in targets)}
+    return replace(
+        found,
+        targets=targets,
+        left_out=(*name_layers(left_out, linear), *sorted(list_experts(model))),
+        max_rank=support.max_rank,
+        not_served_because=support.refusal,
+    )
 
-    `own` is that of rows computed one by one from the same by the model's own attention, `packed` that of packed rows.
-    """
 
-    own: float
-    packed: float
-
-
-def compare(config: Any) -> Mapping[str, Differences]:
-    """The differences of each attention that a tiny model's class knows, the quickest first. Raises what transformers raises."""
+def _probe(config: Any, own: Any) -> Capabilities:
+    """How rows are computed; nothing of layers yet."""
     register_attention()
-    own = tiny.build(config, OWN)
     rows = _make_rows(int(config.get_text_config().vocab_size))
     alone = _compute_alone(own, rows)
     spread = float(alone.std())
@@ -112,37 +167,8 @@ def _probe(config: Any) -> Capabilities:
             Reason.BASE_UNREADABLE, "A tiny model of this configuration computes no usable numbers. Use another base."
         )
     # The quickest of those that keep packed rows apart; if there is none, the quickest.
-    apart = [name for name, found in usable.items() if found.packed <= TOLERANCE]
-    attention = next(iter([*apart, *usable]))
-    return Capabilities(
-        attention, "sdpa" if "sdpa" in usable else OWN, packed=bool(apart), targets=_list_adaptable(config)
-    )
-
-
-def _list_adaptable(config: Any) -> tuple[str, ...]:
-    """The names of linear layers that peft adapts, without those that choose experts and the one that gives the logits."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    def build() -> Any:
-        with torch.device("meta"):
-            return tiny.build(config, OWN)
-
-    def is_adaptable(name: str) -> bool:
-        try:
-            get_peft_model(build(), LoraConfig(r=1, target_modules=[name], task_type="CAUSAL_LM"))
-        except ValueError:
-            return False
-        return True
-
-    model = build()
-    head = model.get_output_embeddings()
-    names = {
-        path.rpartition(".")[2]
-        for path, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and layer is not head
-    }
-    return tuple(sorted(name for name in names - ROUTERS if is_adaptable(name)))
+    attention = next((name for name, apart in packed.items() if apart), next(iter(packed)))
+    return Capabilities(attention, "sdpa" if "sdpa" in packed else OWN, packed[attention], (), (), 0, "")
 
 
 def _make_rows(vocabulary: int) -> list[Any]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.child_process import disk_full
-from services.training.bases import files, text_tower
-from services.training.bases.capabilities import AskEngine, write_capabilities
-from services.training.bases.chat_template import prepare_template
+from services.training.bases import files
+from services.training.bases.capabilities import write_capabilities
+from services.training.bases.engine_support import AskEngine, assume_common
 from services.training.bases.files import (
     INDEX,
     KEPT,
@@ -52,14 +52,15 @@ class FetchedBase:
     capabilities: Capabilities | None = None
 
 
-def fetch(source: str, target: Path, max_bytes: int, ask_engine: AskEngine = lambda _: None) -> FetchedBase:
-    """Fetch a base into an empty directory. Temporary files go next to that directory. `ask_engine` says what is served of it.
+def fetch(source: str, target: Path, max_bytes: int, ask: AskEngine = assume_common) -> FetchedBase:
+    """Fetch a base into an empty directory, and ask the engine which of its layers it adapts. Temporary files go next to that directory.
 
-    Raises InvalidArgument if the source is unusable, Unavailable if a hub does not answer or the disk is full.
+    Raises InvalidArgument if the source is unusable, Unavailable if a hub or the engine does not answer or the disk is full.
     """
     base = _fetch(source, target, max_bytes)
     files.complete_tokenizer(target)
-    return replace(base, capabilities=write_capabilities(target, prepare_template(target), ask_engine))
+    write_capabilities(target, ask)
+    return base
 
 
 def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:

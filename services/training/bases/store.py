@@ -17,6 +17,8 @@ from typing import Any
 
 from services.training.adapters.child_process import answer_parent, run_child
 from services.training.adapters.manifests import download_files
+from services.training.bases.engine_support import AskEngine, assume_common, start_engine
+from services.training.bases.files import CAPABILITIES
 from services.training.domain import Base
 from tailor.blocked_imports import hide_packages
 from tailor.codec import load
@@ -41,11 +43,11 @@ def fetch_in_child(source: str, target: Path, max_bytes: int) -> Mapping[str, An
     return run_child(MODULE, [source, str(target), str(max_bytes)], FETCH_SECONDS, "source")
 
 
-def fetch_here(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
-    """Fetch in this process, which loads the model libraries, without asking the engine. Raises InvalidArgument or Unavailable."""
+def fetch_here(source: str, target: Path, max_bytes: int, ask: AskEngine = assume_common) -> Mapping[str, Any]:
+    """Fetch in this process, which loads the model libraries. Raises InvalidArgument or Unavailable."""
     from services.training.bases.sources import fetch
 
-    return asdict(fetch(source, target, max_bytes))
+    return asdict(fetch(source, target, max_bytes, ask))
 
 
 def fetch_and_ask(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
@@ -92,10 +94,8 @@ class StoredBases:
             files.mkdir()
             inherited = self._download_adapter(source, Path(folder)) if source.startswith("adapter:") else {}
             described = {**self._fetch(source, files, self._max_bytes), **inherited}
-            if quantisation := described.get("quantisation"):
-                yield f"written in bf16; published as {quantisation}"
-            if left_out := described.get("left_out_parameters"):
-                yield f"leaving out {left_out / 1e6:,.1f} million parameters that read no text"
+            if (files / CAPABILITIES).exists():
+                yield _describe_adapters(json.loads((files / CAPABILITIES).read_text(encoding="utf-8")))
             entries = []
             for path in sorted(files.iterdir()):
                 yield f"storing {path.name}"
@@ -166,6 +166,17 @@ def _list_sources_files(manifest: bytes) -> list[dict[str, Any]]:
     return [file for file in json.loads(manifest)["files"] if file["path"] != CAPABILITIES]
 
 
+def _describe_adapters(found: Mapping[str, Any]) -> str:
+    """Which layers adapters of the base change, in one line."""
+    left_out = f"; left as they are: {', '.join(found['left_out'])}" if found["left_out"] else ""
+    refusal = (
+        f". {found['not_served_because']} Train dora or full, and add the result as a base"
+        if found["not_served_because"]
+        else ""
+    )
+    return f"adapters change {', '.join(found['targets'])}{left_out}{refusal}"
+
+
 def _manifest_key(name: str) -> str:
     return f"bases/{name}/manifest.json"
 
@@ -188,7 +199,7 @@ def main(arguments: list[str]) -> int:
     # Transformers and peft would load these; no base is stored quantised.
     hide_packages("sklearn", "scipy", "bitsandbytes")
     source, target, max_bytes = arguments
-    return answer_parent(lambda: fetch_and_ask(source, Path(target), int(max_bytes)))
+    return answer_parent(lambda: fetch_here(source, Path(target), int(max_bytes), start_engine()))
 
 
 if __name__ == "__main__":

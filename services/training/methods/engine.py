@@ -179,7 +179,7 @@ def options_of(
         max_tokens=max(len(prompt.tokens) for prompt in prompts) + rollout.max_new_tokens,
         max_new_tokens=rollout.max_new_tokens,
         rank=recipe.adapter.r,
-        targets=sorted({name.rpartition(".")[2] for name in policy.peft_config["default"].target_modules}),
+        targets=sorted(policy.peft_config["default"].target_modules),
         temperature=rollout.temperature,
         top_p=rollout.top_p,
         ends=end_tokens(policy, tokenizer),

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from services.training.methods.callers_first import make_way
 from services.training.methods.memory import peak_bytes
 from tailor.blocked_imports import hide_packages
-from tailor.engine.environment import CPU_STEP_TOKENS, engine_arguments, prepare_environment
+from tailor.engine.environment import CPU_STEP_TOKENS, adapter_arguments, engine_arguments, prepare_environment
 from tailor.hardware import keep_freed_memory
 from tailor.logging import describe_error
 
@@ -77,8 +77,6 @@ class Engine:
             "skip_tokenizer_init": True,
             "generation_config": "vllm",
             "max_model_len": options.max_tokens,
-            "max_lora_rank": max(LEAST_RANK, 1 << (options.rank - 1).bit_length()),
-            "lora_target_modules": list(options.targets),
             # On a GPU too: larger steps would take memory from training.
             "max_num_batched_tokens": max(CPU_STEP_TOKENS, options.rows),
             "block_size": BLOCK_TOKENS,
@@ -87,7 +85,8 @@ class Engine:
             # Of the tokens as they were drawn: after the temperature.
             "logprobs_mode": "processed_logprobs",
         }
-        self._llm: Any = LLM(**engine_arguments(options.rows) | own)
+        rank = max(LEAST_RANK, 1 << (options.rank - 1).bit_length())
+        self._llm: Any = LLM(**engine_arguments(options.rows) | adapter_arguments(options.targets, 1, rank) | own)
         self._load(options.adapter)
 
     def _load(self, folder: str) -> Any:

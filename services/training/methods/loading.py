@@ -7,7 +7,6 @@ from services.training.bases.attention import register_attention, separate_rows
 from services.training.bases.capabilities import read_capabilities
 from services.training.recipe import Recipe
 from tailor.blocked_imports import hide_packages
-from tailor.errors import InvalidArgument, Reason
 
 # Names of windows in configurations, besides those that say so.
 CHUNKS = ("attention_chunk_size", "local_attention")
@@ -100,25 +99,6 @@ def _nf4(compute: Any, skipped: str) -> Any:
     )
 
 
-def check_targets(model: Any, recipe: Recipe) -> None:
-    """Raise InvalidArgument (INVALID_RECIPE) if the recipe names a layer that the base does not have or that no adapter can change."""
-    import torch
-
-    linear = {
-        name.rpartition(".")[2]
-        for name, layer in model.base_model.named_modules()
-        if isinstance(layer, torch.nn.Linear)
-    }
-    targets = recipe.adapter.target_modules
-    if targets != "all-linear" and not set(targets) <= linear:
-        message = f"names {', '.join(sorted(set(targets) - linear))}; the base has {', '.join(sorted(linear))}"
-        raise InvalidArgument(
-            Reason.INVALID_RECIPE,
-            f"The recipe does not fit its base. adapter.target_modules: {message}.",
-            field_violations={"adapter.target_modules": message},
-        )
-
-
 def prepare_quantised(model: Any) -> Any:
     """An NF4 base, made ready to be trained on: other weights and the inputs of layers in f32."""
     from bitsandbytes.nn import Linear4bit
@@ -139,14 +119,13 @@ def keep_in_f32(model: Any) -> None:
                 parameter.data = parameter.data.float()
 
 
-def adapter_options(base: Path, recipe: Recipe) -> dict[str, Any]:
-    """The recipe's adapter on a base, in peft's terms."""
-    targets = recipe.adapter.target_modules
+def adapter_options(recipe: Recipe, base: Path) -> dict[str, Any]:
+    """The recipe's adapter in peft's terms. Raises InvalidArgument (INVALID_RECIPE) if it names layers that cannot be adapted."""
     return {
         "r": recipe.adapter.r,
         "lora_alpha": recipe.adapter.alpha,
         "lora_dropout": recipe.adapter.dropout,
-        "target_modules": [*(read_capabilities(base).targets if targets == "all-linear" else targets)],
+        "target_modules": read_capabilities(base).choose_targets(recipe.adapter.target_modules),
         "use_rslora": recipe.adapter.use_rslora,
         "use_dora": recipe.adapter.use_dora,
         "bias": "none",

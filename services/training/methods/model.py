@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.inputs import StoredAdapter
-from services.training.methods.loading import adapter_options, check_targets, load_base, prepare_quantised
+from services.training.methods.loading import adapter_options, load_base, prepare_quantised
 from services.training.methods.reward_model import load_reward_base
 from services.training.recipe import Recipe, check_shape
 
@@ -32,8 +32,7 @@ def trainable_model(base: Path, recipe: Recipe, parent: StoredAdapter | None) ->
         return PeftModel.from_pretrained(model, parent.folder, is_trainable=True)
     from peft import LoraConfig, get_peft_model
 
-    check_targets(model, recipe)
-    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **adapter_options(base, recipe)))
+    return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe, base)))
 
 
 def load_saved(base: Path, weights: Path, recipe: Recipe, kind: str) -> Any:

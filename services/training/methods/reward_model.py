@@ -6,7 +6,7 @@ from typing import Any
 
 from services.training.adapters.inputs import StoredAdapter
 from services.training.bases.attention import separate_rows
-from services.training.methods.loading import adapter_options, check_targets, load_options, prepare_quantised
+from services.training.methods.loading import adapter_options, load_options, prepare_quantised
 from services.training.recipe import Recipe
 from tailor.chat import end_tokens
 
@@ -50,11 +50,9 @@ def trainable_scorer(base: Path, recipe: Recipe, parent: StoredAdapter | None) -
     model = load_reward_base(base, recipe)
     if recipe.adapter.kind == "qlora":
         model = prepare_quantised(model)
-    check_targets(model, recipe)
     set_seed(recipe.seed)
-    scorer = get_peft_model(
-        model, LoraConfig(task_type="SEQ_CLS", modules_to_save=[HEAD], **adapter_options(base, recipe))
-    )
+    options = adapter_options(recipe, base)
+    scorer = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", modules_to_save=[HEAD], **options))
     if parent is not None:
         fresh = get_peft_model_state_dict(scorer)
         set_peft_model_state_dict(scorer, {**fresh, **load_file(parent.folder / "adapter_model.safetensors")})

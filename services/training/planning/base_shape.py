@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from services.training.bases.capabilities import read_capabilities
+from services.training.bases.adapted_layers import has_end, list_linear
+from services.training.bases.capabilities import Capabilities, read_capabilities
 from services.training.planning.forecast import Shape
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
@@ -25,16 +26,11 @@ def read_shape(base: Path) -> Shape:
         ) from None
     capabilities = read_capabilities(base)
     text = config.get_text_config()
-    head = model.get_output_embeddings()
-    linear = [
-        (name.rpartition(".")[2], module.in_features, module.out_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    ]
+    layers, targets = list_linear(model), read_capabilities(base).targets
     sizes = [parameter.numel() for parameter in model.parameters()]
     return Shape(
         parameters=sum(sizes),
-        linear=sum(inputs * outputs for _, inputs, outputs in linear),
+        linear=sum(inputs * outputs for inputs, outputs in layers.values()),
         largest=max(sizes),
         layers=text.num_hidden_layers,
         width=text.hidden_size,
@@ -42,9 +38,7 @@ def read_shape(base: Path) -> Shape:
         key_width=_key_width(text),
         vocabulary=text.vocab_size,
         context=text.max_position_embeddings,
-        targets=tuple(module for module in linear if module[0] in capabilities.targets),
-        not_served=capabilities.not_served,
-        family=text.model_type,
+        targets=tuple((end, *sizes) for path, sizes in layers.items() for end in targets if has_end(path, end)),
     )
 
 
@@ -58,23 +52,20 @@ def _key_width(config: Any) -> int:
     return int(width * (getattr(config, "num_key_value_heads", None) or heads))
 
 
-def check_recipe(recipe: Recipe, shape: Shape) -> None:
-    """Raise InvalidArgument (INVALID_RECIPE) if the recipe needs what the base does not have, naming each such field."""
-    wrong = {}
+def check_recipe(recipe: Recipe, shape: Shape, capabilities: Capabilities, max_rank: int) -> None:
+    """Raise InvalidArgument (INVALID_RECIPE), naming each wrong field, if the recipe needs what the base does not have, or if inference,
+    which serves adapters up to `max_rank`, would refuse its result.
+    """
+    wrong: dict[str, str] = {}
     longest = recipe.batch.max_length
     if longest > shape.context:
         wrong["batch.max_length"] = (
             f"is {longest}, but the base reads at most {shape.context} tokens; lower it, or set it to 0"
         )
-    wanted = recipe.adapter.target_modules
-    known = sorted({name for name, _, _ in shape.targets})
-    if not isinstance(wanted, str) and (missing := sorted(set(wanted) - set(known))):
-        wrong["adapter.target_modules"] = f"names {', '.join(missing)}; adapters of the base change {', '.join(known)}"
-    if shape.not_served and recipe.adapter.kind != "none" and not recipe.adapter.use_dora and recipe.method != "reward":
-        wrong["adapter.kind"] = (
-            f"gives an adapter that inference cannot serve, because {shape.not_served}; use the recipe full or dora and add the result "
-            "as a base, or use another base"
-        )
+    if recipe.adapter.kind != "none":
+        wrong |= capabilities.find_wrong_targets(recipe.adapter.target_modules)
+    if recipe.is_served_as_adapter:
+        wrong |= capabilities.find_unserved(recipe.adapter.r, max_rank)
     if wrong:
         listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
         raise InvalidArgument(

@@ -6,7 +6,8 @@ Bytes and operations follow from the base's shape. The constants that no shape g
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.training.recipe import GENERATING, MEASURING_SHARE, Recipe
+from services.training.bases.adapted_layers import has_end
+from services.training.recipe import GENERATING, Recipe
 
 # Bytes that a worker holds before it loads a base: interpreter, torch's CUDA build (its CPU build takes 100 MB less), transformers, trl and
 # the rows; and the same on a GPU.
@@ -45,9 +46,8 @@ LOAD_BYTES_PER_SECOND = 200e6
 class Shape:
     """The size of a base.
 
-    `linear` counts the parameters of the layers' linear modules; `targets` lists those that adapters change as (name, inputs, outputs).
-    `largest` counts the parameters of the largest tensor. `not_served` says why inference serves no adapter of the base, if it does not.
-    `family` is the `model_type` of transformers.
+    `linear` counts the parameters of the layers' linear modules; `targets` lists those that adapters change as (target, inputs, outputs).
+    `largest` counts the parameters of the largest tensor.
     """
 
     parameters: int
@@ -91,7 +91,7 @@ def adapted_modules(recipe: Recipe, shape: Shape) -> list[tuple[str, int, int]]:
         return []
     if isinstance(wanted, str):
         return list(shape.targets)
-    return [module for module in shape.targets if module[0] in wanted]
+    return [module for module in shape.targets if any(has_end(module[0], name) for name in wanted)]
 
 
 def adapter_parameters(recipe: Recipe, shape: Shape) -> int:

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 
 from services.training.adapters.child_process import answer_parent
 from services.training.bases.attention import register_attention, separate_rows
-from services.training.bases.capabilities import read_capabilities
+from services.training.bases.capabilities import Capabilities, read_capabilities
 from services.training.methods.engine import uses_engine
 from services.training.methods.learned_loss import learned_loss
 from services.training.methods.loading import adapter_options
@@ -58,6 +58,7 @@ class ForecastContext:
     """
 
     shape: Shape
+    capabilities: Capabilities
     device: Device
     in_f32: bool
     teraflops: float
@@ -71,7 +72,13 @@ class ForecastContext:
         shape, device = read_shape(base), complete_device(device)
         in_f32 = not device.gpu and not computes_in_bf16()
         speed = _find_speed(base, shape, device)
-        return cls(shape, replace(device, name=device.name + IN_F32) if in_f32 else device, in_f32, speed)
+        return cls(
+            shape,
+            read_capabilities(base),
+            replace(device, name=device.name + IN_F32) if in_f32 else device,
+            in_f32,
+            speed,
+        )
 
 
 def _find_speed(base: Path, shape: Shape, device: Device) -> float:
@@ -89,21 +96,14 @@ def _find_speed(base: Path, shape: Shape, device: Device) -> float:
 class Forecaster(ForecastContext):
     """Forecasts stages on one base and device."""
 
-    # Whether vLLM writes the rollouts of a recipe here.
+    # Whether vLLM writes the rollouts of a recipe here, and the largest rank that inference serves.
     uses_engine: Callable[[Recipe], bool]
+    max_rank: int
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
-        """Forecast a stage with the first way to compute its steps that fits. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        recipe = fit_base(recipe.fit_processor(bf16=not self.in_f32), self.shape.width, self.shape.family)
-        check_recipe(recipe, self.shape)
-        trained = round(recipe.limit.epochs * lengths.tokens)
-        for way in list_steps(recipe, gpu=self.device.gpu, trained_tokens=trained):
-            stage = self._forecast(way, lengths)
-            if self.fits(stage):
-                break
-        return stage
-
-    def _forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
+        """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
+        recipe = recipe.fit_processor(bf16=not self.in_f32)
+        check_recipe(recipe, self.shape, self.capabilities, self.max_rank)
         load = count(lengths, recipe)
         gpu, engine = self.device.gpu, self.uses_engine(recipe)
         return StageForecast(
@@ -169,6 +169,7 @@ def plan(request: Mapping[str, Any]) -> dict[str, Any]:
     forecaster = Forecaster(
         **vars(ground),
         uses_engine=lambda recipe: request["rollout_engine"] == "auto" and uses_engine(recipe, base, gpu=device.gpu),
+        max_rank=request["max_rank"],
     )
     recipes = {name: Recipe.model_validate(settings) for name, settings in request["recipes"].items()}
     stages, refusal, nearest = [], "", ""
@@ -282,7 +283,7 @@ def _build(base: Path, recipe: Recipe, layers: int) -> Any:
         trust_remote_code=False,
         attn_implementation=read_capabilities(base).attention,
     )
-    return get_peft_model(separate_rows(model), LoraConfig(task_type="CAUSAL_LM", **adapter_options(base, recipe)))
+    return get_peft_model(separate_rows(model), LoraConfig(task_type="CAUSAL_LM", **adapter_options(recipe, base)))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,8 @@ class StoredPlanner:
     scratch: Path
     now: Callable[[], datetime]
     rollout_engine: Literal["auto", "generate"] = "auto"
+    # The largest rank that inference serves.
+    max_rank: int = 32
     # What the child process found of a base and the device, by the base's digest.
     _known: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
@@ -101,6 +103,7 @@ class StoredPlanner:
             "recipes": self._load_recipes(),
             "device": asdict(self.device),
             "rollout_engine": self.rollout_engine,
+            "max_rank": self.max_rank,
             "known": self._known.get(base.digest),
         }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.training.bases.capabilities import Capabilities
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
@@ -32,21 +33,28 @@ def save_weights(model: Any, tokenizer: Any, spec: WorkerSpec, recipe: Recipe, f
     path.write_text(json.dumps({**config, "base_model_name_or_path": spec.base}, indent=2, sort_keys=True), "utf-8")
 
 
-def not_served_because(kind: str, recipe: Recipe) -> str:
-    """Why inference cannot load such an adapter; empty if it can."""
+def not_served_because(kind: str, recipe: Recipe, capabilities: Capabilities) -> str:
+    """Why inference cannot load such an adapter of a base with these capabilities; empty if it can."""
     if kind == "reward":
         return "a reward adapter scores answers and cannot write any"
     if recipe.adapter.kind == "none":
         return "a model with all weights is not an adapter; add it as a base with the source adapter:DIGEST"
     if recipe.adapter.use_dora:
         return "DoRA depends on the norm of the base's weights; add it merged, as a base with the source adapter:DIGEST"
-    return ""
+    return "; ".join(capabilities.find_unserved(recipe.adapter.r, capabilities.max_rank).values())
 
 
 def write_card(
-    spec: WorkerSpec, recipe: Recipe, figures: models_pb2.AdapterTrained, folder: Path, *, kind: str, licence: str
+    spec: WorkerSpec,
+    recipe: Recipe,
+    figures: models_pb2.AdapterTrained,
+    folder: Path,
+    *,
+    kind: str,
+    licence: str,
+    unserved: str,
 ) -> None:
-    """Write the card, `README.md`."""
+    """Write the card, `README.md`. `unserved` is why inference cannot load the result, or empty."""
     shape = "all weights" if recipe.adapter.kind == "none" else f"{recipe.adapter.kind}, rank {recipe.adapter.r}"
     scores = ", ".join(f"{name} {value:.4g}" for name, value in sorted(figures.metrics.items()))
     folder.joinpath("README.md").write_text(
@@ -65,7 +73,7 @@ Trained by Tailor for the specialist `{spec.specialist}` on a company's own, ano
 | trained | {figures.steps} steps, {figures.rows} rows, {figures.tokens} tokens{_describe_remarks(figures)} |
 | loss | first {figures.first_loss:.3f}, last {figures.last_loss:.3f} |
 | scores | {scores or "none: the dataset has no held-out rows"} |
-| serves | {f"no: {reason}" if (reason := not_served_because(kind, recipe)) else "yes"} |
+| serves | {f"no: {unserved}" if unserved else "yes"} |
 | cost | {_describe_cost(spec, figures)} |
 """,
         encoding="utf-8",
@@ -118,6 +126,7 @@ def store_result(
     folder: Path,
     *,
     kind: str,
+    unserved: str,
     figures: models_pb2.AdapterTrained,
     probes: list[dict[str, Any]],
 ) -> StoredResult:
@@ -126,7 +135,7 @@ def store_result(
     manifest = {
         "kind": kind,
         "weights": "full" if recipe.adapter.kind == "none" else "adapter",
-        "not_served_because": not_served_because(kind, recipe),
+        "not_served_because": unserved,
         "specialist": spec.specialist,
         "run_id": spec.run_id,
         "stage": spec.stage,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.inputs import Inputs, download_inputs
+from services.training.bases.capabilities import read_capabilities
 from services.training.domain import RETRIABLE_EXIT
 from services.training.methods import dpo, engine, reward, rollouts, sft, sweep
 from services.training.methods.base import (
@@ -261,7 +262,8 @@ class Worker:
         weights = self._folder / "weights"
         results.save_weights(trained.model, context.tokenizer, spec, recipe, weights)
         figures = self._figures(trained)
-        results.write_card(spec, recipe, figures, weights, kind=kind, licence=context.inputs.licence)
+        unserved = results.not_served_because(kind, recipe, read_capabilities(context.inputs.base))
+        results.write_card(spec, recipe, figures, weights, kind=kind, licence=context.inputs.licence, unserved=unserved)
         self._report("verifying", last)
         rows = reload_check.choose_rows(context.inputs.base, context.tokenizer, trained.prepared.learned)
         expected = reload_check.measure_trained(kind, context.inputs.base, trained.model, rows)
@@ -278,7 +280,7 @@ class Worker:
         stored = retry_dependency(
             "object store",
             lambda: results.store_result(
-                self._store, spec, recipe, weights, kind=kind, figures=saved.figures, probes=entries
+                self._store, spec, recipe, weights, kind=kind, unserved=unserved, figures=figures, probes=entries
             ),
         )
         if not self._report_trained(saved.figures, kind, stored):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from services.inference.adapters.verify import (
+    AdaptedLayers,
     check_adapter_manifest,
     check_config,
     check_sizes,
@@ -18,6 +19,7 @@ from tailor.engine.environment import USUAL_TARGETS
 from tailor.errors import FailedPrecondition
 
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
+LAYERS = AdaptedLayers(("q_proj", "k_proj", "mlp.up_proj"), 32)
 
 
 def file(name: str) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def test_refuses_a_manifest(changes: dict[str, Any], expected: str) -> None:
     "data", [b"[" * 100_000, b'{"a":' * 100_000, b'{"kind": "reward", "kind": "policy"}', b"[]", b"\xff"]
 )
 def test_refuses_a_manifest_that_is_no_plain_object(data: bytes) -> None:
-    for read in (read_manifest, lambda data: check_config(data, 32, USUAL_TARGETS)):
+    for read in (read_manifest, lambda data: check_config(data, LAYERS)):
         with pytest.raises(FailedPrecondition):
             read(data)
 
@@ -146,5 +148,5 @@ def test_admits_a_manifest_of_three_files() -> None:
 )
 def test_refuses_a_configuration(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(FailedPrecondition) as caught:
-        check_config(json.dumps(CONFIG | changes).encode(), 32, USUAL_TARGETS)
+        check_config(json.dumps(CONFIG | changes).encode(), LAYERS)
     assert reason(caught) == expected

@@ -20,7 +20,7 @@ from services.inference.adapters.weights import (
 )
 from tailor.engine.environment import USUAL_TARGETS
 from tailor.errors import FailedPrecondition
-from tests.unit.inference.test_verify import CONFIG, reason
+from tests.unit.inference.test_verify import CONFIG, LAYERS, reason
 
 BASE = {"model.layers.0.self_attn.q_proj": [8, 4]}
 A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
@@ -57,13 +57,13 @@ def written(folder: Path, header: bytes, data: bytes = b"") -> Path:
 )
 def test_refuses_weights(header: dict[str, Any], expected: str) -> None:
     with pytest.raises(FailedPrecondition) as caught:
-        check_weights(header, check_config(json.dumps(CONFIG).encode(), 32, USUAL_TARGETS), BASE)
+        check_weights(header, check_config(json.dumps(CONFIG).encode(), LAYERS), BASE)
     assert reason(caught) == expected
 
 
 @pytest.mark.parametrize("target", ["q_proj", "model.layers.0.self_attn.q_proj"])
 def test_admits_matching_weights(target: str) -> None:
-    lora = check_config(json.dumps(CONFIG | {"target_modules": [target]}).encode(), 32, USUAL_TARGETS)
+    lora = check_config(json.dumps(CONFIG | {"target_modules": [target]}).encode(), LAYERS)
     check_weights({A: entry([2, 4], 0, "BF16"), B: entry([8, 2], 16, "BF16")}, lora, BASE)
 
 
@@ -171,7 +171,7 @@ def test_measures_a_bases_largest_layer_in_every_type(tmp_path: Path, dtype: str
         "model.embed_tokens.weight": entry([1, 2], len(numbers)),
     }
     path = written(tmp_path, json.dumps(header).encode(), numbers + large)
-    assert largest_norm(path, read_header(path), USUAL_TARGETS) == pytest.approx(5.0)
+    assert largest_norm(path, read_header(path), LAYERS.targets) == pytest.approx(5.0)
 
 
 def test_no_adapter_is_larger_than_its_base_and_rank_allow() -> None:
@@ -181,4 +181,4 @@ def test_no_adapter_is_larger_than_its_base_and_rank_allow() -> None:
 def test_finds_the_adaptable_layers_of_a_base() -> None:
     header: dict[str, dict[str, Any]] = {f"{name}.weight": {"shape": shape} for name, shape in BASE.items()}
     header |= {"lm_head.weight": {"shape": [10, 4]}, "model.norm.weight": {"shape": [4]}}
-    assert linear_shapes(header, USUAL_TARGETS) == BASE
+    assert linear_shapes(header, LAYERS.targets) == BASE

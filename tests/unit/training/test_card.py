@@ -28,7 +28,7 @@ FIGURES = AdapterTrained(
 
 
 def card(spec: WorkerSpec, folder: Path) -> str:
-    write_card(spec, load_recipe("lora"), FIGURES, folder, kind="policy", licence="apache-2.0")
+    write_card(spec, load_recipe("lora"), FIGURES, folder, kind="policy", licence="apache-2.0", unserved="")
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -43,7 +43,7 @@ def test_card_describes_the_adapter_and_its_metrics(tmp_path: Path) -> None:
 
 def test_card_says_why_a_run_stopped_early(tmp_path: Path) -> None:
     stopped = AdapterTrained(steps=9, rows=12, tokens=500, metrics={"kept_step": 7.0}, stopped_because="Too far.")
-    write_card(SPEC, load_recipe("lora"), stopped, tmp_path, kind="policy", licence="apache-2.0")
+    write_card(SPEC, load_recipe("lora"), stopped, tmp_path, kind="policy", licence="apache-2.0", unserved="")
     assert "12 rows, 500 tokens; the weights are those of step 7: Too far. |" in (tmp_path / "README.md").read_text()
 
 
