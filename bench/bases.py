@@ -168,7 +168,7 @@ def main() -> None:
     families = [(family, name) for family, name in list_families() if not chosen or family in chosen]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         all_found = []
-        for found in pool.map(lambda each: try_one(*each, code), families):
+        for found in pool.map(lambda each: try_one(each[0], each[1], code), families):
             all_found.append(found)
             print(f"{len(all_found)}/{len(families)} {found.family}: {_say(found)}", flush=True)
     figures = summarise(all_found)

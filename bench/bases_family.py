@@ -13,7 +13,7 @@ from typing import Any
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.domain import AdapterRef
 from services.training.bases import tiny
-from services.training.bases.capabilities import compare, read_capabilities
+from services.training.bases.capabilities import OWN, compare, read_capabilities
 from services.training.bases.store import fetch_and_ask
 from services.training.planning.base_shape import check_recipe, read_shape
 from services.training.recipe import load_recipe
@@ -59,8 +59,8 @@ def make_base(family: str, name: str, folder: Path) -> Path:
     for size in ("vocab_size", "vocab_size_per_layer_input", "n_vocab"):
         if isinstance(getattr(text, size, None), int):
             setattr(text, size, VOCABULARY)
-    for file in folder.iterdir():
-        file.unlink()
+    for written in folder.iterdir():
+        written.unlink()
     torch.manual_seed(0)
     model = getattr(transformers, name)._from_config(config, attn_implementation="eager", dtype=torch.bfloat16)
     model.save_pretrained(folder)
@@ -105,12 +105,13 @@ def _describe(found: Found, house: House, folder: Path) -> Found:
 
     base = fetch_base(house.store, house.base.name, folder / "cache").folder
     capabilities = read_capabilities(base)
-    used = compare(tiny.shrink(AutoConfig.from_pretrained(base)))[capabilities.attention]
+    config = tiny.shrink(AutoConfig.from_pretrained(base))
+    used = compare(config, tiny.build(config, OWN))[capabilities.attention]
     return replace(
         found,
         attention=capabilities.attention,
         packed=capabilities.packed,
-        not_served=capabilities.not_served,
+        not_served=capabilities.not_served_because,
         targets=capabilities.targets,
         attention_difference=used.own,
         packed_difference=used.packed if capabilities.packed else 0.0,
@@ -120,7 +121,8 @@ def _describe(found: Found, house: House, folder: Path) -> Found:
 def _train(house: House, folder: Path) -> str:
     """Plan, train for two steps, reload and check the adapter, and verify it. Raises AssertionError with the run's failure."""
     settings = load_recipe("tiny").model_dump()
-    check_recipe(load_recipe("tiny"), read_shape(fetch_base(house.store, house.base.name, folder / "cache").folder))
+    base = fetch_base(house.store, house.base.name, folder / "cache").folder
+    check_recipe(load_recipe("tiny"), read_shape(base), read_capabilities(base), MAX_RANK)
     recipe = type(load_recipe("tiny")).model_validate({**settings, "limit": {**settings["limit"], "max_steps": 2}})
     dataset = store_dataset(house.store, train=rows(), held_out=rows(4))
     manifest = adapter(train(house, "run", recipe, dataset, reload=compute_figures))

@@ -92,7 +92,7 @@ def prepare(root: Path, tokens: int = 0, held_out: int = 0) -> GateHouse:
     taught = [{"row_id": row.row_id, "messages": _messages(row), "row": row} for row in rows if not is_held_out(row)]
     train = [entry["row"] for entry in draw_rows(taught, counter, tokens or specialist["rows"]["max_train_tokens"])]
     house = House(root, store, base, folder, Ref("", "", 0), (), [], specialist["house_terms"])
-    results = root / digest_inputs(_recipe(Variant(GOOD, 0)).to_json(), train, kept)
+    results = root / digest_inputs(_recipe(Variant(GOOD, 0), loading.read_width(folder)).to_json(), train, kept)
     results.mkdir(exist_ok=True)
     return GateHouse(house, train, kept, SamplingDefaults(**specialist["sampling"]), results)
 

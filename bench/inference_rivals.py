@@ -139,7 +139,7 @@ def _options(base: Base, adapters: Sequence[Adapter], port: int) -> list[str]:
         *(f"--{name}={value}" for name, value in named.items()),
         *flags,
         "--lora-target-modules",
-        *sorted(USUAL_TARGETS),
+        *TARGETS,
         "--lora-modules",
         *modules,
     ]

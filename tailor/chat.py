@@ -94,7 +94,7 @@ def render(messages: Sequence[Message], tokenizer: ChatTokenizer, **options: Any
 
 
 @lru_cache(maxsize=8)
-def find_frame(tokenizer: ChatTokenizer) -> AnswerFrame:
+def find_frame(tokenizer: Any) -> AnswerFrame:
     """Find the frame of answers by an example. Raises jinja2.TemplateError if the template rejects it.
 
     After its last turn a template may add more than the end of the turn, or nothing at all. So the end is what follows an answer in the

@@ -273,18 +273,23 @@ class ChatCapabilities:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """How a base is trained as itself.
+    """How a base is trained as itself, and what of it is served.
 
     `attention` computes rows as the model's own attention does, and `plain_attention` also answers with a cache, both in transformers'
     terms. `packed` means that rows of one micro-batch do not see each other; without it each row is computed by itself.
-    `targets` are the names of layers that are adapted and served; if no adapter can be served, `not_served` says why.
+
+    `targets` are ends of the paths of linear layers that adapters change, and that the engine serves up to `max_rank`; `left_out` are
+    other layers, such as routers and experts. If the engine serves no adapters of the base, `not_served_because` says why in a sentence,
+    and `targets` are all layers that can be trained, since DoRA and all weights are served merged.
     """
 
     attention: str
     plain_attention: str
     packed: bool
     targets: tuple[str, ...] = ()
-    not_served: str = ""
+    left_out: tuple[str, ...] = ()
+    max_rank: int = 0
+    not_served_because: str = ""
     chat: ChatCapabilities = ChatCapabilities()
 
 

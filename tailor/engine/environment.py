@@ -1,6 +1,5 @@
 """How vLLM runs in every process of ours: inference that serves, and training that writes rollouts. Imports nothing heavy."""
 
-import json
 import os
 from collections.abc import Collection
 from typing import Any
@@ -11,12 +10,6 @@ WORKER = "tailor.engine.worker.TailorWorker"
 COMPUTE_LOCK = "compute_lock"
 # Prompt tokens per step on CPU. The engine tries a full step before it is ready; at 2,048 tokens that took 12 s longer.
 CPU_STEP_TOKENS = 512
-
-
-def read_targets(base: Path) -> frozenset[str]:
-    """The names of the layers of a base to which the engine applies adapters."""
-    file = base / CAPABILITIES
-    return frozenset(json.loads(file.read_bytes())["targets"]) if file.exists() else USUAL_TARGETS
 
 
 def engine_arguments(rows: int) -> dict[str, Any]:

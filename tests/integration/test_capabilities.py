@@ -7,7 +7,7 @@ import pytest
 from services.training.bases import tiny
 from services.training.bases.attention import make_row_mask, segmented_attention
 from services.training.bases.capabilities import probe, read_capabilities, write_capabilities
-from services.training.bases.engine_support import EngineSupport
+from services.training.bases.engine_support import MAX_RANK
 from services.training.domain import Capabilities, ChatCapabilities
 from services.training.methods.learned_loss import learned_loss
 from tailor.errors import InvalidArgument
@@ -50,23 +50,9 @@ def test_capabilities_are_read_from_the_bases_files(tmp_path: Path) -> None:
     write_capabilities(describe(tmp_path, "llama"), chat)
     (tmp_path / "config.json").unlink()
     targets = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
-    assert read_capabilities(tmp_path) == Capabilities("segmented", "sdpa", packed=True, targets=targets, chat=chat)
-
-
-@pytest.mark.parametrize(
-    ("answer", "targets", "refusal"),
-    [
-        (EngineSupport(targets=("q_proj", "experts")), ("q_proj",), ""),
-        (EngineSupport(refusal="it has no adapters"), ("down_proj", "q_proj"), "it has no adapters"),
-        (None, ("down_proj", "q_proj"), ""),
-    ],
-)
-def test_adapters_change_what_the_engine_serves(
-    answer: EngineSupport | None, targets: tuple[str, ...], refusal: str, tmp_path: Path
-) -> None:
-    found = write_capabilities(describe(tmp_path, "llama"), ChatCapabilities(), lambda _: answer)
-    assert {*targets} <= {*found.targets} and ("down_proj" in found.targets) == ("down_proj" in targets)
-    assert found.not_served == refusal
+    assert read_capabilities(tmp_path) == Capabilities(
+        "segmented", "sdpa", packed=True, targets=targets, max_rank=MAX_RANK, chat=chat
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
 from services.training.bases.capabilities import write_capabilities
 from tailor.compute_lock import TURN_SECONDS, ComputeLock
-from tailor.engine.environment import CPU_STEP_TOKENS, USUAL_TARGETS, prepare_environment
+from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore

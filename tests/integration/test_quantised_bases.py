@@ -8,6 +8,7 @@ import pytest
 
 from services.training.bases import tiny
 from services.training.bases.store import StoredBases, fetch_here
+from services.training.domain import Base
 from tailor.storage.buckets import MODELS
 from tests.models import make_tiny_base
 from tests.unit.training.stores import FileStore
@@ -54,7 +55,7 @@ def save(folder: Path, family: str, quantisation: dict[str, Any]) -> dict[str, A
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager").save_pretrained(folder)
     described = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**described, "quantization_config": quantisation}))
-    return load_file(folder / "model.safetensors")
+    return dict(load_file(folder / "model.safetensors"))
 
 
 def add(folder: Path, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,6 +64,7 @@ def add(folder: Path, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     store = FileStore(tmp_path / "store")
     *_, base = StoredBases(store, tmp_path / "scratch", fetch=fetch_here).add("plain", f"path:{folder}")
+    assert isinstance(base, Base)
     manifest = json.loads(store.get(base.manifest))
     files = [file for file in manifest["files"] if file["path"].endswith(".safetensors")]
     config = next(file for file in manifest["files"] if file["path"] == "config.json")

@@ -28,7 +28,6 @@ from services.training.worker import reload_check, results
 from services.training.worker.checkpoints import Checkpoints
 from services.training.worker.worker import TrainedModel, train
 from tailor.api.events.v1 import models_pb2
-from tailor.engine.environment import USUAL_TARGETS
 from tailor.errors import FailedPrecondition, InvalidArgument
 from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref

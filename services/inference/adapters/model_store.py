@@ -11,7 +11,6 @@ from typing import Any
 from services.inference.adapters import verify, weights
 from services.inference.adapters.verify import CONFIG, WEIGHTS, AdaptedLayers, ManifestFile, refuse
 from services.inference.domain import AdapterRef, Probe
-from tailor.engine.environment import read_targets
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore

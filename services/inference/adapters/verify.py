@@ -190,7 +190,7 @@ def read_adapted_layers(data: bytes) -> AdaptedLayers:
             Reason.INVALID_MANIFEST,
             "The base's capabilities.json does not say which layers adapters change. Add the base again.",
         )
-    return AdaptedLayers(() if refusal else tuple(targets), max_rank, refusal)
+    return AdaptedLayers(() if refusal or not targets else tuple(targets), max_rank, refusal)
 
 
 def check_config(data: bytes, layers: AdaptedLayers) -> Lora:

@@ -33,8 +33,8 @@ def run_child(
 
 def start_child(module: str, arguments: Sequence[str]) -> "subprocess.Popen[str]":
     """Start `python -m MODULE ARGUMENTS`, and do not wait for it."""
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    return subprocess.Popen([sys.executable, "-m", module, *arguments], text=True, **pipes)
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def read_child(

@@ -5,7 +5,7 @@ adapt. Inference serves adapters of these layers only.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,73 +16,17 @@ from services.training.bases.adapted_layers import has_end, list_adaptable, list
 from services.training.bases.attention import SEGMENTED, register_attention
 from services.training.bases.engine_support import AskEngine, assume_common
 from services.training.bases.files import CAPABILITIES
+from services.training.domain import Capabilities, ChatCapabilities
 from tailor.codec import load
-from tailor.engine.environment import CAPABILITIES
 from tailor.errors import InvalidArgument, Reason
-
-AskEngine = Callable[[Path], EngineSupport | None]
 
 # In transformers' terms, the quickest first. The model's own is `eager`, which every class has.
 OWN = "eager"
 ATTENTIONS = (SEGMENTED, "sdpa", OWN)
 # The largest difference of a logit that is rounding, in standard deviations of the logits.
 TOLERANCE = 1e-4
-# Layers that choose experts are left as they are, as is usual: a change of theirs moves whole rows to experts that never saw them.
-ROUTERS = {"gate", "router", "shared_expert_gate"}
 # Tokens of the probe's rows: longer than a tiny model's window.
 ROWS = (40, 64, 53)
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """How a base is trained as itself, and what of it is served.
-
-    `attention` computes rows as the model's own attention does, and `plain_attention` also answers with a cache, both in transformers'
-    terms. `packed` means that rows of one micro-batch do not see each other; without it each row is computed by itself.
-
-    `targets` are ends of the paths of linear layers that adapters change, and that the engine serves up to `max_rank`; `left_out` are
-    other layers, such as routers and experts. If the engine serves no adapters of the base, `not_served_because` says why in a sentence,
-    and `targets` are all layers that can be trained, since DoRA and all weights are served merged.
-    """
-
-    attention: str
-    plain_attention: str
-    packed: bool
-    targets: tuple[str, ...]
-    left_out: tuple[str, ...]
-    max_rank: int
-    not_served_because: str
-
-    def choose_targets(self, wanted: str | Sequence[str]) -> list[str]:
-        """The targets that a recipe means by `all-linear` or by names. Raises InvalidArgument (INVALID_RECIPE) for other names."""
-        if wrong := self.find_wrong_targets(wanted):
-            listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
-            raise InvalidArgument(
-                Reason.INVALID_RECIPE, f"The recipe does not fit the base. {listed}.", field_violations=wrong
-            )
-        names = self.targets if isinstance(wanted, str) else wanted
-        return [target for target in self.targets if any(has_end(target, name) for name in names)]
-
-    def find_wrong_targets(self, wanted: str | Sequence[str]) -> dict[str, str]:
-        """A recipe's field, with the reason, if it names layers that no adapter of the base changes."""
-        names = [] if isinstance(wanted, str) else wanted
-        missing = sorted(name for name in names if not any(has_end(target, name) for target in self.targets))
-        known = ", ".join(sorted(self.targets)) or "none"
-        if missing or not self.targets:
-            return {"adapter.target_modules": f"names {', '.join(missing) or wanted}; the base has {known}"}
-        return {}
-
-    def find_unserved(self, rank: int, max_rank: int) -> dict[str, str]:
-        """Fields of a recipe, with the reason, for which inference, which serves up to `max_rank`, would refuse an adapter."""
-        if self.not_served_because:
-            return {
-                "adapter.kind": f"makes an adapter that could not be served. {self.not_served_because} Set adapter.use_dora = true, or "
-                'adapter.kind = "none", and add the result as a base'
-            }
-        if rank > (largest := min(max_rank, self.max_rank)):
-            remedy = "" if largest == self.max_rank else ", or raise TAILOR_MAX_LORA_RANK of inference and training"
-            return {"adapter.r": f"is {rank}, but inference serves at most {largest}; lower it{remedy}"}
-        return {}
 
 
 def read_capabilities(base: Path) -> Capabilities:
@@ -91,9 +35,49 @@ def read_capabilities(base: Path) -> Capabilities:
     return load(Capabilities, json.loads(file.read_text(encoding="utf-8"))) if file.exists() else probe(base)
 
 
-def write_capabilities(base: Path, ask: AskEngine = assume_common) -> None:
-    """Find out the capabilities of the base in a folder, and write them there. Raises as `probe`, and what asking the engine raises."""
-    text = json.dumps(asdict(probe(base, ask)), indent=2, sort_keys=True)
+def choose_targets(base: Capabilities, wanted: str | Sequence[str]) -> list[str]:
+    """The targets that a recipe means by `all-linear` or by names. Raises InvalidArgument (INVALID_RECIPE) for other names."""
+    if wrong := find_wrong_targets(base, wanted):
+        listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
+        raise InvalidArgument(
+            Reason.INVALID_RECIPE, f"The recipe does not fit the base. {listed}.", field_violations=wrong
+        )
+    names = base.targets if isinstance(wanted, str) else wanted
+    return [target for target in base.targets if any(has_end(target, name) for name in names)]
+
+
+def find_wrong_targets(base: Capabilities, wanted: str | Sequence[str]) -> dict[str, str]:
+    """A recipe's field, with the reason, if it names layers that no adapter of the base changes."""
+    names = [] if isinstance(wanted, str) else wanted
+    missing = sorted(name for name in names if not any(has_end(target, name) for target in base.targets))
+    known = ", ".join(sorted(base.targets)) or "none"
+    if missing or not base.targets:
+        return {"adapter.target_modules": f"names {', '.join(missing) or wanted}; the base has {known}"}
+    return {}
+
+
+def find_unserved(base: Capabilities, rank: int, max_rank: int) -> dict[str, str]:
+    """Fields of a recipe, with the reason, for which inference, which serves up to `max_rank`, would refuse an adapter."""
+    if base.not_served_because:
+        return {
+            "adapter.kind": f"makes an adapter that could not be served. {base.not_served_because} Set adapter.use_dora = true, or "
+            'adapter.kind = "none", and add the result as a base'
+        }
+    if rank > (largest := min(max_rank, base.max_rank)):
+        remedy = "" if largest == base.max_rank else ", or raise TAILOR_MAX_LORA_RANK of inference and training"
+        return {"adapter.r": f"is {rank}, but inference serves at most {largest}; lower it{remedy}"}
+    return {}
+
+
+def write_capabilities(
+    base: Path, chat: ChatCapabilities = ChatCapabilities(), ask: AskEngine = assume_common
+) -> Capabilities:
+    """Find out the capabilities of the base in a folder, and write them there with those of its chats.
+
+    Raises as `probe`, and what asking the engine raises.
+    """
+    found = replace(probe(base, ask), chat=chat)
+    text = json.dumps(asdict(found), indent=2, sort_keys=True)
     (base / CAPABILITIES).write_text(f"{text}\n", encoding="utf-8")
     return found
 
@@ -140,8 +124,19 @@ def _add_layers(found: Capabilities, config: Any, model: Any, ask: AskEngine) ->
     )
 
 
-def _probe(config: Any, own: Any) -> Capabilities:
-    """How rows are computed; nothing of layers yet."""
+@dataclass(frozen=True)
+class Differences:
+    """The largest differences of a logit, in standard deviations of the logits.
+
+    `own` is that of rows computed one by one from the same by the model's own attention, `packed` that of packed rows.
+    """
+
+    own: float
+    packed: float
+
+
+def compare(config: Any, own: Any) -> Mapping[str, Differences]:
+    """The differences of each attention that a tiny model's class knows, the quickest first. `own` is the model with its own attention."""
     register_attention()
     rows = _make_rows(int(config.get_text_config().vocab_size))
     alone = _compute_alone(own, rows)
@@ -159,16 +154,18 @@ def _probe(config: Any, own: Any) -> Capabilities:
     return found
 
 
-def _probe(config: Any) -> Capabilities:
+def _probe(config: Any, own: Any) -> Capabilities:
+    """How rows are computed; nothing of layers yet."""
     # A difference that is no number is not small.
-    usable = {name: found for name, found in compare(config).items() if found.own <= TOLERANCE}
+    usable = {name: found for name, found in compare(config, own).items() if found.own <= TOLERANCE}
     if not usable:
         raise InvalidArgument(
             Reason.BASE_UNREADABLE, "A tiny model of this configuration computes no usable numbers. Use another base."
         )
     # The quickest of those that keep packed rows apart; if there is none, the quickest.
-    attention = next((name for name, apart in packed.items() if apart), next(iter(packed)))
-    return Capabilities(attention, "sdpa" if "sdpa" in packed else OWN, packed[attention], (), (), 0, "")
+    apart = [name for name, found in usable.items() if found.packed <= TOLERANCE]
+    attention = next(iter([*apart, *usable]))
+    return Capabilities(attention, "sdpa" if "sdpa" in usable else OWN, packed=bool(apart))
 
 
 def _make_rows(vocabulary: int) -> list[Any]:

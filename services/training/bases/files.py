@@ -24,6 +24,8 @@ KEPT = (
     "chat_template.jinja",
     INDEX,
 )
+# Written by a probe when the base is added; a source has no say in it.
+CAPABILITIES = "capabilities.json"
 UNKNOWN_LICENCE = "unknown"
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.child_process import disk_full
-from services.training.bases import files
+from services.training.bases import files, text_tower
 from services.training.bases.capabilities import write_capabilities
+from services.training.bases.chat_template import prepare_template
 from services.training.bases.engine_support import AskEngine, assume_common
 from services.training.bases.files import (
     INDEX,
@@ -59,8 +60,7 @@ def fetch(source: str, target: Path, max_bytes: int, ask: AskEngine = assume_com
     """
     base = _fetch(source, target, max_bytes)
     files.complete_tokenizer(target)
-    write_capabilities(target, ask)
-    return base
+    return replace(base, capabilities=write_capabilities(target, prepare_template(target), ask))
 
 
 def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
@@ -155,7 +155,7 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
         weights = files.weight_files(directory)
         check_size(sum(file.stat().st_size for file in weights), max_bytes)
     sizes = tensor_sizes(directory)
-    rename = str
+    rename: Callable[[str], str] = str
     if text_tower.is_whole(read_json(target / "config.json")):
         text_tower.keep_text(target, set(sizes))
         rename = text_tower.to_text_name

@@ -22,7 +22,6 @@ from services.training.bases.files import CAPABILITIES
 from services.training.domain import Base
 from tailor.blocked_imports import hide_packages
 from tailor.codec import load
-from tailor.engine.environment import CAPABILITIES
 from tailor.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason
 from tailor.storage.buckets import MODELS
 from tailor.storage.protocol import ObjectStore
@@ -51,11 +50,8 @@ def fetch_here(source: str, target: Path, max_bytes: int, ask: AskEngine = assum
 
 
 def fetch_and_ask(source: str, target: Path, max_bytes: int) -> Mapping[str, Any]:
-    """Fetch in this process, and ask the engine what it serves of the base. Raises InvalidArgument or Unavailable."""
-    from services.training.bases.engine_support import ask_engine
-    from services.training.bases.sources import fetch
-
-    return asdict(fetch(source, target, max_bytes, ask_engine))
+    """Fetch in this process, while the engine starts that says what it serves. Raises InvalidArgument or Unavailable."""
+    return fetch_here(source, target, max_bytes, start_engine())
 
 
 class StoredBases:
@@ -94,6 +90,10 @@ class StoredBases:
             files.mkdir()
             inherited = self._download_adapter(source, Path(folder)) if source.startswith("adapter:") else {}
             described = {**self._fetch(source, files, self._max_bytes), **inherited}
+            if quantisation := described.get("quantisation"):
+                yield f"written in bf16; published as {quantisation}"
+            if left_out := described.get("left_out_parameters"):
+                yield f"leaving out {left_out / 1e6:,.1f} million parameters that read no text"
             if (files / CAPABILITIES).exists():
                 yield _describe_adapters(json.loads((files / CAPABILITIES).read_text(encoding="utf-8")))
             entries = []
@@ -199,7 +199,7 @@ def main(arguments: list[str]) -> int:
     # Transformers and peft would load these; no base is stored quantised.
     hide_packages("sklearn", "scipy", "bitsandbytes")
     source, target, max_bytes = arguments
-    return answer_parent(lambda: fetch_here(source, Path(target), int(max_bytes), start_engine()))
+    return answer_parent(lambda: fetch_and_ask(source, Path(target), int(max_bytes)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.bases.attention import register_attention, separate_rows
-from services.training.bases.capabilities import read_capabilities
+from services.training.bases.capabilities import choose_targets, read_capabilities
 from services.training.recipe import Recipe
 from tailor.blocked_imports import hide_packages
 
@@ -125,7 +125,7 @@ def adapter_options(recipe: Recipe, base: Path) -> dict[str, Any]:
         "r": recipe.adapter.r,
         "lora_alpha": recipe.adapter.alpha,
         "lora_dropout": recipe.adapter.dropout,
-        "target_modules": read_capabilities(base).choose_targets(recipe.adapter.target_modules),
+        "target_modules": choose_targets(read_capabilities(base), recipe.adapter.target_modules),
         "use_rslora": recipe.adapter.use_rslora,
         "use_dora": recipe.adapter.use_dora,
         "bias": "none",

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from services.training.bases.adapted_layers import has_end, list_linear
-from services.training.bases.capabilities import Capabilities, read_capabilities
+from services.training.bases.capabilities import find_unserved, find_wrong_targets, read_capabilities
+from services.training.domain import Capabilities
 from services.training.planning.forecast import Shape
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
@@ -24,7 +25,6 @@ def read_shape(base: Path) -> Shape:
             Reason.BASE_UNREADABLE,
             f"This version cannot read the base's configuration ({type(error).__name__}).",
         ) from None
-    capabilities = read_capabilities(base)
     text = config.get_text_config()
     layers, targets = list_linear(model), read_capabilities(base).targets
     sizes = [parameter.numel() for parameter in model.parameters()]
@@ -39,6 +39,7 @@ def read_shape(base: Path) -> Shape:
         vocabulary=text.vocab_size,
         context=text.max_position_embeddings,
         targets=tuple((end, *sizes) for path, sizes in layers.items() for end in targets if has_end(path, end)),
+        family=text.model_type,
     )
 
 
@@ -63,9 +64,9 @@ def check_recipe(recipe: Recipe, shape: Shape, capabilities: Capabilities, max_r
             f"is {longest}, but the base reads at most {shape.context} tokens; lower it, or set it to 0"
         )
     if recipe.adapter.kind != "none":
-        wrong |= capabilities.find_wrong_targets(recipe.adapter.target_modules)
+        wrong |= find_wrong_targets(capabilities, recipe.adapter.target_modules)
     if recipe.is_served_as_adapter:
-        wrong |= capabilities.find_unserved(recipe.adapter.r, max_rank)
+        wrong |= find_unserved(capabilities, recipe.adapter.r, max_rank)
     if wrong:
         listed = "; ".join(f"{field}: {message}" for field, message in wrong.items())
         raise InvalidArgument(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from services.training.bases.adapted_layers import has_end
-from services.training.recipe import GENERATING, Recipe
+from services.training.recipe import GENERATING, MEASURING_SHARE, Recipe
 
 # Bytes that a worker holds before it loads a base: interpreter, torch's CUDA build (its CPU build takes 100 MB less), transformers, trl and
 # the rows; and the same on a GPU.
@@ -47,7 +47,7 @@ class Shape:
     """The size of a base.
 
     `linear` counts the parameters of the layers' linear modules; `targets` lists those that adapters change as (target, inputs, outputs).
-    `largest` counts the parameters of the largest tensor.
+    `largest` counts the parameters of the largest tensor. `family` is the `model_type` of transformers.
     """
 
     parameters: int
@@ -60,7 +60,6 @@ class Shape:
     vocabulary: int
     context: int
     targets: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
-    not_served: str = ""
     family: str = ""
 
 

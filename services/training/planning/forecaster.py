@@ -19,7 +19,8 @@ from pydantic import TypeAdapter
 
 from services.training.adapters.child_process import answer_parent
 from services.training.bases.attention import register_attention, separate_rows
-from services.training.bases.capabilities import Capabilities, read_capabilities
+from services.training.bases.capabilities import read_capabilities
+from services.training.domain import Capabilities
 from services.training.methods.engine import uses_engine
 from services.training.methods.learned_loss import learned_loss
 from services.training.methods.loading import adapter_options
@@ -101,9 +102,17 @@ class Forecaster(ForecastContext):
     max_rank: int
 
     def forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
-        """Forecast a stage. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
-        recipe = recipe.fit_processor(bf16=not self.in_f32)
+        """Forecast a stage with the first way to compute its steps that fits. Raises InvalidArgument (INVALID_RECIPE, NO_ROWS)."""
+        recipe = fit_base(recipe.fit_processor(bf16=not self.in_f32), self.shape.width, self.shape.family)
         check_recipe(recipe, self.shape, self.capabilities, self.max_rank)
+        trained = round(recipe.limit.epochs * lengths.tokens)
+        for way in list_steps(recipe, gpu=self.device.gpu, trained_tokens=trained):
+            stage = self._forecast(way, lengths)
+            if self.fits(stage):
+                break
+        return stage
+
+    def _forecast(self, recipe: Recipe, lengths: Lengths) -> StageForecast:
         load = count(lengths, recipe)
         gpu, engine = self.device.gpu, self.uses_engine(recipe)
         return StageForecast(

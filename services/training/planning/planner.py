@@ -12,13 +12,12 @@ from typing import Any, Literal
 from services.training.adapters.child_process import run_child
 from services.training.adapters.inputs import download_split
 from services.training.adapters.manifests import download_files
-from services.training.bases.files import KEPT
+from services.training.bases.files import CAPABILITIES, KEPT
 from services.training.domain import SFT, Base, Run, RunState, Stage
 from services.training.planning.devices import Device
 from services.training.plans import Plan, StageSettings
 from services.training.recipe import load_stages, recipe_names
 from tailor.datasets import TRAIN, DatasetManifest
-from tailor.engine.environment import CAPABILITIES
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.training.bases.capabilities import Capabilities
+from services.training.bases.capabilities import find_unserved
+from services.training.domain import Capabilities
 from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec
 from tailor.api.events.v1 import models_pb2
@@ -41,7 +42,7 @@ def not_served_because(kind: str, recipe: Recipe, capabilities: Capabilities) ->
         return "a model with all weights is not an adapter; add it as a base with the source adapter:DIGEST"
     if recipe.adapter.use_dora:
         return "DoRA depends on the norm of the base's weights; add it merged, as a base with the source adapter:DIGEST"
-    return "; ".join(capabilities.find_unserved(recipe.adapter.r, capabilities.max_rank).values())
+    return "; ".join(find_unserved(capabilities, recipe.adapter.r, capabilities.max_rank).values())
 
 
 def write_card(

@@ -79,10 +79,14 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A trained model in a folder, and what the reloaded one must compute for `rows`, of which the probes are the first."""
+    """A trained model in a folder, and what the reloaded one must compute for `rows`, of which the probes are the first.
+
+    `unserved` says why inference cannot load it; empty if it can.
+    """
 
     weights: Path
     kind: str
+    unserved: str
     figures: models_pb2.AdapterTrained
     rows: Sequence[Encoded]
     expected: Figures
@@ -267,7 +271,7 @@ class Worker:
         self._report("verifying", last)
         rows = reload_check.choose_rows(context.inputs.base, context.tokenizer, trained.prepared.learned)
         expected = reload_check.measure_trained(kind, context.inputs.base, trained.model, rows)
-        return SavedModel(weights, kind, figures, rows, expected)
+        return SavedModel(weights, kind, unserved, figures, rows, expected)
 
     def _check_and_report(self, context: StageContext, saved: SavedModel) -> None:
         """Prove, store and report the result."""
@@ -280,7 +284,14 @@ class Worker:
         stored = retry_dependency(
             "object store",
             lambda: results.store_result(
-                self._store, spec, recipe, weights, kind=kind, unserved=unserved, figures=figures, probes=entries
+                self._store,
+                spec,
+                recipe,
+                weights,
+                kind=kind,
+                unserved=saved.unserved,
+                figures=saved.figures,
+                probes=entries,
             ),
         )
         if not self._report_trained(saved.figures, kind, stored):

@@ -15,7 +15,6 @@ from services.inference.adapters.verify import (
     read_probes,
 )
 from services.inference.domain import Probe
-from tailor.engine.environment import USUAL_TARGETS
 from tailor.errors import FailedPrecondition
 
 CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}

@@ -18,7 +18,6 @@ from services.inference.adapters.weights import (
     max_weight_bytes,
     read_header,
 )
-from tailor.engine.environment import USUAL_TARGETS
 from tailor.errors import FailedPrecondition
 from tests.unit.inference.test_verify import CONFIG, LAYERS, reason
 

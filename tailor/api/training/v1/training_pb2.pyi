@@ -1131,23 +1131,31 @@ class BaseCapabilities(_message.Message):
     PLAIN_ATTENTION_FIELD_NUMBER: _builtins.int
     PACKED_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
-    NOT_SERVED_FIELD_NUMBER: _builtins.int
+    NOT_SERVED_BECAUSE_FIELD_NUMBER: _builtins.int
     CHAT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    MAX_RANK_FIELD_NUMBER: _builtins.int
     attention: _builtins.str
     """How training computes attention, in the words of transformers: `segmented` is Tailor's own, for packed rows, `eager` the model's."""
     plain_attention: _builtins.str
     """How attention is computed with a cache."""
     packed: _builtins.bool
     """Rows of one micro-batch do not see each other; otherwise each is computed by itself."""
-    not_served: _builtins.str
+    not_served_because: _builtins.str
     """Why inference serves no adapter of the base; empty if it does."""
+    max_rank: _builtins.int
+    """The largest rank of an adapter that the engine serves."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the layers that adapters change, and inference serves."""
+        """Ends of the paths of the layers that adapters change, and inference serves."""
 
     @_builtins.property
     def chat(self) -> Global___ChatCapabilities:
         """How it chats."""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other layers with weights, such as those that choose experts."""
 
     def __init__(
         self,
@@ -1156,12 +1164,14 @@ class BaseCapabilities(_message.Message):
         plain_attention: _builtins.str = ...,
         packed: _builtins.bool = ...,
         targets: _abc.Iterable[_builtins.str] | None = ...,
-        not_served: _builtins.str = ...,
+        not_served_because: _builtins.str = ...,
         chat: Global___ChatCapabilities | None = ...,
+        left_out: _abc.Iterable[_builtins.str] | None = ...,
+        max_rank: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chat", b"chat"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "chat", b"chat", "not_served", b"not_served", "packed", b"packed", "plain_attention", b"plain_attention", "targets", b"targets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "chat", b"chat", "left_out", b"left_out", "max_rank", b"max_rank", "not_served_because", b"not_served_because", "packed", b"packed", "plain_attention", b"plain_attention", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
