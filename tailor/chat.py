@@ -131,7 +131,7 @@ def _cut_after_last(text: str, words: Sequence[str]) -> str:
 
 def encode_end(tokenizer: ChatTokenizer) -> list[int]:
     """The tokens that end a turn."""
-    return tokenizer.encode(find_frame(tokenizer).end, add_special_tokens=False)
+    return tokenizer.encode(find_frame(tokenizer).end, add_special_tokens=False)  # type: ignore[arg-type]  # mypy takes no Protocol for Hashable
 
 
 def end_tokens(tokenizer: Any, declared: object) -> list[int]:
@@ -153,7 +153,7 @@ def encode_answer(messages: Sequence[Message], answer: str, tokenizer: ChatToken
     Raises jinja2.TemplateError if the template rejects the prompt.
     """
     text = render(messages, tokenizer, add_generation_prompt=True)
-    frame = find_frame(tokenizer)
+    frame = find_frame(tokenizer)  # type: ignore[arg-type]
     written = f"{frame.before}{defuse(answer, tokenizer)}{frame.end}"
     prompt, whole = (tokenizer.encode(part, add_special_tokens=False) for part in (text, text + written))
     if whole[: len(prompt)] == prompt:
