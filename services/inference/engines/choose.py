@@ -2,10 +2,8 @@
 
 import importlib.util
 import threading
-from collections.abc import Collection
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Protocol
 
 from services.inference.ports import InferenceEngine
 from services.inference.settings import Settings
@@ -15,10 +13,8 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 
-class MakeEngine(Protocol):
-    """Loads a base's folder into an engine. Adapters will change the layers that the targets name; without targets there are none."""
-
-    def __call__(self, folder: Path, *, targets: Collection[str]) -> InferenceEngine: ...
+# Loads a base's `folder` into an engine. Adapters will change the layers that `targets` name; without targets there are none.
+MakeEngine = Callable[..., InferenceEngine]
 
 
 def choose_engine(settings: Settings) -> MakeEngine:

@@ -7,7 +7,7 @@ from typing import Any
 
 # Inputs and outputs of layers, by path.
 Layers = Mapping[str, tuple[int, int]]
-# Parts of the paths of layers that choose experts. They are left alone, as is usual: a small change sends tokens to other experts.
+# Parts of the paths of layers that choose experts. They stay as they are, as is usual: a small change sends tokens to other experts.
 ROUTERS = {"gate", "router", "shared_expert_gate"}
 # Layers that vLLM and transformers adapt in every class that has them, where vLLM is not there to be asked.
 COMMON = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}

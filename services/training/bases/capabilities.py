@@ -25,6 +25,7 @@ OWN = "eager"
 ATTENTIONS = (SEGMENTED, "sdpa", OWN)
 # The largest difference of a logit that is rounding, in standard deviations of the logits.
 TOLERANCE = 1e-4
+NO_CHAT = ChatCapabilities()
 # Tokens of the probe's rows: longer than a tiny model's window.
 ROWS = (40, 64, 53)
 
@@ -69,9 +70,7 @@ def find_unserved(base: Capabilities, rank: int, max_rank: int) -> dict[str, str
     return {}
 
 
-def write_capabilities(
-    base: Path, chat: ChatCapabilities = ChatCapabilities(), ask: AskEngine = assume_common
-) -> Capabilities:
+def write_capabilities(base: Path, chat: ChatCapabilities = NO_CHAT, ask: AskEngine = assume_common) -> Capabilities:
     """Find out the capabilities of the base in a folder, and write them there with those of its chats.
 
     Raises as `probe`, and what asking the engine raises.

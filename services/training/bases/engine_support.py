@@ -41,7 +41,7 @@ AskEngine = Callable[[Any, Layers], EngineSupport]
 
 
 def assume_common(config: Any, layers: Layers) -> EngineSupport:
-    """The answer where no engine is asked: the layers that are adapted in every class, or all if there are none of them."""
+    """The answer if no engine is asked: the layers that are adapted in every class, or all if there are none of them."""
     del config
     return EngineSupport(tuple(path for path in layers if name_of(path) in COMMON) or tuple(layers))
 
