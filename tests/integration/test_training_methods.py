@@ -270,7 +270,7 @@ def test_the_loss_in_chunks_knows_what_a_family_does_to_its_logits(kind: str) ->
     add_fused_lm_head(model)
     tokens = torch.arange(4, 24)[None]
     inputs = {"input_ids": tokens, "labels": tokens, "position_ids": torch.arange(20)[None]}
-    whole, chunks = (float(learned_loss(model, dict(inputs), None, chunked=chunked)) for chunked in (False, True))
+    whole, chunks = (learned_loss(model, dict(inputs), None, chunked=chunked).item() for chunked in (False, True))
     assert chunks == pytest.approx(whole, abs=1e-5)
 
 

@@ -12,8 +12,9 @@ from tailor.errors import InvalidArgument, Reason
 
 # Sizes in configurations of transformers, by what they count. A size that a configuration does not have, or that is smaller, stays.
 SIZES = {
-    64: "hidden_size n_embd d_model dim word_embed_proj_dim embedding_size shared_intermediate_size lru_width",
-    128: """intermediate_size ffn_dim n_inner d_ff ffn_hidden_size dense_intermediate_size intermediate_size_mlp decoder_ffn_dim d_inner
+    64: "hidden_size n_embd d_model dim block_dim conv_dim word_embed_proj_dim embedding_size shared_intermediate_size lru_width",
+    128: """intermediate_size block_ff_dim ffn_dim n_inner d_ff ffn_hidden_size dense_intermediate_size intermediate_size_mlp
+        decoder_ffn_dim d_inner
         mamba_d_ssm""",
     32: """moe_intermediate_size shared_expert_intermediate_size moe_shared_expert_intermediate_size expert_ffn_hidden_size q_lora_rank
         qk_head_dim index_head_dim""",

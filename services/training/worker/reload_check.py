@@ -42,7 +42,7 @@ LEARNED_ROWS = 2
 # changes them slightly.
 ADAPTER_TOLERANCE = 0.002
 FULL_TOLERANCE = 0.05
-# Of the same weights with another attention, which rounds otherwise. Rows that see each other and ignored windows cost whole nats.
+# Of the same weights with another attention, which rounds otherwise. A row's figure is a mean, in which a small fault can hide.
 ATTENTION_TOLERANCE = 0.1
 VERIFY_SECONDS = 1800
 # In the words of torch and of Python.
