@@ -110,7 +110,7 @@ def _killed(*_: Path) -> Figures:
 
 
 def test_model_trainer_and_optimiser_are_freed_before_the_reload_check(house: House, tmp_path: Path) -> None:
-    """In a process of its own, as a worker is: libraries keep the state of an earlier run in the same process."""
+    """In a separate process, as a worker is: libraries keep the state of an earlier run in the same process."""
     command = f"from {__name__} import list_alive; list_alive({str(house.folder)!r}, {str(tmp_path)!r})"
     done = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     used, alive = json.loads(done.stdout.strip().splitlines()[-1]) if done.returncode == 0 else ([], done.stderr)
