@@ -58,10 +58,12 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
-def try_one(family: str, name: str, code: str) -> Found:
-    """What was found of a family, now or before with the same code."""
+def try_one(family: str, name: str, code: str, *, wanted: bool) -> Found:
+    """What was found of a family, now or before with the same code. One that is not wanted now is not tried."""
     file = KEPT / f"{family}.json"
     kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if kept.get("code") != code and not wanted:
+        return Found(family, name, made=TRIED)
     if kept.get("code") != code:
         kept = {"code": code, **_run(family, name)}
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +141,7 @@ def _lines(all_found: Sequence[Found], figures: dict[str, Any]) -> Iterator[str]
     yield (
         f"{figures['families']} families were tried, {figures['works']} go the whole way, {len(figures['refused_at_add'])} are refused when "
         f"they are added, {len(figures['refused_in_the_plan'])} can be trained but vLLM serves no adapter of them, "
-        f"{figures['not_tried']} are not tried, because no tiny base of them could be made here. The largest difference of "
+        f"{figures['not_tried']} are not tried, or no tiny base of them could be made. The largest difference of "
         f"attention is {figures['attention_difference']:.1e}, of packed rows {figures['packed_difference']:.1e} standard deviations of the "
         f"logits (bound {TOLERANCE:.0e})."
     )
@@ -160,22 +162,25 @@ def _rows(found: Found) -> str:
 
 
 def main() -> None:
-    """Try all families, or those named, and write the page."""
+    """Try all families, or those that are named, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--families", default="", help="names, separated by commas; the page is not written")
+    parser.add_argument(
+        "--families", default="", help="only these names, with commas between them, and those that were tried before"
+    )
     chosen = {name for name in parser.parse_args().families.split(",") if name}
     code = digest_code()
-    families = [(family, name) for family, name in list_families() if not chosen or family in chosen]
+    families = list_families()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         all_found = []
-        for found in pool.map(lambda each: try_one(each[0], each[1], code), families):
+        tried = pool.map(lambda each: try_one(each[0], each[1], code, wanted=not chosen or each[0] in chosen), families)
+        for found in tried:
             all_found.append(found)
-            print(f"{len(all_found)}/{len(families)} {found.family}: {_say(found)}", flush=True)
+            if found.made != TRIED:
+                print(f"{len(all_found)}/{len(families)} {found.family}: {_say(found)}", flush=True)
     figures = summarise(all_found)
     print(json.dumps(figures, indent=2))
-    if not chosen:
-        store("bases", figures)
-        write_page(all_found, figures)
+    store("bases", figures)
+    write_page(all_found, figures)
 
 
 def _say(found: Found) -> str:

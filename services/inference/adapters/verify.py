@@ -188,7 +188,7 @@ def read_adapted_layers(data: bytes) -> AdaptedLayers:
     if not named or type(max_rank) is not int or not isinstance(refusal, str):
         raise refuse(
             Reason.INVALID_MANIFEST,
-            "The base's capabilities.json does not say which layers adapters change. Add the base again.",
+            "The base's capabilities.json does not say which layers adapters change. Add the base under another name.",
         )
     return AdaptedLayers(() if refusal or not targets else tuple(targets), max_rank, refusal)
 

@@ -65,7 +65,7 @@ def start_engine() -> AskEngine:
 
 
 def answer(question: Mapping[str, Any]) -> EngineSupport:
-    """Build the tiny model in vLLM, without memory for weights, and see which of the layers it adapts."""
+    """Build the tiny model in vLLM, and see which of the layers it adapts."""
     import vllm
     from vllm.model_executor.models.interfaces import supports_lora
 
@@ -83,8 +83,7 @@ def answer(question: Mapping[str, Any]) -> EngineSupport:
 
 @contextmanager
 def _build(folder: str) -> Iterator[tuple[Any, Any]]:
-    """A model without memory for its weights, and how it would be adapted, in process groups of their own."""
-    import torch
+    """The tiny model, and how it would be adapted, in process groups that end with it."""
     from vllm.config import DeviceConfig, LoadConfig, LoRAConfig, ModelConfig, VllmConfig, set_current_vllm_config
     from vllm.distributed import init_distributed_environment, initialize_model_parallel
     from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
@@ -104,9 +103,7 @@ def _build(folder: str) -> Iterator[tuple[Any, Any]]:
         init_distributed_environment(1, 0, f"file://{folder}/group", 0, backend="gloo")
         try:
             initialize_model_parallel(1, 1)
-            with torch.device("meta"):
-                model = initialize_model(vllm_config=config, model_config=model_config)
-            yield model, lora
+            yield initialize_model(vllm_config=config, model_config=model_config), lora
         finally:
             destroy_model_parallel()
             destroy_distributed_environment()
