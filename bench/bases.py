@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
-from bench.bases_family import Found
+from bench.bases_family import FamilyFound
 from bench.report import ROOT, store
 from services.training.bases.capabilities import TOLERANCE
 from tailor.codec import load
@@ -58,17 +58,17 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
-def try_one(family: str, name: str, code: str, *, wanted: bool) -> Found:
+def try_one(family: str, name: str, code: str, *, wanted: bool) -> FamilyFound:
     """What was found of a family, now or before with the same code. One that is not wanted now is not tried."""
     file = KEPT / f"{family}.json"
     kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if kept.get("code") != code and not wanted:
-        return Found(family, name, made=TRIED)
+        return FamilyFound(family, name, made=TRIED)
     if kept.get("code") != code:
         kept = {"code": code, **_run(family, name)}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    return load(Found, kept)
+    return load(FamilyFound, kept)
 
 
 def _run(family: str, name: str) -> dict[str, Any]:
@@ -96,12 +96,12 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
-def works(found: Found) -> bool:
+def works(found: FamilyFound) -> bool:
     """True if a tiny base of the family went the whole way."""
     return found.verified == "yes"
 
 
-def summarise(all_found: Sequence[Found]) -> dict[str, Any]:
+def summarise(all_found: Sequence[FamilyFound]) -> dict[str, Any]:
     """The bench's figures."""
     tried = [found for found in all_found if found.made == "yes"]
     working = [found for found in tried if works(found)]
@@ -123,12 +123,12 @@ def summarise(all_found: Sequence[Found]) -> dict[str, Any]:
     }
 
 
-def write_page(all_found: Sequence[Found], figures: dict[str, Any]) -> None:
+def write_page(all_found: Sequence[FamilyFound], figures: dict[str, Any]) -> None:
     """Write docs/bases.md."""
     PAGE.write_text("\n".join(_lines(all_found, figures)) + "\n", encoding="utf-8")
 
 
-def _lines(all_found: Sequence[Found], figures: dict[str, Any]) -> Iterator[str]:
+def _lines(all_found: Sequence[FamilyFound], figures: dict[str, Any]) -> Iterator[str]:
     yield "# Bases"
     yield ""
     yield (
@@ -155,7 +155,7 @@ def _lines(all_found: Sequence[Found], figures: dict[str, Any]) -> Iterator[str]
         yield f"| {found.family} | {found.name} | {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
-def _rows(found: Found) -> str:
+def _rows(found: FamilyFound) -> str:
     if not found.attention:
         return ""
     return "packed" if found.packed else "one by one"
@@ -183,7 +183,7 @@ def main() -> None:
     write_page(all_found, figures)
 
 
-def _say(found: Found) -> str:
+def _say(found: FamilyFound) -> str:
     return next((step for step in (found.made, found.added, found.trained, found.verified) if step != "yes"), "works")
 
 

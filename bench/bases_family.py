@@ -30,7 +30,7 @@ TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
 
 
 @dataclass(frozen=True)
-class Found:
+class FamilyFound:
     """What was found of a family. Each step is `yes`, a sentence that says why not, or empty if it was not reached."""
 
     family: str
@@ -69,9 +69,9 @@ def make_base(family: str, name: str, folder: Path) -> Path:
     return folder
 
 
-def try_family(family: str, name: str, folder: Path) -> Found:
+def try_family(family: str, name: str, folder: Path) -> FamilyFound:
     """Make a tiny base of the family, add it, train an adapter with the default targets, and verify that as inference does."""
-    found = Found(family, name)
+    found = FamilyFound(family, name)
     found = replace(found, made=_outcome(lambda: make_base(family, name, folder / "base")))
     if found.made != "yes":
         return found
@@ -100,7 +100,7 @@ def _outcome(step: Callable[[], Any]) -> str:
     return "yes"
 
 
-def _describe(found: Found, house: House, folder: Path) -> Found:
+def _describe(found: FamilyFound, house: House, folder: Path) -> FamilyFound:
     from transformers import AutoConfig
 
     base = fetch_base(house.store, house.base.name, folder / "cache").folder

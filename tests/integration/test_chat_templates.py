@@ -8,7 +8,7 @@ import trl
 
 from services.inference.domain import ChatMessage
 from services.inference.engines.chat import ChatTemplate
-from services.training.bases.chat_template import OPEN_TAG, prepare_template
+from services.training.bases.chat_probe import OPEN_TAG, prepare_template
 from services.training.bases.files import load_tokenizer
 from services.training.methods.answers import prompt_tokens
 from tailor.chat import encode

@@ -17,7 +17,7 @@ from typing import Any
 from services.training.adapters.child_process import disk_full
 from services.training.bases import files, text_tower
 from services.training.bases.capabilities import write_capabilities
-from services.training.bases.chat_template import prepare_template
+from services.training.bases.chat_probe import prepare_template
 from services.training.bases.engine_support import AskEngine, assume_common
 from services.training.bases.files import (
     INDEX,
