@@ -7,13 +7,21 @@ LISTENING = "0A"
 LOOPBACK = ("0100007F", "00000000000000000000000001000000")
 
 
+def _read(path: Path) -> str:
+    """A file of a process; empty if it has ended and only waits for its parent."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def listening(pid: int) -> set[str]:
     """`ADDRESS:PORT` of every listening TCP socket, in hexadecimal as in /proc."""
     addresses: set[str] = set()
     for member in {pid, *_children(pid)}:
         sockets = {link for link in _links(member) if link.startswith("socket:[")}
         for table in ("tcp", "tcp6"):
-            for line in (Path("/proc") / str(member) / "net" / table).read_text().splitlines()[1:]:
+            for line in _read(Path("/proc") / str(member) / "net" / table).splitlines()[1:]:
                 _, local, _, state, *_, inode = line.split()[:10]
                 if state == LISTENING and f"socket:[{inode}]" in sockets:
                     addresses.add(local)

@@ -4,7 +4,6 @@ import gc
 import json
 import subprocess
 import sys
-import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 import pytest
 
 from services.training.bases.store import StoredBases, fetch_here
+from services.training.methods import held_out
 from services.training.recipe import Recipe
 from services.training.worker.reload_check import Figures, compute_figures
-from tailor.api.events.v1 import models_pb2
 from tailor.storage.buckets import MODELS
 from tests import training
 from tests.models import make_tiny_base
@@ -118,31 +117,34 @@ def test_model_trainer_and_optimiser_are_freed_before_the_reload_check(house: Ho
 
 
 def list_alive(house: str, folder: str) -> None:
-    """Print which objects of training a worker used, and which are still there at the reload check."""
+    """Print which objects of training are found before a worker ends its training, and which at the reload check."""
     from peft import PeftModel
     from torch.optim import Optimizer
     from transformers import Trainer
 
-    used: dict[str, Any] = {}
+    def find() -> list[str]:
+        kinds = (PeftModel, Trainer, Optimizer)
+        return sorted({type(thing).__name__ for thing in gc.get_objects() if issubclass(type(thing), kinds)})
+
+    used: list[str] = []
     alive: list[str] = []
 
-    def remember(progress: models_pb2.RunProgressed) -> None:
-        # Reports are sent by a thread; a later one would hold all objects while they should be freed.
-        for thing in gc.get_objects() if progress.step == 1 else []:
-            if issubclass(type(thing), (PeftModel, Trainer, Optimizer)):
-                used[type(thing).__name__] = weakref.ref(thing)
+    def find_then_measure(*arguments: Any) -> Any:
+        used.extend(find())
+        return measure(*arguments)
 
-    def look_then_check(*paths: Path) -> Figures:
-        alive.extend(name for name, reference in used.items() if reference() is not None)
+    def find_then_check(*paths: Path) -> Figures:
+        alive.extend(find())
         return compute_figures(*paths)
 
+    measure, held_out.loss = held_out.loss, find_then_measure
     store = FileStore(Path(house) / "store")
     base = StoredBases(store, Path(folder)).find(BASE)
     assert base is not None
     copied = House(store, base, Path(folder))
     rows = store_dataset(copied, "sft", {"train": [row(number) for number in range(12)], "held_out": [row(12)]})
-    train(copied, "run_freed", recipe(limit={"max_steps": 3}), rows, reload=look_then_check, watch=remember)
-    print(json.dumps([sorted(used), alive]))
+    train(copied, "run_freed", recipe(limit={"max_steps": 3}), rows, reload=find_then_check)
+    print(json.dumps([sorted({*used}), alive]))
 
 
 def test_an_error_of_a_library_fails_the_run_in_words_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

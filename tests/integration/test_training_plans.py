@@ -195,6 +195,29 @@ def test_stages_add_up_and_the_largest_decides_the_memory(tiny: Path, rows: dict
     assert both["memory_bytes"] == max(first["memory_bytes"], second["memory_bytes"])
 
 
+def test_a_plan_chooses_rate_and_steps_by_base_data_and_device(tiny: Path, rows: dict[str, Paths]) -> None:
+    chosen = recipe(batch={"tokens": 0}, optimizer={"learning_rate": 0.0}, limit={"epochs": 100, "max_steps": 0})
+    stages = [(chosen, rows["sft"])]
+    gpu = Device("a GPU", 1, 0, 1.0, gpu=True, here=False)
+
+    def settings(device: Device) -> dict[str, Any]:
+        found: dict[str, Any] = forecaster.plan(request_for(tiny, stages, device))["stages"][0]["settings"]
+        return found
+
+    # Its alpha of 8 is a quarter of that of the fit.
+    assert settings(CPU) == {
+        "learning_rate": pytest.approx(4 * 5e-4 * (2000 / 64) ** 0.781),
+        "tokens": 512,
+        "accumulation": 1,
+        "gradient_checkpointing": False,
+    }
+    whole = settings(gpu)
+    assert (whole["tokens"], whole["accumulation"], whole["gradient_checkpointing"]) == (1024, 1, False)
+    # So little memory that not even one layer at a time fits: the way with the least memory, and a refusal.
+    least = settings(replace(gpu, memory_bytes=1))
+    assert (least["tokens"], least["gradient_checkpointing"]) == (1024, True)
+
+
 def test_generated_answers_and_trials_of_a_sweep_count(tiny: Path, rows: dict[str, Paths]) -> None:
     settings: dict[str, Any] = {
         "batch": {"tokens": 256, "max_length": 256},

@@ -23,8 +23,13 @@ def dequantise(directory: Path, target: Path) -> None:
     Raises InvalidArgument (QUANTISED, BASE_UNREADABLE).
     """
     import torch
-    import transformers
-    from transformers import CompressedTensorsConfig, FineGrainedFP8Config, Mxfp4Config
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        CompressedTensorsConfig,
+        FineGrainedFP8Config,
+        Mxfp4Config,
+    )
 
     described = read_json(directory / "config.json")
     method = find_quantisation(described)
@@ -35,9 +40,9 @@ def dequantise(directory: Path, target: Path) -> None:
             f"The weights are quantised by {method}, which cannot be read here; {', '.join(sorted(readers))} can. Add the model in bf16, "
             "f16 or f32.",
         )
-    kind = "AutoModelForImageTextToText" if text_tower.is_whole(described) else "AutoModelForCausalLM"
+    AutoModel = AutoModelForImageTextToText if text_tower.is_whole(described) else AutoModelForCausalLM
     try:
-        model = getattr(transformers, kind).from_pretrained(
+        model = AutoModel.from_pretrained(
             directory,
             dtype=torch.bfloat16,
             quantization_config=readers[method](dequantize=True),

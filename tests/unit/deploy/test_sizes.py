@@ -186,7 +186,7 @@ def test_sizes_of_another_base_can_be_printed(tmp_path: Path, capsys: pytest.Cap
     main(str(tmp_path))
     printed = capsys.readouterr().out
     assert "8.03 billion parameters; 8192 tokens for 16 answers; rows of 4096 tokens" in printed
-    assert re.search(r"^training: gpu 58\.\d GB$", printed, re.MULTILINE)
+    assert re.search(r"^training: gpu 53\.\d GB$", printed, re.MULTILINE)
 
 
 def test_overlay_in_the_documentation_changes_the_base_of_both_services() -> None:
