@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from bench.gate_adapters import GOOD, HALF_SCALE, GateHouse, Variant, train
@@ -79,7 +80,8 @@ def measure_variant(place: GateHouse, variant: Variant) -> list[MeasuredModel]:
             _scale(asked, scale)
             differences = zip(reload_check.measure("policy", asked, rows), trained, strict=True)
             # As inference measures it.
-            _store(place, name, _ask(place, asked), max(abs(ours - theirs) for ours, theirs in differences))
+            parity = max(abs(fmean(ours) - fmean(theirs)) for ours, theirs in differences)
+            _store(place, name, _ask(place, asked), parity)
     return [_read(place, name) for name in names]
 
 

@@ -19,7 +19,7 @@ PACKED = (
     "gpt2 gpt_neox"
 ).split()
 # The layers of these carry a state from row to row, for which torch's own code has no borders.
-MIXED = "qwen3_next qwen3_5_text falcon_h1 granitemoehybrid bamba jamba nemotron_h recurrent_gemma mamba".split()
+MIXED = "qwen3_next qwen3_5_text falcon_h1 granitemoehybrid bamba jamba nemotron_h".split()
 
 
 def describe(folder: Path, family: str, **sizes: object) -> Path:
@@ -61,6 +61,9 @@ def test_capabilities_are_read_from_the_bases_files(tmp_path: Path) -> None:
         ("phi3", {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}),
         ("glm4", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"}),
         ("qwen3_moe", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        # peft takes `down_proj`, also of layers without experts, for the weights of experts.
+        ("ernie4_5_moe", {"q_proj", "k_proj", "v_proj", "o_proj"}),
+        ("deepseek_v3", {"q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "o_proj"}),
         ("falcon_h1", {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "in_proj"}),
     ],
 )
@@ -98,3 +101,13 @@ def test_segmented_attention_refuses_what_it_would_compute_wrongly() -> None:
 def test_a_configuration_that_no_tiny_model_computes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="nothing can show that it would be trained rightly"):
         probe(describe(tmp_path, "blt"))
+
+
+def test_a_base_that_does_not_say_how_much_it_reads_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="max_position_embeddings"):
+        probe(describe(tmp_path, "mamba"))
+
+
+def test_a_class_that_knows_no_other_attention_keeps_its_own(tmp_path: Path) -> None:
+    found = probe(describe(tmp_path, "codegen"))
+    assert (found.attention, found.packed) == ("eager", True)

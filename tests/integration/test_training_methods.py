@@ -138,9 +138,8 @@ def tensors(result: TrainedModel) -> dict[str, Any]:
 def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
     tokenizer = load_tokenizer(place.base)
     learned = rows.read_encoded(place.files["sft"], tokenizer)
-    return reload_check.measure(
-        kind, model, [*reload_check.encode_probes(tokenizer), *reload_check.choose_shortest(learned)]
-    )
+    asked_rows = [*reload_check.encode_probes(tokenizer), *reload_check.choose_shortest(learned)]
+    return [figure for row in reload_check.measure(kind, model, asked_rows) for figure in row]
 
 
 @pytest.mark.parametrize("with_parent", [True, False], ids=["parent", "base"])

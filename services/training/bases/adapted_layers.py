@@ -72,10 +72,13 @@ def name_of(path: str) -> str:
 
 
 def _is_adapted(model: Any, name: str) -> bool:
-    """False for layers that peft refuses: those of state space models that their kernels read without calling them."""
+    """False for layers that peft refuses, those of state space models that their kernels read without calling them, and for layers whose
+    name it takes for the weights of experts.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
     with suppress(ValueError):
-        inject_adapter_in_model(LoraConfig(r=1, target_modules=[name]), copy.deepcopy(model))
-        return True
+        config = LoraConfig(r=1, target_modules=[name])
+        inject_adapter_in_model(config, copy.deepcopy(model))
+        return not config.target_parameters
     return False

@@ -86,11 +86,16 @@ def probe(base: Path, ask: AskEngine = assume_common) -> Capabilities:
 
     Takes about a second and what the engine takes, and reads no weights.
 
-    Raises InvalidArgument (BASE_UNREADABLE) if no tiny model can be made, or its own attention gives no numbers.
+    Raises InvalidArgument (BASE_UNREADABLE) if the base names no context, no tiny model can be made, or its own attention gives no numbers.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
+    if not isinstance(getattr(config.get_text_config(), "max_position_embeddings", None), int):
+        raise InvalidArgument(
+            Reason.BASE_UNREADABLE,
+            "The base's config.json does not say how many tokens it reads (max_position_embeddings). Use another base.",
+        )
     try:
         small = tiny.shrink(config)
         own = tiny.build(small, OWN)

@@ -3,6 +3,7 @@
 What is learned about it in a second, such as whether packed rows are computed like single ones, holds for the base.
 """
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -134,7 +135,8 @@ def build(config: Any, attention: str, seed: int = 0) -> Any:
     options = {"attn_implementation": attention, "dtype": torch.float32, "trust_remote_code": False}
     with torch.device("meta"):
         parameters = sum(
-            weights.numel() for weights in AutoModelForCausalLM.from_config(config, **options).parameters()
+            weights.numel()
+            for weights in AutoModelForCausalLM.from_config(copy.deepcopy(config), **options).parameters()
         )
     if parameters > MAX_PARAMETERS:
         raise InvalidArgument(
@@ -142,7 +144,8 @@ def build(config: Any, attention: str, seed: int = 0) -> Any:
             "No tiny model can be made of this configuration, so nothing can show that it would be trained rightly. Use another base.",
         )
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, **options).eval()
+    # A class that refuses an attention has already written it into its configuration.
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(config), **options).eval()
     generator = torch.Generator().manual_seed(seed)
     for weights in model.parameters():
         if weights.dim() > 1:

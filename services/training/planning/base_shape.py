@@ -48,7 +48,9 @@ def _inner_width(config: Any) -> int:
 
 
 def _key_width(config: Any) -> int:
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", 0)
+    if not heads:
+        return 0
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return int(width * (getattr(config, "num_key_value_heads", None) or heads))
 

@@ -28,32 +28,41 @@ class Reloaded:
         return self.figures
 
 
-def check(tmp_path: Path, figures: Figures, expected: Figures) -> float:
-    weights = tmp_path / "weights"
+def check(tmp_path: Path, figures: Figures, expected: Figures, precision: str = "f32") -> float:
+    recipe = load_recipe("lora").model_copy(update={"precision": precision})
     return verify(
-        tmp_path, weights, load_recipe("lora"), ROWS, kind="policy", expected=expected, reload=Reloaded(figures)
+        tmp_path, tmp_path / "weights", recipe, ROWS, kind="policy", expected=expected, reload=Reloaded(figures)
     ).serving_difference
 
 
+ALONE = [[-1.0, -3.0], [-2.0, -2.0], [-3.0, -1.0], [-4.0, -2.0]]
+SAME = {"trained": ALONE, "own": ALONE, "served": ALONE[:2]}
+
+
 def test_packed_rows_must_be_those_of_the_models_own_attention(tmp_path: Path) -> None:
-    alone = [-1.0, -2.0, -3.0, -4.0]
-    same = {"trained": alone, "own": alone, "served": alone[:2]}
-    assert check(tmp_path, same, {"trained": alone, "packed": alone}) == 0.0
-    leaking = [-1.0, -2.0, -3.5, -4.0]
+    assert check(tmp_path, SAME, {"trained": ALONE, "packed": ALONE}) == 0.0
+    # The means are equal.
+    leaking = [*ALONE[:2], [-2.5, -1.5], ALONE[3]]
     with pytest.raises(FailedPrecondition, match=r"0\.500 nats") as refused:
-        check(tmp_path, same, {"trained": alone, "packed": leaking})
+        check(tmp_path, SAME, {"trained": ALONE, "packed": leaking})
     assert refused.value.reason == "ADAPTER_DIFFERS"
     with pytest.raises(FailedPrecondition, match="would differ"):
-        check(tmp_path, {**same, "own": leaking}, {"trained": alone})
+        check(tmp_path, {**SAME, "own": leaking}, {"trained": ALONE})
+
+
+def test_attention_may_differ_by_the_rounding_of_its_precision(tmp_path: Path) -> None:
+    rounded = [[-1.1, -2.9], *ALONE[1:]]
+    assert check(tmp_path, {**SAME, "own": rounded}, {"trained": ALONE}, precision="bf16") == 0.0
+    with pytest.raises(FailedPrecondition, match=r"0\.100 nats"):
+        check(tmp_path, {**SAME, "own": rounded}, {"trained": ALONE})
 
 
 def test_served_figures_may_differ_as_far_as_quantisation_does_but_must_be_numbers(tmp_path: Path) -> None:
-    alone = [-1.0, -2.0, -3.0, -4.0]
-    same = {"trained": alone, "own": alone, "served": [-1.25, -2.0]}
-    assert check(tmp_path, same, {"trained": alone}) == 0.25
+    figures = {**SAME, "served": [[-1.5, -3.0], [-2.0, -2.0]]}
+    assert check(tmp_path, figures, {"trained": ALONE}) == 0.25
     for name in ("trained", "own", "served"):
         with pytest.raises(FailedPrecondition):
-            check(tmp_path, {**same, name: [float("nan"), *same[name][1:]]}, {"trained": alone})
+            check(tmp_path, {**figures, name: [[float("nan"), -3.0], *figures[name][1:]]}, {"trained": ALONE})
 
 
 def test_a_row_is_longer_than_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
