@@ -26,6 +26,7 @@ from tests.training import House, adapter, furnish, train
 
 VOCABULARY = 512
 MAX_RANK = 64
+TOWER_LAYERS = ("num_hidden_layers", "depth", "encoder_layers", "num_layers")
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -56,6 +57,7 @@ def make_base(family: str, name: str, folder: Path) -> Path:
     kept = {file: (folder / file).read_bytes() for file in TOKENIZER if (folder / file).exists()}
     config = tiny.shrink(transformers.AutoConfig.for_model(family))
     text = config.get_text_config()
+    _cut_towers(config, text)
     for size in ("vocab_size", "vocab_size_per_layer_input", "n_vocab"):
         if isinstance(getattr(text, size, None), int):
             setattr(text, size, VOCABULARY)
@@ -67,6 +69,14 @@ def make_base(family: str, name: str, folder: Path) -> Path:
     for file, content in kept.items():
         (folder / file).write_bytes(content)
     return folder
+
+
+def _cut_towers(config: Any, text: Any) -> None:
+    """Leave one layer to the parts for images and sound, of which nothing is trained."""
+    for tower in (getattr(config, name, None) for name in config.sub_configs):
+        for layers in TOWER_LAYERS if tower is not text else ():
+            if isinstance(getattr(tower, layers, None), int):
+                setattr(tower, layers, 1)
 
 
 def try_family(family: str, name: str, folder: Path) -> FamilyFound:

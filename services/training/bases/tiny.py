@@ -37,6 +37,8 @@ LARGEST = {name: size for size, names in SIZES.items() for name in names.split()
 # Heads of state space layers, and their width: together they are as wide as the layer.
 STATE_HEADS = (("mamba_n_heads", "mamba_d_head"), ("mamba_num_heads", "mamba_head_dim"))
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers")
+# The number of the last layers, which use keys and values of those before them.
+SHARED = "num_kv_shared_layers"
 TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "image_token_id")
 TEXT = ("text_config", "llm_config")
 # Half of the smallest head: rotary tables that a configuration lists entry by entry.
@@ -68,6 +70,8 @@ def _shrink(described: dict[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
     small = {name: _smaller(name, value) for name, value in described.items()}
     small |= {name: len(chosen) for name in LAYERS if name in small}
     small |= {name: [small[name][layer] for layer in chosen] for name in _lists_of(described, layers)}
+    if described.get(SHARED):
+        small[SHARED] = sum(layer >= layers - described[SHARED] for layer in chosen)
     if isinstance(by_layer := described.get("per_layer_config"), dict):
         kept = {int(layer): sizes for layer, sizes in by_layer.items() if int(layer) in chosen}
         small["per_layer_config"] = {
@@ -107,9 +111,10 @@ def _choose_layers(described: Mapping[str, Any], layers: int, kinds: Sequence[st
     if kinds and len(kinds) == layers and not any(described[name] == [*kinds] for name in _lists_of(described, layers)):
         return [*range(max(2, 1 + max(map([*kinds].index, kinds))))]
     first: dict[str, int] = {}
-    lists = sorted(_lists_of(described, layers))
+    lists, own = sorted(_lists_of(described, layers)), layers - (described.get(SHARED) or 0)
     for layer in range(layers):
-        first.setdefault(json.dumps([described[name][layer] for name in lists], default=str), layer)
+        listed = [described[name][layer] for name in lists]
+        first.setdefault(json.dumps([layer < own, *listed], default=str), layer)
     others = [layer for layer in range(layers) if layer not in first.values()]
     return sorted([*first.values(), *others[: max(0, 2 - len(first))]])
 
