@@ -150,16 +150,6 @@ def test_a_base_without_served_adapters_is_added_and_an_adapter_run_refused_at_t
     assert targets == ()
 
 
-@needs_vllm
-def test_a_base_that_vllm_cannot_build_is_refused_when_it_is_added(tmp_path: Path) -> None:
-    from transformers import AutoConfig
-
-    AutoConfig.for_model("diffllama").save_pretrained(tmp_path)
-    with pytest.raises(InvalidArgument, match=r"cannot build .*inference could not serve the base") as refused:
-        write_capabilities(tmp_path, ask=start_engine())
-    assert refused.value.reason == "BASE_UNREADABLE"
-
-
 def test_a_rank_that_inference_does_not_serve_is_refused_at_the_plan(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base", "phi3")
     write_capabilities(base)

@@ -17,7 +17,6 @@ from typing import Any
 from services.training.adapters.child_process import answer_parent, read_child, start_child
 from services.training.bases.adapted_layers import COMMON, Layers, name_of
 from tailor.codec import load
-from tailor.errors import InvalidArgument, Reason
 
 MODULE = "services.training.bases.engine_support"
 ASK_SECONDS = 600.0
@@ -50,7 +49,7 @@ def assume_common(config: Any, layers: Layers) -> EngineSupport:
 def start_engine() -> AskEngine:
     """Start vLLM in a child process, if it is installed, and return a function that asks it once.
 
-    That blocks for up to ten minutes. It raises what `answer` raises, and InvalidArgument or Unavailable (CHILD_TIMEOUT, CHILD_KILLED).
+    That blocks for up to ten minutes. It raises InvalidArgument or Unavailable (CHILD_TIMEOUT, CHILD_KILLED).
     """
     if importlib.util.find_spec("vllm") is None:
         return assume_common
@@ -66,10 +65,7 @@ def start_engine() -> AskEngine:
 
 
 def answer(question: Mapping[str, Any]) -> EngineSupport:
-    """Build the tiny model in vLLM, and see which of the layers it adapts.
-
-    Raises InvalidArgument (BASE_UNREADABLE) if vLLM cannot build it: the base could be trained, but not served.
-    """
+    """Build the tiny model in vLLM, and see which of the layers it adapts."""
     import vllm
     from vllm.model_executor.models.interfaces import supports_lora
 
@@ -81,11 +77,7 @@ def answer(question: Mapping[str, Any]) -> EngineSupport:
             found = tuple(_find_adapted(model, layers, lora)) if supports_lora(model) else ()
     except Exception as error:  # noqa: BLE001 - a class that nobody tried here may raise anything
         reason = " ".join(str(error).split())[:200]
-        raise InvalidArgument(
-            Reason.BASE_UNREADABLE,
-            f"{engine} cannot build a tiny model of this configuration ({type(error).__name__}: {reason}), so inference could not serve "
-            "the base. Use another base.",
-        ) from None
+        return EngineSupport((), refusal=f"{engine} cannot build this model ({type(error).__name__}: {reason}).")
     return EngineSupport(found, refusal="" if found else f"{engine} serves no adapters of {name}.")
 
 
