@@ -27,6 +27,18 @@ from tests.training import House, adapter, furnish, train
 VOCABULARY = 512
 MAX_RANK = 64
 TOWER_LAYERS = ("num_hidden_layers", "depth", "encoder_layers", "num_layers")
+# What configurations of these families have on hubs, and vLLM needs, but transformers' own defaults lack.
+PUBLISHED: dict[str, dict[str, object]] = {
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4},
+    "glm4_moe": {"head_dim": 16},
+    "glm4_moe_lite": {"first_k_dense_replace": 1},
+    "hunyuan_v1_dense": {"head_dim": 16},
+    "hunyuan_v1_moe": {"head_dim": 16},
+    "hy_v3": {"first_k_dense_replace": 1},
+    "lfm2": {"block_dim": 64, "conv_dim": 64},
+    "minimax_m2": {"rotary_dim": 16},
+}
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -55,7 +67,7 @@ def make_base(family: str, name: str, folder: Path) -> Path:
 
     make_tiny_base(folder, [row["messages"][2]["content"] for row in rows()], vocabulary=320)
     kept = {file: (folder / file).read_bytes() for file in TOKENIZER if (folder / file).exists()}
-    config = tiny.shrink(transformers.AutoConfig.for_model(family))
+    config = tiny.shrink(transformers.AutoConfig.for_model(family, **PUBLISHED.get(family, {})))
     text = config.get_text_config()
     _cut_towers(config, text)
     for size in ("vocab_size", "vocab_size_per_layer_input", "n_vocab"):

@@ -108,6 +108,13 @@ def test_a_base_that_does_not_say_how_much_it_reads_is_refused(tmp_path: Path) -
         probe(describe(tmp_path, "mamba"))
 
 
+@pytest.mark.parametrize("family", ["electra", "bert"])
+def test_an_encoder_is_refused_although_its_class_is_called_causal(family: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="sees the tokens that it should predict") as refused:
+        probe(describe(tmp_path, family))
+    assert refused.value.reason == "NOT_CAUSAL"
+
+
 def test_a_class_that_knows_no_other_attention_keeps_its_own(tmp_path: Path) -> None:
     found = probe(describe(tmp_path, "codegen"))
     assert (found.attention, found.packed) == ("eager", True)

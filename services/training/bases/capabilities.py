@@ -60,10 +60,8 @@ def find_wrong_targets(base: Capabilities, wanted: str | Sequence[str]) -> dict[
 def find_unserved(base: Capabilities, rank: int, max_rank: int) -> dict[str, str]:
     """Fields of a recipe, with the reason, for which inference, which serves up to `max_rank`, would refuse an adapter."""
     if base.not_served_because:
-        return {
-            "adapter.kind": f"makes an adapter that could not be served. {base.not_served_because} Set adapter.use_dora = true, or "
-            'adapter.kind = "none", and add the result as a base'
-        }
+        because = base.not_served_because.removesuffix(".")
+        return {"adapter.kind": f"makes an adapter that could not be served. {because}"}
     if rank > (largest := min(max_rank, base.max_rank)):
         remedy = "" if largest == base.max_rank else ", or raise TAILOR_MAX_LORA_RANK of inference and training"
         return {"adapter.r": f"is {rank}, but inference serves at most {largest}; lower it{remedy}"}
@@ -160,6 +158,7 @@ def compare(config: Any, own: Any) -> Mapping[str, Differences]:
 
 def _probe(config: Any, own: Any) -> Capabilities:
     """How rows are computed; nothing of layers yet."""
+    _refuse_foresight(config, own)
     # A difference that is no number is not small.
     usable = {name: found for name, found in compare(config, own).items() if found.own <= TOLERANCE}
     if not usable:
@@ -170,6 +169,19 @@ def _probe(config: Any, own: Any) -> Capabilities:
     apart = [name for name, found in usable.items() if found.packed <= TOLERANCE]
     attention = next(iter([*apart, *usable]))
     return Capabilities(attention, "sdpa" if "sdpa" in usable else OWN, packed=bool(apart))
+
+
+def _refuse_foresight(config: Any, own: Any) -> None:
+    """Raise InvalidArgument (NOT_CAUSAL) if a token's logits depend on those after it, as in encoders that are causal by name only."""
+    row = _make_rows(int(config.get_text_config().vocab_size))[0]
+    other = row.clone()
+    other[-1] = row[0] if row[0] != row[-1] else row[-1] - 1
+    first, second = (_compute(own, [tokens])[:-1] for tokens in (row, other))
+    if float((first - second).abs().max()) > TOLERANCE * float(first.std()):
+        raise InvalidArgument(
+            Reason.NOT_CAUSAL,
+            "A model of this configuration sees the tokens that it should predict. Use a causal language model.",
+        )
 
 
 def _make_rows(vocabulary: int) -> list[Any]:

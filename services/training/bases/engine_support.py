@@ -28,7 +28,7 @@ MAX_RANK = 256
 class EngineSupport:
     """`layers` are the paths of the layers whose adapters the engine applies, up to `max_rank`.
 
-    `refusal` is why it serves no adapters of the base, as a sentence; empty if it does.
+    `refusal` is why it serves no adapters of the base and what to do, in sentences; empty if it does.
     """
 
     layers: tuple[str, ...]
@@ -77,8 +77,13 @@ def answer(question: Mapping[str, Any]) -> EngineSupport:
             found = tuple(_find_adapted(model, layers, lora)) if supports_lora(model) else ()
     except Exception as error:  # noqa: BLE001 - a class that nobody tried here may raise anything
         reason = " ".join(str(error).split())[:200]
-        return EngineSupport((), refusal=f"{engine} cannot build this model ({type(error).__name__}: {reason}).")
-    return EngineSupport(found, refusal="" if found else f"{engine} serves no adapters of {name}.")
+        return EngineSupport(
+            (),
+            refusal=f"{engine} cannot build this model on this machine ({type(error).__name__}: {reason}). Use another base, or train and "
+            "serve where vLLM can, such as on a GPU.",
+        )
+    refusal = f'{engine} serves no adapters of {name}. Set adapter.use_dora = true, or adapter.kind = "none", and add the result as a base.'
+    return EngineSupport(found, refusal="" if found else refusal)
 
 
 @contextmanager

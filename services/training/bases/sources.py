@@ -295,13 +295,15 @@ def check_base(folder: Path) -> int:
     Raises InvalidArgument unless it is a complete causal model in safetensors with a chat template: NOT_CAUSAL, PICKLE_REFUSED,
     CODE_REFUSED, NO_CHAT_TEMPLATE, NOT_SAFETENSORS, MISSING_FILE, MISSING_TENSORS or BASE_UNREADABLE.
     """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     config = read_json(folder / "config.json")
     architectures = config.get("architectures") or []
-    if not architectures or not all(str(name).endswith("ForCausalLM") for name in architectures):
+    if not architectures or not {*architectures} <= {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()}:
         raise InvalidArgument(
             Reason.NOT_CAUSAL,
-            "`architectures` in config.json must name a causal language model (...ForCausalLM), or one with a text part "
-            "(...ForConditionalGeneration).",
+            "`architectures` in config.json must name a causal language model that transformers knows (...ForCausalLM), or one with a "
+            "text part (...ForConditionalGeneration).",
         )
     refuse_code(folder)
     described = read_json(folder / "tokenizer_config.json")

@@ -169,11 +169,7 @@ def _list_sources_files(manifest: bytes) -> list[dict[str, Any]]:
 def _describe_adapters(found: Mapping[str, Any]) -> str:
     """Which layers adapters of the base change, in one line."""
     left_out = f"; left as they are: {', '.join(found['left_out'])}" if found["left_out"] else ""
-    refusal = (
-        f". {found['not_served_because']} Train dora or full, and add the result as a base"
-        if found["not_served_because"]
-        else ""
-    )
+    refusal = f". {found['not_served_because']}" if found["not_served_because"] else ""
     return f"adapters change {', '.join(found['targets'])}{left_out}{refusal}"
 
 

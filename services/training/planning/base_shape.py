@@ -44,7 +44,8 @@ def read_shape(base: Path) -> Shape:
 
 
 def _inner_width(config: Any) -> int:
-    return int(getattr(config, "intermediate_size", None) or 4 * config.hidden_size)
+    sizes = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return max(sizes) if isinstance(sizes, list | tuple) else int(sizes)
 
 
 def _key_width(config: Any) -> int:
