@@ -138,6 +138,14 @@ class RowPolicy:
     critique_tokens_per_month: int = 0
 
 
+class Thinking(StrEnum):
+    """Whether a base thinks before it answers, and whether its callers see the thought."""
+
+    OFF = "off"
+    HIDDEN = "hidden"
+    SHOWN = "shown"
+
+
 @dataclass(frozen=True)
 class SamplingDefaults:
     """How a specialist answers by default, and how it is evaluated. `max_tokens` 0 means what the base's context leaves."""
@@ -146,6 +154,7 @@ class SamplingDefaults:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     max_tokens: int = 0
+    thinking: Thinking = Thinking.OFF
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,7 @@ def list_sampling(message: models_pb2.SamplingDefaults) -> tuple[tuple[str, str]
             "answer",
             f"at most {sampling.max_tokens:,} tokens" if sampling.max_tokens else "as long as the context allows",
         ),
+        ("thinking", sampling.thinking),
     )
 
 

@@ -373,7 +373,7 @@ def result_key(held_out: HeldOutSet, sampling: SamplingDefaults, *parts: str) ->
         [row.row_id, row.messages, row.reference, row.rejected, row.row_id in held_out.answered]
         for row in held_out.rows
     ]
-    drawn = [sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.max_tokens]
+    drawn = [sampling.temperature, sampling.top_p, sampling.repetition_penalty, sampling.max_tokens, sampling.thinking]
     return hashlib.sha256(json.dumps([*parts, drawn, rows]).encode()).hexdigest()
 
 

@@ -27,7 +27,7 @@ from tailor.errors import NotFound, Reason
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
-from tailor.values import SamplingDefaults
+from tailor.values import SamplingDefaults, Thinking
 
 JSON, MARKDOWN, PLOT, DOCUMENTS = "report.json", "report.md", "scores.png", "document_scores.jsonl"
 EXAMPLES = 3
@@ -280,7 +280,8 @@ def _name(figures: MetricFigures) -> str:
 def _sampling(sampling: SamplingDefaults) -> str:
     drawn = f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}" if sampling.temperature else "greedy"
     limit = f"at most {sampling.max_tokens} tokens" if sampling.max_tokens else "as long as the context allows"
-    return f"{drawn}, repetition penalty {sampling.repetition_penalty:g}, {limit}"
+    thinking = "" if sampling.thinking == Thinking.OFF else ", after a thought"
+    return f"{drawn}, repetition penalty {sampling.repetition_penalty:g}, {limit}{thinking}"
 
 
 def _table(

@@ -72,7 +72,7 @@ class Sampling:
 
     Temperature 0 always takes the likeliest token. Without a seed the draw is not repeatable. `max_tokens` 0 means what the context leaves.
     The answer follows the JSON schema `schema`. `top_log_probabilities` is None for no log-probabilities; a number n asks for those of each
-    written token and of the n likeliest.
+    written token and of the n likeliest. With `with_control_tokens` the text has the model's control tokens.
     """
 
     temperature: float = 0.0
@@ -83,6 +83,8 @@ class Sampling:
     repetition_penalty: float = 1.0
     schema: str = ""
     top_log_probabilities: int | None = None
+    thinking: values.Thinking = values.Thinking.OFF
+    with_control_tokens: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,8 @@ class TokenLogProbability:
 class AnswerPiece:
     """The next characters of an answer. `tokens` counts those written so far; `finish` is set in the last piece only.
 
-    `model_text` is what the model wrote, if the caller gets a different text.
+    `model_text` is what the model wrote, if the caller gets a different text. `thought` has the next characters of the thought before
+    the answer, and may come with the first ones of the answer.
     """
 
     text: str
@@ -194,6 +197,7 @@ class AnswerPiece:
     finish: str = ""
     log_probabilities: tuple[TokenLogProbability, ...] = ()
     model_text: str | None = None
+    thought: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from services.inference.ports import (
 from services.inference.private_prompts.hide import HiddenRequest
 from services.inference.repeated_calls import RepeatedCalls, WholeAnswer
 from services.inference.serving_table import ServingTable
+from services.inference.thoughts import choose_markers, open_stream
 from services.inference.validation import fit_max_tokens
 from tailor.errors import Aborted, Reason, TailorError, Unavailable
 from tailor.telemetry import ANSWER_TOKENS, FIRST_TOKEN_SECONDS
@@ -143,6 +144,7 @@ class AnswerStream:
         self.draft_id = inference.drafts.new_id()
         self.served = served
         self.text = ""
+        self.thought = ""
         self.log_probabilities: tuple[TokenLogProbability, ...] = ()
         self.prompt_tokens = 0
         self.completion_tokens = 0
@@ -172,7 +174,8 @@ class AnswerStream:
         text that the caller gets, and are forgotten when the answer is closed.
         """
         engine = self._models.engine
-        prompt = engine.encode(self._messages)
+        markers = choose_markers(engine, request.sampling)
+        prompt = engine.encode(self._messages, thinking=markers is not None)
         self.prompt_tokens = len(prompt)
         max_tokens = fit_max_tokens(len(prompt), request.sampling, engine.context_length)
         with self._models.announce_call(), ExitStack() as resources:
@@ -185,7 +188,8 @@ class AnswerStream:
             adapter = resources.enter_context(self._adapter(cancellation))
             self._compute = self._models.meter.start()
             resources.callback(self._compute.end)
-            stream = engine.generate(prompt, adapter, replace(request.sampling, max_tokens=max_tokens))
+            sampling = replace(request.sampling, max_tokens=max_tokens)
+            stream = open_stream(engine, prompt, adapter, sampling, markers)
             # The cancellation outlives the answer, so it gets the engine's stream only, without the personal values.
             cancellation.attach(stream)
             self._stream = hidden.open(stream) if hidden else stream
@@ -256,6 +260,7 @@ class AnswerStream:
             self._first_token_seconds = self._drafts.now() - self._started
             FIRST_TOKEN_SECONDS.labels(*self._labels).observe(self._first_token_seconds)
         self.text += piece.text
+        self.thought += piece.thought
         self._model_text += piece.text if piece.model_text is None else piece.model_text
         self.log_probabilities += piece.log_probabilities
         self.completion_tokens = piece.tokens
@@ -286,6 +291,7 @@ class AnswerStream:
             completion_tokens=self.completion_tokens,
             moment=self.moment,
             log_probabilities=self.log_probabilities,
+            thought=self.thought,
         )
 
     @property

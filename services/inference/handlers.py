@@ -54,10 +54,11 @@ from services.inference.validation import (
 from tailor.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, TailorError, Unavailable
 from tailor.events.envelope import derive_id
 from tailor.events.erased import Erased, Forgotten
+from tailor.values import Thinking
 
 # That of the console's comparisons: at 0, both answers would be the same.
 REGENERATION_TEMPERATURE = 0.7
-UNSET_IN_REGENERATION = frozenset({"top_p", "repetition_penalty", "max_tokens"})
+UNSET_IN_REGENERATION = frozenset({"top_p", "repetition_penalty", "max_tokens", "thinking"})
 # Of the row whose prompt was drawn.
 MAX_DOCUMENTS = 64
 
@@ -68,7 +69,7 @@ def generate(inference: Inference, caller: Caller, request: GenerationRequest, c
     Raises NotFound, InvalidArgument, FailedPrecondition, ResourceExhausted or Unavailable before any token is generated.
     """
     wrong = check_messages(request.messages) | check_sampling(request.sampling) | check_request_id(request.request_id)
-    raise_if_invalid(wrong)
+    raise_if_invalid(wrong | _check_thinking(caller, request))
     served = resolve(inference, caller, request.model)
     if not request.request_id:
         return _answer(inference, caller, served, request, cancellation)
@@ -82,6 +83,16 @@ def generate(inference: Inference, caller: Caller, request: GenerationRequest, c
         undo.pop_all()
     answer.on_close = partial(calls.end, call)
     return answer
+
+
+def _check_thinking(caller: Caller, request: GenerationRequest) -> dict[str, str]:
+    """What a specialist's callers see of its thoughts is its definition's decision; evaluation asks every model as that says."""
+    is_own = caller.is_evaluation or request.model == BASE or request.sampling.thinking == Thinking.OFF
+    return (
+        {}
+        if is_own
+        else {"sampling.thinking": "of a specialist can only be switched off; its definition switches it on"}
+    )
 
 
 def _answer(

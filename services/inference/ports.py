@@ -16,6 +16,7 @@ from services.inference.domain import (
     Transcript,
 )
 from tailor.storage.ref import Ref
+from tailor.thoughts import ThoughtMarkers
 
 # Publishes a draft. Never waits for the broker, and loses nothing while the broker is away.
 PublishDraft = Callable[[Draft], None]
@@ -49,13 +50,15 @@ class Stream(Protocol):
 class InferenceEngine(Protocol):
     """A base model with slots for adapters. Thread-safe. Everywhere an empty adapter digest means the base.
 
-    `device` is a readable name of what computes, such as `2 CPU cores` or `1 x NVIDIA H100`.
+    `device` is a readable name of what computes, such as `2 CPU cores` or `1 x NVIDIA H100`. `thought` has the markers of the base's
+    thoughts, None if it cannot think.
     """
 
     context_length: int
     device: str
+    thought: ThoughtMarkers | None = None
 
-    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage], *, thinking: bool = False) -> tuple[int, ...]:
         """The prompt's tokens by the base's own chat template. Raises InvalidArgument if the template refuses the chat."""
         ...
 

@@ -29,15 +29,18 @@ class WholeAnswer:
     completion_tokens: int
     moment: float
     log_probabilities: tuple[TokenLogProbability, ...] = field(default=(), repr=False)
+    thought: str = field(default="", repr=False)
 
     @property
     def size_bytes(self) -> int:
         """An estimate of what it takes in memory."""
         tokens = sum(1 + len(token.top) for token in self.log_probabilities)
-        return ANSWER_BYTES + len(self.text.encode()) + tokens * TOKEN_BYTES
+        return ANSWER_BYTES + len(self.text.encode()) + len(self.thought.encode()) + tokens * TOKEN_BYTES
 
     def __iter__(self) -> Iterator[AnswerPiece]:
-        yield AnswerPiece(self.text, self.completion_tokens, self.finish_reason, self.log_probabilities)
+        yield AnswerPiece(
+            self.text, self.completion_tokens, self.finish_reason, self.log_probabilities, thought=self.thought
+        )
 
     def close(self) -> None:
         """Has no effect: the answer holds no resources."""

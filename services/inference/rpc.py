@@ -44,12 +44,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         answer = _begin(inference, request.request, context)
         try:
             for piece in answer:
-                if not piece.text and not piece.log_probabilities:
+                if not (piece.text or piece.thought or piece.log_probabilities):
                     continue
                 with self._readers.reading(context.cancel):
                     yield inference_pb2.StreamGenerateResponse(
                         draft_id=answer.draft_id,
                         text=piece.text,
+                        thought=piece.thought,
                         log_probabilities=_from_tokens(piece.log_probabilities),
                     )
         finally:

@@ -50,6 +50,7 @@ def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
             repetition_penalty=_decimal(sampling.repetition_penalty) or 1.0,
             schema=message.json_schema,
             top_log_probabilities=_to_top(message),
+            thinking=decode(Sampling, sampling).thinking,
         ),
         _unset(sampling),
         message.request_id,
@@ -62,7 +63,7 @@ def _decimal(value: float) -> float:
 
 
 def _unset(sampling: inference_pb2.Sampling) -> frozenset[str]:
-    names = [name for name in ("top_p", "repetition_penalty", "max_tokens") if not getattr(sampling, name)]
+    names = [name for name in ("top_p", "repetition_penalty", "max_tokens", "thinking") if not getattr(sampling, name)]
     return frozenset(names if sampling.HasField("temperature") else [*names, "temperature"])
 
 

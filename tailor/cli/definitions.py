@@ -14,7 +14,7 @@ from tailor.cli.messages import to_dict
 from tailor.errors import InvalidArgument, Reason
 
 # Fields whose values are words, and the prefix of their protobuf names.
-ENUMS = {"promotion": "PROMOTION_MODE_", "on_erasure": "ON_ERASURE_"}
+ENUMS = {"promotion": "PROMOTION_MODE_", "on_erasure": "ON_ERASURE_", "thinking": "THINKING_"}
 THRESHOLDS = (
     "`[[gate.thresholds]]` is no longer read: write `[gate.primary]` with `metric` and `min_gain` for the metric that decides, and a "
     "`[[gate.guards]]` with `metric` and `margin` for each that must not be lost."
@@ -58,9 +58,6 @@ def to_fields(definition: models_pb2.SpecialistChanged) -> dict[str, Any]:
     fields = _set_fields(definition)
     for name in NOT_IN_FILES:
         fields.pop(name, None)
-    for name, prefix in ENUMS.items():
-        if name in fields:
-            fields[name] = fields[name].removeprefix(prefix).lower()
     if definition.metrics:
         fields["metrics"] = [_to_inline(metric) for metric in definition.metrics]
     return fields
@@ -83,10 +80,12 @@ def _has_null(value: Any) -> bool:
 
 def _set_fields(message: Message) -> dict[str, Any]:
     values = to_dict(message)
-    return {field.name: _set_value(value, values[field.name]) for field, value in message.ListFields()}
+    return {field.name: _set_value(field.name, value, values[field.name]) for field, value in message.ListFields()}
 
 
-def _set_value(value: Any, shown: Any) -> Any:
+def _set_value(name: str, value: Any, shown: Any) -> Any:
+    if name in ENUMS:
+        return shown.removeprefix(ENUMS[name]).lower()
     if isinstance(value, Message):
         return _set_fields(value)
     if isinstance(shown, list):
@@ -111,13 +110,22 @@ def _to_message_fields(document: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(THRESHOLDS)
     if "preference_recipe" in fields:
         raise ValueError(PREFERENCE_RECIPE)
-    for name, prefix in ENUMS.items():
-        value = fields.get(name)
-        if isinstance(value, str) and not value.startswith(prefix):
-            fields[name] = prefix + value.upper()
+    fields = _to_enums(fields)
+    if isinstance(fields.get("sampling"), dict):
+        fields["sampling"] = _to_enums(fields["sampling"])
     if isinstance(fields.get("metrics"), list):
         fields["metrics"] = [_to_metric(metric) for metric in fields["metrics"]]
     return fields
+
+
+def _to_enums(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields with the protobuf names of their words."""
+    return {
+        name: ENUMS[name] + value.removeprefix(ENUMS[name]).upper()
+        if name in ENUMS and isinstance(value, str)
+        else value
+        for name, value in fields.items()
+    }
 
 
 def _to_metric(metric: Any) -> Any:

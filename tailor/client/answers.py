@@ -60,7 +60,8 @@ class TokenLogProbability:
 class Answer:
     """A whole answer. `finish_reason` is `stop` or `length`; `tailor trace` takes the `draft_id`.
 
-    `log_probabilities` has one entry per token if they were requested.
+    `log_probabilities` has one entry per token if they were requested. `thought` is what the base thought before it answered, if the
+    specialist shows that.
     """
 
     text: str
@@ -69,11 +70,12 @@ class Answer:
     usage: Usage
     provenance: Provenance
     log_probabilities: tuple[TokenLogProbability, ...] = ()
+    thought: str = ""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The next characters of a streamed answer. Only the last piece has a finish reason, usage and provenance.
+    """The next characters of a streamed answer, or of the thought before it. Only the last piece has a finish reason, usage and provenance.
 
     A token's log-probability may arrive before its characters, in a piece without text.
     """
@@ -84,6 +86,7 @@ class Piece:
     usage: Usage | None = None
     provenance: Provenance | None = None
     log_probabilities: tuple[TokenLogProbability, ...] = ()
+    thought: str = ""
 
 
 @dataclass(frozen=True)

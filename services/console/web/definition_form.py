@@ -7,12 +7,19 @@ from typing import Any
 from google.protobuf.message import Message
 from pydantic import BaseModel
 
+from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import InvalidArgument, Reason
 
 APPROVAL = models_pb2.PROMOTION_MODE_APPROVAL
 AUTOMATIC = models_pb2.PROMOTION_MODE_AUTOMATIC
 TRUE = "yes"
+THINKING = {
+    "": 0,
+    "off": common_pb2.THINKING_OFF,
+    "hidden": common_pb2.THINKING_HIDDEN,
+    "shown": common_pb2.THINKING_SHOWN,
+}
 # Form field, name in the message, type of the number.
 SAMPLING = (
     ("temperature", float),
@@ -50,6 +57,7 @@ class DefinitionForm(BaseModel):
     top_p: str = ""
     repetition_penalty: str = ""
     max_tokens: str = ""
+    thinking: str = ""
     primary_metric: str = ""
     min_gain: str = ""
     min_gain_over_incumbent: str = ""
@@ -86,6 +94,7 @@ def to_form(definition: models_pb2.SpecialistChanged) -> DefinitionForm:
     return DefinitionForm(
         revision=definition.revision,
         promotion="approval" if definition.promotion == APPROVAL else "automatic",
+        thinking=next(word for word, number in THINKING.items() if number == definition.sampling.thinking),
         stages=", ".join(definition.stages),
         recipes="\n".join(f"{stage} {recipe}" for stage, recipe in sorted(definition.recipes.items())),
         primary_metric=gate.primary.metric,
@@ -127,6 +136,8 @@ def to_definition(form: DefinitionForm, current: models_pb2.SpecialistChanged) -
     definition.recipes.update(reader.lines("recipes", _read_recipe))
     reader.fill(definition.rebuild, REBUILD)
     reader.fill(definition.sampling, SAMPLING)
+    if form.thinking in THINKING:
+        definition.sampling.thinking = THINKING[form.thinking]
     _fill_gate(definition.gate, form, reader)
     _fill_evaluation(definition.evaluation, form, reader)
     definition.metrics.extend(reader.lines("metrics", _read_metric))

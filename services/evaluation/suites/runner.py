@@ -32,7 +32,7 @@ from tailor.errors import FailedPrecondition, Reason
 from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 from tailor.storage.ref import Ref
-from tailor.values import SamplingDefaults
+from tailor.values import SamplingDefaults, Thinking
 
 log = get_logger(__name__)
 
@@ -62,7 +62,8 @@ class ModelAsker(SuiteAsker):
         self._sleep = sleep
 
     def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
-        sampling = replace(self._sampling, max_tokens=max_tokens)
+        # The items' limits leave no room for a thought.
+        sampling = replace(self._sampling, max_tokens=max_tokens, thinking=Thinking.OFF)
         asked = self._models[model]
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="suite") as pool:
             answers = pool.map(lambda prompt: call(lambda: asked.answer(_row(prompt), sampling), self._sleep), prompts)

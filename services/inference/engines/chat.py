@@ -1,5 +1,6 @@
 """The base's own chat template and tokenizer, the same for both engines."""
 
+import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,9 +10,11 @@ from typing import Any
 import jinja2
 from transformers import AutoTokenizer
 
+from services.inference.adapters.model_store import CAPABILITIES
 from services.inference.domain import ChatMessage
 from tailor.chat import encode_answer, encode_prompt, end_tokens
 from tailor.errors import InvalidArgument, Reason
+from tailor.thoughts import find_markers
 
 
 class ChatTemplate:
@@ -21,11 +24,12 @@ class ChatTemplate:
         # A fast tokenizer raises if two threads use it at once.
         self._lock = threading.Lock()
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self.thought = find_markers(self.tokenizer, *_read_thought(folder / CAPABILITIES))
 
-    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage], *, thinking: bool = False) -> tuple[int, ...]:
         """The prompt's tokens, up to the start of the answer. Raises InvalidArgument (CHAT_REFUSED) if the template refuses the chat."""
         with self._rendering():
-            return tuple(encode_prompt(_to_chat(messages), self.tokenizer))
+            return tuple(encode_prompt(_to_chat(messages), self.tokenizer, thinking=thinking))
 
     def encode_answered(
         self, messages: Sequence[ChatMessage], completion: str
@@ -64,3 +68,9 @@ class ChatTemplate:
 
 def _to_chat(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _read_thought(path: Path) -> tuple[str, str]:
+    """The texts before and after a thought of the base; both are empty if it does not think, or is older than its capabilities."""
+    chat = json.loads(path.read_text(encoding="utf-8")).get("chat", {}) if path.is_file() else {}
+    return str(chat.get("thought_start", "")), str(chat.get("thought_end", ""))

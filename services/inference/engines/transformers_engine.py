@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from services.inference.ports import InferenceEngine, Stream
 from tailor.compute_lock import awaiting_turns
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
 from tailor.hardware import computes_in_bf16, name_cores
+from tailor.thoughts import count_possible
 
 # The text of a token that is a part of a character.
 PARTIAL = "�"
@@ -57,17 +59,12 @@ class Detokenizer:
         positions = [position for position in (text.find(stop, self._sent) for stop in self._stop) if position >= 0]
         if positions:
             return Decoded(self._release(text, min(positions)), stopped=True)
-        return Decoded(self._release(text, len(text) - self._possible_stop(text)), stopped=False)
+        return Decoded(self._release(text, len(text) - count_possible(text, self._stop)), stopped=False)
 
     def rest(self) -> str:
         """The characters that were held back, when no more tokens follow."""
         text = self._decode(self._tokens)
         return self._release(text, len(text))
-
-    def _possible_stop(self, text: str) -> int:
-        """Length of the longest end of the text that may become a stop text."""
-        lengths = [n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n])]
-        return max(lengths, default=0)
 
     def _release(self, text: str, end: int) -> str:
         part = text[self._sent : end]
@@ -97,6 +94,7 @@ class TransformersEngine(InferenceEngine):
         self.await_turn = awaiting_turns(compute_lock)
         torch.set_num_threads(threads)
         self._chat = ChatTemplate(folder)
+        self.thought = self._chat.thought
         dtype = torch.bfloat16 if computes_in_bf16() else torch.float32
         base = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
@@ -112,8 +110,8 @@ class TransformersEngine(InferenceEngine):
         self._active = ""
         self._lock = threading.Lock()
 
-    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
-        return self._chat.encode(messages)
+    def encode(self, messages: Sequence[ChatMessage], *, thinking: bool = False) -> tuple[int, ...]:
+        return self._chat.encode(messages, thinking=thinking)
 
     def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:
         self._grammars.check(schema, cancelled)
@@ -178,8 +176,9 @@ class TransformersEngine(InferenceEngine):
         """True for a token that ends the turn."""
         return token in self._end_tokens
 
-    def make_detokenizer(self, stop: tuple[str, ...]) -> Detokenizer:
-        return Detokenizer(lambda tokens: str(self._chat.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
+    def make_detokenizer(self, sampling: Sampling) -> Detokenizer:
+        decode = partial(self._chat.tokenizer.decode, skip_special_tokens=not sampling.with_control_tokens)
+        return Detokenizer(lambda tokens: str(decode(tokens)), sampling.stop)
 
     def make_grammar(self, schema: str) -> Grammar | None:
         return self._grammars.compile(schema) if schema else None
@@ -232,7 +231,7 @@ class TransformersStream(Stream):
         self._cancelled.set()
 
     def __iter__(self) -> Iterator[AnswerPiece]:
-        detokenizer = self._engine.make_detokenizer(self._sampling.stop)
+        detokenizer = self._engine.make_detokenizer(self._sampling)
         sampler = _Sampler(self._engine, self._prompt, self._sampling)
         tokens: Sequence[int] = self._prompt
         cache = None

@@ -47,6 +47,7 @@ class VllmEngine(InferenceEngine):
         compute_lock: Path | None = None,
     ) -> None:
         self._chat = ChatTemplate(folder)
+        self.thought = self._chat.thought
         # vLLM itself takes those of the generation configuration.
         self._ends = self._chat.ends(None)
         self._loop = asyncio.new_event_loop()
@@ -69,8 +70,8 @@ class VllmEngine(InferenceEngine):
         self._scoring = threading.Lock()
         self._await_turn = awaiting_turns(compute_lock)
 
-    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
-        return self._chat.encode(messages)
+    def encode(self, messages: Sequence[ChatMessage], *, thinking: bool = False) -> tuple[int, ...]:
+        return self._chat.encode(messages, thinking=thinking)
 
     def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:
         """Try the schema, because vLLM would compile it here without a limit, and fail the answer with an error that names nothing."""
@@ -106,6 +107,7 @@ class VllmEngine(InferenceEngine):
             max_tokens=sampling.max_tokens,
             stop=list(sampling.stop),
             stop_token_ids=self._ends,
+            skip_special_tokens=not sampling.with_control_tokens,
             repetition_penalty=sampling.repetition_penalty,
             logprobs=sampling.top_log_probabilities,
             structured_outputs=StructuredOutputsParams(json=sampling.schema) if sampling.schema else None,

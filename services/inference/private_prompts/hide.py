@@ -92,7 +92,7 @@ def hide(
     spellings, stop = add_spellings(pairs, texts), request.sampling.stop
 
     def open_stream(stream: Stream) -> Stream:
-        return RestoredStream(stream, Restorer(spellings, is_json=schema is not None), stop)
+        return RestoredStream(stream, spellings, stop, is_json=schema is not None)
 
     sampling = replace(request.sampling, schema=clean_schema, stop=())
     return HiddenRequest(replace(request, messages=(*own_prompt, *hidden), sampling=sampling), open_stream)
@@ -108,11 +108,12 @@ def _refuse_log_probabilities(sampling: Sampling) -> None:
 
 
 class RestoredStream(Stream):
-    """An engine's stream with the personal values back in its text. Stop texts are matched against the text that the caller gets."""
+    """A stream with the personal values back in its texts. Stop texts are matched against the answer that the caller gets."""
 
-    def __init__(self, stream: Stream, restorer: Restorer, stop: Iterable[str]) -> None:
+    def __init__(self, stream: Stream, pairs: Mapping[str, str], stop: Iterable[str], *, is_json: bool = False) -> None:
         self._stream = stream
-        self._restorer = restorer
+        self._thoughts = Restorer(pairs)
+        self._restorer = Restorer(pairs, is_json=is_json)
         self._stop = StopTexts(stop)
 
     def __iter__(self) -> Iterator[AnswerPiece]:
@@ -123,10 +124,16 @@ class RestoredStream(Stream):
             parts, is_stopped = self._stop.add(parts, is_last=bool(piece.finish))
             finish = STOPPED if is_stopped else piece.finish
             text, model_text = "".join(part.text for part in parts), "".join(part.model_text for part in parts)
-            yield replace(piece, text=text, model_text=model_text, finish=finish)
+            yield replace(piece, text=text, model_text=model_text, finish=finish, thought=self._restore_thought(piece))
             if is_stopped:
                 self._stream.cancel()
                 return
+
+    def _restore_thought(self, piece: AnswerPiece) -> str:
+        parts = self._thoughts.add(piece.thought)
+        if piece.text or piece.finish:
+            parts += self._thoughts.rest()
+        return "".join(part.text for part in parts)
 
     def cancel(self) -> None:
         self._stream.cancel()

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from tailor.thoughts import count_possible
+
 NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?")
 ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|[^u])", re.DOTALL)
 LONGEST_ESCAPE = 6
@@ -127,8 +129,7 @@ class StopTexts:
         positions = [position for position in (text.find(stop) for stop in self._stop) if position >= 0]
         if positions:
             return cut(pending, min(positions))[0], True
-        lengths = [n for stop in self._stop for n in range(1, len(stop)) if text.endswith(stop[:n])]
-        certain, self._pending = cut(pending, len(text) - (0 if is_last else max(lengths, default=0)))
+        certain, self._pending = cut(pending, len(text) - (0 if is_last else count_possible(text, self._stop)))
         return certain, False
 
 

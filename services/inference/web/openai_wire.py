@@ -159,6 +159,7 @@ class ChatRequest(BaseModel):
             "top_p": self.top_p,
             "repetition_penalty": self.repetition_penalty,
             "max_tokens": sampling.max_tokens or None,
+            "thinking": None,
         }
         unset = frozenset(name for name, value in given.items() if value is None)
         return GenerationRequest(self.model, messages, sampling, unset, request_id)
@@ -242,7 +243,7 @@ def feedback(draft_id: str, stored: StoredFeedback) -> dict[str, Any]:
 
 def completion(model: str, answer: Answer) -> dict[str, Any]:
     """A whole answer."""
-    message = {"role": "assistant", "content": answer.text}
+    message = {"role": "assistant", "content": answer.text} | _reasoning(answer.thought)
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
     choice["logprobs"] = _log_probabilities(answer.log_probabilities)
     return _head(model, answer, "chat.completion") | {"choices": [choice], "usage": _usage(answer)}
@@ -256,6 +257,8 @@ def chunks(
     try:
         for piece in answer:
             check_key()
+            if piece.thought:
+                yield _line(model, answer, _reasoning(piece.thought))
             if piece.text or piece.log_probabilities:
                 yield _line(model, answer, {"content": piece.text}, log_probabilities=piece.log_probabilities)
     except TailorError as failure:
@@ -323,6 +326,11 @@ def _sentence(detail: Mapping[str, Any]) -> str:
 def _field(location: Sequence[Any]) -> str:
     """A field's name from pydantic's location, without the types of a union."""
     return ".".join(str(part) for part in location if part != "str" and "[" not in str(part))
+
+
+def _reasoning(thought: str) -> dict[str, str]:
+    """The field for thoughts that DeepSeek introduced, and that other servers of this API took over."""
+    return {"reasoning_content": thought} if thought else {}
 
 
 def _line(

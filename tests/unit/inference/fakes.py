@@ -108,7 +108,7 @@ class FakeEngine(InferenceEngine):
         self.gate = threading.Event()
         self.gate.set()
 
-    def encode(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
+    def encode(self, messages: Sequence[ChatMessage], *, thinking: bool = False) -> tuple[int, ...]:
         self.encoded.append(tuple(messages))
         return tuple(range(sum(len(message.content.split()) for message in messages)))
 

@@ -103,7 +103,8 @@ def test_a_closed_answer_leaves_no_values_in_memory(world: World) -> None:
     cancellation = Cancellation()
     answer = generate(world.inference, KEY, ask(), cancellation)
     maps = [weakref.ref(item) for item in in_memory()]
-    assert len(maps) == 2
+    # The stream, and the restorers of its thought and of its answer.
+    assert len(maps) == 3
     for _ in answer:
         pass
     gc.collect()

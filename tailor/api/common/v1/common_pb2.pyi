@@ -117,6 +117,34 @@ FEEDBACK_VERDICT_REJECTED: FeedbackVerdict.ValueType  # 3
 """The caller did not use it."""
 Global___FeedbackVerdict: _TypeAlias = FeedbackVerdict  # noqa: Y015
 
+class _Thinking:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThinkingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Thinking.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THINKING_UNSPECIFIED: _Thinking.ValueType  # 0
+    """Not set."""
+    THINKING_OFF: _Thinking.ValueType  # 1
+    """It answers at once."""
+    THINKING_HIDDEN: _Thinking.ValueType  # 2
+    """It thinks, and the caller gets the answer only."""
+    THINKING_SHOWN: _Thinking.ValueType  # 3
+    """It thinks, and the caller gets the thought too, in a field of its own."""
+
+class Thinking(_Thinking, metaclass=_ThinkingEnumTypeWrapper):
+    """Thinking says whether a base that can think does so before it answers, and who sees the thought."""
+
+THINKING_UNSPECIFIED: Thinking.ValueType  # 0
+"""Not set."""
+THINKING_OFF: Thinking.ValueType  # 1
+"""It answers at once."""
+THINKING_HIDDEN: Thinking.ValueType  # 2
+"""It thinks, and the caller gets the answer only."""
+THINKING_SHOWN: Thinking.ValueType  # 3
+"""It thinks, and the caller gets the thought too, in a field of its own."""
+Global___Thinking: _TypeAlias = Thinking  # noqa: Y015
+
 class _SpanKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015

@@ -1504,6 +1504,7 @@ class SamplingDefaults(_message.Message):
     TOP_P_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """Temperature, 0 to 2; 0 always takes the likeliest token. 0 if absent."""
     top_p: _builtins.float
@@ -1511,7 +1512,9 @@ class SamplingDefaults(_message.Message):
     repetition_penalty: _builtins.float
     """Penalty of repeated tokens, 1 to 2; 1 if absent."""
     max_tokens: _builtins.int
-    """Maximum tokens of an answer; 0 for what the base's context leaves."""
+    """Maximum tokens of an answer, its thought included; 0 for what the base's context leaves."""
+    thinking: _common_pb2.Thinking.ValueType
+    """Whether the base thinks before it answers; off if not set. It has no effect on a base that cannot think."""
     def __init__(
         self,
         *,
@@ -1519,10 +1522,11 @@ class SamplingDefaults(_message.Message):
         top_p: _builtins.float | None = ...,
         repetition_penalty: _builtins.float | None = ...,
         max_tokens: _builtins.int = ...,
+        thinking: _common_pb2.Thinking.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "max_tokens", b"max_tokens", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "thinking", b"thinking", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015

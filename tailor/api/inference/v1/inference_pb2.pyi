@@ -87,6 +87,7 @@ class Sampling(_message.Message):
     MAX_TOKENS_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    THINKING_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
     """0 always takes the likeliest token; at most 2. The specialist's if absent."""
     top_p: _builtins.float
@@ -94,12 +95,16 @@ class Sampling(_message.Message):
     seed: _builtins.int
     """Makes the draw repeatable; 0 for no seed."""
     max_tokens: _builtins.int
-    """Max tokens to generate; the specialist's if 0, or else what the context leaves after the prompt."""
+    """Max tokens to generate, a thought included; the specialist's if 0, or else what the context leaves after the prompt."""
     repetition_penalty: _builtins.float
     """Lowers the scores of tokens that are already in the prompt or the answer (CTRL, Keskar et al. 2019), 1 to 2; the specialist's if 0."""
+    thinking: _common_pb2.Thinking.ValueType
+    """Whether the base thinks first; the specialist's if not set. Callers may switch it off; they may switch it on for `base` only. It has no
+    effect with a JSON schema, nor on a base that cannot think.
+    """
     @_builtins.property
     def stop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 4 texts that end the answer and are not part of it."""
+        """At most 4 texts that end the answer and are not part of it. A thought may contain them."""
 
     def __init__(
         self,
@@ -110,10 +115,11 @@ class Sampling(_message.Message):
         max_tokens: _builtins.int = ...,
         stop: _abc.Iterable[_builtins.str] | None = ...,
         repetition_penalty: _builtins.float = ...,
+        thinking: _common_pb2.Thinking.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_tokens", b"max_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "top_p", b"top_p"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_temperature", b"_temperature", "max_tokens", b"max_tokens", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop", b"stop", "temperature", b"temperature", "thinking", b"thinking", "top_p", b"top_p"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
     _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
@@ -146,7 +152,7 @@ class GenerateRequest(_message.Message):
     """
     log_probabilities: _builtins.bool
     """Return the natural log-probability of every token of the answer, before temperature, penalty and schema.
-    INVALID_ARGUMENT if the specialist's prompts are private.
+    INVALID_ARGUMENT if the specialist's prompts are private, or if the base thinks before it answers.
     """
     top_log_probabilities: _builtins.int
     """The number of likeliest tokens to return for each position; at most 20, and only with log_probabilities."""
@@ -249,7 +255,7 @@ class Usage(_message.Message):
     prompt_tokens: _builtins.int
     """Tokens of the prompt."""
     completion_tokens: _builtins.int
-    """Tokens of the answer."""
+    """Tokens of the answer, its thought included."""
     def __init__(
         self,
         *,
@@ -313,6 +319,7 @@ class GenerateResponse(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    THOUGHT_FIELD_NUMBER: _builtins.int
     LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft."""
@@ -320,6 +327,8 @@ class GenerateResponse(_message.Message):
     """The answer."""
     finish_reason: _builtins.str
     """`stop` or `length`."""
+    thought: _builtins.str
+    """The thought before the answer, if the specialist shows it. It is not stored with the draft."""
     @_builtins.property
     def usage(self) -> Global___Usage:
         """Tokens of prompt and answer."""
@@ -340,11 +349,12 @@ class GenerateResponse(_message.Message):
         finish_reason: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         provenance: Global___Provenance | None = ...,
+        thought: _builtins.str = ...,
         log_probabilities: _abc.Iterable[Global___TokenLogProbability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "log_probabilities", b"log_probabilities", "provenance", b"provenance", "text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "log_probabilities", b"log_probabilities", "provenance", b"provenance", "text", b"text", "thought", b"thought", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -385,6 +395,7 @@ class StreamGenerateResponse(_message.Message):
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    THOUGHT_FIELD_NUMBER: _builtins.int
     LOG_PROBABILITIES_FIELD_NUMBER: _builtins.int
     draft_id: _builtins.str
     """Id of the draft, in every message."""
@@ -392,6 +403,8 @@ class StreamGenerateResponse(_message.Message):
     """The next characters."""
     finish_reason: _builtins.str
     """Set in the last message."""
+    thought: _builtins.str
+    """The next characters of the thought, which ends before the text begins."""
     @_builtins.property
     def usage(self) -> Global___Usage:
         """Set in the last message."""
@@ -412,11 +425,12 @@ class StreamGenerateResponse(_message.Message):
         finish_reason: _builtins.str = ...,
         usage: Global___Usage | None = ...,
         provenance: Global___Provenance | None = ...,
+        thought: _builtins.str = ...,
         log_probabilities: _abc.Iterable[Global___TokenLogProbability] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "log_probabilities", b"log_probabilities", "provenance", b"provenance", "text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_id", b"draft_id", "finish_reason", b"finish_reason", "log_probabilities", b"log_probabilities", "provenance", b"provenance", "text", b"text", "thought", b"thought", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
