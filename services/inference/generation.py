@@ -40,7 +40,7 @@ from services.inference.ports import (
 from services.inference.private_prompts.hide import HiddenRequest
 from services.inference.repeated_calls import RepeatedCalls, WholeAnswer
 from services.inference.serving_table import ServingTable
-from services.inference.thoughts import choose_markers, open_stream
+from services.inference.split_stream import choose_markers, open_stream
 from services.inference.validation import fit_max_tokens
 from tailor.errors import Aborted, Reason, TailorError, Unavailable
 from tailor.telemetry import ANSWER_TOKENS, FIRST_TOKEN_SECONDS

@@ -86,7 +86,7 @@ def generate(inference: Inference, caller: Caller, request: GenerationRequest, c
 
 
 def _check_thinking(caller: Caller, request: GenerationRequest) -> dict[str, str]:
-    """What a specialist's callers see of its thoughts is its definition's decision; evaluation asks every model as that says."""
+    """Check that no caller switches a specialist's thoughts on: that is up to its definition, by which evaluation asks every model."""
     is_own = caller.is_evaluation or request.model == BASE or request.sampling.thinking == Thinking.OFF
     return (
         {}

@@ -1,18 +1,22 @@
 """Rows, rollouts, scores and answers of every chat template that trl ships begin and end alike."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import trl
 
+from services.inference.adapters.model_store import CAPABILITIES
 from services.inference.domain import ChatMessage
 from services.inference.engines.chat import ChatTemplate
 from services.training.bases.chat_probe import OPEN_TAG, prepare_template
 from services.training.bases.files import load_tokenizer
 from services.training.methods.answers import prompt_tokens
 from tailor.chat import encode
+from tailor.codec import dump
 from tailor.errors import InvalidArgument
+from tailor.thoughts import ThoughtSplitter
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +90,29 @@ def test_a_row_a_rollout_a_score_and_an_answer_begin_and_end_alike(name: str, tm
     if chat.keeps_turns:
         ((start, stop),) = row.earlier
         assert tokenizer.decode(row.tokens[start:stop]) == f"{CHAT[1]['content']}{end}"
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name not in REFUSED])
+def test_a_thought_is_split_off_however_its_text_is_cut(name: str, tmp_path: Path) -> None:
+    chat = prepare_template(make_tokenizer(tmp_path, SHIPPED[name]))
+    (tmp_path / CAPABILITIES).write_text(json.dumps({"chat": dump(chat)}), encoding="utf-8")
+    served = ChatTemplate(tmp_path)
+    assert (served.thought is not None) is bool(chat.thought_end)
+    if served.thought is None:
+        return
+    asked = [ChatMessage("user", "Which control failed?")]
+    quiet, thinking = served.encode(asked), served.encode(asked, thinking=True)
+    assert (quiet != thinking) is bool(chat.quiet)
+    plain = served.thought.opener if chat.thought_start else f"{chat.thought_end}\n"
+    for thought, written in (
+        ("It was in March.", f"{chat.thought_start}\nIt was in March.\n{chat.thought_end}\n\nThe second one."),
+        ("", f"{plain}The second one."),
+    ):
+        for cut in range(len(written) + 1):
+            splitter = ThoughtSplitter(served.thought)
+            parts = [splitter.add(written[:cut], is_last=False), splitter.add(written[cut:], is_last=True)]
+            assert "".join(part.answer for part in parts) == "The second one."
+            assert "".join(part.thought for part in parts) == thought
 
 
 @pytest.mark.parametrize("name", REFUSED)

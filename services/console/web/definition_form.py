@@ -136,8 +136,8 @@ def to_definition(form: DefinitionForm, current: models_pb2.SpecialistChanged) -
     definition.recipes.update(reader.lines("recipes", _read_recipe))
     reader.fill(definition.rebuild, REBUILD)
     reader.fill(definition.sampling, SAMPLING)
-    if form.thinking in THINKING:
-        definition.sampling.thinking = THINKING[form.thinking]
+    if number := THINKING.get(form.thinking):
+        definition.sampling.thinking = number
     _fill_gate(definition.gate, form, reader)
     _fill_evaluation(definition.evaluation, form, reader)
     definition.metrics.extend(reader.lines("metrics", _read_metric))

@@ -101,6 +101,7 @@ class FakeEngine(InferenceEngine):
         self.unloaded: list[str] = []
         self.streams: list[FakeStream] = []
         self.encoded: list[tuple[ChatMessage, ...]] = []
+        self.thinking: list[bool] = []
         self.say = ""
         self.nats = -2.0
         self.fails: TailorError | None = None
@@ -110,6 +111,7 @@ class FakeEngine(InferenceEngine):
 
     def encode(self, messages: Sequence[ChatMessage], *, thinking: bool = False) -> tuple[int, ...]:
         self.encoded.append(tuple(messages))
+        self.thinking.append(thinking)
         return tuple(range(sum(len(message.content.split()) for message in messages)))
 
     def check_schema(self, schema: str, cancelled: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ __all__ = ["opened", "running"]
 SAMPLING = (
     values.SamplingDefaults(),
     values.SamplingDefaults(repetition_penalty=1.05, max_tokens=9),
+    values.SamplingDefaults(thinking=values.Thinking.HIDDEN),
     values.SamplingDefaults(temperature=0.7, top_p=0.95, repetition_penalty=1.1, max_tokens=4),
 )
 

@@ -130,7 +130,7 @@ class _ThinkingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Thinking.Val
     THINKING_HIDDEN: _Thinking.ValueType  # 2
     """It thinks, and the caller gets the answer only."""
     THINKING_SHOWN: _Thinking.ValueType  # 3
-    """It thinks, and the caller gets the thought too, in a field of its own."""
+    """It thinks, and the caller gets the thought too, in a separate field."""
 
 class Thinking(_Thinking, metaclass=_ThinkingEnumTypeWrapper):
     """Thinking says whether a base that can think does so before it answers, and who sees the thought."""
@@ -142,7 +142,7 @@ THINKING_OFF: Thinking.ValueType  # 1
 THINKING_HIDDEN: Thinking.ValueType  # 2
 """It thinks, and the caller gets the answer only."""
 THINKING_SHOWN: Thinking.ValueType  # 3
-"""It thinks, and the caller gets the thought too, in a field of its own."""
+"""It thinks, and the caller gets the thought too, in a separate field."""
 Global___Thinking: _TypeAlias = Thinking  # noqa: Y015
 
 class _SpanKind:
