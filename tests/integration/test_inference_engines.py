@@ -21,9 +21,10 @@ from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.adapters.model_store import StoredBase, VerifiedLibrary, fetch_base
 from services.inference.adapters.verify import AdaptedLayers, check_config
-from services.inference.domain import AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
+from services.inference.domain import LENGTH, AdapterRef, Canary, ChatMessage, GenerationRequest, Sampling, ServedModel
 from services.inference.generation import Cancellation
 from services.inference.ports import InferenceEngine, Stream
+from services.inference.split_stream import open_stream
 from services.registry import wire as registry_wire
 from services.registry.domain import Decision, Gate, PrimaryMetric
 from services.registry.rules.gate import decide
@@ -33,6 +34,8 @@ from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
+from tailor.thoughts import ThoughtMarkers
+from tailor.values import Thinking
 from tests.evaluations import make_evaluated, make_figures
 from tests.integration.listening import open_to_others
 from tests.models import make_tiny_base, widen
@@ -157,6 +160,18 @@ def test_adapters_change_answers_and_leave_the_base_unchanged(lab: Lab, plain: I
             answers.append(text(plain, digest))
     assert len({before, *answers}) == 3
     assert text(plain) == before
+
+
+@pytest.mark.parametrize("thinking", [Thinking.HIDDEN, Thinking.SHOWN])
+def test_what_the_model_writes_before_the_marker_is_its_thought(plain: InferenceEngine, thinking: Thinking) -> None:
+    written = text(plain, max_tokens=24, with_control_tokens=True)
+    marker = written[len(written) // 2 :][:3]
+    thought, _, answer = written.partition(marker)
+    sampling, prompt = Sampling(max_tokens=24, thinking=thinking), plain.encode(CHAT, thinking=True)
+    pieces = [*open_stream(plain, prompt, "", sampling, ThoughtMarkers("", marker))]
+    assert "".join(piece.text for piece in pieces) == answer.lstrip()
+    assert "".join(piece.thought for piece in pieces) == (thought.strip() if thinking == Thinking.SHOWN else "")
+    assert (pieces[-1].tokens, pieces[-1].finish) == (24, LENGTH)
 
 
 def test_each_arm_of_a_canary_gives_its_own_adapters_answers(lab: Lab, plain: InferenceEngine) -> None:

@@ -15,7 +15,7 @@ APPROVAL = models_pb2.PROMOTION_MODE_APPROVAL
 AUTOMATIC = models_pb2.PROMOTION_MODE_AUTOMATIC
 TRUE = "yes"
 THINKING = {
-    "": 0,
+    "": common_pb2.THINKING_UNSPECIFIED,
     "off": common_pb2.THINKING_OFF,
     "hidden": common_pb2.THINKING_HIDDEN,
     "shown": common_pb2.THINKING_SHOWN,

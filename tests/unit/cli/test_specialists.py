@@ -25,6 +25,7 @@ instruction = "Assess the risk of the finding."
 MEASURED = """
 [sampling]
 repetition_penalty = 1.05
+thinking = "hidden"
 
 [[metrics]]
 name = "house"
@@ -126,6 +127,7 @@ def test_takes_words_and_parameters_from_toml_and_shows_them(tailor: Tailor, tmp
     assert (specialist["promotion"], specialist["on_erasure"]) == ("PROMOTION_MODE_APPROVAL", "ON_ERASURE_RETIRE")
     assert specialist["metrics"] == [{"name": "house", "kind": "terms", "parameters_json": '{"at": 2, "terms": ["a"]}'}]
     shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
+    assert specialist["sampling"]["thinking"] == "THINKING_HIDDEN" and 'thinking = "hidden"' in shown
     assert "temperature = 0.0" in shown and "repetition_penalty = 1.05" in shown
     assert 'name = "house" kind = "terms" at = 2 terms = [ "a", ]' in shown
     assert 'max_rows = 50 few_shot = 3 guidelines = "Be brief."' in shown and 'name = "tone"' in shown

@@ -5,6 +5,7 @@ import pytest
 from services.console import operations
 from services.console.domain import Role, Visitor
 from services.console.web.definition_form import DefinitionForm, add_proposals, to_definition, to_form
+from tailor.api.common.v1 import common_pb2
 from tailor.api.evaluation.v1 import evaluation_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import registry_pb2
@@ -24,7 +25,9 @@ WHOLE = models_pb2.SpecialistChanged(
     revision=2,
     base="tiny",
     promotion=models_pb2.PROMOTION_MODE_APPROVAL,
-    sampling=models_pb2.SamplingDefaults(temperature=0.0, top_p=0.9, max_tokens=200),
+    sampling=models_pb2.SamplingDefaults(
+        temperature=0.0, top_p=0.9, max_tokens=200, thinking=common_pb2.THINKING_HIDDEN
+    ),
     gate=models_pb2.Gate(
         primary=models_pb2.PrimaryMetric(metric="house", min_gain=0.02),
         guards=[models_pb2.Guard(metric="rougeL", margin=0.01)],
