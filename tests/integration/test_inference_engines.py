@@ -164,11 +164,15 @@ def test_adapters_change_answers_and_leave_the_base_unchanged(lab: Lab, plain: I
 
 @pytest.mark.parametrize("thinking", [Thinking.HIDDEN, Thinking.SHOWN])
 def test_what_the_model_writes_before_the_marker_is_its_thought(plain: InferenceEngine, thinking: Thinking) -> None:
-    written = text(plain, max_tokens=24, with_control_tokens=True)
+    check_thoughts_are_split_off(plain, thinking)
+
+
+def check_thoughts_are_split_off(engine: InferenceEngine, thinking: Thinking) -> None:
+    written = text(engine, max_tokens=24, with_control_tokens=True)
     marker = written[len(written) // 2 :][:3]
     thought, _, answer = written.partition(marker)
-    sampling, prompt = Sampling(max_tokens=24, thinking=thinking), plain.encode(CHAT, thinking=True)
-    pieces = [*open_stream(plain, prompt, "", sampling, ThoughtMarkers("", marker))]
+    sampling, prompt = Sampling(max_tokens=24, thinking=thinking), engine.encode(CHAT, thinking=True)
+    pieces = [*open_stream(engine, prompt, "", sampling, ThoughtMarkers("", marker))]
     assert "".join(piece.text for piece in pieces) == answer.lstrip()
     assert "".join(piece.thought for piece in pieces) == (thought.strip() if thinking == Thinking.SHOWN else "")
     assert (pieces[-1].tokens, pieces[-1].finish) == (24, LENGTH)
@@ -778,6 +782,7 @@ def test_vllm_scores_like_transformers_and_keeps_the_base_clean_in_a_mixed_batch
             assert all(end.finish for end in ends)
             check_training_has_its_turn(engine, lock)
             check_schema_is_followed(engine, first)
+            check_thoughts_are_split_off(engine, Thinking.SHOWN)
             endless = Sampling(max_tokens=200, schema='{"type": "array", "minItems": 200}')
             cancelled = engine.generate(engine.encode(CHAT), first, endless)
             next(iter(cancelled))
