@@ -24,15 +24,22 @@ class AdapterCache:
     """Loads adapters into the engine's slots, and evicts the least recently used one that is idle. Thread-safe.
 
     If all are in use, the least recently used one gets no new answers until its last answer has ended, so that nobody waits for ever.
+    `merged` is the digest of the adapter that the base's own weights serve.
     """
 
     def __init__(
-        self, engine: InferenceEngine, library: VerifiedLibrary, slots: int, wait_seconds: float = SLOT_SECONDS
+        self,
+        engine: InferenceEngine,
+        library: VerifiedLibrary,
+        slots: int,
+        wait_seconds: float = SLOT_SECONDS,
+        merged: str = "",
     ) -> None:
         self._engine = engine
         self._library = library
         self._slots = slots
         self._wait_seconds = wait_seconds
+        self._merged = merged
         self._loading = threading.Lock()
         self._changed = threading.Condition()
         self._users: OrderedDict[str, int] = OrderedDict()
@@ -40,12 +47,14 @@ class AdapterCache:
 
     @contextmanager
     def using(self, adapter: AdapterRef | None, cancelled: Callable[[], bool] = _never) -> Iterator[str]:
-        """Hold an adapter, loading it first if needed, and yield its digest; empty for None. A held adapter is never unloaded.
+        """Hold an adapter, loading it first if needed, and yield its digest; empty for None, and for the one that the base contains.
+
+        A held adapter is never unloaded.
 
         Blocks while every slot is in use. Raises ResourceExhausted (NO_FREE_SLOT) after `wait_seconds`, Aborted if cancelled meanwhile,
         FailedPrecondition if the adapter does not verify, Unavailable if it cannot be fetched.
         """
-        if adapter is None:
+        if adapter is None or adapter.digest == self._merged:
             yield ""
             return
         if not self._hold(adapter.digest):

@@ -12,6 +12,8 @@ from tailor.storage.ref import Ref
 
 BASE = "base"
 CANDIDATE_PREFIX = "adapter:"
+# Between the name of a model and the base that it means: `base@BASE`, `adapter:DIGEST@BASE`.
+AT_BASE = "@"
 ROLES = ("system", "user", "assistant")
 MAX_ROWS = 64
 MAX_PROBES = 16

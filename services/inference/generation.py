@@ -11,6 +11,7 @@ from services.inference.adapters.drafts import DraftArchive
 from services.inference.admission import Admission
 from services.inference.compute_meter import ComputeMeter, ComputeShare
 from services.inference.definitions import Definitions
+from services.inference.deployments import Deployments
 from services.inference.domain import (
     BASE,
     CANCELLED,
@@ -51,7 +52,10 @@ CANDIDATE = "candidate"
 
 @dataclass(frozen=True)
 class ModelServer:
-    """One base in its engine, the adapters in its slots, and the names that stand for them."""
+    """One base in its engine, the adapters in its slots, and the names that stand for them.
+
+    `merged` is the digest of the adapter that the base's own weights serve, because no engine can load it; empty for none.
+    """
 
     base: str
     engine: InferenceEngine
@@ -59,6 +63,7 @@ class ModelServer:
     table: ServingTable
     announce_call: AnnounceCall
     meter: ComputeMeter
+    merged: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Inference:
     drafts: DraftRecorder
     archive: DraftArchive
     repeated_calls: RepeatedCalls = field(default_factory=RepeatedCalls)
+    deployments: Deployments = field(default_factory=Deployments)
 
 
 class ReadinessGate:

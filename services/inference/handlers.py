@@ -9,6 +9,7 @@ from functools import partial
 
 from services.inference.adapters.drafts import DraftArchive
 from services.inference.domain import (
+    AT_BASE,
     BASE,
     CANCELLED,
     CANDIDATE_PREFIX,
@@ -116,14 +117,14 @@ def _hide(
 
 
 def resolve(inference: Inference, caller: Caller, model: str) -> ServedModel:
-    """The model that a name stands for, in the arm of a canary that answers this caller.
+    """The model that a name stands for here, in the arm of a canary that answers this caller. A base in the name is left to `find_base`.
 
     Raises the same NotFound for a name that does not exist and for one that the caller may not use, and FailedPrecondition (NOT_SERVING)
     for a specialist that nothing serves here.
     """
+    model, table = model.partition(AT_BASE)[0], inference.models.table
     if model == BASE:
         return ServedModel()
-    table = inference.models.table
     if model.startswith(CANDIDATE_PREFIX) and caller.is_evaluation:
         served = table.candidate(model.removeprefix(CANDIDATE_PREFIX))
     else:
@@ -134,15 +135,12 @@ def resolve(inference: Inference, caller: Caller, model: str) -> ServedModel:
 
 
 def _not_served(inference: Inference, caller: Caller, model: str) -> TailorError:
-    base, served_base = inference.definitions.base(model), inference.models.base
-    if base is None or not caller.may_use(model):
+    if inference.definitions.base(model) is None or not caller.may_use(model):
         return unknown_specialist("model")
     message = (
         f"The specialist {model} exists, but no adapter serves under its name yet. `tailor adapter list --specialist {model}` shows what "
         "its adapters wait for. Ask again when one serves, or ask `base`."
     )
-    if base not in ("", served_base):
-        message = f"The specialist {model} has the base {base}, and this server has {served_base}. Call the server of its base."
     return FailedPrecondition(Reason.NOT_SERVING, message, field_violations={"model": "not served here"})
 
 

@@ -1,10 +1,13 @@
 """The gRPC methods of inference: each translates its request, calls a handler, and translates the answer."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
+from typing import Any
 
 import grpc
 
-from services.inference import handlers, wire
+from services.inference import handlers, routing, wire
+from services.inference.adapters.forwarding import Forwarder, PassedCall, handing_back
 from services.inference.domain import Caller, Draft, OutcomeReport, RowPrompt, RowToScore, TokenLogProbability
 from services.inference.generation import Answer, Cancellation, Inference, ReadinessGate
 from services.inference.handlers import answer_drawn_prompt, edit_draft
@@ -18,14 +21,48 @@ from tailor.rpc.keys import authenticator
 from tailor.rpc.server import RpcServer
 from tailor.runtime import Runtime
 
+Method = Callable[["InferenceServicer", Any, grpc.ServicerContext], Any]
+
+
+def passed_on_by(find_model: Callable[["InferenceServicer", Any], str]) -> Callable[[Method], Method]:
+    """Let replicas of another base answer the calls of a method for a model that they serve."""
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        def answer(servicer: "InferenceServicer", request: Any, context: grpc.ServicerContext) -> Any:
+            base, passed = servicer.find_base(find_model(servicer, request), context)
+            if not base:
+                return method(servicer, request, context)
+            call = servicer.forwarder.ask(base, method.__name__, request, passed)
+            with handing_back(context, call):
+                return call.result()
+
+        return answer
+
+    return decorate
+
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
-    """Translates calls for the handlers."""
+    """Translates calls for the handlers. Calls for models of other bases go to `forwarder`."""
 
-    def __init__(self, gate: ReadinessGate) -> None:
+    def __init__(self, gate: ReadinessGate, forwarder: Forwarder) -> None:
+        self.forwarder = forwarder
         self._gate = gate
         self._readers = SlowReaders()
 
+    def find_base(self, model: str, context: grpc.ServicerContext) -> tuple[str, PassedCall]:
+        """The other base that answers for a model, empty if this replica does, and what goes with the request."""
+        caller = current_caller()
+        passed = PassedCall.of(context, is_service=caller.kind == "service")
+        base = routing.find_base(self._gate.inference(), caller, model, is_forwarded=passed.is_forwarded)
+        return base, passed
+
+    def find_specialist(self, request: Any) -> str:
+        """The specialist of the draft that a request names."""
+        record, _ = handlers.get_draft(self._gate.inference().archive, current_caller(), request.draft_id)
+        return record.draft.served.specialist
+
+    @passed_on_by(lambda _, request: request.model)
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: grpc.ServicerContext
     ) -> inference_pb2.GenerateResponse:
@@ -40,6 +77,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def StreamGenerate(
         self, request: inference_pb2.StreamGenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[inference_pb2.StreamGenerateResponse]:
+        base, passed = self.find_base(request.request.model, context)
+        if base:
+            yield from self._stream_from(base, request, passed, context)
+            return
         inference = self._gate.inference()
         answer = _begin(inference, request.request, context)
         try:
@@ -62,20 +103,33 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             provenance=wire.from_served(answer.served, inference.models.base),
         )
 
+    def _stream_from(
+        self, base: str, request: inference_pb2.StreamGenerateRequest, passed: PassedCall, context: grpc.ServicerContext
+    ) -> Iterator[inference_pb2.StreamGenerateResponse]:
+        call = self.forwarder.stream(base, request, passed)
+        try:
+            with handing_back(context, call):
+                for reply in call:
+                    with self._readers.reading(context.cancel):
+                        yield reply
+        finally:
+            call.cancel()
+
     def ListSpecialists(
         self, request: inference_pb2.ListSpecialistsRequest, context: grpc.ServicerContext
     ) -> inference_pb2.ListSpecialistsResponse:
-        del request, context
-        models = self._gate.inference().models
+        del request
+        models, caller = self._gate.inference().models, current_caller()
         specialists = [
             inference_pb2.ServedSpecialist(
                 name=name,
                 provenance=wire.from_served(served, models.base),
                 context_length=models.engine.context_length,
             )
-            for name, served in handlers.list_specialists(models.table, current_caller())
+            for name, served in handlers.list_specialists(models.table, caller)
         ]
-        return inference_pb2.ListSpecialistsResponse(specialists=specialists)
+        others = self.forwarder.list_specialists(PassedCall.of(context, is_service=caller.kind == "service"))
+        return inference_pb2.ListSpecialistsResponse(specialists=merge_by_name(specialists, others))
 
     def GetDraft(
         self, request: inference_pb2.GetDraftRequest, context: grpc.ServicerContext
@@ -98,6 +152,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             response.messages.extend(encode(inference_pb2.Message, message) for message in transcript.messages)
         return response
 
+    @passed_on_by(find_specialist)
     def RegenerateDraft(
         self, request: inference_pb2.RegenerateDraftRequest, context: grpc.ServicerContext
     ) -> inference_pb2.RegenerateDraftResponse:
@@ -108,6 +163,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         _raise_if_ended(context)
         return inference_pb2.RegenerateDraftResponse(draft_id=answer.draft_id)
 
+    @passed_on_by(lambda _, request: request.specialist)
     def AnswerDrawnPrompt(
         self, request: inference_pb2.AnswerDrawnPromptRequest, context: grpc.ServicerContext
     ) -> inference_pb2.AnswerDrawnPromptResponse:
@@ -116,6 +172,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         _raise_if_ended(context)
         return inference_pb2.AnswerDrawnPromptResponse(draft_id=draft_id)
 
+    @passed_on_by(find_specialist)
     def EditDraft(
         self, request: inference_pb2.EditDraftRequest, context: grpc.ServicerContext
     ) -> inference_pb2.EditDraftResponse:
@@ -147,6 +204,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         response.create_time.FromMilliseconds(round(stored.moment * 1000))
         return response
 
+    @passed_on_by(lambda _, request: wire.name_candidate(request))
     def LoadCandidate(
         self, request: inference_pb2.LoadCandidateRequest, context: grpc.ServicerContext
     ) -> inference_pb2.LoadCandidateResponse:
@@ -154,25 +212,34 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         candidate = handlers.load_candidate(self._gate.inference().models, wire.to_adapter(request))
         return inference_pb2.LoadCandidateResponse(model=candidate.model, parity=candidate.parity)
 
+    @passed_on_by(lambda _, request: request.model)
     def Score(self, request: inference_pb2.ScoreRequest, context: grpc.ServicerContext) -> inference_pb2.ScoreResponse:
         inference, rows = self._gate.inference(), [decode(RowToScore, row) for row in request.rows]
         scores = handlers.score(inference, current_caller(), request.model, rows, lambda: not context.is_active())
         return inference_pb2.ScoreResponse(scores=[encode(inference_pb2.RowScore, score) for score in scores])
 
 
+def merge_by_name(
+    first: Iterable[inference_pb2.ServedSpecialist], others: Iterable[inference_pb2.ServedSpecialist]
+) -> list[inference_pb2.ServedSpecialist]:
+    """Each name once, sorted, bases first. A name that moves may be in both lists; the first counts."""
+    by_name = {specialist.name: specialist for specialist in (*others, *first)}
+    return sorted(by_name.values(), key=lambda item: (bool(item.provenance.specialist), item.name))
+
+
 def _from_tokens(tokens: Iterable[TokenLogProbability]) -> list[inference_pb2.TokenLogProbability]:
     return [encode(inference_pb2.TokenLogProbability, token) for token in tokens]
 
 
-def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate) -> RpcServer:
+def open_servers(runtime: Runtime, settings: Settings, gate: ReadinessGate, forwarder: Forwarder) -> RpcServer:
     """Accept calls over gRPC, and over HTTP if it has a port."""
     keys = authenticator(settings, runtime.name)
-    servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(gate))]
+    servicers = [(inference_pb2_grpc.add_InferenceServiceServicer_to_server, InferenceServicer(gate, forwarder))]
     server = runtime.rpc(settings, servicers, keys, max_workers=settings.call_threads)
     if settings.http_port:
         from services.inference.web.http import Address, UvicornServer, create_app
 
-        http = UvicornServer(create_app(gate, keys, settings.call_threads), Address.from_settings(settings))
+        http = UvicornServer(create_app(gate, keys, forwarder, settings.call_threads), Address.from_settings(settings))
         runtime.serve(http)
         runtime.spawn("http", http.run)
     return server

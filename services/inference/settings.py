@@ -23,6 +23,8 @@ class Settings(ServiceSettings):
     base: str = Field("smollm2-135m-instruct", pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     replica: str = Field("inference-0", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,252}$")
+    # HOST:PORT at which replicas of other bases reach this one's gRPC; empty if they do not.
+    advertised_address: str = ""
     digest_key: SecretStr = Field(min_length=16)
     # Tokens of prompt and answer together.
     max_model_len: int = Field(2048, ge=64)

@@ -2,7 +2,11 @@
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from services.inference.deployments import MovedName, ReadyReplica
 from services.inference.domain import (
+    AT_BASE,
+    BASE,
+    CANDIDATE_PREFIX,
     AdapterRef,
     Canary,
     ChatMessage,
@@ -57,6 +61,29 @@ def to_request(message: inference_pb2.GenerateRequest) -> GenerationRequest:
     )
 
 
+def from_request(request: GenerationRequest) -> inference_pb2.GenerateRequest:
+    """The message of which `to_request` makes this request again."""
+    sampling = request.sampling
+    message = encode(inference_pb2.GenerateRequest, request, json_schema=sampling.schema, sampling=None)
+    for name in ("temperature", "top_p", "repetition_penalty", "max_tokens"):
+        if name not in request.unset:
+            setattr(message.sampling, name, getattr(sampling, name))
+    message.sampling.seed = sampling.seed or 0
+    message.sampling.stop.extend(sampling.stop)
+    if sampling.top_log_probabilities is not None:
+        message.log_probabilities, message.top_log_probabilities = True, sampling.top_log_probabilities
+    return message
+
+
+def name_base(base: str) -> str:
+    """The name by which a call means the base of another deployment."""
+    return f"{BASE}{AT_BASE}{base}"
+
+
+def name_candidate(request: inference_pb2.LoadCandidateRequest) -> str:
+    return f"{CANDIDATE_PREFIX}{request.adapter_digest}{AT_BASE}{request.base}"
+
+
 def _decimal(value: float) -> float:
     """The number that the caller wrote: a 32-bit float holds about seven of its digits, such as 1.0499999 of 1.05."""
     return round(value, 6)
@@ -82,6 +109,32 @@ def to_served(message: models_pb2.SpecialistServing) -> ServedModel:
     adapter = to_adapter(message) if message.adapter_digest else None
     canary = decode(Canary, message.canary, adapter=to_adapter(message.canary)) if message.HasField("canary") else None
     return decode(ServedModel, message, adapter=adapter, canary=canary)
+
+
+def to_moved(message: models_pb2.SpecialistServing) -> MovedName:
+    return decode(MovedName, message)
+
+
+def to_replica(message: models_pb2.ReplicaSeen) -> ReadyReplica:
+    seen = message.create_time.ToMilliseconds() / 1000
+    generations = dict(message.generations)
+    return decode(
+        ReadyReplica, message, name=message.replica, seen=seen, generations=generations, merged=message.adapter_digest
+    )
+
+
+def from_replica(replica: ReadyReplica, *, leaving: bool) -> models_pb2.ReplicaSeen:
+    moment = Timestamp()
+    moment.FromMilliseconds(round(replica.seen * 1000))
+    return models_pb2.ReplicaSeen(
+        replica=replica.name,
+        base=replica.base,
+        leaving=leaving,
+        create_time=moment,
+        address=replica.address,
+        generations=replica.generations,
+        adapter_digest=replica.merged,
+    )
 
 
 def to_adapter(

@@ -17,6 +17,7 @@ __all__ = [
     "Tls",
     "open_async_channel",
     "open_channel",
+    "replica_channel",
     "service_channel",
     "wire_errors",
     "with_deadlines",
@@ -75,6 +76,15 @@ def service_channel(settings: "ServiceSettings", target: str, address: str, *, s
 
     identity = Identity.load(service, settings.identity_key_file)
     return _open(address, lambda: identity.token(target), _service_tls(settings), OPTIONS)
+
+
+def replica_channel(settings: "ServiceSettings", address: str) -> grpc.Channel:
+    """A channel to one replica of inference, whose calls bring their own credentials. Its certificate is that of inference's address."""
+    tls = _service_tls(settings)
+    if tls is None:
+        return grpc.insecure_channel(address, OPTIONS)
+    host = settings.inference_address.rpartition(":")[0]
+    return grpc.secure_channel(address, tls.credentials(), [*OPTIONS, ("grpc.ssl_target_name_override", host)])
 
 
 class CallStream(Protocol[T_co]):

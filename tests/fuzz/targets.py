@@ -35,7 +35,7 @@ from tailor.events.topics import load_topics
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Identity, Trust
 from tests.unit.console.world import settings as console_settings
-from tests.unit.inference.fakes import make_world
+from tests.unit.inference.fakes import forwarder, make_world
 
 ROOT = Path(__file__).parents[2]
 MAX_SEED_BYTES = 20_000
@@ -127,7 +127,7 @@ def _http() -> TestClient:
     gate = ReadinessGate()
     gate.open(make_world().inference)
     caller = Caller("key", "team", "ROLE_CALLER", key_id="key_1")
-    app = create_app(gate, Authenticator("inference", Trust({}), lambda _: caller), 4)
+    app = create_app(gate, Authenticator("inference", Trust({}), lambda _: caller), forwarder(), 4)
     return TestClient(app, headers={"authorization": "Bearer tlr_caller", "content-type": "application/json"})
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from services.inference import handlers as inference_handlers
 from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
+from services.inference.deployments import Deployments
 from services.inference.domain import AnswerPiece, Caller, ChatMessage, GenerationRequest, Sampling
 from services.inference.generation import Cancellation
 from services.inference.wire import from_draft
@@ -88,7 +89,7 @@ class Replica:
         )
         self.inference = replace(self.world.inference, drafts=drafts)
         publish = ReportPublisher(self.producer, name).publish
-        self.serving = ServingConsumer(self.inference.models, publish, lambda _, work: work())
+        self.serving = ServingConsumer(self.inference.models, Deployments(), publish, lambda _, work: work())
 
     def ask(self, caller: Caller) -> str:
         """The adapter that a caller's question was routed to, answered or not."""

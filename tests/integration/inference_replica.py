@@ -13,7 +13,7 @@ from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tests.unit.inference.fakes import FakeEngine, FakeStream, make_world
+from tests.unit.inference.fakes import FakeEngine, FakeStream, forwarder, make_world
 
 WORD_SECONDS = 0.01
 
@@ -38,7 +38,7 @@ def main() -> None:
         "inference", Trust({}), lambda _: Caller("key", "team", "ROLE_CALLER", key_id="key_1")
     )
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
-    servicers = [(add, InferenceServicer(gate))]
+    servicers = [(add, InferenceServicer(gate, forwarder()))]
     server = RpcServer(
         ServiceSettings(rpc_port=0), "inference", servicers=servicers, authenticator=authenticator, max_workers=112
     )

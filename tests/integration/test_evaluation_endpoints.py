@@ -28,7 +28,7 @@ from tailor.rpc.identity import Trust
 from tailor.storage.ref import Ref
 from tailor.values import MetricDefinition, SamplingDefaults
 from tests.models import make_tiny_base
-from tests.unit.inference.fakes import make_world
+from tests.unit.inference.fakes import forwarder, make_world
 from tests.waiting import wait_for_port
 
 pytestmark = pytest.mark.integration
@@ -94,7 +94,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
+    app = create_app(gate, Authenticator("inference", Trust({}), verify), forwarder(), 16)
     thread = threading.Thread(target=UvicornServer(app, Address("127.0.0.1", port)).run, args=(stop,))
     thread.start()
     wait_for_port(port)

@@ -48,7 +48,7 @@ from tests.synthetic import SPECIALIST, WordTokenizers, read_splits
 from tests.synthetic import World as SyntheticWorld
 from tests.unit.console.world import World as ConsoleWorld
 from tests.unit.console.world import settings, sign_in
-from tests.unit.inference.fakes import FakeAnonymizer, FakeEngine, apply_serving, make_world, served
+from tests.unit.inference.fakes import FakeAnonymizer, FakeEngine, apply_serving, forwarder, make_world, served
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.integration
@@ -137,7 +137,7 @@ def run_flow(engine: Engine, folder: Path) -> Iterator[Flow]:
     server = RpcServer(
         ServiceSettings(rpc_port=0),
         "inference",
-        servicers=[(add, InferenceServicer(gate))],
+        servicers=[(add, InferenceServicer(gate, forwarder()))],
         authenticator=authenticator,
     )
     server.start()

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from services.inference.adapters.events import ReportPublisher
 from services.inference.consumers import ServingConsumer
+from services.inference.deployments import Deployments
 from services.registry.adapters.compared_texts import StoredComparedTexts
 from services.registry.adapters.datasets import StoredDatasetDocuments
 from services.registry.adapters.sql import transactions
@@ -48,7 +49,7 @@ class Replica:
         self.world = make_world()
         self.models = replace(self.world.models, base=base)
         publish = ReportPublisher(self.producer, name).publish
-        self.serving = ServingConsumer(self.models, publish, lambda _, work: work())
+        self.serving = ServingConsumer(self.models, Deployments(), publish, lambda _, work: work())
 
     def serving_digest(self) -> str:
         serving = self.models.table.get(NAME)

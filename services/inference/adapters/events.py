@@ -2,11 +2,12 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from services.inference import wire
+from services.inference.deployments import ReadyReplica
 from services.inference.domain import Draft, ServingReport
 from services.inference.settings import Settings
 from tailor.api.events.v1 import drafts_pb2, models_pb2
@@ -150,11 +151,12 @@ class DraftPublisher:
 
 
 class ReportPublisher:
-    """Publishes which generations this replica serves."""
+    """Publishes which generations this replica serves; then `refresh` publishes its presence again."""
 
-    def __init__(self, producer: Producer, replica: str) -> None:
+    def __init__(self, producer: Producer, replica: str, refresh: Callable[[], None] = lambda: None) -> None:
         self._producer = producer
         self._replica = replica
+        self._refresh = refresh
 
     def publish(self, report: ServingReport) -> None:
         """Publish a report. Idempotent. Raises Unavailable while the broker is away."""
@@ -172,6 +174,7 @@ class ReportPublisher:
             "evt", SERVED, served.specialist, served.generation, served.adapter_digest, self._replica, report.refusal
         )
         self._producer.send(SERVED, served.specialist, message, event_id)
+        self._refresh()
 
 
 class Presence:
@@ -180,15 +183,22 @@ class Presence:
     While the broker is away nothing is repeated: the next event replaces the last.
     """
 
-    def __init__(self, producer: Producer, replica: str, base: str) -> None:
+    def __init__(self, producer: Producer, describe: Callable[[], ReadyReplica]) -> None:
         self._producer = producer
-        self._replica = replica
-        self._base = base
+        self._describe = describe
+        self._is_ready = False
 
     def publish(self, *, leaving: bool = False) -> None:
-        """Publish the replica's state."""
-        message = models_pb2.ReplicaSeen(replica=self._replica, base=self._base, leaving=leaving, create_time=now())
+        """Publish the replica's state. From the first call on, it counts as ready."""
+        self._is_ready = True
+        replica = self._describe()
+        message = wire.from_replica(replica, leaving=leaving)
         try:
-            self._producer.send(SEEN, self._replica, message, new_id("evt"))
+            self._producer.send(SEEN, replica.name, message, new_id("evt"))
         except Unavailable as error:
             log.warning("presence not published", reason=error.reason)
+
+    def refresh(self) -> None:
+        """Publish the state again if the replica is ready."""
+        if self._is_ready:
+            self.publish()

@@ -25,7 +25,7 @@ IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
 @dataclass(frozen=True)
 class StoredBase:
     """A base on disk. The digest is its manifest's SHA-256. `layers` are those that adapters may change, `shapes` their sizes (out, in) by
-    module, and `norm` is the largest Frobenius norm among them.
+    module, and `norm` is the largest Frobenius norm among them. `merged` is the digest of the adapter that its weights serve, if any.
     """
 
     name: str
@@ -34,6 +34,7 @@ class StoredBase:
     layers: AdaptedLayers
     shapes: weights.Shapes
     norm: float
+    merged: str = ""
 
 
 def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
@@ -49,7 +50,8 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
             f"The base {name} is not in the models bucket yet. Add it with `tailor model add {name} SOURCE`.",
         ) from None
     digest = hashlib.sha256(data).hexdigest()
-    files = [f for f in verify.read_files(verify.read_manifest(data)) if not f.path.endswith(IGNORED_ENDINGS)]
+    manifest = verify.read_manifest(data)
+    files = [f for f in verify.read_files(manifest) if not f.path.endswith(IGNORED_ENDINGS)]
     if any(not file.path.endswith(BASE_ENDINGS) for file in files):
         raise refuse(Reason.UNSAFE_FILE, "A base may have safetensors, JSON and tokenizer files only.")
     folder = cache / "bases" / digest
@@ -59,7 +61,8 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
     layers = _read_layers(folder / CAPABILITIES)
     targets = layers.targets
     norm = max((weights.largest_norm(folder / path, part, targets) for path, part in parts.items()), default=0.0)
-    return StoredBase(name, digest, folder, layers, weights.linear_shapes(headers, targets), norm)
+    shapes, merged = weights.linear_shapes(headers, targets), str(manifest.get("serves_adapter", ""))
+    return StoredBase(name, digest, folder, layers, shapes, norm, merged)
 
 
 def _read_layers(path: Path) -> AdaptedLayers:

@@ -22,9 +22,10 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from services.inference import handlers, slow_readers
-from services.inference.domain import Caller
-from services.inference.generation import Answer, Cancellation, ReadinessGate
+from services.inference import handlers, routing, slow_readers
+from services.inference.adapters.forwarding import Forwarder, PassedCall
+from services.inference.domain import Caller, GenerationRequest
+from services.inference.generation import Cancellation, ReadinessGate
 from services.inference.rpc import to_caller
 from services.inference.settings import Settings
 from services.inference.web import openai_wire as wire
@@ -68,8 +69,10 @@ class Address:
         )
 
 
-def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threads: int) -> FastAPI:
-    """The application; it answers 503 until the gate is open."""
+def create_app(
+    gate: ReadinessGate, authenticator: auth.Authenticator, forwarder: Forwarder, max_threads: int
+) -> FastAPI:
+    """The application; it answers 503 until the gate is open. Calls for models of other bases go to `forwarder`."""
     app = FastAPI(title="Tailor inference", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(LimitedBody)
     app.add_middleware(CountedCalls)
@@ -88,16 +91,32 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
         authenticator.admit(caller, METHODS[method])
         return to_caller(caller)
 
+    def generate(
+        question: GenerationRequest, caller: Caller, secret: str, method: str, cancellation: Cancellation
+    ) -> wire.HttpAnswer:
+        inference = gate.inference()
+        base = routing.find_base(inference, caller, question.model)
+        if not base:
+            return handlers.generate(inference, caller, question, cancellation)
+        answer = forwarder.generate(base, question, PassedCall(secret), streamed=method == "StreamGenerate")
+        cancellation.attach(answer)
+        return answer.begin()
+
     @app.get("/v1/models")
     async def models(identity: tuple[auth.Caller, str] = Depends(identify)) -> dict[str, Any]:
         caller = admit(identity[0], "ListSpecialists")
-        table = gate.inference().models.table
-        return wire.models(name for name, _ in handlers.list_specialists(table, caller))
+        names = [name for name, _ in handlers.list_specialists(gate.inference().models.table, caller)]
+        others = await anyio.to_thread.run_sync(list, forwarder.list_specialists(PassedCall(identity[1])))
+        return wire.models(dict.fromkeys([*names, *(other.name for other in others)]))
 
     @app.get("/v1/models/{name}")
     async def model(name: str, identity: tuple[auth.Caller, str] = Depends(identify)) -> dict[str, Any]:
         caller = admit(identity[0], "ListSpecialists")
-        handlers.resolve(gate.inference(), caller, name)
+        base = routing.find_base(gate.inference(), caller, name)
+        if base:
+            gate.inference().deployments.address(base)
+        else:
+            handlers.resolve(gate.inference(), caller, name)
         return wire.model(name)
 
     @app.post("/v1/chat/completions")
@@ -109,13 +128,12 @@ def create_app(gate: ReadinessGate, authenticator: auth.Authenticator, max_threa
         method = "StreamGenerate" if body.stream else "Generate"
         note_method(request, method)
         caller = admit(identity[0], method)
-        inference = gate.inference()
         cancellation = Cancellation()
         question = body.to_request(wire.request_id(request.headers.get("idempotency-key", "")))
         answer = await _unless_gone(
             request,
             cancellation,
-            lambda: anyio.to_thread.run_sync(handlers.generate, inference, caller, question, cancellation),
+            lambda: anyio.to_thread.run_sync(generate, question, caller, identity[1], method, cancellation),
         )
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
@@ -246,7 +264,7 @@ async def _unless_gone(request: Request, cancellation: Cancellation, work: Calla
 
 
 async def _closing(
-    request: Request, lines: Iterator[str], cancellation: Cancellation, answer: Answer
+    request: Request, lines: Iterator[str], cancellation: Cancellation, answer: wire.HttpAnswer
 ) -> AsyncIterator[str]:
     """Yield the lines; end the generation if the client goes away."""
     try:
@@ -258,6 +276,6 @@ async def _closing(
             await anyio.to_thread.run_sync(answer.close)
 
 
-def _drain(answer: Answer) -> None:
+def _drain(answer: wire.HttpAnswer) -> None:
     for _ in answer:
         pass

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.inference.adapters.forwarding import ForwardedAnswer
 from services.inference.domain import (
     ChatMessage,
     DraftFeedback,
@@ -19,6 +20,7 @@ from services.inference.generation import Answer
 from services.inference.validation import MAX_MESSAGES
 from tailor.errors import InvalidArgument, Reason, TailorError
 
+HttpAnswer = Answer | ForwardedAnswer
 # The text of a token that is a part of a character.
 PARTIAL = "�"
 ANY_OBJECT = '{"type": "object"}'
@@ -241,7 +243,7 @@ def feedback(draft_id: str, stored: StoredFeedback) -> dict[str, Any]:
     }
 
 
-def completion(model: str, answer: Answer) -> dict[str, Any]:
+def completion(model: str, answer: HttpAnswer) -> dict[str, Any]:
     """A whole answer."""
     message = {"role": "assistant", "content": answer.text} | _reasoning(answer.thought)
     choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
@@ -250,7 +252,7 @@ def completion(model: str, answer: Answer) -> dict[str, Any]:
 
 
 def chunks(
-    model: str, answer: Answer, check_key: Callable[[], None], note_code: Callable[[str], None], *, usage: bool
+    model: str, answer: HttpAnswer, check_key: Callable[[], None], note_code: Callable[[str], None], *, usage: bool
 ) -> Iterator[str]:
     """An answer as server-sent events. An error of the answer, or of `check_key` meanwhile, is the last event. Notes its final code."""
     yield _line(model, answer, {"role": "assistant", "content": ""})
@@ -335,7 +337,7 @@ def _reasoning(thought: str) -> dict[str, str]:
 
 def _line(
     model: str,
-    answer: Answer,
+    answer: HttpAnswer,
     delta: dict[str, str],
     finish: str | None = None,
     log_probabilities: tuple[TokenLogProbability, ...] = (),
@@ -357,11 +359,11 @@ def _likely(token: LikelyToken) -> dict[str, Any]:
     return {"token": token.token, "logprob": token.log_probability, "bytes": octets}
 
 
-def _head(model: str, answer: Answer, kind: str) -> dict[str, Any]:
+def _head(model: str, answer: HttpAnswer, kind: str) -> dict[str, Any]:
     return {"id": answer.draft_id, "object": kind, "created": int(answer.moment), "model": model}
 
 
-def _usage(answer: Answer) -> dict[str, int]:
+def _usage(answer: HttpAnswer) -> dict[str, int]:
     total = answer.prompt_tokens + answer.completion_tokens
     return {
         "prompt_tokens": answer.prompt_tokens,

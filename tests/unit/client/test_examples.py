@@ -22,7 +22,7 @@ from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tests.unit.inference.fakes import FakeEngine, apply_serving, make_world, served
+from tests.unit.inference.fakes import FakeEngine, apply_serving, forwarder, make_world, served
 from tests.waiting import wait_for_port
 
 ROOT = Path(__file__).parents[3]
@@ -66,7 +66,7 @@ def addresses() -> Iterator[dict[str, str]]:
         "inference", Trust({}), lambda _: Caller("key", "team", "ROLE_CALLER", key_id="key_1")
     )
     add = inference_pb2_grpc.add_InferenceServiceServicer_to_server
-    servicers = [(add, InferenceServicer(gate))]
+    servicers = [(add, InferenceServicer(gate, forwarder()))]
     settings = ServiceSettings(rpc_port=0, rpc_reflection=True)
     server = RpcServer(settings, "inference", servicers=servicers, authenticator=authenticator)
     server.start()
@@ -74,7 +74,7 @@ def addresses() -> Iterator[dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     stop = threading.Event()
-    app = create_app(gate, authenticator, 16)
+    app = create_app(gate, authenticator, forwarder(), 16)
     thread = threading.Thread(target=UvicornServer(app, Address("127.0.0.1", port)).run, args=(stop,))
     thread.start()
     wait_for_port(port)

@@ -6,14 +6,18 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
+
 from services.inference import handlers
 from services.inference.adapter_cache import AdapterCache
 from services.inference.adapters.anonymization import AnonymizationClient
 from services.inference.adapters.drafts import DraftArchive, DraftBucket
+from services.inference.adapters.forwarding import Forwarder
 from services.inference.adapters.model_store import VerifiedLibrary
 from services.inference.admission import Admission
 from services.inference.compute_meter import ComputeMeter
 from services.inference.definitions import Definitions
+from services.inference.deployments import Deployments
 from services.inference.domain import (
     CANCELLED,
     LENGTH,
@@ -318,6 +322,11 @@ def make_world(
         archive=archive,
     )
     return World(fake, library, published, inference, archive, anonymizer)
+
+
+def forwarder(deployments: Deployments | None = None) -> Forwarder:
+    """Passes calls on to the addresses that the deployments have."""
+    return Forwarder(deployments or Deployments(), grpc.insecure_channel)
 
 
 def apply_serving(world: World, served: ServedModel) -> None:

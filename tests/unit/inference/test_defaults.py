@@ -18,7 +18,7 @@ from tailor.api.inference.v1 import inference_pb2
 from tailor.events.envelope import Event
 from tailor.rpc.auth import Authenticator, Caller
 from tailor.rpc.identity import Trust
-from tests.unit.inference.fakes import KEY, World, apply_serving, make_world, served
+from tests.unit.inference.fakes import KEY, World, apply_serving, forwarder, make_world, served
 
 PROMPT = "Write it."
 HOUSE = values.SamplingDefaults(temperature=0.75, top_p=0.5, repetition_penalty=1.25, max_tokens=7)
@@ -44,7 +44,7 @@ def post(world: World, model: str, **fields: Any) -> Any:
     keys = Authenticator("inference", Trust({}), lambda _: Caller("key", "team", "ROLE_CALLER", key_id="key_1"))
     body = {"model": model, "messages": [{"role": "user", "content": PROMPT}]} | fields
     headers = {"authorization": "Bearer tlr_x"}
-    return TestClient(create_app(gate, keys, 4)).post("/v1/chat/completions", json=body, headers=headers)
+    return TestClient(create_app(gate, keys, forwarder(), 4)).post("/v1/chat/completions", json=body, headers=headers)
 
 
 def ask_http(world: World, model: str, **fields: Any) -> Sampling:

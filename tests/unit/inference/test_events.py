@@ -1,16 +1,19 @@
 """Events that inference reads and publishes."""
 
 from collections.abc import Callable
+from functools import partial
 
 from services.inference.adapters.events import SEEN, SERVED, Presence, ReportPublisher
 from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
 from services.inference.definitions import Definitions
+from services.inference.deployments import Deployments
 from services.inference.domain import ServingReport
+from services.inference.routing import describe_replica
 from tailor.api.events.v1 import models_pb2
 from tailor.events.envelope import Event
 from tailor.events.memory import MemoryProducer
 from tailor.values import Labels
-from tests.unit.inference.fakes import make_world, served
+from tests.unit.inference.fakes import apply_serving, make_world, served
 
 
 def now(what: str, work: Callable[[], None]) -> None:
@@ -27,7 +30,7 @@ def serving(**fields: object) -> Event:
 
 def test_applies_a_serving_event_and_removes_the_name_on_a_tombstone() -> None:
     world = make_world()
-    consumer = ServingConsumer(world.models, world.published.report, now)
+    consumer = ServingConsumer(world.models, Deployments(), world.published.report, now)
     consumer.apply(serving(system_prompt="House style.", dataset_digest="d"))
     entry = world.models.table.get("reports")
     assert entry is not None
@@ -43,17 +46,19 @@ def test_applies_a_serving_event_and_removes_the_name_on_a_tombstone() -> None:
 
 def test_ignores_the_specialists_of_other_bases() -> None:
     world = make_world()
-    ServingConsumer(world.models, world.published.report, now).apply(serving(base="other"))
+    ServingConsumer(world.models, Deployments(), world.published.report, now).apply(serving(base="other"))
     assert world.models.table.all() == []
     assert world.published.reports == []
 
 
 def test_a_specialist_that_moved_to_another_base_is_served_again_when_it_returns() -> None:
     world = make_world()
-    consumer = ServingConsumer(world.models, world.published.report, now)
+    consumer = ServingConsumer(world.models, Deployments(), world.published.report, now)
     consumer.apply(serving())
     consumer.apply(serving(generation=2, base="other"))
-    assert world.models.table.all() == []
+    assert world.models.table.find_moved("reports") is None
+    world.models.table.hand_over("reports")
+    assert world.models.table.find_moved("reports") is not None
     consumer.apply(serving(generation=3))
     assert [entry.generation for entry in world.models.table.all()] == [3]
 
@@ -74,21 +79,27 @@ def test_publishes_what_it_serves_and_reasons_for_refusals() -> None:
 
 def test_publishes_presence_and_that_it_leaves() -> None:
     producer = MemoryProducer()
-    presence = Presence(producer, "inference-0", "tiny")
+    world = make_world()
+    apply_serving(world, served("reports", 2, "a"))
+    presence = Presence(producer, partial(describe_replica, world.models, "inference-0", "10.0.0.7:50051"))
+    presence.refresh()
     presence.publish()
+    presence.refresh()
     presence.publish(leaving=True)
     sent = [message for message in producer.messages(SEEN) if isinstance(message, models_pb2.ReplicaSeen)]
     assert [(message.replica, message.base, message.leaving) for message in sent] == [
         ("inference-0", "tiny", False),
+        ("inference-0", "tiny", False),
         ("inference-0", "tiny", True),
     ]
-    assert sent[0].create_time.ToNanoseconds() < sent[1].create_time.ToNanoseconds()
+    assert (sent[0].address, dict(sent[0].generations)) == ("10.0.0.7:50051", {"reports": 2})
+    assert sent[0].create_time.ToNanoseconds() <= sent[2].create_time.ToNanoseconds()
 
 
 def test_presence_survives_a_lost_broker() -> None:
     producer = MemoryProducer()
     producer.down = True
-    Presence(producer, "inference-0", "tiny").publish()
+    Presence(producer, partial(describe_replica, make_world().models, "inference-0", "")).publish()
     assert producer.sent == []
 
 
@@ -116,7 +127,7 @@ def test_knows_whose_drafts_are_kept_and_by_which_labels() -> None:
 def test_knows_whose_prompts_are_private_even_before_the_definition_arrives() -> None:
     definitions, world = Definitions(), make_world()
     consumer = SpecialistConsumer(definitions)
-    ServingConsumer(world.models, world.published.report, now).apply(serving(private_prompts=True))
+    ServingConsumer(world.models, Deployments(), world.published.report, now).apply(serving(private_prompts=True))
     early = world.models.table.get("reports")
     assert early is not None
     assert definitions.prompt_labels(early) == Labels()
@@ -131,7 +142,7 @@ def test_knows_whose_prompts_are_private_even_before_the_definition_arrives() ->
 
 def test_a_deleted_specialist_is_no_longer_served_and_older_generations_do_not_return() -> None:
     world = make_world()
-    consumer = ServingConsumer(world.models, world.published.report, now)
+    consumer = ServingConsumer(world.models, Deployments(), world.published.report, now)
     consumer.apply(serving())
     consumer.apply(serving(generation=2, ended=True, adapter_digest="", base=""))
     consumer.apply(serving())

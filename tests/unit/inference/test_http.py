@@ -39,7 +39,7 @@ from services.synthetic.synthesis_domain import worst_case
 from tailor.errors import NotFound, Reason, Unavailable
 from tailor.rpc.auth import CACHE_SECONDS, MAX_QUESTIONS, Authenticator, Caller, VerifyKey
 from tailor.rpc.identity import Trust
-from tests.unit.inference.fakes import KEY, World, apply_serving, make_world, served
+from tests.unit.inference.fakes import KEY, World, apply_serving, forwarder, make_world, served
 from tests.unit.ingestion.tls import make_authority
 from tests.waiting import wait_for_port, wait_until
 
@@ -83,7 +83,7 @@ def serving(
     authenticator = Authenticator(
         "inference", Trust({}), verify_key, now=lambda: time.monotonic() + CACHE_SECONDS * BRIEF.is_set()
     )
-    app = create_app(gate, authenticator, 16)
+    app = create_app(gate, authenticator, forwarder(), 16)
     thread = threading.Thread(
         target=UvicornServer(app, Address("127.0.0.1", port, certificate, key, client_ca)).run, args=(stop,)
     )

@@ -13,7 +13,7 @@ from services.inference.web.http import create_app
 from services.inference.web.middleware import LimitedBody
 from tailor.rpc.auth import Authenticator
 from tailor.rpc.identity import Trust
-from tests.unit.inference.fakes import World, make_world
+from tests.unit.inference.fakes import World, forwarder, make_world
 from tests.unit.inference.test_http import verify
 
 SHAPE = {"message", "type", "param", "code"}
@@ -24,7 +24,7 @@ JSON = {"content-type": "application/json"}
 def asked() -> Iterator[tuple[World, TestClient]]:
     world, gate = make_world(), ReadinessGate()
     gate.open(world.inference)
-    app = create_app(gate, Authenticator("inference", Trust({}), verify), 16)
+    app = create_app(gate, Authenticator("inference", Trust({}), verify), forwarder(), 16)
     headers = {"authorization": "Bearer tlr_caller"}
     with TestClient(app, headers=headers, raise_server_exceptions=False) as client:
         yield world, client

@@ -41,7 +41,7 @@ from tailor.rpc.channel import open_channel, wire_errors
 from tailor.rpc.identity import Trust
 from tailor.rpc.server import RpcServer
 from tailor.settings import ServiceSettings
-from tests.unit.inference.fakes import World, apply_serving, make_world, served
+from tests.unit.inference.fakes import World, apply_serving, forwarder, make_world, served
 from tests.waiting import wait_until
 
 REQUEST = inference_pb2.GenerateRequest(model="base", prompt="Write it.", sampling=inference_pb2.Sampling(max_tokens=3))
@@ -72,7 +72,7 @@ class RunningServer:
         self.server = RpcServer(
             ServiceSettings(rpc_port=0),
             "inference",
-            servicers=[(add, InferenceServicer(self.gate))],
+            servicers=[(add, InferenceServicer(self.gate, forwarder()))],
             authenticator=authenticator,
         )
         self.world: World = make_world(
@@ -413,7 +413,7 @@ def test_reflection_works_only_if_it_is_switched_on(running: RunningServer) -> N
     server = RpcServer(
         ServiceSettings(rpc_port=0, rpc_reflection=True),
         "inference",
-        servicers=[(add, InferenceServicer(running.gate))],
+        servicers=[(add, InferenceServicer(running.gate, forwarder()))],
         authenticator=Authenticator("inference", KnownServices(), lambda _: Caller("key", "team", "ROLE_CALLER")),
     )
     server.start()

@@ -8,8 +8,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.inference.consumers import SERVING, SPECIALISTS, ServingConsumer, SpecialistConsumer
+from services.inference.consumers import (
+    SEEN,
+    SERVING,
+    SPECIALISTS,
+    ReplicaConsumer,
+    ServingConsumer,
+    SpecialistConsumer,
+)
 from services.inference.definitions import Definitions
+from services.inference.deployments import Deployments
 from services.ingestion.adapters.barrier import POLICY_APPLIED, CurrentBarrier
 from tailor.api.events.v1 import documents_pb2, drafts_pb2
 from tailor.cli.events import message_type
@@ -33,8 +41,10 @@ def ingestion() -> Handlers:
 
 def inference() -> Handlers:
     world = make_world()
-    serve = ServingConsumer(world.models, world.published.report, lambda what, work: work())
-    return {SERVING: serve.apply, SPECIALISTS: SpecialistConsumer(Definitions()).apply}
+    serve = ServingConsumer(world.models, Deployments(), world.published.report, lambda what, work: work())
+    replicas = ReplicaConsumer(Deployments())
+    replicas.models = world.models
+    return {SERVING: serve.apply, SPECIALISTS: SpecialistConsumer(Definitions()).apply, SEEN: replicas.apply}
 
 
 def erasures() -> Handlers:

@@ -2159,23 +2159,54 @@ Global___AdapterServed: _TypeAlias = AdapterServed  # noqa: Y015
 
 @_typing.final
 class ReplicaSeen(_message.Message):
-    """ReplicaSeen: an inference replica is ready (published every few seconds) or is leaving."""
+    """ReplicaSeen: an inference replica is ready (published every few seconds, and when it serves another generation) or is leaving."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class GenerationsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     REPLICA_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     LEAVING_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     replica: _builtins.str
     """Name of the replica."""
     base: _builtins.str
     """Name of its base."""
     leaving: _builtins.bool
     """True if it is stopping."""
+    address: _builtins.str
+    """HOST:PORT at which replicas of other bases reach it; empty if they do not."""
+    adapter_digest: _builtins.str
+    """Digest of the adapter that was merged into its base; empty for a base as it came."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the replica reported."""
+
+    @_builtins.property
+    def generations(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """The generation that it serves, by specialist."""
 
     def __init__(
         self,
@@ -2184,10 +2215,13 @@ class ReplicaSeen(_message.Message):
         base: _builtins.str = ...,
         leaving: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        address: _builtins.str = ...,
+        generations: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        adapter_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "create_time", b"create_time", "leaving", b"leaving", "replica", b"replica"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "address", b"address", "base", b"base", "create_time", b"create_time", "generations", b"generations", "leaving", b"leaving", "replica", b"replica"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

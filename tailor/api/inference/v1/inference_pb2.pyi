@@ -903,8 +903,11 @@ class LoadCandidateRequest(_message.Message):
 
     ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
     MANIFEST_FIELD_NUMBER: _builtins.int
+    BASE_FIELD_NUMBER: _builtins.int
     adapter_digest: _builtins.str
     """Its digest."""
+    base: _builtins.str
+    """Its base; empty for that of the deployment."""
     @_builtins.property
     def manifest(self) -> _common_pb2.ObjectRef:
         """Its `manifest.json`."""
@@ -914,10 +917,11 @@ class LoadCandidateRequest(_message.Message):
         *,
         adapter_digest: _builtins.str = ...,
         manifest: _common_pb2.ObjectRef | None = ...,
+        base: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "manifest", b"manifest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "base", b"base", "manifest", b"manifest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
