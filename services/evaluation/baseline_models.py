@@ -1,7 +1,7 @@
 """The models that a candidate is compared with, besides the adapter that serves."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.evaluation.adapters.sql import SqlArtifacts
 from services.evaluation.baselines.external import ExternalLimits, ExternalModel, UnknownModel
@@ -51,7 +51,8 @@ class BaselineModels:
     ) -> Sequence[EvaluatedModel]:
         """A `ports.ListModels`."""
         base, *others = list_served_models(self.models, adapter, incumbent)
-        return [base, *self._baselines(adapter, terms, held_out), *others]
+        on_base = replace(self, models=self.models.on_base(adapter.base))
+        return [base, *on_base._baselines(adapter, terms, held_out), *others]
 
     def _baselines(self, adapter: Adapter, terms: SpecialistTerms, held_out: HeldOutSet) -> list[EvaluatedModel]:
         policy, data = terms.evaluation, self._data(adapter, held_out)

@@ -89,6 +89,7 @@ class Serving:
     generation: int
     adapter_digest: str
     manifest: Ref | None = None
+    base: str = ""
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,18 @@ class ModelResult:
             AnsweredRow(row, answer.text if answer else None, score, answer.finished if answer else True, other)
             for row, answer, score, other in zip(rows, self.answers, self.scores, rejected, strict=True)
         ]
+
+    def per_token_of(self, other: "ModelResult") -> "ModelResult":
+        """The scores of the same texts with the other's numbers of tokens: tokenizers of two bases do not split a text alike."""
+
+        def count_as(ours: Sequence[Score | None], theirs: Sequence[Score | None]) -> tuple[Score | None, ...]:
+            pairs = zip(ours, theirs, strict=True)
+            return tuple(replace(score, tokens=it.tokens) if score and it else score for score, it in pairs)
+
+        if not self.rejected_scores or not other.rejected_scores:
+            return replace(self, scores=count_as(self.scores, other.scores))
+        rejected = count_as(self.rejected_scores, other.rejected_scores)
+        return replace(self, scores=count_as(self.scores, other.scores), rejected_scores=rejected)
 
     def take(self, places: Sequence[int]) -> "ModelResult":
         """The result on some of the rows."""

@@ -87,6 +87,8 @@ class ModelRunner:
                 log.warning("model left out", model=model.name, reason=error.reason)
                 skipped[model.name] = str(error)
             self._count(number * rows - self._done)
+        if CANDIDATE in results:
+            results = {name: result.per_token_of(results[CANDIDATE]) for name, result in results.items()}
         return _leave_out_long_rows(self._held_out, results, skipped)
 
     def _result(self, model: EvaluatedModel) -> ModelResult:

@@ -24,6 +24,10 @@ Messages = tuple[tuple[str, str], ...]
 class Models(Protocol):
     """Inference. Methods block; they raise Unavailable while it does not answer and NotFound for a model that is not loaded."""
 
+    def on_base(self, base: str) -> "Models":
+        """The models of one base, by the same names; an empty one is that of the deployment that is called."""
+        return self
+
     def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
         """Load a candidate and compare it with the trainer's probe scores. Idempotent."""
         ...

@@ -87,8 +87,10 @@ class AdapterModel(EvaluatedModel):
 
 
 def list_served_models(models: Models, adapter: Adapter, incumbent: Serving | None) -> list[EvaluatedModel]:
-    """Base, incumbent and candidate."""
-    served: list[EvaluatedModel] = [BaseModel(models, adapter.base)]
+    """The candidate's base, the incumbent, which may have another base, and the candidate."""
+    ours = models.on_base(adapter.base)
+    served: list[EvaluatedModel] = [BaseModel(ours, adapter.base)]
     if incumbent is not None and incumbent.adapter_digest and incumbent.manifest is not None:
-        served.append(AdapterModel(models, INCUMBENT, incumbent.adapter_digest, incumbent.manifest))
-    return [*served, AdapterModel(models, CANDIDATE, adapter.digest, adapter.manifest)]
+        theirs = models.on_base(incumbent.base)
+        served.append(AdapterModel(theirs, INCUMBENT, incumbent.adapter_digest, incumbent.manifest))
+    return [*served, AdapterModel(ours, CANDIDATE, adapter.digest, adapter.manifest)]

@@ -213,7 +213,8 @@ class EvaluationWorker:
 
     def _suites(self, adapter: Adapter) -> tuple[MetricFigures, ...]:
         """Parity, if the trainer stored probe scores."""
-        loaded = call(lambda: self.models.load(adapter.digest, adapter.manifest), self.sleep)
+        models = self.models.on_base(adapter.base)
+        loaded = call(lambda: models.load(adapter.digest, adapter.manifest), self.sleep)
         return () if loaded.parity is None else (fixed_value(PARITY, loaded.parity, lower_is_better=True),)
 
     def _held_out(self, adapter: Adapter, terms: SpecialistTerms) -> HeldOutSet:

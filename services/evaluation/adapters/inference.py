@@ -23,20 +23,27 @@ SEED = 16
 
 
 class RemoteModels(Models):
-    """Candidates and the base in the engine that serves."""
+    """Candidates and the base in the engine that serves. Inference passes calls on to the deployment of `base`."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, base: str = "") -> None:
+        self._channel = channel
         self._stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        self._base = base
+
+    def on_base(self, base: str) -> Models:
+        return RemoteModels(self._channel, base)
 
     def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
-        request = inference_pb2.LoadCandidateRequest(adapter_digest=adapter_digest, manifest=from_ref(manifest))
+        request = inference_pb2.LoadCandidateRequest(
+            adapter_digest=adapter_digest, manifest=from_ref(manifest), base=self._base
+        )
         with wire_errors("inference"):
             answer = self._stub.LoadCandidate(request, timeout=LOAD_SECONDS)
         return decode(LoadedCandidate, answer)
 
     def generate(self, model: str, messages: Sequence[tuple[str, str]], sampling: SamplingDefaults) -> Answer:
         to_send = encode(inference_pb2.Sampling, sampling, seed=SEED if sampling.temperature else 0)
-        request = inference_pb2.GenerateRequest(model=model, messages=_messages(messages), sampling=to_send)
+        request = inference_pb2.GenerateRequest(model=self._name(model), messages=_messages(messages), sampling=to_send)
         started = time.monotonic()
         with wire_errors("inference"):
             response = self._stub.Generate(request, timeout=ANSWER_SECONDS)
@@ -51,8 +58,12 @@ class RemoteModels(Models):
     def score(self, model: str, messages: Sequence[tuple[str, str]], completion: str) -> Score:
         row = inference_pb2.ScoreRow(messages=_messages(messages), completion=completion)
         with wire_errors("inference"):
-            scores = self._stub.Score(inference_pb2.ScoreRequest(model=model, rows=[row]), timeout=CALL_SECONDS).scores
+            request = inference_pb2.ScoreRequest(model=self._name(model), rows=[row])
+            scores = self._stub.Score(request, timeout=CALL_SECONDS).scores
         return decode(Score, scores[0])
+
+    def _name(self, model: str) -> str:
+        return f"{model}@{self._base}" if self._base else model
 
 
 def _messages(messages: Sequence[tuple[str, str]]) -> list[inference_pb2.Message]:

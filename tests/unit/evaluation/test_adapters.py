@@ -13,6 +13,7 @@ from services.evaluation.domain import (
     Estimate,
     Evaluation,
     HeldOutSet,
+    LoadedCandidate,
     MetricFigures,
     ModelCost,
     ModelResult,
@@ -22,11 +23,13 @@ from services.evaluation.domain import (
 )
 from services.evaluation.figures import fixed_value
 from services.evaluation.report import ReportStore
+from services.evaluation.served_models import list_served_models
 from tailor.errors import FailedPrecondition
 from tailor.storage.memory import MemoryStore
+from tailor.storage.ref import Ref
 from tailor.values import DatasetKind
 from tests.datasets import store_dataset
-from tests.unit.evaluation.fakes import make_adapter, make_row, make_terms
+from tests.unit.evaluation.fakes import FakeModels, make_adapter, make_row, make_terms
 
 
 def record(number: int, *messages: tuple[str, str], task: str = "section", **fields: str) -> dict[str, Any]:
@@ -202,3 +205,38 @@ def test_report_json_has_every_row_of_every_model() -> None:
     assert document["metrics"][0]["gains"]["incumbent"]["low"] is None
     assert document["counts"] == {"rougeL": {"skipped": 1}}
     assert store.objects["reports", "evl_1/scores.png"].startswith(b"\x89PNG")
+
+
+def test_models_with_other_tokenizers_are_compared_per_token_of_the_candidate() -> None:
+    candidate = ModelResult((None, None), (Score(-6.0, 3), None), (Score(-9.0, 3), None))
+    incumbent = ModelResult((None, None), (Score(-6.0, 2), Score(-1.0, 1)), (Score(-8.0, 4), None))
+    counted = incumbent.per_token_of(candidate)
+    assert counted.scores == (Score(-6.0, 3), Score(-1.0, 1))
+    assert counted.rejected_scores == (Score(-8.0, 3), None)
+    assert candidate.per_token_of(candidate) == candidate
+    assert ModelResult((None, None), (None, None)).per_token_of(candidate).scores == (None, None)
+
+
+class BaseModels(FakeModels):
+    """Remembers which base each candidate was loaded on."""
+
+    def __init__(self, base: str = "", places: list[tuple[str, str]] | None = None) -> None:
+        super().__init__()
+        self.base, self.places = base, [] if places is None else places
+
+    def on_base(self, base: str) -> "BaseModels":
+        return BaseModels(base, self.places)
+
+    def load(self, adapter_digest: str, manifest: Ref) -> LoadedCandidate:
+        self.places.append((adapter_digest, self.base))
+        return super().load(adapter_digest, manifest)
+
+
+def test_a_candidate_is_measured_on_its_own_base_and_what_serves_on_that_of_its_own() -> None:
+    models, adapter = BaseModels(), replace(make_adapter(), base="gemma")
+    incumbent = Serving(adapter.specialist, 1, "old", adapter.manifest, "smol")
+    base, *others = list_served_models(models, adapter, incumbent)
+    for model in others:
+        model.prepare()
+    assert base.key == "base:gemma"
+    assert models.places == [("old", "smol"), (adapter.digest, "gemma")]
