@@ -23,10 +23,21 @@ PREFERENCE = models_pb2.DATASET_KIND_PREFERENCE
 
 
 def forecast_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> training_pb2.RunPlan | None:
-    """Plan the run of the specialist's pipeline on the dataset and the newest one of the other kind, as training does.
+    """Plan the run of the specialist's pipeline on the dataset, as training does; None if the dataset starts no run.
+
+    Raises TailorError. Blocks for seconds.
+    """
+    fields = find_run(connections, dataset)
+    if fields is None:
+        return None
+    request = training_pb2.PlanRunRequest(**fields, started_by_dataset=True)
+    return connections.training.PlanRun(request, timeout=PLAN_SECONDS).plan
+
+
+def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> dict[str, str] | None:
+    """What the run of the pipeline learns from: the dataset, and the newest one of the other kind.
 
     None if the dataset starts no run: it has rankings, and there are no documents yet or the pipeline does not learn from rankings.
-    Raises TailorError. Blocks for seconds.
     """
     is_ranked = dataset.kind == PREFERENCE
     pipeline = tuple(PipelineStage(stage.stage, stage.recipe) for stage in dataset.pipeline)
@@ -37,15 +48,13 @@ def forecast_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> 
     documents, rankings = (other, dataset) if is_ranked else (dataset, other)
     if documents is None:
         return None
-    request = training_pb2.PlanRunRequest(
-        specialist=dataset.specialist,
-        dataset_digest=documents.digest,
-        base=dataset.base,
-        recipe=list_recipes(tuple(stage for stage in pipeline if rankings or not stage.learns_from_rankings)),
-        preference_dataset_digest=rankings.digest if rankings else "",
-        started_by_dataset=True,
-    )
-    return connections.training.PlanRun(request, timeout=PLAN_SECONDS).plan
+    return {
+        "specialist": dataset.specialist,
+        "dataset_digest": documents.digest,
+        "base": dataset.base,
+        "recipe": list_recipes(tuple(stage for stage in pipeline if rankings or not stage.learns_from_rankings)),
+        "preference_dataset_digest": rankings.digest if rankings else "",
+    }
 
 
 def _find_newest(connections: Connections, specialist: str, *, ranked: bool) -> models_pb2.DatasetBuilt | None:

@@ -28,6 +28,7 @@ from tailor.cli import (
     imports,
     keys,
     models,
+    moves,
     origins,
     outcomes,
     people,
@@ -71,7 +72,7 @@ NOUNS = {
         "Define, change, show and delete specialists, and follow how each does.",
         (
             specialists.list_specialists, specialists.show, specialists.create, specialists.update, specialists.diff,
-            specialists.delete, origins.origins, origins.admit, specialists.leaderboard, outcomes.feedback, outcomes.outcomes,
+            specialists.delete, moves.move, origins.origins, origins.admit, specialists.leaderboard, outcomes.feedback, outcomes.outcomes,
             experts.agreement, experts.panel, experts.guidelines, bill.bill, report.report,
         ),
     ),

@@ -186,7 +186,11 @@ def _service_settings(service: str, layout: Layout, ports: Ports, secrets: Secre
             "TAILOR_DEFAULT_BASE": BASE,
             "TAILOR_DEFAULT_BASE_SOURCE": BASE_SOURCE,
         },
-        "inference": {"TAILOR_BASE": BASE, "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file)},
+        "inference": {
+            "TAILOR_BASE": BASE,
+            "TAILOR_COMPUTE_LOCK": str(layout.compute_lock_file),
+            "TAILOR_ADVERTISED_ADDRESS": ports.address("inference-rpc"),
+        },
     }
     if service in ("inference", "console"):
         http = {"TAILOR_HTTP_HOST": "127.0.0.1", "TAILOR_HTTP_PORT": str(ports[f"{service}-http"])}

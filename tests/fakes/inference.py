@@ -109,7 +109,9 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
     def ListSpecialists(self, request: Any, context: Any) -> Any:
         served = inference_pb2.ServedSpecialist(
             name="engagement-reports",
-            provenance=inference_pb2.Provenance(specialist="engagement-reports", generation=3, adapter_digest=ADAPTER),
+            provenance=inference_pb2.Provenance(
+                specialist="engagement-reports", generation=3, adapter_digest=ADAPTER, base="tiny"
+            ),
             context_length=2048,
         )
         return inference_pb2.ListSpecialistsResponse(specialists=[served])

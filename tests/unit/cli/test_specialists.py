@@ -190,3 +190,25 @@ def test_delete_says_what_stays_and_is_idempotent(tailor: Tailor, services: Serv
     assert "is deleted. Its documents, datasets, adapters and drafts stay" in " ".join(first.out.split())
     assert "was deleted before" in again.out
     assert services.registry.reasons[0] == "merged into another"
+
+
+def test_moves_a_specialist_to_another_base(tailor: Tailor, services: Services) -> None:
+    services.registry.specialist.base = "former"
+    moved = tailor("specialist", "move", services.registry.specialist.name, "--base", "tiny")
+    assert moved.code == 0, moved.err
+    assert services.registry.specialist.base == "tiny"
+    assert (len(services.synthetic.built), services.training.created) == (1, [])
+    assert "`tailor specialist leaderboard" in moved.out
+
+
+def test_a_move_to_a_base_with_the_same_rows_creates_the_run(tailor: Tailor, services: Services) -> None:
+    services.synthetic.created = False
+    moved = tailor("specialist", "move", services.registry.specialist.name, "--base", "tiny", "--output=json")
+    (created,) = services.training.created
+    assert (created.base, moved.document["run_id"]) == ("tiny", "run_1")
+
+
+def test_refuses_a_move_to_a_base_that_nothing_serves(tailor: Tailor, services: Services) -> None:
+    refused = tailor("specialist", "move", services.registry.specialist.name, "--base", "absent")
+    assert refused.code == 1 and "No inference deployment has the base absent" in refused.err
+    assert services.synthetic.built == []
