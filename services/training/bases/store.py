@@ -138,7 +138,7 @@ class StoredBases:
         download_files(self._store, adapter["files"], folder / "adapter")
         if adapter["weights"] != "full":
             download_files(self._store, manifest["files"], folder / "base")
-        served = digest if adapter["not_served_because"] else ""
+        served = digest if adapter.get("not_served_because") else ""
         return {"licence": base.licence, "adapter_digest": digest, "base_digest": base.digest, "serves_adapter": served}
 
     def _store_file(self, path: Path) -> dict[str, str | int]:
