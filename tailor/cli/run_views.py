@@ -34,7 +34,7 @@ def forecast_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> 
     return connections.training.PlanRun(request, timeout=PLAN_SECONDS).plan
 
 
-def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> dict[str, str] | None:
+def find_run(connections: Connections, dataset: models_pb2.DatasetBuilt) -> dict[str, Any] | None:
     """What the run of the pipeline learns from: the dataset, and the newest one of the other kind.
 
     None if the dataset starts no run: it has rankings, and there are no documents yet or the pipeline does not learn from rankings.

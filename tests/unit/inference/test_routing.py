@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -199,7 +200,7 @@ def test_a_cancel_reaches_the_engine_of_the_other_base(pair: tuple[Deployment, D
     engine.say, engine.ungated = "", 1
     engine.gate.clear()
     request = inference_pb2.GenerateRequest(model="board", prompt="Write it.")
-    call = pair[0].stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=60)
+    call: Any = pair[0].stub().StreamGenerate(inference_pb2.StreamGenerateRequest(request=request), timeout=60)
     assert next(iter(call)).text == "word "
     call.cancel()
     wait_until(engine.streams[0].cancelled.is_set)
