@@ -117,7 +117,7 @@ class ForwardedAnswer(Stream):
     """An answer of another replica: iterate over it once, or close it. Raises as that replica does."""
 
     def __init__(self, replies: Iterator[Any], cancel: Callable[[], object]) -> None:
-        self.draft_id, self.text, self.finish_reason = "", "", ""
+        self.draft_id, self.text, self.thought, self.finish_reason = "", "", "", ""
         self.prompt_tokens = self.completion_tokens = 0
         self.log_probabilities: tuple[TokenLogProbability, ...] = ()
         self.moment = time.time()
@@ -148,10 +148,11 @@ class ForwardedAnswer(Stream):
     def _read(self, reply: Any) -> AnswerPiece:
         tokens = tuple(decode(TokenLogProbability, token) for token in reply.log_probabilities)
         self.text += reply.text
+        self.thought += reply.thought
         self.log_probabilities += tokens
         self.finish_reason = reply.finish_reason
         self.prompt_tokens, self.completion_tokens = reply.usage.prompt_tokens, reply.usage.completion_tokens
-        return AnswerPiece(reply.text, self.completion_tokens, reply.finish_reason, tokens)
+        return AnswerPiece(reply.text, self.completion_tokens, reply.finish_reason, tokens, thought=reply.thought)
 
 
 @contextmanager
