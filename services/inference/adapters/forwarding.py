@@ -117,7 +117,7 @@ class ForwardedAnswer(Stream):
     """An answer of another replica: iterate over it once, or close it. Raises as that replica does."""
 
     def __init__(self, replies: Iterator[Any], cancel: Callable[[], object]) -> None:
-        self.draft_id, self.text, self.thought, self.finish_reason = "", "", "", ""
+        self.draft_id = self.text = self.thought = self.finish_reason = ""
         self.prompt_tokens = self.completion_tokens = 0
         self.log_probabilities: tuple[TokenLogProbability, ...] = ()
         self.moment = time.time()
