@@ -13,7 +13,7 @@ from tailor.local.layout import SERVICES
 ROOT = Path(__file__).parents[3]
 # The image's own: it names the service whose code runs.
 OF_THE_IMAGE = {"TAILOR_SERVICE"}
-# What a setting of a manifest is made of.
+# Kubernetes sets it, for a setting that is made of it.
 PARTS = {"POD_IP"}
 
 
