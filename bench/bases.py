@@ -140,7 +140,7 @@ def _lines(all_found: Sequence[FamilyFound], figures: dict[str, Any]) -> Iterato
     yield ""
     yield (
         f"{figures['families']} families were tried, {figures['works']} go the whole way, {len(figures['refused_at_add'])} are refused when "
-        f"they are added, {len(figures['refused_in_the_plan'])} can be trained but vLLM serves no adapter of them, "
+        f"they are added, of {len(figures['refused_in_the_plan'])} vLLM as it is installed here serves no adapters, "
         f"{figures['not_tried']} are not tried, or no tiny base of them could be made. The largest difference of "
         f"attention is {figures['attention_difference']:.1e}, of packed rows {figures['packed_difference']:.1e} standard deviations of the "
         f"logits (bound {TOLERANCE:.0e})."
@@ -149,7 +149,8 @@ def _lines(all_found: Sequence[FamilyFound], figures: dict[str, Any]) -> Iterato
     yield "| family | class | added | attention | rows | adapted layers | trained | served |"
     yield "|---|---|---|---|---|---|---|---|"
     for found in all_found:
-        cells = (found.added, found.attention, _rows(found), " ".join(found.targets), found.trained, found.verified)
+        trained = f"refused in the plan: {found.not_served}" if found.not_served else found.trained
+        cells = (found.added, found.attention, _rows(found), " ".join(found.targets), trained, found.verified)
         if found.made != "yes":
             cells = (TRIED, "", "", "", "", "")
         yield f"| {found.family} | {found.name} | {' | '.join(cell.replace('|', '/') for cell in cells)} |"
