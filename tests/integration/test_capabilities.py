@@ -11,6 +11,7 @@ from services.training.bases.engine_support import MAX_RANK, EngineSupport
 from services.training.domain import Capabilities, ChatCapabilities
 from services.training.methods.learned_loss import learned_loss
 from tailor.errors import InvalidArgument
+from tests.models import make_tiny_base
 
 # Packed rows of these are computed like single ones.
 PACKED = (
@@ -70,6 +71,19 @@ def test_capabilities_are_read_from_the_bases_files(tmp_path: Path) -> None:
 def test_adapters_leave_out_routers_and_what_peft_refuses(family: str, targets: set[str], tmp_path: Path) -> None:
     found = probe(describe(tmp_path, family), lambda _, layers: EngineSupport(tuple(layers)))
     assert {target.rpartition(".")[2] for target in found.targets} == targets
+
+
+def test_adapters_leave_out_layers_that_are_stored_under_other_names(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    make_tiny_base(tmp_path, ["The control envelope holds."], vocabulary=300)
+    assert "q_proj" in probe(tmp_path).targets
+    weights = load_file(tmp_path / "model.safetensors")
+    renamed = {name.replace("q_proj", "query"): tensor for name, tensor in weights.items()}
+    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
+    found = probe(tmp_path)
+    assert set(found.targets) == {"k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    assert "q_proj" in found.left_out
 
 
 def test_rows_that_are_not_packed_have_the_loss_of_each_by_itself() -> None:

@@ -15,7 +15,7 @@ from services.training.bases import tiny
 from services.training.bases.adapted_layers import has_end, list_adaptable, list_experts, list_linear, name_layers
 from services.training.bases.attention import SEGMENTED, register_attention
 from services.training.bases.engine_support import AskEngine, assume_common
-from services.training.bases.files import CAPABILITIES
+from services.training.bases.files import CAPABILITIES, list_stored_layers, mask_numbers
 from services.training.domain import Capabilities, ChatCapabilities
 from tailor.codec import load
 from tailor.errors import InvalidArgument, Reason
@@ -108,12 +108,17 @@ def probe(base: Path, ask: AskEngine = assume_common) -> Capabilities:
         ) from None
     # Not every configuration names its class.
     small.architectures = small.architectures or [type(own).__name__]
-    return _add_layers(found, small, own, ask)
+    return _add_layers(found, small, own, list_stored_layers(base), ask)
 
 
-def _add_layers(found: Capabilities, config: Any, model: Any, ask: AskEngine) -> Capabilities:
-    """What was found, with the layers that are adapted. Where the engine serves none, all that can be."""
-    layers, linear = list_adaptable(model), list_linear(model)
+def _add_layers(found: Capabilities, config: Any, model: Any, stored: set[str], ask: AskEngine) -> Capabilities:
+    """What was found, with the layers that are adapted. Where the engine serves none, all that can be.
+
+    Layers that are stored under other names are left out: inference knows only those.
+    """
+    linear = list_linear(model)
+    adaptable = list_adaptable(model).items()
+    layers = {path: sizes for path, sizes in adaptable if not stored or mask_numbers(path) in stored}
     support = ask(config, layers)
     targets = name_layers(layers if support.refusal else support.layers, linear)
     left_out = {path for path in linear if not any(has_end(path, target) for target in targets)}

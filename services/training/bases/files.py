@@ -73,6 +73,22 @@ def refuse_links(folder: Path) -> None:
             )
 
 
+def mask_numbers(path: str) -> str:
+    """The path of a layer with `*` for numbers."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", path)
+
+
+def list_stored_layers(folder: Path) -> set[str]:
+    """Paths of the layers whose weights are in a folder, with masked numbers; empty if there are no weights."""
+    from safetensors import safe_open
+
+    stored: set[str] = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            stored |= {mask_numbers(name.removesuffix(".weight")) for name in tensors.keys()}  # noqa: SIM118 - not a dictionary
+    return stored
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files with the weights: those in the index, or the single one. Raises InvalidArgument (NOT_SAFETENSORS, MISSING_FILE)."""
     if not (folder / INDEX).exists():
