@@ -6,6 +6,7 @@ Nobody decides by a model's name: what a template can do is found out by renderi
 import json
 import re
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ def prepare_template(base: Path) -> ChatCapabilities:
     if tokenizer.chat_template != own:
         (base / TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
     return chat
+
+
+def add_template(base: Path) -> str:
+    """Give a base without a chat template the one that trl ships for its family. Returns the family; empty if nothing was added."""
+    if (base / TEMPLATE).exists() or read_json(base / "tokenizer_config.json").get("chat_template"):
+        return ""
+    family = str(read_json(base / "config.json").get("model_type", "")).removesuffix("_text")
+    shipped = files("trl").joinpath("chat_templates", f"{family}{Path(TEMPLATE).suffix}")
+    if not family.isidentifier() or not shipped.is_file():
+        return ""
+    (base / TEMPLATE).write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    return family
 
 
 def _use(tokenizer: Any, template: str) -> str:

@@ -1,6 +1,6 @@
-"""Converts a Llama-like GGUF file to a base: bf16 safetensors, configuration and tokenizer.
+"""Converts a GGUF file to a base: bf16 safetensors, configuration and tokenizer.
 
-The result equals `from_pretrained(gguf_file=...)` in bf16 bit for bit, without building a model.
+Of a Llama-like file the result equals `from_pretrained(gguf_file=...)` in bf16 bit for bit, without building a model. Others are read so.
 """
 
 import json
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.training.bases.quantised import save_plain
 from tailor.errors import InvalidArgument, Reason
 
 ARCHITECTURE = "llama"
@@ -51,7 +52,7 @@ class GgufHeader:
 def convert(source: Path, target: Path) -> str:
     """Write `model.safetensors` (bf16), `config.json`, `generation_config.json`, `tokenizer.json` and `tokenizer_config.json`.
 
-    Returns the licence. Raises InvalidArgument (UNSUPPORTED_GGUF) for another architecture or tokenizer.
+    Returns the licence. Raises InvalidArgument (UNSUPPORTED_GGUF) for an architecture or a tokenizer that transformers does not read.
     """
     from gguf import GGUFReader
 
@@ -60,11 +61,10 @@ def convert(source: Path, target: Path) -> str:
         {name: field.contents() for name, field in reader.fields.items()},
         tied=all(tensor.name != "output.weight" for tensor in reader.tensors),
     )
+    licence = str(header.fields.get("general.license") or "unknown")
     if header.fields.get("general.architecture") != ARCHITECTURE or header.token("model") != "gpt2":
-        raise InvalidArgument(
-            Reason.UNSUPPORTED_GGUF,
-            "Only Llama-like GGUF models with a GPT-2-like tokenizer are supported. Add other models as safetensors.",
-        )
+        _convert_by_transformers(source, target)
+        return licence
     _write_json(target / "config.json", _config(header))
     _write_json(
         target / "generation_config.json",
@@ -72,7 +72,30 @@ def convert(source: Path, target: Path) -> str:
     )
     _write_tokenizer(header, target)
     _write_weights(reader.tensors, header, target / "model.safetensors")
-    return str(header.fields.get("general.license") or "unknown")
+    return licence
+
+
+def _convert_by_transformers(source: Path, target: Path) -> None:
+    """Build the model and its tokenizer as transformers reads them. Needs memory for the weights in f32 and in bf16."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            source.parent,
+            gguf_file=source.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
+            local_files_only=True,
+        )
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
+        raise InvalidArgument(
+            Reason.UNSUPPORTED_GGUF,
+            f"transformers does not read this GGUF file ({type(error).__name__}). Add the model as safetensors.",
+        ) from None
+    save_plain(model, target)
+    tokenizer.save_pretrained(target)
 
 
 def _write_json(path: Path, value: object) -> None:

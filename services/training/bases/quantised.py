@@ -54,7 +54,13 @@ def dequantise(directory: Path, target: Path) -> None:
         raise InvalidArgument(
             Reason.BASE_UNREADABLE, f"The quantised weights cannot be read in bf16 ({type(error).__name__})."
         ) from None
-    # What was read by the method's own rules is saved as the class does it without them, and without the scales.
+    save_plain(model, target)
+
+
+def save_plain(model: Any, target: Path) -> None:
+    """Save a model that was read by the rules of a quantisation as its class does it without them, and without the scales."""
+    import torch
+
     model.config.__dict__.pop(QUANTISATION, None)
     model.hf_quantizer, model.is_quantized, model._weight_conversions = None, False, None
     with torch.device("meta"):

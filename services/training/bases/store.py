@@ -92,6 +92,8 @@ class StoredBases:
             described = {**self._fetch(source, files, self._max_bytes), **inherited}
             if quantisation := described.get("quantisation"):
                 yield f"written in bf16; published as {quantisation}"
+            if family := described.get("template"):
+                yield f"without a chat template, so with that of {family}, whose ends the base has not learned"
             if left_out := described.get("left_out_parameters"):
                 yield f"leaving out {left_out / 1e6:,.1f} million parameters that read no text"
             if (files / CAPABILITIES).exists():
