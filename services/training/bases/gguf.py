@@ -81,13 +81,16 @@ def _convert_by_transformers(source: Path, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        tokenizer = AutoTokenizer.from_pretrained(
+            source.parent, gguf_file=source.name, local_files_only=True, trust_remote_code=False
+        )
         model = AutoModelForCausalLM.from_pretrained(
             source.parent,
             gguf_file=source.name,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(gguf_file=source.name, dequantize=True),
             local_files_only=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:
         raise InvalidArgument(
