@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
+from bench import moves
 from bench.bases_family import FamilyFound
 from bench.report import ROOT, store
 from services.training.bases.capabilities import TOLERANCE
@@ -69,6 +70,16 @@ def try_one(family: str, name: str, code: str, *, wanted: bool) -> FamilyFound:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     return load(FamilyFound, kept)
+
+
+def measure_moves(code: str) -> dict[str, Any]:
+    """The figures of a specialist's move to another real base and back, now or before with the same code."""
+    file = KEPT.with_name("bases-moves.json")
+    kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if kept.get("code") != code:
+        kept = {"code": code, **moves.measure()}
+        file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    return kept
 
 
 def _run(family: str, name: str) -> dict[str, Any]:
@@ -146,6 +157,15 @@ def _lines(all_found: Sequence[FamilyFound], figures: dict[str, Any]) -> Iterato
         f"logits (bound {TOLERANCE:.0e})."
     )
     yield ""
+    if "moves" in figures:
+        there = ", then ".join(
+            f"{base} ({move['decision']}, {move['seconds']} s)" for base, move in figures["moves"].items()
+        )
+        yield (
+            f"The demo's specialist, which began on {next(reversed(figures['moves']))}, moved to {there}, with the gate's verdict and the seconds of each move. "
+            f"{sum(figures['moves_answers'].values())} calls were answered meanwhile, {figures['moves_failed_calls']} failed."
+        )
+        yield ""
     yield "| family | class | added | attention | rows | adapted layers | trained | served |"
     yield "|---|---|---|---|---|---|---|---|"
     for found in all_found:
@@ -178,7 +198,7 @@ def main() -> None:
             all_found.append(found)
             if found.made != TRIED:
                 print(f"{len(all_found)}/{len(families)} {found.family}: {_say(found)}", flush=True)
-    figures = summarise(all_found)
+    figures = summarise(all_found) | ({} if chosen else measure_moves(code))
     print(json.dumps(figures, indent=2))
     store("bases", figures)
     write_page(all_found, figures)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from bench.moves import move_and_back
+from tailor.local import stack
 from tests.e2e.conftest import SAMPLE, SETTINGS, copy_recipes
 from tests.models import make_tiny_base
 from tests.real.kinds import StoreKind, Tables
@@ -141,3 +143,17 @@ def _check_demo(prefix: list[str], state: Path, sample: Path) -> None:
     assert len(second["answers"]) == 3
     assert all(answer["draft_id"].startswith("drf_") for answer in second["answers"])
     assert all(answer["examples"] and answer["few_shot"] for answer in second["answers"])
+
+
+def test_a_specialist_moves_to_another_base_and_back_while_callers_ask(store_kind: StoreKind, tmp_path: Path) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
+    other = make_tiny_base(tmp_path / "other-base", texts, vocabulary=900, seed=1)
+    with store_kind.run(tmp_path / "own") as tables:
+        state = _state(tmp_path, tables)
+        try:
+            figures = move_and_back(state, _sample(tmp_path, -1e9), "other", f"path:{other}")
+        finally:
+            stack.down(state)
+    assert list(figures["moves"]) == ["other", "tiny"]
+    assert figures["moves_failures"] == []
+    assert set(figures["moves_answers"]) == {"tiny", "other"}
