@@ -42,7 +42,7 @@ class PassedCall:
 
     @classmethod
     def of(cls, context: grpc.ServicerContext, *, is_service: bool) -> "PassedCall":
-        """The passed of a gRPC call."""
+        """What goes with a gRPC call."""
         metadata = {name: str(value) for name, value in context.invocation_metadata()}
         left = context.time_remaining()
         seconds = None if left is None or math.isinf(left) else left
