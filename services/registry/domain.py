@@ -398,12 +398,13 @@ class Serving:
 
 @dataclass(frozen=True)
 class Replica:
-    """The last report of an inference replica."""
+    """The last report of an inference replica. `adapter_digest` is the adapter that its base was made of and stands for, if any."""
 
     name: str
     base: str
     seen_time: datetime
     leaving: bool = False
+    adapter_digest: str = ""
 
     def is_ready(self, now: datetime) -> bool:
         """True if the replica reported recently and is not leaving."""

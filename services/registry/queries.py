@@ -107,21 +107,24 @@ class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, Outcom
         facts = self.facts(FactKind.SERVED, name, MAX_SERVED_FACTS)
         served = map(models_pb2.AdapterServed.FromString, facts)
         reports = [report for report in served if report.generation == decision.generation]
-        rollout = self._rollout(decision.base, reports)
+        rollout = self._rollout(decision, reports)
         return registry_pb2.Serving(
             decision=decision, replicas=reports, finished=is_finished(rollout), rollout=map(wire.from_rollout, rollout)
         )
 
-    def _rollout(self, base: str, reports: Sequence[models_pb2.AdapterServed]) -> list[ReplicaRollout]:
-        """Every ready replica of a base, by name, with its report."""
+    def _rollout(
+        self, decision: models_pb2.SpecialistServing, reports: Sequence[models_pb2.AdapterServed]
+    ) -> list[ReplicaRollout]:
+        """Every ready replica of the base that stands for the adapter, else of the adapter's own base, by name, with its report."""
         now, replicas = datetime.now(UTC), Rows(self._engine, tables.replicas, Replica)
+        ready = [replica for replica in replicas.all(order=replicas.c.name) if replica.is_ready(now)]
+        merged = [it for it in ready if it.adapter_digest and it.adapter_digest == decision.adapter_digest]
         by_name = {report.replica: report for report in reports}
         return [
             ReplicaRollout(replica, by_name[replica.name].serving, by_name[replica.name].reason)
             if replica.name in by_name
             else ReplicaRollout(replica)
-            for replica in replicas.all(base=base, order=replicas.c.name)
-            if replica.is_ready(now)
+            for replica in merged or [it for it in ready if it.base == decision.base]
         ]
 
     def list_documents(

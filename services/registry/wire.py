@@ -111,7 +111,7 @@ def to_scored_adapter(message: models_pb2.AdapterEvaluated) -> ScoredAdapter:
 
 
 def to_replica(message: models_pb2.ReplicaSeen) -> Replica:
-    return Replica(message.replica, message.base, to_datetime(message.create_time), message.leaving)
+    return decode(Replica, message, name=message.replica, seen_time=to_datetime(message.create_time))
 
 
 def from_rollout(entry: ReplicaRollout) -> registry_pb2.ReplicaState:

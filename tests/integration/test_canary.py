@@ -11,6 +11,7 @@ from sqlalchemy import Engine, func, select
 from services.registry.adapters import tables
 from services.registry.bootstrap import MIGRATIONS
 from services.registry.domain import CanaryPolicy, ErasureRequest
+from services.registry.domain import Replica as SeenReplica
 from services.registry.handlers import canaries, erasures, facts, promotions
 from services.registry.handlers.outcomes import store_outcome
 from services.registry.outcome_domain import DraftOutcome, FinalText
@@ -369,3 +370,18 @@ def test_the_share_kept_can_decide(house: House, replicas: tuple[Replica, Replic
     assert running.canary.outcome == pytest.approx(0.9) and running.incumbent.reports == 0
     house.check()
     assert house.canary().state == RUNNING
+
+
+def test_no_canary_across_bases_starts(database: Engine) -> None:
+    house = House(database, POLICY)
+    house.train("a")
+    facts.record_replica(
+        house.begin, SeenReplica("inference-1", "tiny-dora", datetime.now(UTC), adapter_digest="merged")
+    )
+    # Neither an adapter that a base stands for, nor the next one after it, is tried: both serve at once.
+    house.train("merged")
+    assert (house.serving().adapter_digest, house.serving().canary) == ("merged", None)
+    with pytest.raises(FailedPrecondition, match="Promote it instead"):
+        house.start("a")
+    house.train("b")
+    assert (house.serving().adapter_digest, house.serving().canary) == ("b", None)

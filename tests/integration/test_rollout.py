@@ -43,11 +43,11 @@ def request_evaluation(adapter_digest: str, request_id: str) -> None:
 class Replica:
     """An inference replica over a fake engine. What it publishes stays in its own producer."""
 
-    def __init__(self, name: str, base: str = "tiny") -> None:
+    def __init__(self, name: str, base: str = "tiny", merged: str = "") -> None:
         self.name, self.base = name, base
         self.producer = MemoryProducer("inference")
         self.world = make_world()
-        self.models = replace(self.world.models, base=base)
+        self.models = replace(self.world.models, base=base, merged=merged)
         publish = ReportPublisher(self.producer, name).publish
         self.serving = ServingConsumer(self.models, Deployments(), publish, lambda _, work: work())
 
@@ -119,7 +119,9 @@ class House:
 
 def report(replica: Replica, *, leaving: bool = False, seconds_ago: float = 0) -> None:
     """Publish the report that a ready replica sends every few seconds."""
-    message = models_pb2.ReplicaSeen(replica=replica.name, base=replica.base, leaving=leaving)
+    message = models_pb2.ReplicaSeen(
+        replica=replica.name, base=replica.base, leaving=leaving, adapter_digest=replica.models.merged
+    )
     message.create_time.FromDatetime(datetime.now(UTC) - timedelta(seconds=seconds_ago))
     number = len(replica.producer.sent)
     replica.producer.send("replica.seen.v1", replica.name, message, f"evt_{replica.name}_{number}")
@@ -168,6 +170,28 @@ def test_a_promotion_stays_unfinished_if_a_replica_refuses_it(house: House) -> N
     assert (first.serving_digest(), second.serving_digest()) == ("b", "a")
     entry = house.queries.catalogue_adapter(models_pb2.AdapterTrained(digest="b", specialist=NAME))
     assert (entry.serving_replicas, entry.ready_replicas) == (1, 2)
+
+
+def test_a_promotion_is_finished_when_the_base_that_stands_for_the_adapter_serves_it(house: House) -> None:
+    first, merged = Replica("inference-0"), Replica("inference-1", "tiny-dora", merged="b")
+    first.world.library.bad.add("b")
+    for digest in ("a", "b"):
+        house.train(digest)
+        house.send_to(first)
+        report(first)
+        house.receive_from(first)
+    # No deployment has such a base: those of its own base refuse it, and what they hold still serves.
+    assert (house.rollout(), house.serving().finished) == ({"inference-0": "WRONG_BASE"}, False)
+    report(merged)
+    house.receive_from(merged)
+    assert (house.rollout(), house.serving().finished) == ({"inference-1": ""}, False)
+    house.send_to(merged)
+    house.receive_from(merged)
+    assert (house.rollout(), house.serving().finished) == ({"inference-1": "serves"}, True)
+    promotions.roll_back(house.begin, NAME, 2)
+    house.send_to(first)
+    house.receive_from(first)
+    assert (house.rollout(), house.serving().finished) == ({"inference-0": "serves"}, True)
 
 
 def test_killed_leaving_and_other_bases_replicas_are_not_counted(house: House) -> None:

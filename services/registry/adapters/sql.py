@@ -153,6 +153,11 @@ class SqlFacts(Rows[Fact]):
         replicas.upsert(replica, where=replicas.new.seen_time >= replicas.c.seen_time)
         replicas.delete(replicas.c.seen_time < replica.seen_time - timedelta(days=REPLICA_DAYS))
 
+    def list_merged(self) -> frozenset[str]:
+        """The adapters that bases of inference deployments stand for: no other base serves them."""
+        replicas = Rows(self._connection, tables.replicas, Replica)
+        return frozenset(replicas.values(replicas.c.adapter_digest, replicas.c.adapter_digest != ""))
+
     def save_dead_letter(self, event_id: str, topic: str) -> None:
         Rows(self._connection, tables.dead_letters, Row).add(event_id=event_id, topic=topic)
 

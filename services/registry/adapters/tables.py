@@ -295,6 +295,7 @@ replicas = Table(
     Column("base", String(128), nullable=False, index=True),
     Column("seen_time", DateTime(timezone=True), nullable=False),
     Column("leaving", Boolean, nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
 )
 
 canaries = Table(

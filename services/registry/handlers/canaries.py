@@ -11,7 +11,7 @@ from services.registry.handlers.specialists import lock_specialist
 from services.registry.ports import RequestEvaluation
 from services.registry.rules import canary as rules
 from services.registry.rules import serving
-from tailor.errors import InvalidArgument, Reason, TailorError
+from tailor.errors import FailedPrecondition, InvalidArgument, Reason, TailorError
 from tailor.jobs import HeldJob
 from tailor.logging import get_logger
 
@@ -37,6 +37,11 @@ def start_canary(begin: Begin, name: str, adapter_digest: str, expected_generati
         current = tx.servings.current(name)
         adapter, evaluation, _ = require_passed(tx, specialist, adapter_digest)
         started = serving.add_canary(current, adapter, specialist, policy.percent, expected_generation)
+        if not serving.has_incumbent(current, adapter, tx.facts.list_merged()):
+            raise FailedPrecondition(
+                Reason.NOTHING_TO_COMPARE,
+                "Nothing serves on this adapter's base to compare it with. Promote it instead.",
+            )
         if evaluation.incumbent_digest != current.adapter_digest:
             raise moved_incumbent(adapter_digest)
         save_canary(tx, started, adapter, policy)

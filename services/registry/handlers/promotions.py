@@ -79,7 +79,7 @@ def _admit(tx: Transaction, specialist: Specialist, adapter: Adapter, current: S
 def _serve(tx: Transaction, specialist: Specialist, adapter: Adapter, current: Serving, reason: str) -> Serving:
     """Serve an adapter at once, by a canary, or after the running canary. Returns what serves now."""
     policy = specialist.canary
-    if policy is None or not rules.has_incumbent(current, adapter):
+    if policy is None or not rules.has_incumbent(current, adapter, tx.facts.list_merged()):
         serving = rules.serve_adapter(current, adapter, specialist, current.generation)
         save_serving(tx, serving, reason)
         return serving

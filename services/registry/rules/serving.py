@@ -2,7 +2,7 @@
 
 Every function raises Aborted if another decision was made since the expected generation."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from services.registry.domain import POLICY, Adapter, Serving, ServingCanary, Specialist
@@ -45,15 +45,16 @@ def was_overridden(generations: Sequence[Serving], adapter: Adapter | None) -> b
     return bool(digest) and next((item.overridden for item in generations if item.adapter_digest == digest), False)
 
 
-def has_incumbent(current: Serving, adapter: Adapter) -> bool:
-    """True if a canary of the adapter can be compared: something serves on the adapter's own base."""
-    return current.generation > 0 and current.base == adapter.base
+def has_incumbent(current: Serving, adapter: Adapter, merged: Collection[str]) -> bool:
+    """True if a canary of the adapter can be compared: something serves on its base. `merged` adapters have a base of their own each."""
+    is_merged = adapter.digest in merged or current.adapter_digest in merged
+    return current.generation > 0 and current.base == adapter.base and not is_merged
 
 
 def add_canary(
     current: Serving, adapter: Adapter, specialist: Specialist, percent: int, expected_generation: int
 ) -> Serving:
-    """A share of the callers gets the adapter. Raises FailedPrecondition if the adapter cannot be compared with what serves."""
+    """A share of the callers gets the adapter. Raises FailedPrecondition if it serves already, or another canary runs."""
     _check_generation(current, expected_generation)
     _check_policy(adapter, specialist)
     if current.canary is not None:
@@ -63,10 +64,6 @@ def add_canary(
         )
     if adapter.digest == current.adapter_digest:
         raise FailedPrecondition(Reason.SERVES_ALREADY, "The adapter already serves all callers.")
-    if not has_incumbent(current, adapter):
-        raise FailedPrecondition(
-            Reason.NOTHING_TO_COMPARE, "Nothing serves on this adapter's base to compare it with. Promote it instead."
-        )
     canary = ServingCanary(
         adapter.digest, adapter.manifest, adapter.dataset_digest, specialist.system_prompt, percent=percent
     )

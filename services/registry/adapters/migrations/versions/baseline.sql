@@ -337,6 +337,7 @@ CREATE TABLE replicas (
     base varchar(128) NOT NULL,
     seen_time timestamptz NOT NULL,
     leaving boolean NOT NULL,
+    adapter_digest varchar(64) NOT NULL,
     PRIMARY KEY (name)
 );
 CREATE INDEX ix_replicas_base ON replicas (base);
