@@ -12,6 +12,7 @@ from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
+from services.training.exports import REPEAT, Exporter
 from services.training.handlers import TrainingPorts
 from services.training.launchers.subprocess import SubprocessLauncher
 from services.training.planning.devices import Device
@@ -26,6 +27,7 @@ from services.training.supervisor import (
     prepare_runs,
     show_waiting_runs,
 )
+from services.training.worker.reload_check import reload_in_fresh_process
 from tailor.api.training.v1.training_pb2_grpc import add_TrainingServiceServicer_to_server
 from tailor.events.erased import ERASED, forgetting
 from tailor.jobs import TICK_SECONDS, JobKind, add_job
@@ -46,6 +48,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     runs = SqlRuns(engine, runtime.outbox(engine, tables.outbox, producer))
     bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
+    reload = partial(reload_in_fresh_process, compute_lock=settings.compute_lock, remedy=REPEAT)
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
     planner = StoredPlanner(
@@ -67,6 +70,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         settings.recipes_dir,
         rates,
         _now,
+        Exporter(store, bases, settings.data_dir / "exports", reload),
         hour_limits=settings.hour_limits(),
         default_base=settings.default_base,
     )

@@ -297,7 +297,7 @@ class Capabilities:
 class Base:
     """A base in the models bucket. `digest` is the SHA-256 of its manifest, `adapter_digest` names the adapter that was merged into it.
 
-    `left_out_parameters` of its source read no text. `quantisation` is the method by which its source was quantised.
+    `left_out_parameters` of its source read no text. `quantisation` is the method by which its source was quantised. `source` is exact.
     """
 
     name: str
@@ -310,6 +310,7 @@ class Base:
     capabilities: Capabilities | None = None
     left_out_parameters: int = 0
     quantisation: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)

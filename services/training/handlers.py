@@ -11,6 +11,7 @@ from services.training.adapters.manifests import find_adapter, find_dataset
 from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
 from services.training.domain import REWARD, Adapter, Base, Failure, Run, RunState, Stage
+from services.training.exports import Exporter
 from services.training.new_run import RunRequest, RunSources, check_parent, make_run
 from services.training.plans import HourLimits, Plan, Rates, add_price, limit_hours
 from services.training.recipe import load_stages
@@ -52,6 +53,7 @@ class TrainingPorts:
     recipes: Path
     rates: Rates
     now: Callable[[], datetime]
+    exporter: Exporter
     deleted: set[str] = field(default_factory=set)
     budgets: dict[str, float] = field(default_factory=dict)
     max_hours: dict[str, float] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from services.training import handlers, reporting, wire
 from services.training.adapters.manifests import find_adapter, find_dataset
 from services.training.adapters.sql import WatchCursor
 from services.training.domain import Base, Run
+from services.training.exports import ExportedFile, FileChunk
 from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
 from services.training.pipeline import plan_pipeline
@@ -17,7 +18,10 @@ from tailor.api.training.v1 import training_pb2 as pb
 from tailor.api.training.v1 import training_pb2_grpc
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason
+from tailor.logging import get_logger
 from tailor.rpc.auth import check_caller, current_caller
+
+log = get_logger(__name__)
 
 DEFAULT_PAGE = 50
 WATCH_SECONDS = 1.0
@@ -119,6 +123,16 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             else:
                 yield pb.AddBaseResponse(step=step)
 
+    def ExportAdapter(
+        self, request: pb.ExportAdapterRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ExportAdapterResponse]:
+        """Write an adapter for other programs, streaming each step, then the files."""
+        digest = request.adapter_digest
+        self._check_adapter(digest)
+        log.info("adapter exported", adapter_digest=digest, key_id=current_caller().key_id, merged=request.merged)
+        parts = self._ports.exporter.export(digest, merged=request.merged, generation=request.generation)
+        yield from map(from_exported, parts)
+
     def CheckPipeline(
         self, request: pb.CheckPipelineRequest, context: grpc.ServicerContext
     ) -> pb.CheckPipelineResponse:
@@ -136,15 +150,30 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         for digest in filter(None, (request.dataset_digest, request.preference_dataset_digest)):
             if not current_caller().may_use(find_dataset(self._ports.store, digest).specialist):
                 raise NotFound(Reason.UNKNOWN_DATASET, "There is no such dataset.", dataset_digest=digest)
-        parent = request.parent_digest
-        if parent and not current_caller().may_use(find_adapter(self._ports.store, parent).specialist):
-            raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=parent)
+        if request.parent_digest:
+            self._check_adapter(request.parent_digest)
+
+    def _check_adapter(self, digest: str) -> None:
+        """Raise NotFound for an adapter of a specialist that the caller may not use."""
+        if not current_caller().may_use(find_adapter(self._ports.store, digest).specialist):
+            raise NotFound(Reason.UNKNOWN_ADAPTER, "There is no such adapter.", adapter_digest=digest)
 
     def _find_visible(self, run_id: str) -> Run:
         run = self._ports.runs.get(run_id)
         if not current_caller().may_use(run.key.specialist):
             raise NotFound(Reason.UNKNOWN_RUN, "There is no such run.", run_id=run_id)
         return run
+
+
+def from_exported(part: str | list[ExportedFile] | FileChunk) -> pb.ExportAdapterResponse:
+    """A step, the list of files, or a part of a file."""
+    match part:
+        case str():
+            return pb.ExportAdapterResponse(step=part)
+        case FileChunk():
+            return encode(pb.ExportAdapterResponse, part)
+        case _:
+            return pb.ExportAdapterResponse(files=[encode(pb.ExportedFile, file) for file in part])
 
 
 def _check_specialist(specialist: str) -> None:

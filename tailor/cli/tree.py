@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from tailor.cli import (
+    adapter_export,
     adapters,
     ask,
     audit,
@@ -121,7 +122,7 @@ NOUNS = {
         "Evaluate and compare adapters, and decide which one serves.",
         (
             adapters.list_adapters, evaluations.show, evaluations.compare, adapters.evaluate, adapters.approvals, adapters.approve,
-            adapters.decline, adapters.promote, adapters.rollback, adapters.decisions,
+            adapters.decline, adapters.promote, adapters.rollback, adapters.decisions, adapter_export.export,
         ),
     ),
     "canary": Noun("Try an adapter on a share of the callers.", (canary.start, canary.stop, canary.show)),

@@ -226,6 +226,7 @@ def _training(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "GetRun", stub.GetRun, pb.GetRunRequest(run_id=n.run)
     yield "WatchRun", stub.WatchRun, pb.WatchRunRequest(run_id=n.run)
     yield "CancelRun", stub.CancelRun, pb.CancelRunRequest(run_id=n.run)
+    yield "ExportAdapter", stub.ExportAdapter, pb.ExportAdapterRequest(adapter_digest=n.adapter)
     yield "ApproveRun", stub.ApproveRun, pb.ApproveRunRequest(run_id=n.run)
 
 

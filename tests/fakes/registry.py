@@ -36,6 +36,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         self.keys: list[registry_pb2.Key] = []
         self.tokens: list[str] = []
         self.down = False
+        self.served = ADAPTER
+        self.retired = False  # whether its adapters are
         self.undecided = 0  # the number of answers that still say that the gate has not decided
         self.other_definition = False  # whether the specialist's definition differs from any that is created
         self.erasures: list[registry_pb2.EraseRequest] = []
@@ -57,6 +59,8 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             registry_pb2.DECISION_PASSED: registry_pb2.ADAPTER_STATE_SERVING,
             registry_pb2.DECISION_REFUSED: registry_pb2.ADAPTER_STATE_REFUSED,
         }.get(decision, registry_pb2.ADAPTER_STATE_EVALUATING)
+        if self.retired:
+            item.state = registry_pb2.ADAPTER_STATE_RETIRED
         if item.state == registry_pb2.ADAPTER_STATE_REFUSED:
             item.advice = (
                 f"`tailor specialist update engagement-reports.toml`, then `tailor adapter evaluate {digest[:12]}`"
@@ -72,7 +76,7 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
         if request.name != self.specialist.name:
             refuse(context, NotFound(Reason.UNKNOWN_SPECIALIST, f"There is no specialist {request.name}."))
         decision = models_pb2.SpecialistServing(
-            specialist=request.name, generation=self.generation, adapter_digest=ADAPTER
+            specialist=request.name, generation=self.generation, adapter_digest=self.served
         )
         state = registry_pb2.ReplicaState(replica="inference-0", serving=not self.unreached, reason=self.refusal)
         self.unreached = max(0, self.unreached - 1)

@@ -1,5 +1,6 @@
 """The training service in this process, with answers that tests set."""
 
+import hashlib
 from typing import Any
 
 from tailor.api.events.v1 import models_pb2
@@ -42,6 +43,8 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         self.plan = PLAN
         self.plan_error: TailorError | None = None
         self.approved: list[str] = []
+        self.exported: list[training_pb2.ExportAdapterRequest] = []
+        self.sent = {"README.md": b"# Reports", "adapter_model.safetensors": bytes(2 * 2**20)}
 
     def PlanRun(self, request: Any, context: Any) -> Any:
         self.planned.append(request)
@@ -112,6 +115,20 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         yield training_pb2.AddBaseResponse(
             base=training_pb2.Base(name=request.name, licence="Apache-2.0", size_bytes=500)
         )
+
+    def ExportAdapter(self, request: Any, context: Any) -> Any:
+        self.exported.append(request)
+        yield training_pb2.ExportAdapterResponse(step="reading it back in a fresh process")
+        self._break(context)
+        files = {"README.md": b"# Reports", "adapter_model.safetensors": bytes(2 * 2**20)}
+        listed = [
+            training_pb2.ExportedFile(name=name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+            for name, data in files.items()
+        ]
+        yield training_pb2.ExportAdapterResponse(files=listed)
+        for name, data in self.sent.items():
+            for place in range(0, len(data), 2**20):
+                yield training_pb2.ExportAdapterResponse(name=name, chunk=data[place : place + 2**20])
 
     def ListBases(self, request: Any, context: Any) -> Any:
         return training_pb2.ListBasesResponse(bases=[training_pb2.Base(name="tiny", parameters=10**6)])

@@ -233,6 +233,8 @@ def test_a_caller_sees_only_its_own_specialists_and_their_adapters(house: House)
         with pytest.raises(NotFound) as unknown:
             house.servicer.PlanRun(pb.PlanRunRequest(**request(house), parent_digest=parent), call())
         assert (unknown.value.reason, unknown.value.message) == ("UNKNOWN_ADAPTER", "There is no such adapter.")
+        with pytest.raises(NotFound, match=r"There is no such adapter\."):
+            list(house.servicer.ExportAdapter(pb.ExportAdapterRequest(adapter_digest=parent), call()))
 
 
 def test_bases_are_added_with_their_steps_and_named_if_another_does_not_exist(house: House) -> None:

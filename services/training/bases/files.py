@@ -22,6 +22,7 @@ KEPT = (
     "merges.txt",
     "tokenizer.model",
     "chat_template.jinja",
+    "NOTICE",
     INDEX,
 )
 # Written by a probe when the base is added; a source has no say in it.

@@ -31,6 +31,8 @@ MODULE = "services.training.bases.store"
 FETCH_SECONDS = 6 * 3600
 MAX_BYTES = 400 * 2**30
 PREFIX = "base-"
+# The folder that is filled, within an empty one.
+FILES = "files"
 
 
 # Fetches a source into an empty directory of at most that many bytes, and returns what the base's manifest says of it.
@@ -86,9 +88,11 @@ class StoredBases:
         """
         yield f"fetching {source}"
         with self._fetching, tempfile.TemporaryDirectory(dir=self._empty_scratch(), prefix=PREFIX) as folder:
-            files = Path(folder) / "files"
+            files = Path(folder) / FILES
             files.mkdir()
-            inherited = self._download_adapter(source, Path(folder)) if source.startswith("adapter:") else {}
+            inherited = (
+                self._inherit(source.removeprefix("adapter:"), Path(folder)) if source.startswith("adapter:") else {}
+            )
             described = {**self._fetch(source, files, self._max_bytes), **inherited}
             if quantisation := described.get("quantisation"):
                 yield f"written in bf16; published as {quantisation}"
@@ -112,12 +116,11 @@ class StoredBases:
             shutil.rmtree(leftover, ignore_errors=True)
         return self._scratch
 
-    def _download_adapter(self, source: str, folder: Path) -> dict[str, str]:
-        """Download an adapter and, unless it has all weights, its base. Returns the fields that the new base inherits.
+    def find_policy(self, digest: str) -> tuple[dict[str, Any], Base]:
+        """The manifest of a policy adapter, and its base.
 
         Raises InvalidArgument (UNKNOWN_ADAPTER, NOT_A_POLICY), FailedPrecondition (BASE_CHANGED, CORRUPT_OBJECT).
         """
-        digest = source.removeprefix("adapter:")
         try:
             data = self._store.read(MODELS, f"adapters/{digest}/manifest.json")
         except NotFound:
@@ -129,17 +132,38 @@ class StoredBases:
         adapter = json.loads(data)
         if adapter["kind"] != "policy":
             raise InvalidArgument(
-                Reason.NOT_A_POLICY, "A reward adapter scores answers and cannot write any, so it cannot become a base."
+                Reason.NOT_A_POLICY,
+                "A reward adapter scores answers and cannot write any, so it cannot become a base, nor be exported. Name a policy adapter.",
             )
         base = self.find(adapter["base"])
         if base is None or base.digest != adapter["base_digest"]:
             raise FailedPrecondition(
                 Reason.BASE_CHANGED, f"The base {adapter['base']!r} is not the one that this adapter was trained on."
             )
-        manifest = json.loads(self._store.get(base.manifest))
+        return adapter, base
+
+    def download_policy(self, adapter: Mapping[str, Any], base: Base, folder: Path) -> None:
+        """Download an adapter into `adapter` within the folder and, unless it has all weights, its base into `base`.
+
+        Raises FailedPrecondition (CORRUPT_OBJECT).
+        """
         download_files(self._store, adapter["files"], folder / "adapter")
         if adapter["weights"] != "full":
-            download_files(self._store, manifest["files"], folder / "base")
+            download_files(self._store, json.loads(self._store.get(base.manifest))["files"], folder / "base")
+
+    def merge(self, digest: str, folder: Path) -> None:
+        """Write what `download_policy` downloaded as a whole model into `files` within the folder. Waits for other fetches.
+
+        Raises InvalidArgument (ADAPTER_DOES_NOT_LOAD), Unavailable (DISK_FULL).
+        """
+        (folder / FILES).mkdir()
+        with self._fetching:
+            self._fetch(f"adapter:{digest}", folder / FILES, self._max_bytes)
+
+    def _inherit(self, digest: str, folder: Path) -> dict[str, str]:
+        """Download an adapter and its base. Returns the fields that the new base inherits. Raises as `find_policy`."""
+        adapter, base = self.find_policy(digest)
+        self.download_policy(adapter, base, folder)
         served = digest if adapter.get("not_served_because") else ""
         return {"licence": base.licence, "adapter_digest": digest, "base_digest": base.digest, "serves_adapter": served}
 

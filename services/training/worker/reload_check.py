@@ -24,7 +24,7 @@ from services.training.methods.held_out import answer_log_probabilities, packed_
 from services.training.methods.loading import hide_unused_packages, read_context, read_window
 from services.training.methods.memory import free_memory
 from services.training.methods.reward_model import score
-from services.training.recipe import Recipe
+from services.training.recipe import AdapterRecipe, OptimizerRecipe, Recipe
 from tailor.chat import Encoded, encode
 from tailor.compute_lock import memory_lock
 from tailor.errors import FailedPrecondition, Reason
@@ -51,6 +51,7 @@ VERIFY_SECONDS = 1800
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "not enough memory", "allocate memory")
 # The tokens of the row beyond the window that are compared, and the longest such row.
 LONG_ANSWER, LONGEST = 32, 8192
+RUN_AGAIN = "The last checkpoint is kept: if the run is created again, only this check is repeated."
 
 # The log-probabilities of each row's answer, token by token, or its reward only, by how they are computed: `trained`, as in training;
 # `packed`, with all rows in one pass; `own`, with the model's own attention; `served`, at serving precision, of the probes only.
@@ -113,16 +114,22 @@ def measure_trained(kind: str, base: Path, model: Any, rows: Sequence[Encoded]) 
     return {"trained": alone, "packed": [row.tolist() for row in packed_log_probabilities(model, rows)]}
 
 
-def to_entries(kind: str, rows: Sequence[Encoded], check: ReloadCheck) -> list[dict[str, Any]]:
-    """The probes, with which the rows begin, as in the manifest, so that a server can compute the same figures."""
+def to_entries(kind: str, rows: Sequence[Encoded], check: ReloadCheck, precision: str) -> list[dict[str, Any]]:
+    """The probes, with which the rows begin, as in the manifest, so that a server can compute the same figures in that precision."""
     name = "reward" if kind == "reward" else "log_probability"
     return [
-        {"row_id": row.row_id, "tokens": list(row.tokens), "prompt_length": row.prompt_length, name: round(figure, 6)}
+        {**_to_plain(row), name: round(figure, 6), "precision": precision}
         for row, figure in zip(rows, check.served, strict=False)
     ]
 
 
-def reload_in_fresh_process(base: Path, weights: Path, request: Path, compute_lock: Path | None = None) -> Figures:
+def _to_plain(row: Encoded) -> dict[str, Any]:
+    return {"row_id": row.row_id, "tokens": list(row.tokens), "prompt_length": row.prompt_length}
+
+
+def reload_in_fresh_process(
+    base: Path, weights: Path, request: Path, compute_lock: Path | None = None, remedy: str = RUN_AGAIN
+) -> Figures:
     """Run `compute_figures` in a fresh process, which makes way for callers by the compute lock.
 
     Blocks for up to half an hour, after it has waited for the checks of other runs on this machine: each has another copy
@@ -132,11 +139,11 @@ def reload_in_fresh_process(base: Path, weights: Path, request: Path, compute_lo
     command = [sys.executable, "-m", "services.training.worker.reload_check", str(base), str(weights), str(request)]
     command += [str(compute_lock)] if compute_lock else []
     with memory_lock(compute_lock) if compute_lock else nullcontext():
-        figures: Figures = json.loads(run_fresh(command).strip().splitlines()[-1])
+        figures: Figures = json.loads(run_fresh(command, remedy=remedy).strip().splitlines()[-1])
     return figures
 
 
-def run_fresh(command: Sequence[str], seconds: float = VERIFY_SECONDS) -> str:
+def run_fresh(command: Sequence[str], seconds: float = VERIFY_SECONDS, remedy: str = RUN_AGAIN) -> str:
     """What the fresh process prints. Blocks for at most `seconds`.
 
     Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD) with the error that ended it.
@@ -154,8 +161,7 @@ def run_fresh(command: Sequence[str], seconds: float = VERIFY_SECONDS) -> str:
     log.error("saved weights do not load", error=cause)
     raise FailedPrecondition(
         Reason.ADAPTER_DOES_NOT_LOAD,
-        f"The saved weights do not load in a fresh process: {cause}. The last checkpoint is kept: if the run is created "
-        "again, only this check is repeated.",
+        f"The saved weights do not load in a fresh process: {cause}. {remedy}",
     )
 
 
@@ -175,11 +181,7 @@ def verify(
     weights are not the trained ones.
     """
     request = weights.parent / "probes.json"
-    body = {
-        "recipe": recipe.to_json(),
-        "kind": kind,
-        "rows": [[row.row_id, row.tokens, row.prompt_length] for row in rows],
-    }
+    body = {"recipe": recipe.to_json(), "kind": kind, "rows": list(map(_to_plain, rows))}
     request.write_text(json.dumps(body), encoding="utf-8")
     figures = reload(base, weights, request)
     difference = _compare_means(figures["trained"], expected["trained"])
@@ -203,6 +205,35 @@ def verify(
             "precision is not computed alike. Report this defect, or use another base.",
         )
     return ReloadCheck(difference, [fmean(row) for row in figures["served"]], serving)
+
+
+def verify_exported(
+    base: Path,
+    weights: Path,
+    probes: Sequence[Mapping[str, Any]],
+    *,
+    kind: str,
+    reload: Reload = reload_in_fresh_process,
+) -> float:
+    """Reload an exported folder, an adapter (`lora`) or all weights (`none`), and compare it with the probes of the adapter's manifest.
+
+    Returns the largest difference. Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD, ADAPTER_DIFFERS).
+    """
+    recipe = Recipe(method="sft", adapter=AdapterRecipe(kind=kind), optimizer=OptimizerRecipe(), precision="f32")
+    precision = probes[0].get("precision", "bf16")
+    request = weights.parent / "probes.json"
+    body = {"recipe": recipe.to_json(), "kind": "policy", "precision": precision, "rows": probes}
+    request.write_text(json.dumps(body), encoding="utf-8")
+    served = reload(base, weights, request)["served"]
+    difference = _compare_means(served, [[probe["log_probability"]] for probe in probes])
+    # Another processor rounds bf16 otherwise, and merged weights are rounded to it.
+    if not difference <= (ADAPTER_TOLERANCE if kind == "lora" and precision == "f32" else FULL_TOLERANCE):
+        raise FailedPrecondition(
+            Reason.ADAPTER_DIFFERS,
+            f"The exported folder differs from the trained adapter by {difference:.3f} nats per token, so nothing was exported. Train it "
+            "again, or report this defect.",
+        )
+    return difference
 
 
 def _compare_means(rows: Sequence[Sequence[float]], wanted: Sequence[Sequence[float]]) -> float:
@@ -235,12 +266,15 @@ def to_serving(recipe: Recipe, kind: str) -> Recipe:
 
 
 def compute_figures(base: Path, weights: Path, request: Path) -> Figures:
-    """Load the saved weights, and compute the figures of the request's rows."""
+    """Load the saved weights, and compute the figures of the request's rows; only those in its precision if it names one."""
     from services.training.methods.model import load_saved
 
     body = json.loads(request.read_text(encoding="utf-8"))
     recipe, kind = Recipe.model_validate_json(body["recipe"]), body["kind"]
-    rows = [Encoded(row_id, tuple(tokens), prompt_length) for row_id, tokens, prompt_length in body["rows"]]
+    rows = [Encoded(row["row_id"], tuple(row["tokens"]), row["prompt_length"]) for row in body["rows"]]
+    if precision := body.get("precision"):
+        exported = load_saved(base, weights, recipe.model_copy(update={"precision": precision}), kind)
+        return {"served": measure(kind, exported, rows)}
     model = load_saved(base, weights, recipe, kind)
     figures = {"trained": measure(kind, model, rows)}
     serving, probes = to_serving(recipe, kind), len(CONVERSATIONS)

@@ -280,7 +280,7 @@ class Worker:
             context.inputs.base, weights, recipe, saved.rows, kind=kind, expected=saved.expected, reload=self._reload
         )
         log.info("verified", difference=check.difference, serving_difference=check.serving_difference)
-        entries = reload_check.to_entries(kind, saved.rows, check)
+        entries = reload_check.to_entries(kind, saved.rows, check, reload_check.to_serving(recipe, kind).precision)
         stored = retry_dependency(
             "object store",
             lambda: results.store_result(

@@ -1,6 +1,7 @@
 """Approvals and decisions, canaries, and what evaluations measured."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -206,3 +207,46 @@ def test_compares_an_adapter_with_a_model_of_its_evaluation(tailor: Tailor, serv
     assert "Not compared: 3 rows that only abababab:base has" in shown and "--page 3" in shown
     (request,) = services.evaluation.compared
     assert (request.first.adapter_digest, request.first.model, request.task) == (ADAPTER, "base", "report")
+
+
+def test_an_adapter_is_exported_into_a_new_folder(tailor: Tailor, services: Services, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere" / "reports"
+    done = tailor("adapter", "export", NAME, str(folder), "--merged")
+    assert "reading it back in a fresh process" in done.err
+    assert f"{ADAPTER[:12]} is in {folder}: 2 files, 2 MB." in done.out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == services.training.sent
+    listed = tailor("adapter", "export", ADAPTER[:8], str(tmp_path / "other"), "--output=json").document
+    assert [file["name"] for file in listed["files"]] == ["README.md", "adapter_model.safetensors"]
+    asked = [(request.adapter_digest, request.merged, request.generation) for request in services.training.exported]
+    assert asked == [(ADAPTER, True, 3), (ADAPTER, False, 0)]
+    assert {path.name for path in tmp_path.iterdir()} == {"elsewhere", "other"}
+    refused = tailor("adapter", "export", NAME, str(folder))
+    assert refused.err == f"error: CANNOT_WRITE: {folder} is not empty. Choose another folder.\n"
+
+
+@pytest.mark.parametrize("case", ["damaged", "broken", "retired", "not served", "unwritable"])
+def test_an_export_that_fails_leaves_nothing(tailor: Tailor, services: Services, tmp_path: Path, case: str) -> None:
+    folder = tmp_path / "reports"
+    match case:
+        case "damaged":
+            services.training.sent = {"README.md": b"# Report?"}
+        case "broken":
+            services.training.breaks = 1
+        case "retired":
+            services.registry.retired = True
+        case "not served":
+            services.registry.served = ""
+        case "unwritable":
+            (tmp_path / "file").write_text("")
+            folder = tmp_path / "file" / "reports"
+    refused = tailor("adapter", "export", NAME, str(folder))
+    reasons = {
+        "damaged": "CORRUPT_OBJECT: README.md was damaged on its way",
+        "broken": "STOPPED",
+        "retired": "ADAPTER_RETIRED",
+        "not served": "NO_ADAPTER",
+        "unwritable": "CANNOT_WRITE",
+    }
+    assert refused.code == 1
+    assert refused.err.splitlines()[-1].startswith(f"error: {reasons[case]}")
+    assert {path.name for path in tmp_path.iterdir()} <= {"file"}

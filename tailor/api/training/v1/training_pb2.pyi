@@ -1286,6 +1286,102 @@ class AddBaseResponse(_message.Message):
 Global___AddBaseResponse: _TypeAlias = AddBaseResponse  # noqa: Y015
 
 @_typing.final
+class ExportAdapterRequest(_message.Message):
+    """ExportAdapterRequest names an adapter and the form of the folder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADAPTER_DIGEST_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    adapter_digest: _builtins.str
+    """Digest of a policy adapter."""
+    merged: _builtins.bool
+    """The whole model, merged into its base; otherwise a folder of peft. A result with all weights is always the whole model."""
+    generation: _builtins.int
+    """Generation of its specialist in which it serves, for the model card; 0 if it is unknown."""
+    def __init__(
+        self,
+        *,
+        adapter_digest: _builtins.str = ...,
+        merged: _builtins.bool = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "generation", b"generation", "merged", b"merged"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAdapterRequest: _TypeAlias = ExportAdapterRequest  # noqa: Y015
+
+@_typing.final
+class ExportAdapterResponse(_message.Message):
+    """ExportAdapterResponse is one step, the list of files, or a part of a file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    FILES_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """The current step, as readable text."""
+    name: _builtins.str
+    """File that `chunk` is a part of."""
+    chunk: _builtins.bytes
+    """The file's next bytes, at most 1 MiB."""
+    @_builtins.property
+    def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedFile]:
+        """All files of the folder, before the first part."""
+
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        files: _abc.Iterable[Global___ExportedFile] | None = ...,
+        name: _builtins.str = ...,
+        chunk: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "files", b"files", "name", b"name", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportAdapterResponse: _TypeAlias = ExportAdapterResponse  # noqa: Y015
+
+@_typing.final
+class ExportedFile(_message.Message):
+    """ExportedFile is one file of an exported folder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, without a path."""
+    sha256: _builtins.str
+    """SHA-256, 64 hexadecimal digits."""
+    size_bytes: _builtins.int
+    """Its bytes."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sha256", b"sha256", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedFile: _TypeAlias = ExportedFile  # noqa: Y015
+
+@_typing.final
 class CheckPipelineRequest(_message.Message):
     """CheckPipelineRequest names a base and recipes."""
 

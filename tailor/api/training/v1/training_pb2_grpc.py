@@ -80,6 +80,11 @@ class TrainingServiceStub:
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.FromString,
                 _registered_method=True)
+        self.ExportAdapter = channel.unary_stream(
+                '/tailor.api.training.v1.TrainingService/ExportAdapter',
+                request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ExportAdapterRequest.SerializeToString,
+                response_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ExportAdapterResponse.FromString,
+                _registered_method=True)
         self.CheckPipeline = channel.unary_unary(
                 '/tailor.api.training.v1.TrainingService/CheckPipeline',
                 request_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.CheckPipelineRequest.SerializeToString,
@@ -165,6 +170,16 @@ class TrainingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportAdapter(self, request, context):
+        """ExportAdapter streams an adapter as a folder that other programs load: steps, then the list of its files, then their bytes. A fresh
+        process has read the folder back and computed the trainer's figures from it. NOT_FOUND for an unknown adapter or one whose weights were
+        erased, INVALID_ARGUMENT (NOT_A_POLICY) for a reward adapter, FAILED_PRECONDITION if its base changed (BASE_CHANGED) or the folder
+        computes something else (ADAPTER_DIFFERS).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckPipeline(self, request, context):
         """CheckPipeline checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
         with the names of those that do.
@@ -227,6 +242,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     servicer.AddBase,
                     request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.FromString,
                     response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.SerializeToString,
+            ),
+            'ExportAdapter': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportAdapter,
+                    request_deserializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ExportAdapterRequest.FromString,
+                    response_serializer=tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ExportAdapterResponse.SerializeToString,
             ),
             'CheckPipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckPipeline,
@@ -483,6 +503,33 @@ class TrainingService:
             '/tailor.api.training.v1.TrainingService/AddBase',
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseRequest.SerializeToString,
             tailor_dot_api_dot_training_dot_v1_dot_training__pb2.AddBaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tailor.api.training.v1.TrainingService/ExportAdapter',
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ExportAdapterRequest.SerializeToString,
+            tailor_dot_api_dot_training_dot_v1_dot_training__pb2.ExportAdapterResponse.FromString,
             options,
             channel_credentials,
             insecure,

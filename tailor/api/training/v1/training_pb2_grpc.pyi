@@ -61,6 +61,12 @@ class TrainingServiceStub:
     """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
     INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
     """
+    ExportAdapter: _grpc.UnaryStreamMultiCallable[_training_pb2.ExportAdapterRequest, _training_pb2.ExportAdapterResponse]
+    """ExportAdapter streams an adapter as a folder that other programs load: steps, then the list of its files, then their bytes. A fresh
+    process has read the folder back and computed the trainer's figures from it. NOT_FOUND for an unknown adapter or one whose weights were
+    erased, INVALID_ARGUMENT (NOT_A_POLICY) for a reward adapter, FAILED_PRECONDITION if its base changed (BASE_CHANGED) or the folder
+    computes something else (ADAPTER_DIFFERS).
+    """
     CheckPipeline: _grpc.UnaryUnaryMultiCallable[_training_pb2.CheckPipelineRequest, _training_pb2.CheckPipelineResponse]
     """CheckPipeline checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
     with the names of those that do.
@@ -100,6 +106,12 @@ class TrainingServiceAsyncStub(TrainingServiceStub):
     AddBase: _aio.UnaryStreamMultiCallable[_training_pb2.AddBaseRequest, _training_pb2.AddBaseResponse]  # type: ignore[assignment]
     """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
     INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
+    """
+    ExportAdapter: _aio.UnaryStreamMultiCallable[_training_pb2.ExportAdapterRequest, _training_pb2.ExportAdapterResponse]  # type: ignore[assignment]
+    """ExportAdapter streams an adapter as a folder that other programs load: steps, then the list of its files, then their bytes. A fresh
+    process has read the folder back and computed the trainer's figures from it. NOT_FOUND for an unknown adapter or one whose weights were
+    erased, INVALID_ARGUMENT (NOT_A_POLICY) for a reward adapter, FAILED_PRECONDITION if its base changed (BASE_CHANGED) or the folder
+    computes something else (ADAPTER_DIFFERS).
     """
     CheckPipeline: _aio.UnaryUnaryMultiCallable[_training_pb2.CheckPipelineRequest, _training_pb2.CheckPipelineResponse]  # type: ignore[assignment]
     """CheckPipeline checks that a specialist's base and recipes exist. NOT_FOUND (UNKNOWN_BASE) and INVALID_ARGUMENT (UNKNOWN_RECIPE)
@@ -191,6 +203,18 @@ class TrainingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_training_pb2.AddBaseResponse], _abc.AsyncIterator[_training_pb2.AddBaseResponse]]:
         """AddBase fetches a base into the models bucket and streams its steps; the last message has the base. Idempotent.
         INVALID_ARGUMENT if the source is not a causal model in safetensors or a known wheel.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportAdapter(
+        self,
+        request: _training_pb2.ExportAdapterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_training_pb2.ExportAdapterResponse], _abc.AsyncIterator[_training_pb2.ExportAdapterResponse]]:
+        """ExportAdapter streams an adapter as a folder that other programs load: steps, then the list of its files, then their bytes. A fresh
+        process has read the folder back and computed the trainer's figures from it. NOT_FOUND for an unknown adapter or one whose weights were
+        erased, INVALID_ARGUMENT (NOT_A_POLICY) for a reward adapter, FAILED_PRECONDITION if its base changed (BASE_CHANGED) or the folder
+        computes something else (ADAPTER_DIFFERS).
         """
 
     @_abc_1.abstractmethod
