@@ -12,7 +12,7 @@ from services.training.adapters.sql import SqlRuns
 from services.training.bases.store import StoredBases
 from services.training.consumers import SPECIALISTS, Consumers
 from services.training.erasures import Eraser
-from services.training.exports import REPEAT, Exporter
+from services.training.exports import Exporter
 from services.training.handlers import TrainingPorts
 from services.training.launchers.subprocess import SubprocessLauncher
 from services.training.planning.devices import Device
@@ -48,7 +48,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
     store = S3Store.from_settings(settings)
     runs = SqlRuns(engine, runtime.outbox(engine, tables.outbox, producer))
     bases = StoredBases(store, settings.data_dir / "bases", settings.base_max_gib * 2**30)
-    reload = partial(reload_in_fresh_process, compute_lock=settings.compute_lock, remedy=REPEAT)
+    reload = partial(reload_in_fresh_process, compute_lock=settings.compute_lock)
     rates = settings.rates()
     ledger = RegistryLedger(runtime.channel(settings, "registry", settings.registry_address), rates.currency)
     planner = StoredPlanner(

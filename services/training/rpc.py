@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 
@@ -10,7 +11,7 @@ from services.training import handlers, reporting, wire
 from services.training.adapters.manifests import find_adapter, find_dataset
 from services.training.adapters.sql import WatchCursor
 from services.training.domain import Base, Run
-from services.training.exports import ExportedFile, FileChunk
+from services.training.exports import list_digests
 from services.training.handlers import TrainingPorts
 from services.training.new_run import RunRequest
 from services.training.pipeline import plan_pipeline
@@ -23,6 +24,7 @@ from tailor.rpc.auth import check_caller, current_caller
 
 log = get_logger(__name__)
 
+CHUNK_BYTES = 2**20
 DEFAULT_PAGE = 50
 WATCH_SECONDS = 1.0
 
@@ -130,8 +132,11 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         digest = request.adapter_digest
         self._check_adapter(digest)
         log.info("adapter exported", adapter_digest=digest, key_id=current_caller().key_id, merged=request.merged)
-        parts = self._ports.exporter.export(digest, merged=request.merged, generation=request.generation)
-        yield from map(from_exported, parts)
+        for step in self._ports.exporter.export(digest, merged=request.merged, generation=request.generation):
+            if isinstance(step, Path):
+                yield from send_folder(step)
+            else:
+                yield pb.ExportAdapterResponse(step=step)
 
     def CheckPipeline(
         self, request: pb.CheckPipelineRequest, context: grpc.ServicerContext
@@ -165,15 +170,18 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         return run
 
 
-def from_exported(part: str | list[ExportedFile] | FileChunk) -> pb.ExportAdapterResponse:
-    """A step, the list of files, or a part of a file."""
-    match part:
-        case str():
-            return pb.ExportAdapterResponse(step=part)
-        case FileChunk():
-            return encode(pb.ExportAdapterResponse, part)
-        case _:
-            return pb.ExportAdapterResponse(files=[encode(pb.ExportedFile, file) for file in part])
+def send_folder(folder: Path) -> Iterator[pb.ExportAdapterResponse]:
+    """The list of an exported folder's files, then their bytes."""
+    digests = list_digests(folder)
+    files = [
+        pb.ExportedFile(name=name, sha256=digest, size_bytes=(folder / name).stat().st_size)
+        for name, digest in digests.items()
+    ]
+    yield pb.ExportAdapterResponse(files=files)
+    for name in digests:
+        with (folder / name).open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield pb.ExportAdapterResponse(name=name, chunk=chunk)
 
 
 def _check_specialist(specialist: str) -> None:

@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from services.training.adapters.child_process import answer_parent, run_child
+from services.training.adapters.child_process import answer_parent, disk_full, run_child
 from services.training.adapters.manifests import download_files
 from services.training.bases.engine_support import AskEngine, assume_common, start_engine
 from services.training.bases.files import CAPABILITIES
@@ -31,8 +31,6 @@ MODULE = "services.training.bases.store"
 FETCH_SECONDS = 6 * 3600
 MAX_BYTES = 400 * 2**30
 PREFIX = "base-"
-# The folder that is filled, within an empty one.
-FILES = "files"
 
 
 # Fetches a source into an empty directory of at most that many bytes, and returns what the base's manifest says of it.
@@ -88,7 +86,7 @@ class StoredBases:
         """
         yield f"fetching {source}"
         with self._fetching, tempfile.TemporaryDirectory(dir=self._empty_scratch(), prefix=PREFIX) as folder:
-            files = Path(folder) / FILES
+            files = Path(folder) / "files"
             files.mkdir()
             inherited = (
                 self._inherit(source.removeprefix("adapter:"), Path(folder)) if source.startswith("adapter:") else {}
@@ -116,10 +114,10 @@ class StoredBases:
             shutil.rmtree(leftover, ignore_errors=True)
         return self._scratch
 
-    def find_policy(self, digest: str) -> tuple[dict[str, Any], Base]:
-        """The manifest of a policy adapter, and its base.
+    def download_policy(self, digest: str, folder: Path) -> tuple[dict[str, Any], Base]:
+        """Download an adapter and, unless it has all weights, its base into `adapter` and `base`. Returns its manifest, and its base.
 
-        Raises InvalidArgument (UNKNOWN_ADAPTER, NOT_A_POLICY), FailedPrecondition (BASE_CHANGED, CORRUPT_OBJECT).
+        Raises InvalidArgument (UNKNOWN_ADAPTER, NOT_A_POLICY), FailedPrecondition (BASE_CHANGED, CORRUPT_OBJECT), Unavailable (DISK_FULL).
         """
         try:
             data = self._store.read(MODELS, f"adapters/{digest}/manifest.json")
@@ -140,30 +138,22 @@ class StoredBases:
             raise FailedPrecondition(
                 Reason.BASE_CHANGED, f"The base {adapter['base']!r} is not the one that this adapter was trained on."
             )
-        return adapter, base
-
-    def download_policy(self, adapter: Mapping[str, Any], base: Base, folder: Path) -> None:
-        """Download an adapter into `adapter` within the folder and, unless it has all weights, its base into `base`.
-
-        Raises FailedPrecondition (CORRUPT_OBJECT).
-        """
+        if shutil.disk_usage(folder).free < base.size_bytes + sum(file["size_bytes"] for file in adapter["files"]):
+            raise disk_full()
         download_files(self._store, adapter["files"], folder / "adapter")
         if adapter["weights"] != "full":
             download_files(self._store, json.loads(self._store.get(base.manifest))["files"], folder / "base")
+        return adapter, base
 
-    def merge(self, digest: str, folder: Path) -> None:
-        """Write what `download_policy` downloaded as a whole model into `files` within the folder. Waits for other fetches.
-
-        Raises InvalidArgument (ADAPTER_DOES_NOT_LOAD), Unavailable (DISK_FULL).
-        """
-        (folder / FILES).mkdir()
+    def merge(self, digest: str, target: Path) -> None:
+        """Write what `download_policy` downloaded next to the target as a whole model. Waits for fetches, and raises as they do."""
+        target.mkdir()
         with self._fetching:
-            self._fetch(f"adapter:{digest}", folder / FILES, self._max_bytes)
+            self._fetch(f"adapter:{digest}", target, self._max_bytes)
 
     def _inherit(self, digest: str, folder: Path) -> dict[str, str]:
-        """Download an adapter and its base. Returns the fields that the new base inherits. Raises as `find_policy`."""
-        adapter, base = self.find_policy(digest)
-        self.download_policy(adapter, base, folder)
+        """Download an adapter and its base. Returns the fields that the new base inherits. Raises as `download_policy`."""
+        adapter, base = self.download_policy(digest, folder)
         served = digest if adapter.get("not_served_because") else ""
         return {"licence": base.licence, "adapter_digest": digest, "base_digest": base.digest, "serves_adapter": served}
 

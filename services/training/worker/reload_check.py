@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -51,7 +51,6 @@ VERIFY_SECONDS = 1800
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "not enough memory", "allocate memory")
 # The tokens of the row beyond the window that are compared, and the longest such row.
 LONG_ANSWER, LONGEST = 32, 8192
-RUN_AGAIN = "The last checkpoint is kept: if the run is created again, only this check is repeated."
 
 # The log-probabilities of each row's answer, token by token, or its reward only, by how they are computed: `trained`, as in training;
 # `packed`, with all rows in one pass; `own`, with the model's own attention; `served`, at serving precision, of the probes only.
@@ -118,18 +117,18 @@ def to_entries(kind: str, rows: Sequence[Encoded], check: ReloadCheck, precision
     """The probes, with which the rows begin, as in the manifest, so that a server can compute the same figures in that precision."""
     name = "reward" if kind == "reward" else "log_probability"
     return [
-        {**_to_plain(row), name: round(figure, 6), "precision": precision}
+        {
+            "row_id": row.row_id,
+            "tokens": list(row.tokens),
+            "prompt_length": row.prompt_length,
+            name: round(figure, 6),
+            "precision": precision,
+        }
         for row, figure in zip(rows, check.served, strict=False)
     ]
 
 
-def _to_plain(row: Encoded) -> dict[str, Any]:
-    return {"row_id": row.row_id, "tokens": list(row.tokens), "prompt_length": row.prompt_length}
-
-
-def reload_in_fresh_process(
-    base: Path, weights: Path, request: Path, compute_lock: Path | None = None, remedy: str = RUN_AGAIN
-) -> Figures:
+def reload_in_fresh_process(base: Path, weights: Path, request: Path, compute_lock: Path | None = None) -> Figures:
     """Run `compute_figures` in a fresh process, which makes way for callers by the compute lock.
 
     Blocks for up to half an hour, after it has waited for the checks of other runs on this machine: each has another copy
@@ -139,11 +138,11 @@ def reload_in_fresh_process(
     command = [sys.executable, "-m", "services.training.worker.reload_check", str(base), str(weights), str(request)]
     command += [str(compute_lock)] if compute_lock else []
     with memory_lock(compute_lock) if compute_lock else nullcontext():
-        figures: Figures = json.loads(run_fresh(command, remedy=remedy).strip().splitlines()[-1])
+        figures: Figures = json.loads(run_fresh(command).strip().splitlines()[-1])
     return figures
 
 
-def run_fresh(command: Sequence[str], seconds: float = VERIFY_SECONDS, remedy: str = RUN_AGAIN) -> str:
+def run_fresh(command: Sequence[str], seconds: float = VERIFY_SECONDS) -> str:
     """What the fresh process prints. Blocks for at most `seconds`.
 
     Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD) with the error that ended it.
@@ -161,7 +160,8 @@ def run_fresh(command: Sequence[str], seconds: float = VERIFY_SECONDS, remedy: s
     log.error("saved weights do not load", error=cause)
     raise FailedPrecondition(
         Reason.ADAPTER_DOES_NOT_LOAD,
-        f"The saved weights do not load in a fresh process: {cause}. {remedy}",
+        f"The saved weights do not load in a fresh process: {cause}. Repeat the export, or create the run again: its last checkpoint is "
+        "kept, and only this check is repeated.",
     )
 
 
@@ -181,7 +181,7 @@ def verify(
     weights are not the trained ones.
     """
     request = weights.parent / "probes.json"
-    body = {"recipe": recipe.to_json(), "kind": kind, "rows": list(map(_to_plain, rows))}
+    body = {"recipe": recipe.to_json(), "kind": kind, "rows": list(map(asdict, rows))}
     request.write_text(json.dumps(body), encoding="utf-8")
     figures = reload(base, weights, request)
     difference = _compare_means(figures["trained"], expected["trained"])
@@ -207,31 +207,24 @@ def verify(
     return ReloadCheck(difference, [fmean(row) for row in figures["served"]], serving)
 
 
-def verify_exported(
-    base: Path,
-    weights: Path,
-    probes: Sequence[Mapping[str, Any]],
-    *,
-    kind: str,
-    reload: Reload = reload_in_fresh_process,
-) -> float:
-    """Reload an exported folder, an adapter (`lora`) or all weights (`none`), and compare it with the probes of the adapter's manifest.
+def verify_exported(base: Path, weights: Path, probes: Sequence[Mapping[str, Any]], reload: Reload) -> float:
+    """Reload an exported folder, and return its largest difference from an adapter's stored probes. A whole model is its own base.
 
-    Returns the largest difference. Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD, ADAPTER_DIFFERS).
+    Raises FailedPrecondition (ADAPTER_DOES_NOT_LOAD, ADAPTER_DIFFERS).
     """
-    recipe = Recipe(method="sft", adapter=AdapterRecipe(kind=kind), optimizer=OptimizerRecipe(), precision="f32")
+    shape = AdapterRecipe(kind="none" if base == weights else "lora")
+    recipe = Recipe(method="sft", adapter=shape, optimizer=OptimizerRecipe(), precision="f32")
     precision = probes[0].get("precision", "bf16")
-    request = weights.parent / "probes.json"
     body = {"recipe": recipe.to_json(), "kind": "policy", "precision": precision, "rows": probes}
+    request = weights.parent / "probes.json"
     request.write_text(json.dumps(body), encoding="utf-8")
     served = reload(base, weights, request)["served"]
     difference = _compare_means(served, [[probe["log_probability"]] for probe in probes])
     # Another processor rounds bf16 otherwise, and merged weights are rounded to it.
-    if not difference <= (ADAPTER_TOLERANCE if kind == "lora" and precision == "f32" else FULL_TOLERANCE):
+    if not difference <= (FULL_TOLERANCE if base == weights or precision == "bf16" else ADAPTER_TOLERANCE):
         raise FailedPrecondition(
             Reason.ADAPTER_DIFFERS,
-            f"The exported folder differs from the trained adapter by {difference:.3f} nats per token, so nothing was exported. Train it "
-            "again, or report this defect.",
+            f"The exported folder differs from the trained adapter by {difference:.3f} nats per token. Train it again, or report this.",
         )
     return difference
 

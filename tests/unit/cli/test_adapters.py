@@ -1,6 +1,7 @@
 """Approvals and decisions, canaries, and what evaluations measured."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,7 @@ def test_an_adapter_is_exported_into_a_new_folder(tailor: Tailor, services: Serv
     folder = tmp_path / "elsewhere" / "reports"
     done = tailor("adapter", "export", NAME, str(folder), "--merged")
     assert "reading it back in a fresh process" in done.err
-    assert f"{ADAPTER[:12]} is in {folder}: 2 files, 2 MB." in done.out
+    assert f"{ADAPTER[:12]} is in {folder}: 2 files." in done.out
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == services.training.sent
     listed = tailor("adapter", "export", ADAPTER[:8], str(tmp_path / "other"), "--output=json").document
     assert [file["name"] for file in listed["files"]] == ["README.md", "adapter_model.safetensors"]
@@ -224,29 +225,25 @@ def test_an_adapter_is_exported_into_a_new_folder(tailor: Tailor, services: Serv
     assert refused.err == f"error: CANNOT_WRITE: {folder} is not empty. Choose another folder.\n"
 
 
-@pytest.mark.parametrize("case", ["damaged", "broken", "retired", "not served", "unwritable"])
-def test_an_export_that_fails_leaves_nothing(tailor: Tailor, services: Services, tmp_path: Path, case: str) -> None:
-    folder = tmp_path / "reports"
-    match case:
-        case "damaged":
-            services.training.sent = {"README.md": b"# Report?"}
-        case "broken":
-            services.training.breaks = 1
-        case "retired":
-            services.registry.retired = True
-        case "not served":
-            services.registry.served = ""
-        case "unwritable":
-            (tmp_path / "file").write_text("")
-            folder = tmp_path / "file" / "reports"
-    refused = tailor("adapter", "export", NAME, str(folder))
-    reasons = {
-        "damaged": "CORRUPT_OBJECT: README.md was damaged on its way",
-        "broken": "STOPPED",
-        "retired": "ADAPTER_RETIRED",
-        "not served": "NO_ADAPTER",
-        "unwritable": "CANNOT_WRITE",
-    }
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            lambda fakes, _: fakes.training.sent.update({"README.md": b"# Report?"}),
+            "CORRUPT_OBJECT: README.md was damaged",
+        ),
+        (lambda fakes, _: setattr(fakes.training, "breaks", 1), "STOPPED"),
+        (lambda fakes, _: setattr(fakes.registry, "retired", True), "ADAPTER_RETIRED"),
+        (lambda fakes, _: setattr(fakes.registry, "served", ""), "NO_ADAPTER"),
+        (lambda _, parent: parent.write_text(""), "CANNOT_WRITE"),
+    ],
+)
+def test_an_export_that_fails_leaves_nothing(
+    tailor: Tailor, services: Services, tmp_path: Path, change: Callable[[Services, Path], object], reason: str
+) -> None:
+    parent = tmp_path / "parent"
+    change(services, parent)
+    refused = tailor("adapter", "export", NAME, str(parent / "reports"))
     assert refused.code == 1
-    assert refused.err.splitlines()[-1].startswith(f"error: {reasons[case]}")
-    assert {path.name for path in tmp_path.iterdir()} <= {"file"}
+    assert refused.err.splitlines()[-1].startswith(f"error: {reason}")
+    assert not parent.is_dir() or list(parent.iterdir()) == []

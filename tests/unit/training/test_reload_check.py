@@ -103,7 +103,7 @@ def test_an_error_of_training_is_told_by_its_kind(error: Exception, alone: bool,
         ("raise MemoryError", "MemoryError, for lack of memory"),
         ("import os; os.kill(os.getpid(), 9)", "SIGKILL, for lack of memory"),
         ("class OutOfMemoryError(RuntimeError): pass\nraise OutOfMemoryError('CUDA')", "OutOfMemoryError: CUDA, for"),
-        ("raise ValueError('size mismatch')", "ValueError: size mismatch. The last checkpoint is kept"),
+        ("raise ValueError('size mismatch')", "ValueError: size mismatch. Repeat the export, or create the run"),
         ("import time; time.sleep(60)", "it took more than 1 seconds"),
     ],
 )
