@@ -22,7 +22,7 @@ from tailor.storage.protocol import ObjectStore
 
 CARD, FILES = "README.md", "files"
 HUB = "hub:"
-# The largest ranks that vLLM can be told.
+# The values of vLLM's --max-lora-rank.
 RANKS = (8, 16, 32, 64, 128, 256)
 
 

@@ -131,9 +131,11 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         """Write an adapter for other programs, streaming each step, then the files."""
         digest = request.adapter_digest
         self._check_adapter(digest)
-        log.info("adapter exported", adapter_digest=digest, key_id=current_caller().key_id, merged=request.merged)
         for step in self._ports.exporter.export(digest, merged=request.merged, generation=request.generation):
             if isinstance(step, Path):
+                log.info(
+                    "adapter exported", adapter_digest=digest, key_id=current_caller().key_id, merged=request.merged
+                )
                 yield from send_folder(step)
             else:
                 yield pb.ExportAdapterResponse(step=step)

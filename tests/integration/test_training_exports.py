@@ -90,7 +90,7 @@ def test_exported_folder_computes_elsewhere_what_the_trainer_measured(shop: Shop
     from transformers import AutoModelForCausalLM
 
     name, whole, folder = form.split(maxsplit=1)[0], form != "lora", tmp_path / "folder"
-    # One of them in a process of its own, as the service does.
+    # One of them in a fresh process, as the service does.
     exporter = shop.exporter(tmp_path, compute_figures if whole else reload_in_fresh_process)
     steps: list[str] = []
     for step in exporter.export(shop.digests[name], merged="merged" in form, generation=3):
