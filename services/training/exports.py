@@ -153,17 +153,15 @@ def to_card(export: Export, trained: str, digests: Mapping[str, str]) -> str:
 
 
 def _explain_loading(export: Export, base: str, revision: str) -> Iterator[str]:
+    end = 'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n'
     yield "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer"
     if export.whole:
-        yield '\nmodel = AutoModelForCausalLM.from_pretrained("FOLDER", dtype="bfloat16")'
-    else:
-        pinned = f', revision="{revision}"' if revision else ""
-        yield f'from peft import PeftModel\n\nbase = AutoModelForCausalLM.from_pretrained("{base}"{pinned}, dtype="bfloat16")'
-        yield 'model = PeftModel.from_pretrained(base, "FOLDER")'
-    yield 'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n```\n'
-    if export.whole:
-        yield "vLLM: `vllm serve FOLDER`"
-    elif not export.adapter.get("not_served_because"):
+        yield f'\nmodel = AutoModelForCausalLM.from_pretrained("FOLDER", dtype="bfloat16")\n{end}\nvLLM: `vllm serve FOLDER`'
+        return
+    pinned = f', revision="{revision}"' if revision else ""
+    yield f'from peft import PeftModel\n\nbase = AutoModelForCausalLM.from_pretrained("{base}"{pinned}, dtype="bfloat16")'
+    yield f'model = PeftModel.from_pretrained(base, "FOLDER")\n{end}'
+    if not export.adapter.get("not_served_because"):
         pinned = f" --revision {revision}" if revision else ""
         rank = next(rank for rank in RANKS if rank >= export.adapter["recipe"]["adapter"]["r"])
         loras = f"--enable-lora --max-lora-rank {rank} --lora-modules {export.adapter['specialist']}=FOLDER"

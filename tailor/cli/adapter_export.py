@@ -45,15 +45,13 @@ def export(
         raise InvalidArgument(
             Reason.CANNOT_WRITE, f"{folder} cannot be written: {error.strerror}. Choose another folder."
         ) from None
-    digest = request.adapter_digest
-    text = f"{short(digest)} is in {folder}: {len(files)} files. Its README.md says how to load it."
-    session.output.emit({"adapter_digest": digest, "folder": str(folder), "files": files}, text)
+    text = f"{short(request.adapter_digest)} is in {folder}: {len(files)} files. Its README.md says how to load it."
+    session.output.emit({"adapter_digest": request.adapter_digest, "folder": str(folder), "files": files}, text)
 
 
 def _find_adapter(registry: registry_pb2_grpc.RegistryServiceStub, name: str) -> training_pb2.ExportAdapterRequest:
     """The adapter of this digest, or that serves this specialist. Raises FailedPrecondition (NO_ADAPTER, ADAPTER_RETIRED)."""
-    request = training_pb2.ExportAdapterRequest()
-    digits = name
+    request, digits = training_pb2.ExportAdapterRequest(), name
     with suppress(NotFound):
         decision = registry.GetSpecialist(registry_pb2.GetSpecialistRequest(name=name)).serving.decision
         if not decision.adapter_digest:

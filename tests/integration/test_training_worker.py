@@ -202,7 +202,7 @@ def test_run_completes_with_a_verified_adapter(whole: tuple[House, Started]) -> 
     assert best == pytest.approx(manifest["metrics"]["held_out_loss"]) == pytest.approx(min(measured), abs=1e-4)
     assert trained["tokens"] and trained["rows"] == 24 and int(trained["memory_bytes"]) > 2**20
     assert len(manifest["probes"]) == 2
-    assert {"row_id", "tokens", "prompt_length", "log_probability"} == set(manifest["probes"][0])
+    assert {"row_id", "tokens", "prompt_length", "log_probability", "precision"} == set(manifest["probes"][0])
     assert any(line.startswith("training rows=24 rows_skipped=0 steps=40") for line in worker.log())
     assert not [line for line in worker.log() if any(word in line for word in WORDS)]
     config = next(file for file in manifest["files"] if file["path"] == "adapter_config.json")
