@@ -159,7 +159,7 @@ def compare(house: House, services: dict[str, Service], rankings: Ref) -> tuple[
     for name in ("dpo", "rloo"):
         policy.load_adapter(folder_of(inputs[name]), name)
     baseline = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, BASELINE_SEED)
-    theirs = rewarder.rewards([prompt.tokens for prompt in prompts], baseline)
+    theirs = rewarder.rewards(prompts, baseline)
     judged = Judged(policy, tokenizer, prompts, rewarder, theirs)
     sides = {name: side(judged, loaded) for name, loaded in (("sft", "default"), ("dpo", "dpo"), ("rloo", "rloo"))}
     return sides, accuracy(pairs.read(held_out, tokenizer)[0], rewarder)
@@ -182,7 +182,8 @@ def accuracy(held_out: Sequence[Pair], rewarder: Rewarder) -> float:
     sides = ([pair.chosen for pair in held_out], [pair.rejected for pair in held_out])
     chosen, rejected = (
         rewarder.rewards(
-            [row.tokens[: row.prompt_length] for row in rows], [row.tokens[row.prompt_length :] for row in rows]
+            [Prompt(row.row_id, (), row.tokens[: row.prompt_length]) for row in rows],
+            [row.tokens[row.prompt_length :] for row in rows],
         )
         for rows in sides
     )
@@ -220,7 +221,7 @@ def side(judged: Judged, name: str) -> HeldOutFigures:
     policy, tokenizer, prompts = judged.policy, judged.tokenizer, judged.prompts
     policy.set_adapter(name)
     written = answers.write_answers(policy, tokenizer, prompts, recipe_of("rloo").rollout, SEED)
-    rewards = judged.rewarder.rewards([prompt.tokens for prompt in prompts], written)
+    rewards = judged.rewarder.rewards(prompts, written)
     texts = tokenizer.batch_decode(written, skip_special_tokens=True)
     return HeldOutFigures(
         win_rate=win_rate(rewards, judged.baseline),

@@ -157,7 +157,7 @@ def _take_turn(
     written = write(batch, seed)
     seconds, used = time.perf_counter() - began, time.process_time() + cpu_seconds(process_id) - cpu
     cpu = time.process_time()
-    rewards = rewarder.rewards([prompt.tokens for prompt in batch], written)
+    rewards = rewarder.rewards(batch, written)
     return Turn(
         tokens=sum(map(len, written)),
         longest=max(map(len, written)),

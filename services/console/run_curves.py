@@ -29,6 +29,7 @@ FIGURES = {
     "held_out_agreement": "Agreement of both reward models",
     "answer_tokens": "Tokens per answer",
     "truncated_share": "Answers cut off",
+    "unanswered_share": "Thoughts without an answer",
     "learning_rate": "Learning rate",
     "gradient_norm": "Gradient norm",
     "tokens_per_second": "Tokens per second",

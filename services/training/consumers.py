@@ -6,6 +6,7 @@ from services.training import handlers, pipeline
 from services.training.handlers import TrainingPorts
 from services.training.pipeline import BuiltDataset
 from tailor import codec
+from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.events.consumer import Handler
 from tailor.events.envelope import Event, decode
@@ -35,11 +36,13 @@ class Consumers:
         return topics
 
     def on_specialist(self, event: Event) -> None:
-        """Note its budget and limit, and cancel the runs of a deleted specialist. All replicas read all specialists; the first cancels."""
+        """Note its budget, its limit and whether it thinks, and cancel the runs of a deleted specialist. All replicas read all specialists; the first cancels."""
         message = decode(event, models_pb2.SpecialistChanged)
         self._ports.budgets[message.name] = message.monthly_budget
         self._ports.max_hours[message.name] = message.max_training_hours
         self._ports.deleted.discard(message.name)
+        thinks = message.sampling.thinking in (common_pb2.THINKING_HIDDEN, common_pb2.THINKING_SHOWN)
+        (self._ports.thinking.add if thinks else self._ports.thinking.discard)(message.name)
         if message.deleted:
             self._ports.deleted.add(message.name)
             handlers.cancel_runs_of(self._ports.runs, message.name, to_datetime(message.update_time), self._ports.now())

@@ -39,8 +39,8 @@ class TrainingPorts:
 
     `plan` forecasts the stages of a run on a base (`StoredPlanner.plan`). `price_other_costs` gives what a specialist has used this month
     besides runs (`RegistryLedger.this_month`).
-    `deleted` has the names of deleted specialists, `budgets` the monthly budget of each and `max_hours` its limit of device hours, 0 for
-    none; the reader of their topic changes all three. `budget_lock` is held from the check of a budget until the run counts, so that two
+    `deleted` has the names of deleted specialists, `thinking` of those that let their base think, `budgets` the monthly budget of each and
+    `max_hours` its limit of device hours, 0 for none; the reader of their topic changes all four. `budget_lock` is held from the check of a budget until the run counts, so that two
     calls cannot pass it together.
     `default_base` is added at start if it is missing.
     """
@@ -55,6 +55,7 @@ class TrainingPorts:
     now: Callable[[], datetime]
     exporter: Exporter
     deleted: set[str] = field(default_factory=set)
+    thinking: set[str] = field(default_factory=set)
     budgets: dict[str, float] = field(default_factory=dict)
     max_hours: dict[str, float] = field(default_factory=dict)
     hour_limits: HourLimits = field(default_factory=HourLimits)
@@ -145,7 +146,8 @@ def resolve_run(ports: TrainingPorts, request: RunRequest) -> tuple[Run, Base]:
         find_dataset(ports.store, preferred) if preferred else None,
         _find_parent(ports.store, request),
     )
-    return make_run(request, sources, ports.recipes, ports.now()), base
+    thinking = request.specialist in ports.thinking
+    return make_run(request, sources, ports.recipes, ports.now(), thinking=thinking), base
 
 
 def _check_reward(ports: TrainingPorts, run: Run) -> None:

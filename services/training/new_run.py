@@ -1,7 +1,7 @@
 """From a request to a run: its stages, its id, and the checks that it can work."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -37,9 +37,13 @@ class RunSources:
     parent: Adapter | None = None
 
 
-def make_run(request: RunRequest, sources: RunSources, recipes: Path, now: datetime) -> Run:
-    """Build the run. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_SPECIALIST, WRONG_DATASET_KIND) if it cannot work."""
+def make_run(
+    request: RunRequest, sources: RunSources, recipes: Path, now: datetime, *, thinking: bool = False
+) -> Run:
+    """Build the run; with `thinking`, its rollouts begin with a thought. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_SPECIALIST, WRONG_DATASET_KIND) if it cannot work."""
     named = load_stages(request.recipe, recipes)
+    if thinking:
+        named = tuple(replace(stage, recipe=stage.recipe.with_thinking()) for stage in named)
     parent = sources.parent.manifest if sources.parent else None
     _check_chain(named, sources.parent)
     _check_specialist(request, sources)

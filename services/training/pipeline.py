@@ -119,7 +119,8 @@ def _queue(ports: TrainingPorts, built: BuiltDataset, stages: Pipeline, datasets
     dataset = Dataset(sft.manifest, SFT, built.specialist)
     try:
         sources = RunSources(dataset, Dataset(ranked.manifest, PREFERENCE, built.specialist) if ranked else None)
-        run = make_run(request, sources, ports.recipes, ports.now())
+        thinking = built.specialist in ports.thinking
+        run = make_run(request, sources, ports.recipes, ports.now(), thinking=thinking)
         _check_methods(run, stages)
     except TailorError as error:
         if error.retryable:

@@ -183,6 +183,12 @@ class Recipe(Part):
         """The recipe with another learning rate."""
         return self.model_copy(update={"optimizer": self.optimizer.model_copy(update={"learning_rate": rate})})
 
+    def with_thinking(self) -> "Recipe":
+        """The recipe for a specialist whose base thinks before it answers; only rollouts differ."""
+        if self.method not in GENERATING:
+            return self
+        return self.model_copy(update={"rollout": self.rollout.model_copy(update={"thinking": True})})
+
     def _check_tables(self) -> None:
         """Reject tables that the method would ignore: their author expects an effect."""
         if (self.method in GENERATING) != bool(self.rewards):
@@ -247,9 +253,13 @@ def _parse_toml(text: str) -> dict[str, object]:
 
 def _validate(table: dict[str, object]) -> Recipe:
     try:
-        return Recipe.model_validate(table)
+        recipe = Recipe.model_validate(table)
     except ValidationError as error:
         raise _invalid("The recipe is invalid.", explain(error, Recipe)) from None
+    if recipe.rollout.thinking:
+        message = "follows sampling.thinking of the specialist; leave it out"
+        raise _invalid("The recipe is invalid.", {"rollout.thinking": message})
+    return recipe
 
 
 def _invalid(summary: str, violations: Mapping[str, str]) -> InvalidArgument:

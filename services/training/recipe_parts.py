@@ -28,6 +28,8 @@ class RolloutRecipe(Part):
 
     With `mask_truncated`, nothing is learned from an answer that `max_new_tokens` cut off, because its reward says nothing about its end
     (overlong filtering: Yu et al. 2025, arXiv:2503.14476, section 3.4).
+
+    With `thinking`, which is the specialist's and no setting of a file, answers begin with a thought, which `max_new_tokens` includes.
     """
 
     prompts: int = Field(4, ge=1, le=1024)
@@ -37,6 +39,7 @@ class RolloutRecipe(Part):
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     beta: float = Field(0.05, ge=0.0, le=10.0)
     mask_truncated: bool = True
+    thinking: bool = False
 
 
 class BudgetRecipe(Part):

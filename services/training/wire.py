@@ -40,6 +40,7 @@ FIGURES = (
     "held_out_loss",
     "answer_tokens",
     "truncated_share",
+    "unanswered_share",
     "held_out_reward",
     "held_out_agreement",
 )

@@ -31,6 +31,7 @@ OPTIONAL_METRICS = (
     "accuracy",
     "answer_tokens",
     "truncated_share",
+    "unanswered_share",
     "held_out_reward",
     "held_out_agreement",
 )

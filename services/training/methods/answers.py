@@ -28,14 +28,16 @@ class Prompt:
     tokens: tuple[int, ...]
 
 
-def read_prompts(paths: Sequence[Path], tokenizer: Any, max_length: int) -> tuple[list[Prompt], int]:
+def read_prompts(
+    paths: Sequence[Path], tokenizer: Any, max_length: int, *, thinking: bool = False
+) -> tuple[list[Prompt], int]:
     """The distinct prompts of Parquet files with at most `max_length` tokens, in their order, and how many are longer or invalid.
 
     Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW).
     """
     prompts: dict[tuple[int, ...], Prompt] = {}
     too_long: set[tuple[int, ...]] = set()
-    encoder = prompt_encoder(tokenizer)
+    encoder = prompt_encoder(tokenizer, thinking=thinking)
     for prompt in encoder.encode_all(row_files.read(paths, row_files.CHATS)):
         if len(prompt.tokens) > max_length:
             too_long.add(prompt.tokens)
@@ -44,24 +46,26 @@ def read_prompts(paths: Sequence[Path], tokenizer: Any, max_length: int) -> tupl
     return list(prompts.values()), len(too_long) + encoder.skipped
 
 
-def prompt_encoder(tokenizer: Any) -> RowEncoder[Prompt]:
+def prompt_encoder(tokenizer: Any, *, thinking: bool = False) -> RowEncoder[Prompt]:
     """Encodes rows whose messages end with the user's."""
-    return RowEncoder(
-        row_files.CHATS,
-        lambda row: Prompt(
-            row["row_id"], tuple(row["messages"]), prompt_tokens(row["row_id"], row["messages"], tokenizer)
-        ),
-    )
+
+    def encode(row: dict[str, Any]) -> Prompt:
+        row_id, messages = row["row_id"], row["messages"]
+        return Prompt(row_id, tuple(messages), prompt_tokens(row_id, messages, tokenizer, thinking=thinking))
+
+    return RowEncoder(row_files.CHATS, encode)
 
 
-def prompt_tokens(row_id: str, messages: Sequence[dict[str, str]], tokenizer: Any) -> tuple[int, ...]:
+def prompt_tokens(
+    row_id: str, messages: Sequence[dict[str, str]], tokenizer: Any, *, thinking: bool = False
+) -> tuple[int, ...]:
     """Token ids of a prompt up to where its answer begins. Raises InvalidArgument (INVALID_ROW) unless it ends with text of the user."""
     if not messages or messages[-1]["role"] != "user" or not messages[-1]["content"].strip():
         raise InvalidArgument(Reason.INVALID_ROW, f"The prompt of row {row_id} does not end with text of the user.")
     from jinja2 import TemplateError
 
     try:
-        return tuple(encode_prompt(messages, tokenizer))
+        return tuple(encode_prompt(messages, tokenizer, thinking=thinking))
     except TemplateError:
         raise rejected_row(row_id, messages) from None
 

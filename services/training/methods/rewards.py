@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from services.training.adapters.inputs import StoredAdapter
+from services.training.methods.answers import Prompt
 from services.training.methods.reward_model import load_scorer, score
 from services.training.recipe_parts import RewardRule
-from tailor.chat import encode_end
+from tailor.chat import encode_answer, encode_end
 from tailor.errors import InvalidArgument, Reason
+from tailor.thoughts import ThoughtMarkers, ThoughtSplitter
 
 BATCH = 16
 REWARD, HELD_OUT_REWARD = "reward", "held_out_reward"
@@ -22,22 +24,45 @@ RewardTerm = Callable[[Sequence[Sequence[int]], Sequence[str]], list[float]]
 
 
 class Rewarder:
-    """Scores answers by the recipe's `rewards`: (weight, term) pairs."""
+    """Scores answers by the recipe's `rewards`: (weight, term) pairs.
 
-    def __init__(self, terms: Sequence[tuple[float, RewardTerm]], tokenizer: Any) -> None:
+    `thought` has the markers of thoughts, which are split off first, as for callers; None if the base does not think.
+    """
+
+    def __init__(
+        self, terms: Sequence[tuple[float, RewardTerm]], tokenizer: Any, thought: ThoughtMarkers | None = None
+    ) -> None:
         self._terms = terms
         self._tokenizer = tokenizer
+        self.thought = thought
 
-    def rewards(self, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[float]:
-        """The reward of each answer, both given as token ids. A truncated answer is scored as if it ended there."""
+    def rewards(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[float]:
+        """The reward of each answer, given as token ids. A truncated answer is scored as if it ended there.
+
+        Where no answer follows a thought, the reward is the lowest of all these answers, so that writing none never pays.
+        """
+        texts = self.read(answers)
+        answered = {place: text for place, text in enumerate(texts) if text is not None}
+        whole = [self._join(prompts[place], answers[place], text) for place, text in answered.items()]
+        columns = [[weight * value for value in term(whole, [*answered.values()])] for weight, term in self._terms]
+        rewards = dict(zip(answered, map(sum, zip(*columns, strict=True)), strict=True))
+        lowest = min(rewards.values(), default=0.0)
+        return [rewards.get(place, lowest) for place in range(len(answers))]
+
+    def read(self, answers: Sequence[Sequence[int]]) -> list[str | None]:
+        """The texts of answers. None if no answer follows a thought, most often because the thought does not end."""
+        texts: list[str] = self._tokenizer.batch_decode(answers, skip_special_tokens=self.thought is None)
+        if self.thought is None:
+            return [*texts]
+        return [ThoughtSplitter(self.thought).add(text, is_last=True).answer or None for text in texts]
+
+    def _join(self, prompt: Prompt, answer: Sequence[int], text: str) -> list[int]:
+        """The tokens of a conversation with its answer, as reward models learned from such."""
+        if self.thought is not None:
+            asked, answered = encode_answer(prompt.messages, text, self._tokenizer)
+            return [*asked, *answered]
         end = encode_end(self._tokenizer)
-        conversations = [
-            [*prompt, *answer] if answer[-1] == end[-1] else [*prompt, *answer, *end]
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
-        columns = [[weight * value for value in term(conversations, texts)] for weight, term in self._terms]
-        return [sum(row) for row in zip(*columns, strict=True)]
+        return [*prompt.tokens, *answer, *(end if answer[-1] != end[-1] else ())]
 
 
 @dataclass(frozen=True)
@@ -47,6 +72,11 @@ class Judges:
     rewarder: Rewarder
     held_out_reward: Rewarder | None = None
 
+    @property
+    def thinking(self) -> bool:
+        """True if the answers begin with a thought."""
+        return self.rewarder.thought is not None
+
 
 def make_judges(
     rules: Sequence[RewardRule],
@@ -55,8 +85,9 @@ def make_judges(
     *,
     reward: StoredAdapter | None = None,
     held_out_reward: StoredAdapter | None = None,
+    thought: ThoughtMarkers | None = None,
 ) -> Judges:
-    """The judges of a recipe. Both reward adapters share one base in memory.
+    """The judges of a recipe for answers with or without thoughts. Both reward adapters share one base in memory.
 
     Raises InvalidArgument (NO_REWARD_ADAPTER) if a rule is `model` and there is no reward adapter.
     """
@@ -74,8 +105,8 @@ def make_judges(
         (rule.weight, _score_by_model(scorer, REWARD) if rule.kind == "model" else _score_by_rule(rule))
         for rule in rules
     ]
-    second = Rewarder([(1.0, _score_by_model(scorer, HELD_OUT_REWARD))], tokenizer) if held_out_reward else None
-    return Judges(Rewarder(terms, tokenizer), second)
+    second = [(1.0, _score_by_model(scorer, HELD_OUT_REWARD))] if held_out_reward else []
+    return Judges(Rewarder(terms, tokenizer, thought), Rewarder(second, tokenizer, thought) if second else None)
 
 
 def _score_by_rule(rule: RewardRule) -> RewardTerm:

@@ -5,11 +5,15 @@ RLOO: Ahmadian et al. 2024, arXiv:2402.14740. GRPO: Shao et al. 2024, arXiv:2402
 A run that resumes from a checkpoint ends with the same weights: every step writes its own answers, no step keeps anything for the next,
 and the prompts of each step are drawn before the first. The engine that serves writes the answers if it can (`engine.py`), else trl does
 with `generate`. An engine draws by a seed of the step, `generate` from the generator that a checkpoint contains.
+
+If the specialist lets its base think, answers begin with a thought: it is learned like the rest, and rewards see what comes after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from services.training.bases.capabilities import read_capabilities
 from services.training.methods import answers, engine, held_out, model
 from services.training.methods.answers import Prompt
 from services.training.methods.base import Prepared, StageContext, plan_steps, trainer_options
@@ -17,19 +21,24 @@ from services.training.methods.budget import KL, LENGTH, TRUNCATED, watch_budget
 from services.training.methods.rewards import Judges, Rewarder, agreement, make_judges
 from services.training.ports import RolloutEngine
 from services.training.recipe import Recipe
+from tailor.chat import encode_prompt
 from tailor.errors import InvalidArgument, Reason
 from tailor.logging import get_logger
+from tailor.thoughts import ThoughtMarkers, find_markers
 
 log = get_logger(__name__)
 
 REFERENCE = "ref"  # trl's name for the frozen copy of the adapter, as it was when the trainer was created
+UNANSWERED = "unanswered_share"
 ROLLOUTS = "rollouts"  # the folder in a worker's own with the adapter for the engine
-# Figures of a progress report, by their names in the trainer's log. Those of the held-out reward model are absent without one.
+# Figures of a progress report, by their names in the trainer's log. Those of the held-out reward model are absent without one, and that of
+# answers without an end of their thought if the base does not think.
 SHOWN = {
     "reward": "reward",
     "kl": KL,
     "answer_tokens": LENGTH,
     "truncated_share": TRUNCATED,
+    "unanswered_share": UNANSWERED,
     "held_out_reward": "held_out_reward",
     "held_out_agreement": "held_out_agreement",
 }
@@ -41,7 +50,12 @@ def prepare(context: StageContext) -> Prepared:
     prompts, too_long = _read_train_prompts(context)
     steps = count_steps(prompts, recipe)
     judges = make_judges(
-        recipe.rewards, inputs.base, context.tokenizer, reward=inputs.reward, held_out_reward=inputs.held_out_reward
+        recipe.rewards,
+        inputs.base,
+        context.tokenizer,
+        reward=inputs.reward,
+        held_out_reward=inputs.held_out_reward,
+        thought=_find_thought(context),
     )
     policy = answers.use_plain_attention(model.trainable_model(inputs.base, recipe, inputs.parent), inputs.base)
     drawn = answers.draw_passes(prompts, steps * recipe.rollout.prompts, recipe.seed)
@@ -75,7 +89,8 @@ def measure(policy: Any, context: StageContext, prompts: Sequence[Prompt], judge
     """Answers to held-out prompts before and after training, drawn with the same seed.
 
     Returns their mean rewards, how often the later answer is better (`win_rate`), the mean divergence of the later answers from the
-    stage's start (`kl`, nats per token), how many times longer they are (`length_ratio`), and the share that was cut (`truncated_share`).
+    stage's start (`kl`, nats per token), how many times longer they are (`length_ratio`), and the share that was cut (`truncated_share`);
+    if they begin with a thought, also the share in which nothing follows it (`unanswered_share`).
     With a held-out reward model also its `held_out_reward_before`, `_after` and `held_out_win_rate`, and `held_out_gap`, by which the win
     rate is higher.
     """
@@ -90,6 +105,7 @@ def measure(policy: Any, context: StageContext, prompts: Sequence[Prompt], judge
         "kl": answers.divergence(policy, tokenizer, prompts, after, REFERENCE),
         "length_ratio": sum(map(len, after)) / sum(map(len, before)),
         "truncated_share": sum(answer[-1] not in ends for answer in after) / len(after),
+        **_count_unanswered(judges, after),
     }
     if judges.held_out_reward is None:
         return figures
@@ -101,13 +117,21 @@ def measure(policy: Any, context: StageContext, prompts: Sequence[Prompt], judge
 def _compare(
     rewarder: Rewarder, prompts: Sequence[Prompt], before: Sequence[list[int]], after: Sequence[list[int]]
 ) -> dict[str, float]:
-    prompt_tokens = [prompt.tokens for prompt in prompts]
-    earlier, later = rewarder.rewards(prompt_tokens, before), rewarder.rewards(prompt_tokens, after)
+    # Together, so that no answer at all is never better than one.
+    rewards = rewarder.rewards([*prompts, *prompts], [*before, *after])
+    earlier, later = rewards[: len(before)], rewards[len(before) :]
     return {
         "reward_before": sum(earlier) / len(earlier),
         "reward_after": sum(later) / len(later),
         "win_rate": win_rate(later, earlier),
     }
+
+
+def _count_unanswered(judges: Judges, answers: Sequence[Sequence[int]]) -> dict[str, float]:
+    """The share of answers with a thought and nothing after it; empty if the base does not think."""
+    if not judges.thinking:
+        return {}
+    return {UNANSWERED: judges.rewarder.read(answers).count(None) / len(answers)}
 
 
 def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> float:
@@ -118,8 +142,7 @@ def win_rate(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 def _read_train_prompts(context: StageContext) -> tuple[list[Prompt], int]:
     """The prompts that leave room for an answer, and how many do not."""
-    room = context.max_length - context.recipe.rollout.max_new_tokens
-    prompts, too_long = answers.read_prompts(context.inputs.train, context.tokenizer, room)
+    prompts, too_long = _read_prompts(context, context.inputs.train)
     if not prompts:
         raise InvalidArgument(
             Reason.NO_PROMPTS,
@@ -131,9 +154,20 @@ def _read_train_prompts(context: StageContext) -> tuple[list[Prompt], int]:
 
 
 def _read_held_out_prompts(context: StageContext) -> list[Prompt]:
-    room = context.max_length - context.recipe.rollout.max_new_tokens
-    prompts, _ = answers.read_prompts(context.inputs.held_out, context.tokenizer, room)
+    prompts, _ = _read_prompts(context, context.inputs.held_out)
     return held_out.choose([(prompt.row_id, len(prompt.tokens), prompt) for prompt in prompts])
+
+
+def _read_prompts(context: StageContext, files: Sequence[Path]) -> tuple[list[Prompt], int]:
+    room = context.max_length - context.recipe.rollout.max_new_tokens
+    return answers.read_prompts(files, context.tokenizer, room, thinking=_find_thought(context) is not None)
+
+
+def _find_thought(context: StageContext) -> ThoughtMarkers | None:
+    """The markers of the thoughts with which answers begin; None if the specialist or its base does not think."""
+    chat = read_capabilities(context.inputs.base).chat
+    is_on = context.recipe.rollout.thinking
+    return find_markers(context.tokenizer, chat.thought_start, chat.thought_end) if is_on else None
 
 
 def _start_engine(policy: Any, context: StageContext, prompts: Sequence[Prompt]) -> RolloutEngine | None:
@@ -173,6 +207,10 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
             """Let the engine write the answers. For trl it is one more vLLM, whose kernels GRPO's loss corrects for."""
             self.writer = writer
             self.use_vllm = writer is not None
+
+        def _tokenize_prompts(self, prompts: list[list[dict[str, str]]]) -> Any:
+            """Prompts as token ids, as they were read; trl knows neither broken up control tokens nor thoughts."""
+            return [encode_prompt(prompt, tokenizer, thinking=judges.thinking) for prompt in prompts], None, {}
 
         def _generate_single_turn(self, prompt_ids: list[list[int]], *arguments: Any) -> Any:
             """Answers as token ids; for GRPO also the log-probabilities of their tokens."""
@@ -220,13 +258,15 @@ def _build_trainer(policy: Any, context: StageContext, prompts: Sequence[Prompt]
 
 def _reward_function(judges: Judges, prompts: Sequence[Prompt], per_prompt: int) -> Callable[..., list[float]]:
     """What trl calls with the answers of a step. Logs the held-out reward model's figures."""
-    tokens_by_row = {prompt.row_id: prompt.tokens for prompt in prompts}
+    by_row = {prompt.row_id: prompt for prompt in prompts}
 
     def reward(
         completion_ids: list[list[int]], row_id: list[str], log_metric: Callable[[str, float], None], **_: Any
     ) -> list[float]:
-        asked = [tokens_by_row[name] for name in row_id]
+        asked = [by_row[name] for name in row_id]
         rewards = judges.rewarder.rewards(asked, completion_ids)
+        for name, share in _count_unanswered(judges, completion_ids).items():
+            log_metric(name, share)
         if judges.held_out_reward is not None:
             second = judges.held_out_reward.rewards(asked, completion_ids)
             log_metric("held_out_reward", sum(second) / len(second))

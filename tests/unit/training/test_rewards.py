@@ -40,6 +40,10 @@ class Words:
         return [self.words.index(word) for word in text.split()]
 
 
+def to_prompts(*tokens: list[int]) -> list[Prompt]:
+    return [Prompt("r1", ({"role": "user", "content": "the"},), tuple(listed)) for listed in tokens]
+
+
 @pytest.mark.parametrize(("words", "worth"), [(0, 0.0), (1, 1.0), (4, 1.0), (6, 0.5), (8, 0.0), (20, 0.0)])
 def test_short_answers_score_higher_and_empty_ones_score_zero(words: int, worth: float) -> None:
     assert score_length(RewardRule(kind="length", words=4), "word " * words) == worth
@@ -60,7 +64,7 @@ def test_pattern_is_found_anywhere() -> None:
 def test_terms_of_a_reward_are_weighted_and_added() -> None:
     rules = (RewardRule(kind="length", words=2, weight=2.0), RewardRule(kind="terms", terms=("owner",), weight=0.5))
     rewarder = make_judges(rules, Path(), Words()).rewarder
-    assert rewarder.rewards([[4], [4]], [[1, 3, END], [1, 2, 5, 5, END]]) == [2.5, 0.0]
+    assert rewarder.rewards(to_prompts([4], [4]), [[1, 3, END], [1, 2, 5, 5, END]]) == [2.5, 0.0]
 
 
 def test_truncated_answer_is_scored_as_if_it_ended_there() -> None:
@@ -70,7 +74,7 @@ def test_truncated_answer_is_scored_as_if_it_ended_there() -> None:
         seen.extend(list(tokens) for tokens in whole)
         return [0.0] * len(whole)
 
-    Rewarder([(1.0, part)], Words()).rewards([[4, 5], [4]], [[1, END], [1, 2]])
+    Rewarder([(1.0, part)], Words()).rewards(to_prompts([4, 5], [4]), [[1, END], [1, 2]])
     assert seen == [[4, 5, 1, END], [4, 1, 2, END]]
 
 

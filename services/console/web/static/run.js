@@ -5,8 +5,8 @@ const REFRESH_MS = 5000;
 const MAX_LINES = 500;
 const ENDED = ["succeeded", "failed", "cancelled"];
 const SECTIONS = ["run-state", "run-facts", "run-message", "run-stages", "run-plan", "run-times", "run-actions"];
-const SMOOTH = ["loss", "reward", "accuracy", "held_out_reward", "held_out_agreement", "answer_tokens", "truncated_share"];
-const FROM_ZERO = ["learning_rate", "tokens_per_second", "memory_bytes", "answer_tokens", "truncated_share"];
+const SMOOTH = ["loss", "reward", "accuracy", "held_out_reward", "held_out_agreement", "answer_tokens", "truncated_share", "unanswered_share"];
+const FROM_ZERO = ["learning_rate", "tokens_per_second", "memory_bytes", "answer_tokens", "truncated_share", "unanswered_share"];
 const GIB = 2 ** 30;
 
 function duration(seconds) {
@@ -26,6 +26,7 @@ function tilesOf(run, report, stages) {
     reward: fixed(report.reward), kl: fixed(report.kl), accuracy: fixed(report.accuracy),
     held_out_reward: fixed(report.held_out_reward), held_out_agreement: fixed(report.held_out_agreement),
     answer_tokens: report.answer_tokens === null ? null : report.answer_tokens.toFixed(0), truncated_share: fixed(report.truncated_share),
+    unanswered_share: fixed(report.unanswered_share),
     learning_rate: report.learning_rate.toExponential(1), gradient_norm: write(report.gradient_norm),
     tokens_per_second: report.tokens_per_second.toFixed(0), memory_bytes: report.memory_bytes ? `${(report.memory_bytes / GIB).toFixed(2)} GiB` : null,
     remaining_seconds: ended ? null : duration(report.remaining_seconds),

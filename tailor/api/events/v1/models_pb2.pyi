@@ -357,6 +357,7 @@ class RunProgressed(_message.Message):
     TRUNCATED_SHARE_FIELD_NUMBER: _builtins.int
     HELD_OUT_REWARD_FIELD_NUMBER: _builtins.int
     HELD_OUT_AGREEMENT_FIELD_NUMBER: _builtins.int
+    UNANSWERED_SHARE_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
     BASE_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
@@ -404,6 +405,10 @@ class RunProgressed(_message.Message):
     """Mean score of this step's answers by the second reward model, from which nothing is learned; absent without one."""
     held_out_agreement: _builtins.float
     """Share of pairs of this step's answers to one prompt that both reward models order alike, 0 to 1; absent without a second one."""
+    unanswered_share: _builtins.float
+    """Share of this step's answers in which nothing follows the thought, most often because that does not end, 0 to 1; absent if none begins
+    with a thought.
+    """
     base: _builtins.str
     """Base of the run."""
     method: _builtins.str
@@ -441,13 +446,14 @@ class RunProgressed(_message.Message):
         truncated_share: _builtins.float | None = ...,
         held_out_reward: _builtins.float | None = ...,
         held_out_agreement: _builtins.float | None = ...,
+        unanswered_share: _builtins.float | None = ...,
         cost: Global___RunCost | None = ...,
         base: _builtins.str = ...,
         method: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_agreement", b"_held_out_agreement", "_held_out_loss", b"_held_out_loss", "_held_out_reward", b"_held_out_reward", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "held_out_agreement", b"held_out_agreement", "held_out_loss", b"held_out_loss", "held_out_reward", b"held_out_reward", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_agreement", b"_held_out_agreement", "_held_out_loss", b"_held_out_loss", "_held_out_reward", b"_held_out_reward", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_unanswered_share", b"_unanswered_share", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "cost", b"cost", "create_time", b"create_time", "held_out_agreement", b"held_out_agreement", "held_out_loss", b"held_out_loss", "held_out_reward", b"held_out_reward", "kl", b"kl", "reward", b"reward", "truncated_share", b"truncated_share", "unanswered_share", b"unanswered_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_agreement", b"_held_out_agreement", "_held_out_loss", b"_held_out_loss", "_held_out_reward", b"_held_out_reward", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "base", b"base", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_agreement", b"held_out_agreement", "held_out_loss", b"held_out_loss", "held_out_reward", b"held_out_reward", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "method", b"method", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy", "_answer_tokens", b"_answer_tokens", "_held_out_agreement", b"_held_out_agreement", "_held_out_loss", b"_held_out_loss", "_held_out_reward", b"_held_out_reward", "_kl", b"_kl", "_reward", b"_reward", "_truncated_share", b"_truncated_share", "_unanswered_share", b"_unanswered_share", "accuracy", b"accuracy", "answer_tokens", b"answer_tokens", "base", b"base", "cost", b"cost", "create_time", b"create_time", "epoch", b"epoch", "gradient_norm", b"gradient_norm", "held_out_agreement", b"held_out_agreement", "held_out_loss", b"held_out_loss", "held_out_reward", b"held_out_reward", "kl", b"kl", "learning_rate", b"learning_rate", "loss", b"loss", "memory_bytes", b"memory_bytes", "method", b"method", "phase", b"phase", "remaining_seconds", b"remaining_seconds", "reward", b"reward", "run_id", b"run_id", "specialist", b"specialist", "stage", b"stage", "step", b"step", "tokens_per_second", b"tokens_per_second", "total_steps", b"total_steps", "truncated_share", b"truncated_share", "unanswered_share", b"unanswered_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy: _TypeAlias = _typing.Literal["accuracy"]  # noqa: Y015
     _WhichOneofArgType__accuracy: _TypeAlias = _typing.Literal["_accuracy", b"_accuracy"]  # noqa: Y015
@@ -465,6 +471,8 @@ class RunProgressed(_message.Message):
     _WhichOneofArgType__reward: _TypeAlias = _typing.Literal["_reward", b"_reward"]  # noqa: Y015
     _WhichOneofReturnType__truncated_share: _TypeAlias = _typing.Literal["truncated_share"]  # noqa: Y015
     _WhichOneofArgType__truncated_share: _TypeAlias = _typing.Literal["_truncated_share", b"_truncated_share"]  # noqa: Y015
+    _WhichOneofReturnType__unanswered_share: _TypeAlias = _typing.Literal["unanswered_share"]  # noqa: Y015
+    _WhichOneofArgType__unanswered_share: _TypeAlias = _typing.Literal["_unanswered_share", b"_unanswered_share"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy) -> _WhichOneofReturnType__accuracy | None: ...
     @_typing.overload
@@ -481,6 +489,8 @@ class RunProgressed(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reward) -> _WhichOneofReturnType__reward | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__truncated_share) -> _WhichOneofReturnType__truncated_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unanswered_share) -> _WhichOneofReturnType__unanswered_share | None: ...
 
 Global___RunProgressed: _TypeAlias = RunProgressed  # noqa: Y015
 
