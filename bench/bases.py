@@ -1,6 +1,6 @@
 """Every causal class that transformers knows, and the text parts of others, through adding, training and verifying: `make bench-bases`.
 
-Writes `docs/bases.md` and `.tailor/bench/bases.json`. What was found of a family is kept until the code that it went through changes, so
+Besides, every chat template that trl ships (`templates.py`). Writes `docs/bases.md` and `.tailor/bench/bases.json`. What was found of a family is kept until the code that it went through changes, so
 an interrupted bench goes on.
 """
 
@@ -11,14 +11,15 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
 from bench import moves
 from bench.bases_family import FamilyFound
-from bench.report import ROOT, store
+from bench.report import ROOT, read_figures, store
+from bench.templates import describe_templates, summarise_templates, try_templates
 from services.training.bases.capabilities import TOLERANCE
 from tailor.codec import load
 
@@ -29,6 +30,7 @@ AT_ONCE = 2
 SECONDS = 300
 MEMORY_BYTES = 12 * 2**30
 TRIED = "not tried here"
+TEMPLATES = "## Chat templates"
 
 
 def list_families() -> list[tuple[str, str]]:
@@ -183,12 +185,30 @@ def _rows(found: FamilyFound) -> str:
 
 
 def main() -> None:
-    """Try all families, or those that are named, and write the page."""
+    """Try all families, or those that are named, and all templates, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--families", default="", help="only these names, with commas between them, and those that were tried before"
     )
-    chosen = {name for name in parser.parse_args().families.split(",") if name}
+    parser.add_argument("--templates", action="store_true", help="only the chat templates, which take a minute")
+    arguments = parser.parse_args()
+    if not arguments.templates:
+        walk_families({name for name in arguments.families.split(",") if name})
+    outcomes = try_templates()
+    figures = summarise_templates(outcomes)
+    print(json.dumps(figures, indent=2))
+    store("bases", {**read_figures("bases"), **figures})
+    write_templates(outcomes)
+
+
+def write_templates(outcomes: Mapping[str, str]) -> None:
+    """Write the section about templates at the end of docs/bases.md."""
+    families = PAGE.read_text(encoding="utf-8").partition(TEMPLATES)[0].rstrip()
+    PAGE.write_text(f"{families}\n\n{TEMPLATES}\n\n{describe_templates(outcomes)}\n", encoding="utf-8")
+
+
+def walk_families(chosen: Collection[str]) -> None:
+    """Try all families, or those that are chosen, and write their part of the page and of the figures."""
     code = digest_code()
     families = list_families()
     with ThreadPoolExecutor(AT_ONCE) as pool:

@@ -36,7 +36,10 @@ class Consumers:
         return topics
 
     def on_specialist(self, event: Event) -> None:
-        """Note its budget, its limit and whether it thinks, and cancel the runs of a deleted specialist. All replicas read all specialists; the first cancels."""
+        """Note its budget, its limit and whether it thinks, and cancel the runs of a deleted specialist.
+
+        All replicas read all specialists; the first cancels.
+        """
         message = decode(event, models_pb2.SpecialistChanged)
         self._ports.budgets[message.name] = message.monthly_budget
         self._ports.max_hours[message.name] = message.max_training_hours

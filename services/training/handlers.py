@@ -40,8 +40,8 @@ class TrainingPorts:
     `plan` forecasts the stages of a run on a base (`StoredPlanner.plan`). `price_other_costs` gives what a specialist has used this month
     besides runs (`RegistryLedger.this_month`).
     `deleted` has the names of deleted specialists, `thinking` of those that let their base think, `budgets` the monthly budget of each and
-    `max_hours` its limit of device hours, 0 for none; the reader of their topic changes all four. `budget_lock` is held from the check of a budget until the run counts, so that two
-    calls cannot pass it together.
+    `max_hours` its limit of device hours, 0 for none; the reader of their topic changes all four. `budget_lock` is held from the check of
+    a budget until the run counts, so that two calls cannot pass it together.
     `default_base` is added at start if it is missing.
     """
 

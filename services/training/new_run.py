@@ -37,10 +37,11 @@ class RunSources:
     parent: Adapter | None = None
 
 
-def make_run(
-    request: RunRequest, sources: RunSources, recipes: Path, now: datetime, *, thinking: bool = False
-) -> Run:
-    """Build the run; with `thinking`, its rollouts begin with a thought. Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_SPECIALIST, WRONG_DATASET_KIND) if it cannot work."""
+def make_run(request: RunRequest, sources: RunSources, recipes: Path, now: datetime, *, thinking: bool = False) -> Run:
+    """Build the run; with `thinking`, its rollouts begin with a thought.
+
+    Raises InvalidArgument (UNKNOWN_RECIPE, INVALID_RECIPE, WRONG_SPECIALIST, WRONG_DATASET_KIND) if it cannot work.
+    """
     named = load_stages(request.recipe, recipes)
     if thinking:
         named = tuple(replace(stage, recipe=stage.recipe.with_thinking()) for stage in named)
