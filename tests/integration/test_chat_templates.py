@@ -83,7 +83,7 @@ def test_a_thought_is_split_off_however_its_text_is_cut_and_gets_no_reward(name:
         answers = [f"{written}{chat.end}", f"{written} No.{chat.end}", f"{chat.thought_start}It was"]
         encoded = [tokenizer.encode(text, add_special_tokens=False) for text in answers]
         assert rewarder.read(encoded) == ["The second one.", "The second one. No.", None]
-        assert rewarder.rewards([prompt] * 3, encoded) == [2.0, 1.0, 1.0]
+        assert rewarder.rewards([prompt] * 3, encoded) == [2.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 import torch
+import trl
 from peft import PeftModel
 from safetensors.torch import load, load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from services.training.bases.files import load_tokenizer
 from services.training.bases.store import fetch_here
 from services.training.methods.engine import start_engine
 from services.training.methods.engine_process import EngineOptions
@@ -222,6 +224,41 @@ def test_engine_gets_the_newest_adapter_in_each_step_and_a_killed_run_resumes_ex
     assert weights(house, adapter(second)) == weights(house, adapter(whole))
     assert engines[2].adapters == engines[0].adapters[2:]
     assert all(engine.closed for engine in engines)
+
+
+class ThinkingEngine(PlainEngine):
+    """An engine that writes a thought before each answer; every other thought does not end."""
+
+    def write(self, prompts: Sequence[Sequence[int]], adapter: Path, seed: int) -> list[RolloutAnswer]:
+        tokenizer = load_tokenizer(Path(self._options.base))
+        assert all(tokenizer.decode(prompt).endswith("<|im_start|>assistant\n") for prompt in prompts)
+        texts = ("<think>\nact on the ledger\n</think>\n\nact now<|im_end|>", "<think>\nact now<|im_end|>")
+        written = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return [RolloutAnswer(tokens, [-5.0] * len(tokens)) for tokens in written * (len(prompts) // 2)]
+
+
+@pytest.mark.usefixtures("small_heads")
+@pytest.mark.parametrize("method", EITHER)
+def test_a_thought_is_learned_and_gets_no_reward_and_one_without_an_answer_is_counted(
+    method: str, tmp_path: Path
+) -> None:
+    template = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text(encoding="utf-8")
+    base = make_tiny_base(
+        tmp_path / "tiny", [f"{row(number)['chosen']} <think>" for number in range(10)], vocabulary=400
+    )
+    (base / "chat_template.jinja").write_text(template, encoding="utf-8")
+    house = furnish(tmp_path / "house", f"path:{base}", fetch_here)
+    rankings = store_dataset(house, "preference", {"train": [row(number) for number in range(4)], "held_out": [row(5)]})
+    rollout = {"prompts": 2, "answers": 2, "max_new_tokens": 12, "thinking": True}
+    rules = [{"kind": "pattern", "pattern": "^act now$"}]
+    chosen = recipe(method, rollout=rollout, rewards=rules, limit={"max_steps": 2})
+    result = train(house, f"run_thinks_{method}", chosen, rankings, start_engine=ThinkingEngine)
+    steps = [report for report in result.progress if report.phase == "training"]
+    figures = [(report.reward, report.unanswered_share, report.truncated_share) for report in steps]
+    assert figures == [(0.5, 0.5, 0.0)] * 2
+    assert manifest(house, adapter(result))["metrics"]["unanswered_share"] >= 0.0
+    learned = load(weights(house, adapter(result)))
+    assert any(tensor.any() for name, tensor in learned.items() if "lora_B" in name)
 
 
 def test_rules_raise_the_held_out_reward_and_no_log_contains_text(

@@ -39,14 +39,14 @@ class Rewarder:
     def rewards(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]]) -> list[float]:
         """The reward of each answer, given as token ids. A truncated answer is scored as if it ended there.
 
-        Where no answer follows a thought, the reward is the lowest of all these answers, so that writing none never pays.
+        If no answer follows a thought, the reward is 0, or the lowest of these answers if that is less, so that writing none never pays.
         """
         texts = self.read(answers)
         answered = {place: text for place, text in enumerate(texts) if text is not None}
         whole = [self._join(prompts[place], answers[place], text) for place, text in answered.items()]
         columns = [[weight * value for value in term(whole, [*answered.values()])] for weight, term in self._terms]
         rewards = dict(zip(answered, map(sum, zip(*columns, strict=True)), strict=True))
-        lowest = min(rewards.values(), default=0.0)
+        lowest = min([0.0, *rewards.values()])
         return [rewards.get(place, lowest) for place in range(len(answers))]
 
     def read(self, answers: Sequence[Sequence[int]]) -> list[str | None]:
