@@ -30,7 +30,8 @@ def ask(
 ) -> None:
     """Ask a specialist. What is not set is as its definition says.
 
-    The answer appears as it is generated; Ctrl-C also stops the generation on the server."""
+    The answer appears as it is generated; Ctrl-C also stops the generation on the server. A thought that the specialist shows goes to
+    standard error."""
     names = (BASE, specialist) if compare else (specialist,)
     given = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     sampling = {name: value for name, value in given.items() if value is not None}
@@ -45,16 +46,22 @@ def ask(
 
 
 def _stream(client: TailorClient, output: Output, name: str, prompt: str, **sampling: Any) -> dict[str, Any]:
-    parts: list[str] = []
+    thought = text = ""
     last = Piece("", "")
     with calling("inference", f"{CALLERS_SERVICE}/StreamGenerate"):
         for last in client.stream(name, prompt, **sampling):
-            parts.append(last.text)
+            if last.thought:
+                output.write_aside(last.thought if thought else f"[thought] {last.thought}")
+                thought += last.thought
+            if last.text and thought and not text:
+                output.write_aside("\n[answer]\n")
+            text += last.text
             output.write(last.text)
     output.write("\n")
     return {
         "model": name,
-        "text": "".join(parts),
+        "thought": thought,
+        "text": text,
         "draft_id": last.draft_id,
         "finish_reason": last.finish_reason,
         "usage": vars(last.usage) if last.usage else None,

@@ -196,6 +196,11 @@ class Output:
         if self._form is OutputFormat.TABLE:
             self._console.out(plain(text), end="", highlight=False)
 
+    def write_aside(self, text: str) -> None:
+        """Show a piece of what comes with a result and is not part of it, such as a thought, on standard error."""
+        if self._form is OutputFormat.TABLE:
+            self.notes.out(plain(text), end="", style="dim", highlight=False)
+
 
 def _to_plain(document: Any) -> Any:
     if isinstance(document, Message):

@@ -21,6 +21,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         self.calls = 0
         self.cancelled = False
         self.endless = False
+        self.thought = ""
         self.max_messages = 100
         self.asked: list[inference_pb2.GenerateRequest] = []
         self.feedback: list[inference_pb2.RecordFeedbackRequest] = []
@@ -57,6 +58,8 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
     def StreamGenerate(self, request: Any, context: Any) -> Any:
         provenance = self._check(request.request, context)
         context.add_callback(self._gone)
+        if self.thought:
+            yield inference_pb2.StreamGenerateResponse(draft_id="drf_1", thought=self.thought)
         for word in (request.request.model, " says ", request.request.prompt):
             yield inference_pb2.StreamGenerateResponse(draft_id="drf_1", text=word)
         while self.endless and context.is_active():

@@ -10,8 +10,10 @@ from services.training import handlers
 from services.training.domain import DATASET_ERASED, Run, RunState
 from services.training.erasures import Eraser
 from services.training.pipeline import plan_pipeline
+from services.training.recipe import Recipe
 from services.training.spec import WorkerSpec, from_json, to_json
 from services.training.transitions import MAX_ATTEMPTS
+from tailor.api.common.v1 import common_pb2
 from tailor.api.events.v1 import models_pb2
 from tailor.errors import Aborted, FailedPrecondition, Unavailable
 from tailor.events.erased import Erased
@@ -143,6 +145,21 @@ def test_a_learned_reward_is_the_specialists_newest_if_the_run_makes_none(house:
     house.supervisor.tick()
     (spec,) = specs(house, rloo)
     assert spec.reward is not None and spec.reward.sha256 == reward
+
+
+def test_rollouts_of_a_specialist_that_thinks_do_so_and_are_another_run(house: House) -> None:
+    def thinking(run: Run) -> list[bool]:
+        return [Recipe.model_validate_json(stage.recipe_json).rollout.thinking for stage in run.stages]
+
+    chain = {"recipe": "tiny,reward,rloo", "preference_dataset_digest": "p1"}
+    plain = house.create(**chain)
+    house.change_specialist(sampling=models_pb2.SamplingDefaults(thinking=common_pb2.THINKING_SHOWN))
+    assert (thinking(plain), thinking(house.create(**chain))) == ([False] * 3, [False, False, True])
+    for name in ("p1", "d2"):
+        house.publish(name, RLOO)
+    assert thinking(newest(house, 3)) == [False, False, True]
+    house.change_specialist(sampling=models_pb2.SamplingDefaults(thinking=common_pb2.THINKING_OFF))
+    assert house.create(**chain).run_id == plain.run_id
 
 
 def test_a_dataset_of_either_kind_makes_one_run_with_the_newest_of_the_other_and_reuses_the_first_stage(

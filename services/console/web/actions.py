@@ -116,6 +116,7 @@ def piece_event(piece: StreamGenerateResponse) -> Event:
     values = {
         "draft_id": piece.draft_id,
         "text": piece.text,
+        "thought": piece.thought,
         "finish_reason": piece.finish_reason,
         "completion_tokens": piece.usage.completion_tokens,
         "generation": piece.provenance.generation,

@@ -45,6 +45,8 @@ MAX_PROMPTS, MAX_QUESTIONS = 48, 200
 class ModelAsker(SuiteAsker):
     """Asks with the specialist's sampling, as callers get it, in parallel so that the engine can batch the questions.
 
+    Inference splits thoughts off, so that answers have none.
+
     Raises Unavailable while a model does not answer.
     """
 
@@ -62,8 +64,10 @@ class ModelAsker(SuiteAsker):
         self._sleep = sleep
 
     def answer(self, model: str, prompts: Sequence[Messages], max_tokens: int) -> list[str]:
-        # The items' limits leave no room for a thought.
-        sampling = replace(self._sampling, max_tokens=max_tokens, thinking=Thinking.OFF)
+        if self._sampling.thinking is not Thinking.OFF:
+            # An item's limit is that of its answer. A thought may be as long as callers' answers, 0 for what the context leaves.
+            max_tokens = self._sampling.max_tokens and self._sampling.max_tokens + max_tokens
+        sampling = replace(self._sampling, max_tokens=max_tokens)
         asked = self._models[model]
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="suite") as pool:
             answers = pool.map(lambda prompt: call(lambda: asked.answer(_row(prompt), sampling), self._sleep), prompts)

@@ -361,6 +361,15 @@ def test_ask_gives_one_json_document(tailor: Tailor) -> None:
     assert document["provenance"]["generation"] == 3
 
 
+def test_a_thought_that_is_shown_is_apart_from_the_answer(tailor: Tailor, services: Services) -> None:
+    services.inference.thought = "They greet."
+    asked = tailor("ask", "engagement-reports", "hello")
+    assert asked.out.startswith("engagement-reports says hello\n") and "greet" not in asked.out
+    assert asked.err == "[thought] They greet.\n[answer]\n"
+    document = tailor("ask", "engagement-reports", "hello", "--output=json").document
+    assert (document["thought"], document["text"]) == ("They greet.", "engagement-reports says hello")
+
+
 def test_ask_compares_with_the_base(tailor: Tailor) -> None:
     document = tailor("ask", "engagement-reports", "hello", "--compare", "--output=json").document
 

@@ -198,7 +198,7 @@ class FakeInference(inference_pb2_grpc.InferenceServiceServicer):
         while self.endless and not ended.wait(0.05):
             yield inference_pb2.StreamGenerateResponse(draft_id=draft_id, text="and ")
         usage = inference_pb2.Usage(prompt_tokens=12, completion_tokens=4)
-        yield inference_pb2.StreamGenerateResponse(draft_id=draft_id, text="The findings ")
+        yield inference_pb2.StreamGenerateResponse(draft_id=draft_id, thought="They ask.", text="The findings ")
         yield inference_pb2.StreamGenerateResponse(draft_id=draft_id, text="follow.", finish_reason="stop", usage=usage)
         if self.error:
             raise self.error

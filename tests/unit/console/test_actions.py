@@ -231,6 +231,7 @@ def test_answer_is_streamed_with_its_draft() -> None:
     assert "".join(str(data["text"]) for name, data in sent if name == "piece") == "The findings follow."
     assert sent[1][1]["draft_id"] == DRAFT
     assert sent[1][1]["finish_reason"] == "stop"
+    assert [data["thought"] for name, data in sent if name == "piece"] == ["They ask.", ""]
     assert world.inference.asked == [Question(NAME, "Write.", 64)]
     assert world.inference.ended[0].wait(60)
 

@@ -147,6 +147,7 @@ def recipe(**changes: Any) -> Recipe:
         ("[[rewards]]\nkind = 'model'\n[rollout]\nprompts = 3\nanswers = 3\n[batch]\naccumulation = 2", "rollout"),
         ("[[rewards]]\nkind = 'model'\n[rollout]\nmax_new_tokens = 64\n[batch]\nmax_length = 64", "rollout"),
         ("[[rewards]]\nkind = 'model'\n[rollout]\nanswers = 1", "rollout.answers"),
+        ("[[rewards]]\nkind = 'model'\n[rollout]\nthinking = true", "rollout.thinking"),
         ("", "rewards"),
     ],
 )

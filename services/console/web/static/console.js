@@ -144,6 +144,7 @@ async function askOne(pane, question, signal) {
   const words = $(".words", pane);
   const meta = $(".meta", pane);
   const link = $(".draft", pane);
+  const thought = element("div", { class: "muted" });
   const started = performance.now();
   const fail = (text) => { words.append(element("p", { class: "wrong" }, text)); return null; };
   words.replaceChildren();
@@ -157,6 +158,10 @@ async function askOne(pane, question, signal) {
     for await (const [name, data] of eventsOf(answer)) {
       if (name === "failure") return fail(`${data.message} (${data.reason})`);
       if (name !== "piece") continue;
+      if (data.thought) {
+        if (!thought.isConnected) words.append(element("details", {}, element("summary", {}, "Thought"), thought));
+        thought.append(data.thought);
+      }
       words.append(data.text);
       draft = data.draft_id;
       if (!data.finish_reason) continue;
