@@ -10,7 +10,7 @@ import pytest
 
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.domain import AdapterRef
-from services.training.bases.adapted_layers import has_end, name_layers
+from services.training.bases.adapted_layers import name_layers
 from services.training.bases.capabilities import choose_targets, read_capabilities, write_capabilities
 from services.training.bases.engine_support import EngineSupport, start_engine
 from services.training.domain import Capabilities
@@ -20,6 +20,7 @@ from services.training.recipe import Recipe, load_recipe
 from services.training.worker.results import not_served_because
 from tailor.engine.environment import prepare_environment
 from tailor.errors import FailedPrecondition, InvalidArgument
+from tailor.layer_paths import has_end
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
 from tests.integration.test_inference_engines import publish, publish_adapter

@@ -3,12 +3,13 @@
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from services.inference.domain import MAX_PROBES, Probe
 from tailor.errors import FailedPrecondition, Reason
+from tailor.layer_paths import has_end
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -61,12 +62,7 @@ class Lora:
 
     def reaches(self, module: str) -> bool:
         """True if the adapter targets the module."""
-        return is_named(module, self.targets)
-
-
-def is_named(module: str, targets: Collection[str]) -> bool:
-    """True if the path of a module is one of the targets or ends with one, part by part, as peft compares them."""
-    return any(module == target or module.endswith(f".{target}") for target in targets)
+        return has_end(module, *self.targets)
 
 
 @dataclass(frozen=True)
@@ -212,7 +208,7 @@ def check_config(data: bytes, layers: AdaptedLayers) -> Lora:
     if type(rank) is not int or not 1 <= rank <= layers.max_rank:
         raise refuse(Reason.RANK_TOO_LARGE, f"The adapter's rank must be from 1 to {layers.max_rank}.")
     _check_numbers(config)
-    if not isinstance(targets, list) or not targets or not all(is_named(str(name), layers.targets) for name in targets):
+    if not isinstance(targets, list) or not targets or not all(has_end(str(name), *layers.targets) for name in targets):
         raise refuse(Reason.UNSUPPORTED_TARGET, f"Adapters may target {', '.join(sorted(layers.targets))} only.")
     # Rank-stabilised LoRA: Kalajdzievski 2023.
     scaling = float(config["lora_alpha"]) / (math.sqrt(rank) if config.get("use_rslora") else rank)

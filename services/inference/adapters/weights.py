@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from services.inference.adapters.verify import Lora, is_named, read_object, refuse
+from services.inference.adapters.verify import Lora, read_object, refuse
 from tailor.errors import Reason
+from tailor.layer_paths import has_end
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 PREFIX_BYTES = 8
@@ -69,7 +70,7 @@ def linear_shapes(header: Header, targets: Collection[str]) -> dict[str, Sequenc
     modules = {
         name.removesuffix(".weight"): entry["shape"] for name, entry in header.items() if name.endswith(".weight")
     }
-    return {name: shape for name, shape in modules.items() if len(shape) == 2 and is_named(name, targets)}
+    return {name: shape for name, shape in modules.items() if len(shape) == 2 and has_end(name, *targets)}
 
 
 def check_weights(header: Header, lora: Lora, base: Shapes) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from tailor.layer_paths import has_end
+
 # Inputs and outputs of layers, by path.
 Layers = Mapping[str, tuple[int, int]]
 # Parts of the paths of layers that choose experts. They stay as they are, as is usual: a small change sends tokens to other experts.
@@ -59,11 +61,6 @@ def _ends_of(path: str) -> Iterator[str]:
             return
         end = f"{part}.{end}" if end else part
         yield end
-
-
-def has_end(path: str, end: str) -> bool:
-    """True if a path ends with these parts, as peft compares them."""
-    return path == end or path.endswith(f".{end}")
 
 
 def name_of(path: str) -> str:

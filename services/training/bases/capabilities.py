@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from services.training.bases import tiny
-from services.training.bases.adapted_layers import has_end, list_adaptable, list_experts, list_linear, name_layers
+from services.training.bases.adapted_layers import list_adaptable, list_experts, list_linear, name_layers
 from services.training.bases.attention import SEGMENTED, register_attention
 from services.training.bases.engine_support import AskEngine, assume_common
 from services.training.bases.files import CAPABILITIES, list_stored_layers, mask_numbers
 from services.training.domain import Capabilities, ChatCapabilities
 from tailor.codec import load
 from tailor.errors import InvalidArgument, Reason
+from tailor.layer_paths import has_end
 
 # In transformers' terms, the quickest first. The model's own is `eager`, which every class has.
 OWN = "eager"
@@ -44,7 +45,7 @@ def choose_targets(base: Capabilities, wanted: str | Sequence[str]) -> list[str]
             Reason.INVALID_RECIPE, f"The recipe does not fit the base. {listed}.", field_violations=wrong
         )
     names = base.targets if isinstance(wanted, str) else wanted
-    return [target for target in base.targets if any(has_end(target, name) for name in names)]
+    return [target for target in base.targets if has_end(target, *names)]
 
 
 def find_wrong_targets(base: Capabilities, wanted: str | Sequence[str]) -> dict[str, str]:
@@ -121,7 +122,7 @@ def _add_layers(found: Capabilities, config: Any, model: Any, stored: set[str], 
     layers = {path: sizes for path, sizes in adaptable if not stored or mask_numbers(path) in stored}
     support = ask(config, layers)
     targets = name_layers(layers if support.refusal else support.layers, linear)
-    left_out = {path for path in linear if not any(has_end(path, target) for target in targets)}
+    left_out = {path for path in linear if not has_end(path, *targets)}
     return replace(
         found,
         targets=targets,

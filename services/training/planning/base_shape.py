@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from services.training.bases.adapted_layers import has_end, list_linear
+from services.training.bases.adapted_layers import list_linear
 from services.training.bases.capabilities import find_unserved, find_wrong_targets, read_capabilities
 from services.training.domain import Capabilities
 from services.training.planning.forecast import Shape
 from services.training.recipe import Recipe
 from tailor.errors import InvalidArgument, Reason
+from tailor.layer_paths import has_end
 
 
 def read_shape(base: Path) -> Shape:

@@ -6,8 +6,8 @@ Bytes and operations follow from the base's shape. The constants that no shape g
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from services.training.bases.adapted_layers import has_end
 from services.training.recipe import GENERATING, MEASURING_SHARE, Recipe
+from tailor.layer_paths import has_end
 
 # Bytes that a worker holds before it loads a base: interpreter, torch's CUDA build (its CPU build takes 100 MB less), transformers, trl and
 # the rows; and the same on a GPU.
@@ -90,7 +90,7 @@ def adapted_modules(recipe: Recipe, shape: Shape) -> list[tuple[str, int, int]]:
         return []
     if isinstance(wanted, str):
         return list(shape.targets)
-    return [module for module in shape.targets if any(has_end(module[0], name) for name in wanted)]
+    return [module for module in shape.targets if has_end(module[0], *wanted)]
 
 
 def adapter_parameters(recipe: Recipe, shape: Shape) -> int:
