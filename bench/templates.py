@@ -74,7 +74,7 @@ def find_difference(folder: Path, chat: ChatCapabilities) -> str:
             "the beginning of a rollout with a thought": thinking == served.encode(asked, thinking=True),
             "the beginning of an answer": prompt == served.encode(asked),
             "a score": (prompt, answer) == served.encode_answered(asked, messages[-1]["content"]),
-            "what a row teaches": tokenizer.decode(answer) == f"{messages[-1]['content']}{chat.end}",
+            "the answer of a row": tokenizer.decode(answer) == f"{messages[-1]['content']}{chat.end}",
             "the end of a rollout": answer[-1] in chat.ends,
             "the end of an answer": answer[-1] in served.ends(None),
         }

@@ -197,7 +197,7 @@ class Output:
             self._console.out(plain(text), end="", highlight=False)
 
     def write_aside(self, text: str) -> None:
-        """Show a piece of what comes with a result and is not part of it, such as a thought, on standard error."""
+        """Show a piece of a text that accompanies a result, such as a thought, on standard error."""
         if self._form is OutputFormat.TABLE:
             self.notes.out(plain(text), end="", style="dim", highlight=False)
 

@@ -6,7 +6,7 @@ A run that resumes from a checkpoint ends with the same weights: every step writ
 and the prompts of each step are drawn before the first. The engine that serves writes the answers if it can (`engine.py`), else trl does
 with `generate`. An engine draws by a seed of the step, `generate` from the generator that a checkpoint contains.
 
-If the specialist lets its base think, answers begin with a thought: it is learned like the rest, and rewards see what comes after it.
+If the specialist lets its base think, answers begin with a thought: it is learned like the rest, and rewards see the answer after it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
