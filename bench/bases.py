@@ -1,6 +1,6 @@
 """Every causal class that transformers knows, and the text parts of others, through adding, training and verifying: `make bench-bases`.
 
-Besides, every chat template that trl ships (`templates.py`). Writes `docs/bases.md` and `.tailor/bench/bases.json`. What was found of a family is kept until the code that it went through changes, so
+Besides, every chat template that trl ships (`bases_templates.py`). Writes `docs/bases.md` and `.tailor/bench/bases.json`. What was found of a family is kept until the code that it went through changes, so
 an interrupted bench goes on.
 """
 
@@ -18,8 +18,8 @@ from typing import Any
 
 from bench import moves
 from bench.bases_family import FamilyFound
+from bench.bases_templates import describe_templates, summarise_templates, try_templates
 from bench.report import ROOT, read_figures, store
-from bench.templates import describe_templates, summarise_templates, try_templates
 from services.training.bases.capabilities import TOLERANCE
 from tailor.codec import load
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.templates import CHAT, add_base, find_difference, make_tokenizer, read_shipped
+from bench.bases_templates import CHAT, add_base, find_difference, make_tokenizer, read_shipped
 from services.inference.domain import ChatMessage
 from services.inference.engines.chat import ChatTemplate
 from services.training.bases.chat_probe import OPEN_TAG, prepare_template
