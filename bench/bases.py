@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
 
-from bench import moves
+from bench import base_moves
 from bench.bases_family import FamilyFound
 from bench.bases_templates import describe_templates, summarise_templates, try_templates
 from bench.report import ROOT, read_figures, store
@@ -79,7 +79,7 @@ def measure_moves(code: str) -> dict[str, Any]:
     file = KEPT.with_name("bases-moves.json")
     kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     if kept.get("code") != code:
-        kept = {"code": code, **moves.measure()}
+        kept = {"code": code, **base_moves.measure()}
         file.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     return kept
 

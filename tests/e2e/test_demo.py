@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.moves import move_and_back
+from bench.base_moves import move_and_back
 from tailor.local import stack
 from tests.e2e.conftest import SAMPLE, SETTINGS, copy_recipes
 from tests.models import make_tiny_base

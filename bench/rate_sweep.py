@@ -1,4 +1,4 @@
-"""Whether the derived learning rate fits: `python -m bench.rates` sweeps factors of it on SmolLM2-135M and on bases of other widths, made here.
+"""Whether the derived learning rate fits: `python -m bench.rate_sweep` sweeps factors of it on SmolLM2-135M and on bases of other widths, made here.
 
 The bases that are made are Llamas that read the descriptions of the installed Python packages for some minutes. The real worker then runs the
 recipe `sweep` on the rows of the sample. The held-out loss at each factor goes into docs/benchmarks.md. Half an hour on two cores.
@@ -84,8 +84,8 @@ def make_base(folder: Path, width: int) -> None:
 def read_descriptions() -> Iterator[str]:
     """The descriptions of the installed packages, in the order of their names."""
     for installed in sorted(distributions(), key=lambda each: str(each.metadata["Name"]).lower()):
-        if text := str(installed.metadata.get_payload() or installed.metadata["Description"] or ""):
-            yield text
+        if text := installed.metadata.json.get("description"):
+            yield str(text)
 
 
 def sweep(root: Path) -> dict[str, Any]:

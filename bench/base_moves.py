@@ -31,6 +31,7 @@ from tailor.cli.calls import list_adapters, pages
 from tailor.cli.connections import Connections, Endpoints
 from tailor.cli.figures import decision_of
 from tailor.cli.progress import ProgressReporter, Report, wait_for
+from tailor.cli.run_views import FAILED, describe
 from tailor.client import TailorClient
 from tailor.demo import evaluate, read_sample, run_demo, wait_until_served
 from tailor.local import secrets, stack
@@ -78,7 +79,7 @@ def move_and_back(state: Path, folder: Path, base: str, source: str) -> dict[str
                 progress.now(step.step)
             opened.enter_context(another_deployment(state, base))
             wait_for(lambda: find_base(client, base), progress.now, stalled_seconds=STALLED_SECONDS)
-        callers = opened.enter_context(Callers(connections.channel("inference"), name))
+        callers = opened.enter_context(SteadyCallers(connections.channel("inference"), name))
         for there in (base, former):
             started = time.monotonic()
             with progress.step(f"move to {there}", "train it on the other base, and let it serve from there"):
@@ -93,7 +94,7 @@ def move_and_back(state: Path, folder: Path, base: str, source: str) -> dict[str
     }
 
 
-class Callers:
+class SteadyCallers:
     """Callers who ask a specialist again and again, and try no call twice. Use it in a `with` block."""
 
     def __init__(self, channel: grpc.Channel, specialist: str) -> None:
@@ -105,7 +106,7 @@ class Callers:
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=[number], daemon=True) for number in range(CALLERS)]
 
-    def __enter__(self) -> "Callers":
+    def __enter__(self) -> "SteadyCallers":
         for thread in self._threads:
             thread.start()
         return self
@@ -188,14 +189,19 @@ def run_tailor(state: Path, *arguments: str) -> None:
 
 
 def let_serve(connections: Connections, client: TailorClient, specialist: str, base: str, now: Report) -> str:
-    """Wait until the gate has decided on the newest adapter of a base, and let it serve whatever the verdict is. Returns the verdict."""
+    """Wait until the gate has decided on the newest adapter of a base, and let it serve with any verdict. Returns the verdict."""
 
     def find() -> tuple[models_pb2.AdapterTrained | None, str]:
         request = registry_pb2.ListDatasetsRequest(specialist=specialist)
         datasets = pages(connections.registry.ListDatasets, request)
         digest = next((dataset.digest for dataset in datasets if dataset.base == base), None)
+        runs = pages(connections.training.ListRuns, training_pb2.ListRunsRequest(specialist=specialist))
+        run = next((run for run in runs if run.dataset_digest == digest), None)
+        if run is not None and run.state in FAILED:
+            raise SystemExit(f"the run ended with {run.reason}: {run.message}")
         adapters = (item.adapter for item in list_adapters(connections.registry, specialist))
-        return next((found for found in adapters if found.dataset_digest == digest), None), "waiting for the run"
+        found = next((found for found in adapters if found.dataset_digest == digest), None)
+        return found, describe(run) if run else "waiting for the run"
 
     adapter = wait_for(find, now, stalled_seconds=STALLED_SECONDS)
     item = evaluate(connections, adapter, now)
