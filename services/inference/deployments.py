@@ -26,7 +26,7 @@ class ReadyReplica:
 
 @dataclass(frozen=True)
 class MovedName:
-    """A specialist whose newest generation is served on another base."""
+    """A specialist whose newest generation is served on another base, or was refused on its own."""
 
     specialist: str
     generation: int
@@ -42,12 +42,13 @@ class Deployments:
         self._now = now
         self._lock = threading.Lock()
         self._replicas: dict[str, ReadyReplica] = {}
-        self._bases: set[str] = set()
+        # The bases that were seen, with the digest of the adapter in their weights.
+        self._bases: dict[str, str] = {}
 
     def see(self, replica: ReadyReplica, *, leaving: bool = False) -> None:
         """Apply a report."""
         with self._lock:
-            self._bases.add(replica.base)
+            self._bases[replica.base] = replica.merged
             self._replicas.pop(replica.name, None)
             if not leaving and self._now() - replica.seen < MAX_SILENCE:
                 self._replicas[replica.name] = replica
@@ -57,14 +58,15 @@ class Deployments:
         return sorted({replica.base for replica in self._ready() if replica.address} - {self._base})
 
     def find_base(self, base: str, adapter_digest: str) -> str:
-        """The base that serves an adapter: one whose weights it was merged into if there is a deployment of it, else its own."""
-        return next((it.base for it in self._ready() if it.merged and it.merged == adapter_digest), base)
+        """The base that serves an adapter: one whose weights it was merged into if there has been a deployment of it, else its own."""
+        with self._lock:
+            return next((name for name, merged in self._bases.items() if merged and merged == adapter_digest), base)
 
     def serve(self, name: MovedName) -> bool:
-        """True if replicas of the name's base are ready, and all of them serve the generation."""
+        """True if replicas of another base that serves the name are ready, and all of them serve the generation."""
         base = self.find_base(name.base, name.adapter_digest)
         generations = [it.generations.get(name.specialist, 0) for it in self._ready() if it.base == base and it.address]
-        return bool(generations) and min(generations) >= name.generation
+        return base != self._base and bool(generations) and min(generations) >= name.generation
 
     def address(self, base: str, *, always_same: bool = False) -> str:
         """Where a replica of a base is reached: a random one, or always the same one.

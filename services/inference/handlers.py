@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from services.inference.adapters.drafts import DraftArchive
+from services.inference.deployments import MovedName
 from services.inference.domain import (
     AT_BASE,
     BASE,
@@ -309,7 +310,10 @@ def apply_serving(models: ModelServer, publish: PublishReport, served: ServedMod
             raise
         refusal = error.reason
     publish(ServingReport(served, refusal))
-    models.table.settle(served)
+    if refusal and served.adapter:
+        models.table.refuse(MovedName(served.specialist, served.generation, models.base, served.adapter.digest))
+    else:
+        models.table.settle(served)
 
 
 def forget_erased(models: ModelServer, erased: Erased) -> Forgotten:

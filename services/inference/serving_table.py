@@ -41,7 +41,7 @@ class ServingTable:
         self._on_change(served.specialist, True)
 
     def settle(self, served: ServedModel) -> None:
-        """Record that this generation was served or refused and reported, so that it and older ones are ignored from now on."""
+        """Record that this generation was served and reported, so that it and older ones are ignored from now on."""
         with self._lock:
             self._settled[served.specialist] = served.generation
 
@@ -67,8 +67,15 @@ class ServingTable:
             self._handed_over.pop(name.specialist, None)
         self._on_change(name.specialist, True)
 
+    def refuse(self, name: MovedName) -> None:
+        """Record a generation that was refused here and reported. A deployment whose base stands for its adapter may serve it."""
+        with self._lock:
+            self._settled[name.specialist] = name.generation
+            self._moved[name.specialist] = name
+            self._handed_over.pop(name.specialist, None)
+
     def moved(self) -> list[MovedName]:
-        """The names that moved to other bases."""
+        """The names that moved to other bases, or may."""
         with self._lock:
             return list(self._moved.values())
 
@@ -84,6 +91,7 @@ class ServingTable:
             since = self._handed_over.setdefault(specialist, time.monotonic())
             if time.monotonic() - since > HELD_SECONDS:
                 self._served.pop(specialist, None)
+        self._on_change(specialist, True)
 
     def get(self, specialist: str) -> ServedModel | None:
         with self._lock:

@@ -172,6 +172,8 @@ def wait_for_rollout(
         refusals = [f"{replica.replica} ({replica.reason})" for replica in serving.rollout if replica.reason]
         if refusals:
             text = f"Generation {generation} is refused by {', '.join(refusals)}; these replicas keep the previous adapter."
+            if any(replica.reason == Reason.UNSUPPORTED_ADAPTER for replica in serving.rollout):
+                text += f" Serve it as a base: `tailor model add NAME adapter:{decision.adapter_digest}`, then docs/inference/bases.md."
             raise FailedPrecondition(Reason.ROLLOUT_REFUSED, text)
         if time.monotonic() >= end:
             waiting = ", ".join(replica.replica for replica in serving.rollout if not replica.serving)

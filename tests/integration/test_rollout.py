@@ -180,7 +180,7 @@ def test_a_promotion_is_finished_when_the_base_that_stands_for_the_adapter_serve
         house.send_to(first)
         report(first)
         house.receive_from(first)
-    # No deployment has such a base: those of its own base refuse it, and what they hold still serves.
+    # No deployment has such a base: those of the adapter's base refuse it, and what they hold still serves.
     assert (house.rollout(), house.serving().finished) == ({"inference-0": "WRONG_BASE"}, False)
     report(merged)
     house.receive_from(merged)

@@ -138,6 +138,8 @@ def check_adapter_manifest(manifest: Mapping[str, Any], base_digest: str) -> lis
         raise refuse(Reason.WRONG_KIND, "Only adapters of kind `policy` can serve.")
     if manifest.get("base_digest") != base_digest:
         raise refuse(Reason.WRONG_BASE, "The adapter was trained on another base.")
+    if manifest.get("not_served_because"):
+        raise refuse(Reason.UNSUPPORTED_ADAPTER, "No engine loads this result. Add it as a base, and serve that.")
     files = read_files(manifest)
     names = {file.path for file in files}
     if not {WEIGHTS, CONFIG} <= names or names - {WEIGHTS, CONFIG, CARD}:

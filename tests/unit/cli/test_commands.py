@@ -325,6 +325,10 @@ def test_promote_stops_waiting_if_a_replica_refuses(tailor: Tailor, services: Se
     refused = tailor("adapter", "promote", "engagement-reports", "abababab", "--wait")
     assert refused.code == 1
     assert refused.err.startswith("error: ROLLOUT_REFUSED: Generation 4 is refused by inference-0 (WRONG_BASE)")
+    assert "model add" not in refused.err
+    services.registry.refusal = "UNSUPPORTED_ADAPTER"
+    refused = tailor("adapter", "promote", "engagement-reports", "abababab", "--wait")
+    assert "`tailor model add NAME adapter:abababab" in refused.err
 
 
 def test_shows_which_replicas_serve(tailor: Tailor, services: Services) -> None:

@@ -309,3 +309,37 @@ def test_a_base_that_contains_an_adapter_answers_for_it(pair: tuple[Deployment, 
     assert stub.LoadCandidate(request, timeout=60).model == "adapter:full"
     assert pair[0].ask("adapter:full@smol", "evaluation").text == "gemma says"
     assert pair[1].world.engine.loaded == {}
+
+
+def test_a_deployment_that_comes_after_the_decision_takes_the_refused_name_over(
+    pair: tuple[Deployment, Deployment],
+) -> None:
+    own, merged = pair
+    own.world.library.bad = {"full"}
+    publish(decision("memos", 1, "a", "smol"), own)
+    publish(decision("memos", 2, "full", "smol"), own)
+    assert own.world.published.reports[-1].refusal == "WRONG_BASE"
+    # Another replica of the same base proves nothing: it may hold what this one refused.
+    own.replicas.apply(report_generation(own, 2))
+    assert own.ask("memos").provenance.generation == 1
+    merged.models = replace(merged.models, merged="full")
+    merged.models.cache._merged = "full"
+    merged.gate.open(replace(merged.inference, models=merged.models))
+    merged.serving = ServingConsumer(
+        merged.models, merged.deployments, merged.world.published.report, lambda _, work: work()
+    )
+    publish(decision("memos", 2, "full", "smol"), merged)
+    own.replicas.apply(merged.seen())
+    assert own.ask("memos").provenance.base == "gemma"
+    # While no replica of it is ready, a call may be tried again.
+    own.replicas.apply(merged.seen(leaving=True))
+    with pytest.raises(Unavailable):
+        own.ask("memos")
+
+
+def report_generation(deployment: Deployment, generation: int) -> Event:
+    """A report of another replica of the base, which serves this generation of `memos`."""
+    told = ReadyReplica("smol-1", deployment.base, time.time(), deployment.address, {"memos": generation})
+    producer = MemoryProducer()
+    Presence(producer, lambda: told).publish(leaving=False)
+    return producer.events(SEEN)[0]

@@ -71,6 +71,7 @@ def test_refuses_invalid_probe_rows(probes: list[Any]) -> None:
     [
         ({"kind": "reward"}, "WRONG_KIND"),
         ({"base_digest": "other"}, "WRONG_BASE"),
+        ({"not_served_because": "DoRA is merged only."}, "UNSUPPORTED_ADAPTER"),
         ({"files": [file("adapter_config.json")]}, "UNEXPECTED_FILE"),
         ({"files": [*manifest()["files"], file("adapter_model.bin")]}, "UNEXPECTED_FILE"),
         ({"files": [*manifest()["files"], file("../evil.json")]}, "UNSAFE_NAME"),

@@ -203,7 +203,7 @@ class Serving(_message.Message):
     FINISHED_FIELD_NUMBER: _builtins.int
     ROLLOUT_FIELD_NUMBER: _builtins.int
     finished: _builtins.bool
-    """True if every ready replica of the base serves this generation; false if one does not, or none is ready."""
+    """True if every ready replica of the base that serves the adapter has this generation; false if one does not, or none is ready."""
     @_builtins.property
     def decision(self) -> _models_pb2.SpecialistServing:
         """The decision."""
@@ -214,7 +214,7 @@ class Serving(_message.Message):
 
     @_builtins.property
     def rollout(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReplicaState]:
-        """Every ready replica of the base, by name."""
+        """Every ready replica of that base, by name."""
 
     def __init__(
         self,
