@@ -47,9 +47,8 @@ def make_tokenizer(folder: Path, template: str) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(sorted({word for text in read_shipped().values() for word in CONTROL.findall(text)}))
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", chat_template=template
-    )
+    ends = {"bos_token": "<bos>", "eos_token": "<eos>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template, **ends)
     fast.save_pretrained(folder)
     return folder
 
