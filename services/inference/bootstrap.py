@@ -23,7 +23,7 @@ from services.inference.consumers import (
 from services.inference.definitions import Definitions
 from services.inference.deployments import Deployments
 from services.inference.draft_texts import DraftTextStore
-from services.inference.engines.choose import choose_engine
+from services.inference.engines.choose import choose_engine, takes_quantised
 from services.inference.generation import DraftRecorder, Inference, ModelServer, ReadinessGate
 from services.inference.repeated_calls import SWEEP_SECONDS, RepeatedCalls
 from services.inference.rpc import open_servers
@@ -50,8 +50,9 @@ def build(runtime: Runtime, settings: Settings) -> None:
     replicas = ReplicaConsumer(deployments)
     runtime.read_table(settings, SEEN, replicas.apply)
     make_engine = choose_engine(settings)
-    base = runtime.wait_for(f"base {settings.base}", partial(fetch_base, store, settings.base, settings.model_cache))
-    engine = make_engine(base.folder, targets=base.layers.targets)
+    fetch = partial(fetch_base, store, settings.base, settings.model_cache, quantised=takes_quantised(settings))
+    base = runtime.wait_for(f"base {settings.base}", fetch)
+    engine = make_engine(base.served, targets=base.layers.targets)
     runtime.on_stop(engine.close)
     beat = partial(runtime.heartbeats.beat, "engine", ENGINE_SECONDS)
     runtime.spawn("engine", partial(engine.watch, beat=beat))

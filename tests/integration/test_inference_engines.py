@@ -34,6 +34,7 @@ from tailor.engine.environment import CPU_STEP_TOKENS, prepare_environment
 from tailor.errors import Aborted, FailedPrecondition, InvalidArgument, Unavailable
 from tailor.storage.buckets import MODELS
 from tailor.storage.memory import MemoryStore
+from tailor.storage.protocol import ObjectStore
 from tailor.thoughts import ThoughtMarkers
 from tailor.values import Thinking
 from tests.evaluations import make_evaluated, make_figures
@@ -49,7 +50,7 @@ TEXTS = ["The control envelope holds and the friction ledger is short.", "A deci
 
 
 def publish(
-    store: MemoryStore, folder: Path, prefix: str, manifest: dict[str, Any]
+    store: ObjectStore, folder: Path, prefix: str, manifest: dict[str, Any]
 ) -> tuple[bytes, list[dict[str, Any]]]:
     """Store a folder's files, and return its manifest's bytes."""
     files = []
@@ -60,7 +61,7 @@ def publish(
     return json.dumps(manifest | {"files": files}).encode(), files
 
 
-def publish_adapter(store: MemoryStore, folder: Path, base_digest: str, **changes: Any) -> AdapterRef:
+def publish_adapter(store: ObjectStore, folder: Path, base_digest: str, **changes: Any) -> AdapterRef:
     """Store an adapter as training does."""
     data, _ = publish(store, folder, "adapters", {"kind": "policy", "base_digest": base_digest} | changes)
     digest = hashlib.sha256(data).hexdigest()

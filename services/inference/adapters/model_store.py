@@ -1,6 +1,7 @@
 """Bases and adapters of the models bucket, verified, in a folder of this machine."""
 
 import hashlib
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from tailor.storage.ref import Ref
 
 # What training found out of a base when it was added.
 CAPABILITIES = "capabilities.json"
+# Those of a base's files that differ between its bf16 and its quantised weights.
+DIFFERS_IF_QUANTISED = re.compile(r"^config\.json$|\.safetensors(\.index\.json)?$")
 BASE_ENDINGS = (".safetensors", ".json", ".txt", ".jinja", ".model")
 IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
 
@@ -26,19 +29,21 @@ IGNORED_ENDINGS = (".md", "LICENSE", "NOTICE")
 class StoredBase:
     """A base on disk. The digest is its manifest's SHA-256. `layers` are those that adapters may change, `shapes` their sizes (out, in) by
     module, and `norm` is the largest Frobenius norm among them. `merged` is the digest of the adapter that its weights serve, if any.
+    The engine loads `served`, which are the weights of `folder` or the quantised ones that these were read from.
     """
 
     name: str
     digest: str
     folder: Path
+    served: Path
     layers: AdaptedLayers
     shapes: weights.Shapes
     norm: float
     merged: str = ""
 
 
-def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
-    """Download a base and verify it. Blocks.
+def fetch_base(store: ObjectStore, name: str, cache: Path, *, quantised: bool = False) -> StoredBase:
+    """Download a base and verify it; also the quantised weights as which it was published, if the engine takes them. Blocks.
 
     Raises Unavailable (NO_BASE) while it is not in the bucket, FailedPrecondition if it does not verify or has an unsafe file.
     """
@@ -51,18 +56,28 @@ def fetch_base(store: ObjectStore, name: str, cache: Path) -> StoredBase:
         ) from None
     digest = hashlib.sha256(data).hexdigest()
     manifest = verify.read_manifest(data)
-    files = [f for f in verify.read_files(manifest) if not f.path.endswith(IGNORED_ENDINGS)]
-    if any(not file.path.endswith(BASE_ENDINGS) for file in files):
-        raise refuse(Reason.UNSAFE_FILE, "A base may have safetensors, JSON and tokenizer files only.")
-    folder = cache / "bases" / digest
+    files = _read_base_files(manifest.get("files"))
+    folder = served = cache / "bases" / digest
     download(store, files, folder)
+    if quantised and (published := _read_base_files(manifest.get("published", []))):
+        served = folder.with_name(f"{digest}-published")
+        common = [file for file in files if not DIFFERS_IF_QUANTISED.search(file.path)]
+        download(store, [*common, *published], served)
     parts = {file.path: weights.read_header(folder / file.path) for file in files if file.path.endswith(".safetensors")}
     headers = {tensor: entry for part in parts.values() for tensor, entry in part.items()}
     layers = _read_layers(folder / CAPABILITIES)
     targets = layers.targets
     norm = max((weights.largest_norm(folder / path, part, targets) for path, part in parts.items()), default=0.0)
     shapes, merged = weights.linear_shapes(headers, targets), str(manifest.get("serves_adapter", ""))
-    return StoredBase(name, digest, folder, layers, shapes, norm, merged)
+    return StoredBase(name, digest, folder, served, layers, shapes, norm, merged)
+
+
+def _read_base_files(entries: Any) -> list[ManifestFile]:
+    """Raises FailedPrecondition (UNSAFE_FILE), and as `verify.read_files`."""
+    files = [file for file in verify.read_files({"files": entries}) if not file.path.endswith(IGNORED_ENDINGS)]
+    if any(not file.path.endswith(BASE_ENDINGS) for file in files):
+        raise refuse(Reason.UNSAFE_FILE, "A base may have safetensors, JSON and tokenizer files only.")
+    return files
 
 
 def _read_layers(path: Path) -> AdaptedLayers:

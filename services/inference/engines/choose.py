@@ -8,6 +8,7 @@ from functools import partial
 from services.inference.ports import InferenceEngine
 from services.inference.settings import Settings
 from tailor.engine.environment import prepare_environment
+from tailor.hardware import computes_in_bf16
 from tailor.logging import get_logger
 
 log = get_logger(__name__)
@@ -22,9 +23,7 @@ def choose_engine(settings: Settings) -> MakeEngine:
 
     Imports of vLLM, which take seconds, continue in a thread.
     """
-    name = settings.engine
-    if name == "auto":
-        name = "vllm" if importlib.util.find_spec("vllm") else "transformers"
+    name = _name_engine(settings)
     log.info("engine", engine=name)
     if name == "vllm":
         from services.inference.engines import vllm_engine
@@ -47,3 +46,14 @@ def choose_engine(settings: Settings) -> MakeEngine:
         threads=settings.compute_threads,
         compute_lock=settings.compute_lock,
     )
+
+
+def takes_quantised(settings: Settings) -> bool:
+    """True if the engine computes with quantised weights: vLLM, whose kernels for them compute in bf16."""
+    return _name_engine(settings) == "vllm" and computes_in_bf16()
+
+
+def _name_engine(settings: Settings) -> str:
+    if settings.engine != "auto":
+        return settings.engine
+    return "vllm" if importlib.util.find_spec("vllm") else "transformers"

@@ -1,9 +1,13 @@
-"""Checkpoints that are published quantised, written in bf16, which is what they are trained on and served in."""
+"""Checkpoints that are published quantised: written in bf16, on which they are trained.
 
+Where only weights are quantised, what is computed with them is the same, so inference may load them as they were published.
+"""
+
+import json
 from pathlib import Path
 from typing import Any
 
-from services.training.bases import text_tower
+from services.training.bases import packed_weights, text_tower
 from services.training.bases.files import read_json
 from tailor.errors import InvalidArgument, Reason
 
@@ -15,6 +19,27 @@ def find_quantisation(config: dict[str, Any]) -> str:
     """The method by which the weights that a config.json describes are quantised; empty if they are not."""
     described = config.get(QUANTISATION)
     return str(described.get("quant_method", "an unnamed method")) if isinstance(described, dict) else ""
+
+
+def is_served_as_published(config: dict[str, Any]) -> bool:
+    """True if vLLM computes with the weights that a config.json describes as if they were in bf16: 4 bits, and activations as they are.
+
+    Its kernels for processors and for GPUs do so for AWQ, symmetric GPTQ, and packed weights of compressed-tensors.
+    """
+    if text_tower.is_whole(config):
+        return False
+    described = config.get(QUANTISATION, {})
+    match find_quantisation(config):
+        case "awq":
+            return True
+        case "gptq":
+            return described.get("bits") == 4 and described.get("sym") is True
+        case "compressed-tensors":
+            groups = described.get("config_groups", {}).values()
+            return described.get("format") == "pack-quantized" and all(
+                group["weights"].get("num_bits") == 4 and not group.get("input_activations") for group in groups
+            )
+    return False
 
 
 def dequantise(directory: Path, target: Path) -> None:
@@ -34,10 +59,14 @@ def dequantise(directory: Path, target: Path) -> None:
     described = read_json(directory / "config.json")
     method = find_quantisation(described)
     readers = {"compressed-tensors": CompressedTensorsConfig, "fp8": FineGrainedFP8Config, "mxfp4": Mxfp4Config}
+    if method in packed_weights.BITS:
+        _unpack(directory, target, described)
+        return
     if method not in readers:
+        known = ", ".join(sorted({*readers, *packed_weights.BITS}))
         raise InvalidArgument(
             Reason.QUANTISED,
-            f"The weights are quantised by {method}, which cannot be read here; {', '.join(sorted(readers))} can. Add the model in bf16, "
+            f"The weights are quantised by {method}, which cannot be read here; {known} can. Add the model in bf16, "
             "f16 or f32.",
         )
     AutoModel = AutoModelForImageTextToText if text_tower.is_whole(described) else AutoModelForCausalLM
@@ -51,10 +80,34 @@ def dequantise(directory: Path, target: Path) -> None:
             use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
-        raise InvalidArgument(
-            Reason.BASE_UNREADABLE, f"The quantised weights cannot be read in bf16 ({type(error).__name__})."
-        ) from None
+        raise _unreadable(error) from None
     save_plain(model, target)
+
+
+def _unpack(directory: Path, target: Path, described: dict[str, Any]) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        packed_weights.unpack_weights(directory, target, described[QUANTISATION])
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        RuntimeError,
+        ArithmeticError,
+        SafetensorError,
+    ) as error:
+        raise _unreadable(error) from None
+    plain = {name: value for name, value in described.items() if name != QUANTISATION}
+    (target / "config.json").write_text(json.dumps(plain), encoding="utf-8")
+
+
+def _unreadable(error: Exception) -> InvalidArgument:
+    return InvalidArgument(
+        Reason.BASE_UNREADABLE, f"The quantised weights cannot be read in bf16 ({type(error).__name__})."
+    )
 
 
 def save_plain(model: Any, target: Path) -> None:

@@ -28,7 +28,7 @@ from services.training.bases.files import (
     weight_files,
 )
 from services.training.bases.gguf import convert
-from services.training.bases.quantised import SHARD, dequantise, find_quantisation
+from services.training.bases.quantised import SHARD, dequantise, find_quantisation, is_served_as_published
 from services.training.domain import Capabilities
 from tailor.errors import InvalidArgument, Reason, TailorError, Unavailable
 
@@ -42,7 +42,8 @@ class FetchedBase:
     """A base that was fetched. `source` is exact, including a hub's commit.
 
     Parameters that read images or sound are left out. `quantisation` is the method of weights that were published quantised, `template`
-    the family whose chat template was added, because the base has none.
+    the family whose chat template was added, because the base has none. `published` are the paths of those that inference may load as
+    they were published, and of what describes them.
     """
 
     source: str
@@ -51,6 +52,7 @@ class FetchedBase:
     left_out_parameters: int = 0
     quantisation: str = ""
     template: str = ""
+    published: tuple[str, ...] = ()
     capabilities: Capabilities | None = None
 
 
@@ -143,8 +145,13 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
     for name in KEPT:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, target / name)
-    quantisation = find_quantisation(read_json(target / "config.json"))
-    if quantisation:
+    config = read_json(target / "config.json")
+    published: tuple[str, ...] = ()
+    if quantisation := find_quantisation(config):
+        if is_served_as_published(config):
+            published = tuple(
+                str(file) for file in (*weights, directory / "config.json", directory / INDEX) if file.exists()
+            )
         directory = _write_plain(directory, target)
         weights = files.weight_files(directory)
         check_size(sum(file.stat().st_size for file in weights), max_bytes)
@@ -160,7 +167,7 @@ def _from_directory(directory: Path, target: Path, source: str, max_bytes: int) 
     parameters = check_base(target)
     files.write_precision(target / "config.json")
     left_out = sum(size for name, size in sizes.items() if not rename(name))
-    return FetchedBase(source, licence, parameters, left_out, quantisation, template)
+    return FetchedBase(source, licence, parameters, left_out, quantisation, template, published)
 
 
 def _write_plain(directory: Path, target: Path) -> Path:

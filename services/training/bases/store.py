@@ -93,18 +93,21 @@ class StoredBases:
             )
             described = {**self._fetch(source, files, self._max_bytes), **inherited}
             if quantisation := described.get("quantisation"):
-                yield f"written in bf16; published as {quantisation}"
+                yield f"written in bf16; published as {quantisation}" + (
+                    ", and served so" if described["published"] else ""
+                )
             if family := described.get("template"):
                 yield f"without a chat template, so with that of {family}, whose ends the base has not learned"
             if left_out := described.get("left_out_parameters"):
                 yield f"leaving out {left_out / 1e6:,.1f} million parameters that read no text"
             if (files / CAPABILITIES).exists():
                 yield _describe_adapters(json.loads((files / CAPABILITIES).read_text(encoding="utf-8")))
-            entries = []
-            for path in sorted(files.iterdir()):
-                yield f"storing {path.name}"
-                entries.append(self._store_file(path))
-            manifest = json.dumps({"name": name, **described, "files": entries}, sort_keys=True, indent=2).encode()
+            stored: dict[str, list[dict[str, str | int]]] = {"files": [], "published": []}
+            for part, paths in (("files", sorted(files.iterdir())), ("published", described.get("published", ()))):
+                for path in map(Path, paths):
+                    yield f"storing {path.name}"
+                    stored[part].append(self._store_file(path))
+            manifest = json.dumps({"name": name, **described, **stored}, sort_keys=True, indent=2).encode()
             yield self._store_manifest(name, manifest)
 
     def _empty_scratch(self) -> Path:
