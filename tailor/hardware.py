@@ -9,9 +9,10 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 NEVER = -1
 TOP_PAD_BYTES = 64 * 1024 * 1024
-# Turns of a loop in which a thread of GNU's OpenMP waits before it sleeps; its default is 300,000. Between the small products of one token
-# a thread that sleeps comes too late: with a tenth of this number, answers are a twelfth slower. Training's products are long.
-ANSWERING_SPINS, TRAINING_SPINS = 20_000, 1_000
+# Turns of a loop in which a thread of GNU's OpenMP waits before it sleeps; its default is 300,000. Between small products a thread that
+# sleeps comes too late: with 1,000 turns, answers were a twelfth slower and steps of training up to a third; with 20,000, steps take as
+# long as by default.
+SPINS = 20_000
 
 
 def computes_in_bf16() -> bool:
@@ -42,15 +43,14 @@ def peak_resident_bytes(process_id: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
-def share_cores(spins: int) -> None:
-    """Let threads that compute together sleep soon if one of them has no core, after `spins` turns. Child processes inherit it.
+def share_cores() -> None:
+    """Let threads that compute together sleep soon if one of them has no core. Child processes inherit it.
 
     Call it before torch is loaded. By default a thread waits for the others for milliseconds without giving its core away, which costs
     nothing on an idle machine. If two other programs are busy, it takes the core from the very thread that it waits for: steps of 128
-    tokens then had 0.36 of the pace that their share of the processor allows, and have 0.84 with 1,000 turns, 0.72 to 0.82 with 20,000.
-    On an idle machine steps took as long with 500 to 20,000 turns, within the tenth by which repeated measurements differed.
+    tokens then had 0.36 of the pace that their share of the processor allows, and have 0.72 to 0.82 with `SPINS`.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", str(spins))
+    os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
 
 
 def keep_freed_memory() -> None:

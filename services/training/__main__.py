@@ -2,10 +2,10 @@
 
 from services.training.bootstrap import build
 from services.training.settings import Settings
-from tailor.hardware import TRAINING_SPINS, share_cores
+from tailor.hardware import share_cores
 from tailor.runtime import main
 
 if __name__ == "__main__":
     # For the child processes that compute.
-    share_cores(TRAINING_SPINS)
+    share_cores()
     main("training", Settings, build)

@@ -46,9 +46,9 @@ def main() -> NoReturn:
     """Run the worker and end this process."""
     from services.training.worker.reporter import LogLines
     from services.training.worker.worker import run_worker
-    from tailor.hardware import TRAINING_SPINS, keep_freed_memory, share_cores
+    from tailor.hardware import keep_freed_memory, share_cores
 
-    share_cores(TRAINING_SPINS)
+    share_cores()
     keep_freed_memory()
     settings = WorkerSettings()
     lines = LogLines()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tailor.hardware import TRAINING_SPINS, peak_resident_bytes, share_cores
+from tailor.hardware import SPINS, peak_resident_bytes, share_cores
 
 MEBIBYTE = 2**20
 
@@ -34,8 +34,8 @@ def test_process_that_has_ended_has_none() -> None:
 
 def test_threads_sleep_soon_unless_the_operator_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    share_cores(TRAINING_SPINS)
-    assert os.environ["GOMP_SPINCOUNT"] == str(TRAINING_SPINS)
+    share_cores()
+    assert os.environ["GOMP_SPINCOUNT"] == str(SPINS)
     monkeypatch.setenv("GOMP_SPINCOUNT", "5")
-    share_cores(TRAINING_SPINS)
+    share_cores()
     assert os.environ["GOMP_SPINCOUNT"] == "5"
