@@ -8,6 +8,7 @@ import pytest
 
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.training.bases import tiny
+from services.training.bases.packed_weights import unpack_weights
 from services.training.bases.quantised import is_served_as_published
 from services.training.bases.store import StoredBases, fetch_here
 from services.training.domain import Base
@@ -220,6 +221,21 @@ def test_packed_layers_are_what_they_stand_for(quantisation: dict[str, Any], tmp
         torch.testing.assert_close(found[name], tensor, rtol=0.02, atol=1e-6)
 
 
+def test_inputs_of_gptq_name_their_groups_and_may_have_eight_bits(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    values, zeros, groups = torch.randint(256, (64, 32)), torch.randint(256, (2, 32)), torch.randint(2, (64,))
+    scales = torch.rand(2, 32)
+    bytes_of = {"qweight": values.T.to(torch.uint8).contiguous(), "qzeros": zeros.to(torch.uint8)}
+    packed = {f"a.{name}": matrix.view(torch.int32) for name, matrix in bytes_of.items()}
+    stored = packed | {"a.qweight": packed["a.qweight"].T.contiguous(), "a.scales": scales, "a.g_idx": groups.int()}
+    save_file(stored, tmp_path / "model.safetensors")
+    unpack_weights(tmp_path, tmp_path / "plain", GPTQ | {"bits": 8, "checkpoint_format": "gptq_v2"})
+    found = load_file(tmp_path / "plain" / "model.safetensors")
+    assert torch.equal(found["a.weight"], ((values - zeros[groups]) * scales[groups]).T.bfloat16())
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"), [({"version": "gemv"}, "QUANTISED"), ({"bits": 3}, "QUANTISED"), ({}, "BASE_UNREADABLE")]
 )
@@ -231,11 +247,8 @@ def test_packed_layers_that_cannot_be_read_are_refused(changed: dict[str, Any], 
     if not changed:
         index = tmp_path / "base" / "model.safetensors.index.json"
         weight_map = json.loads(index.read_text())["weight_map"]
-        index.write_text(
-            json.dumps(
-                {"metadata": {}, "weight_map": {name: file for name, file in weight_map.items() if "-1." in file}}
-            )
-        )
+        known = {name: file for name, file in weight_map.items() if "-1." in file}
+        index.write_text(json.dumps({"metadata": {}, "weight_map": known}))
     with pytest.raises(InvalidArgument) as refused:
         add(tmp_path / "base", tmp_path)
     assert refused.value.reason == reason
@@ -243,7 +256,19 @@ def test_packed_layers_that_cannot_be_read_are_refused(changed: dict[str, Any], 
 
 def test_only_weights_of_four_bits_whose_activations_are_left_as_they_are_are_served_as_published() -> None:
     served = [AWQ, GPTQ, PACKED]
-    others = [INT8, FP8, MXFP4, GPTQ | {"bits": 8}, GPTQ | {"sym": False}]
+    presets: dict[str, Any] = {**PACKED, "config_groups": {"W4A16": ["Linear"]}}
+    swapped: dict[str, Any] = {**PACKED, "config_groups": {"a": {"weights": {"num_bits": 4, "actorder": "group"}}}}
+    others = [
+        swapped,
+        GPTQ | {"desc_act": True},
+        INT8,
+        FP8,
+        MXFP4,
+        presets,
+        PACKED | {"config_groups": None},
+        GPTQ | {"bits": 8},
+        GPTQ | {"sym": False},
+    ]
     text = {"architectures": ["LlamaForCausalLM"]}
     assert all(is_served_as_published({**text, "quantization_config": found}) for found in served)
     assert not any(is_served_as_published({**text, "quantization_config": found}) for found in others)

@@ -24,7 +24,8 @@ def find_quantisation(config: dict[str, Any]) -> str:
 def is_served_as_published(config: dict[str, Any]) -> bool:
     """True if vLLM computes with the weights that a config.json describes as if they were in bf16: 4 bits, and activations as they are.
 
-    Its kernels for processors and for GPUs do so for AWQ, symmetric GPTQ, and packed weights of compressed-tensors.
+    Its kernels for processors and for GPUs do so for AWQ, symmetric GPTQ, and packed weights of compressed-tensors; it refuses inputs that
+    lie in groups by activation order (`desc_act`).
     """
     if text_tower.is_whole(config):
         return False
@@ -33,13 +34,27 @@ def is_served_as_published(config: dict[str, Any]) -> bool:
         case "awq":
             return True
         case "gptq":
-            return described.get("bits") == 4 and described.get("sym") is True
+            ordered = not described.get("desc_act") and not described.get("dynamic")
+            return described.get("bits") == 4 and described.get("sym") is True and ordered
         case "compressed-tensors":
-            groups = described.get("config_groups", {}).values()
-            return described.get("format") == "pack-quantized" and all(
-                group["weights"].get("num_bits") == 4 and not group.get("input_activations") for group in groups
+            groups = described.get("config_groups")
+            return (
+                described.get("format") == "pack-quantized"
+                and isinstance(groups, dict)
+                and all(map(_are_plain, groups.values()))
             )
     return False
+
+
+def _are_plain(group: Any) -> bool:
+    """True if the layers of a group of compressed-tensors have weights of 4 bits, stored in order, and activations as they are."""
+    weights = group.get("weights") if isinstance(group, dict) else None
+    return (
+        isinstance(weights, dict)
+        and weights.get("num_bits") == 4
+        and weights.get("actorder") in (None, "weight", "static")
+        and not group.get("input_activations")
+    )
 
 
 def dequantise(directory: Path, target: Path) -> None:

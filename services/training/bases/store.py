@@ -93,9 +93,8 @@ class StoredBases:
             )
             described = {**self._fetch(source, files, self._max_bytes), **inherited}
             if quantisation := described.get("quantisation"):
-                yield f"written in bf16; published as {quantisation}" + (
-                    ", and served so" if described["published"] else ""
-                )
+                served = ", and served so" if described.get("published") else ""
+                yield f"written in bf16; published as {quantisation}{served}"
             if family := described.get("template"):
                 yield f"without a chat template, so with that of {family}, whose ends the base has not learned"
             if left_out := described.get("left_out_parameters"):
