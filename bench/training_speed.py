@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.training_house import House, context, recipe
 from services.training.bases.files import load_tokenizer
-from services.training.methods import loading, model, rows, sft
+from services.training.methods import loading, model, row_files, rows, sft
 from services.training.methods.base import trainer_options
 from services.training.rates import fit_base, fit_device
 from services.training.recipe import Recipe
@@ -40,7 +40,7 @@ def measure(house: House) -> dict[str, Any]:
     """The best round of each side, and the largest difference between the losses of a step."""
     tokenizer = load_tokenizer(house.base_folder)
     chosen = fit_device(recipe("lora"), gpu=False)
-    encoded = rows.read_encoded(house.train, tokenizer)
+    encoded = rows.chat_encoder(tokenizer).encode_all(row_files.read(house.train, row_files.CHATS))
     encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
     ours, theirs = [], []
     for _ in range(ROUNDS):

@@ -19,7 +19,7 @@ from tailor.api.registry.v1.registry_pb2 import (
     OperatorDecision,
 )
 from tailor.api.synthetic.v1.synthesis_pb2 import Synthesis
-from tailor.api.training.v1.training_pb2 import Run
+from tailor.api.training.v1.training_pb2 import Base, Run
 from tailor.columns import Column, Columns, Digest, columns, number, read
 from tailor.pipelines import PipelineStage, describe_pipeline
 from tailor.wire import to_pipeline
@@ -175,6 +175,19 @@ KEYS = columns(
     "calls per minute=calls_per_minute or 'no limit'",
     ("state", lambda key: "revoked" if key.revoked else ""),
     "expires=expire_time or 'never', created by=created_by or 'unknown', created=create_time",
+)
+BASES = columns(
+    Base,
+    "base=name",
+    number("parameters", lambda base: base.parameters / 1e6, "{:.0f} M"),
+    number("size", lambda base: base.size_bytes / 1e6, "{:.0f} MB"),
+    "quantisation",
+    ("rows", lambda base: "packed" if base.capabilities.packed else "one by one"),
+    "attention=capabilities.attention, end of an answer=capabilities.chat.end",
+    ("thinks", lambda base: "yes" if base.capabilities.chat.thought_end else ""),
+    "adapted layers=capabilities.targets, not adapted=capabilities.left_out, largest rank=capabilities.max_rank",
+    "adapters are served=capabilities.not_served_because or 'yes'",
+    "licence, digest",
 )
 PEOPLE = columns(
     Person,

@@ -23,7 +23,7 @@ from tailor.api.registry.v1.audit_pb2 import GetAuditRequest, GetAuditResponse
 from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetSpecialistResponse, TraceResponse
 from tailor.api.synthetic.v1.synthetic_pb2 import CountNearDuplicatesRequest, CountNearDuplicatesResponse
 from tailor.api.training.v1 import training_pb2
-from tailor.api.training.v1.training_pb2 import Run, WatchRunRequest, WatchRunResponse
+from tailor.api.training.v1.training_pb2 import Base, Run, WatchRunRequest, WatchRunResponse
 from tailor.codec import decode, encode
 from tailor.errors import InvalidArgument, NotFound, Reason, TailorError
 from tailor.rpc.channel import CallStream
@@ -136,6 +136,11 @@ def list_runs(services: Services, visitor: Visitor) -> ServiceAnswer[RunsPage]:
     page = _visible(answer.value, visitor, lambda item: item.specialist)
     waiting = tuple((places[run.run_id], run) for run in sort_queue(page.items))
     return ServiceAnswer(RunsPage(page, waiting), answer.failure)
+
+
+def list_bases(services: Services) -> ServiceAnswer[tuple[Base, ...]]:
+    """The stored bases, which belong to no specialist."""
+    return call("training", lambda: tuple(services.training.ListBases(training_pb2.ListBasesRequest()).bases), ())
 
 
 def get_run(services: Services, visitor: Visitor, run_id: str) -> ServiceAnswer[Run | None]:

@@ -7,8 +7,8 @@ import typer
 from tailor.api.training.v1 import training_pb2
 from tailor.cli.session import CommandSession
 from tailor.cli.tables import emit_list
-from tailor.columns import columns, number
 from tailor.errors import Reason, Unavailable
+from tailor.list_columns import BASES
 
 
 def add(
@@ -44,16 +44,7 @@ def add(
 
 
 def list_bases(session: CommandSession) -> None:
-    """List the stored bases."""
+    """List the stored bases and what each can do; `--output json` has everything that was found when they were added."""
     answer = session.connections.training.ListBases(training_pb2.ListBasesRequest())
-    emit_list(session, answer.bases, COLUMNS, document=answer)
-
-
-COLUMNS = columns(
-    training_pb2.Base,
-    "base=name",
-    number("parameters", lambda base: base.parameters / 1e6, "{:.0f} M"),
-    number("size", lambda base: base.size_bytes / 1e6, "{:.0f} MB"),
-    ("rows", lambda base: "packed" if base.capabilities.packed else "one by one"),
-    "licence, digest",
-)
+    shown = "base, parameters, size, rows, thinks, largest rank, adapters are served, licence, digest"
+    emit_list(session, answer.bases, BASES.pick(shown), document=answer)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from kubernetes import client
@@ -76,24 +76,21 @@ def test_two_nodes_with_two_gpus_each_get_one_pod_each(place: Place, job: Job) -
 
 
 @pytest.mark.release
-def test_more_gpus_than_a_node_has_are_waited_for_with_the_schedulers_words(place: Place, job: Job) -> None:
-    launcher = place.launcher(change_job(OPTIONS, gpus=4))
+@pytest.mark.parametrize(
+    ("options", "reason", "text"),
+    [
+        ({"gpus": 4}, Reason.WAITS_FOR_NODE, f"Insufficient {GPU}"),
+        ({"node_labels": "tailor/pool=none"}, Reason.WAITS_FOR_NODE, "didn't match Pod's node affinity"),
+        ({"scratch": "4Ti"}, Reason.WAITS_FOR_NODE, "Insufficient ephemeral-storage"),
+        ({"runtime_class": "nvidia"}, Reason.WAITS_FOR_POD, 'RuntimeClass "nvidia" not found'),
+    ],
+)
+def test_what_a_pod_waits_for_is_said_in_the_clusters_words(
+    place: Place, job: Job, options: dict[str, Any], reason: Reason, text: str
+) -> None:
+    launcher = place.launcher(change_job(OPTIONS, **options))
     launcher.start(job)
-    waits_for(launcher, job, Reason.WAITS_FOR_NODE, f"Insufficient {GPU}")
-
-
-@pytest.mark.release
-def test_a_label_that_no_node_has_is_waited_for(place: Place, job: Job) -> None:
-    launcher = place.launcher(change_job(OPTIONS, node_labels="tailor/pool=none"))
-    launcher.start(job)
-    waits_for(launcher, job, Reason.WAITS_FOR_NODE, "didn't match Pod's node affinity")
-
-
-@pytest.mark.release
-def test_a_scratch_larger_than_every_disk_is_waited_for(place: Place, job: Job) -> None:
-    launcher = place.launcher(change_job(OPTIONS, scratch="4Ti"))
-    launcher.start(job)
-    waits_for(launcher, job, Reason.WAITS_FOR_NODE, "Insufficient ephemeral-storage")
+    waits_for(launcher, job, reason, text)
 
 
 @pytest.mark.release
@@ -110,13 +107,6 @@ def test_a_missing_priority_class_is_named_with_its_setting(place: Place, job: J
     launcher.start(job)
     message = waits_for(launcher, job, Reason.WAITS_FOR_POD, "The PriorityClass 'tailor-training' does not exist.")
     assert "TAILOR_KUBERNETES_PRIORITY_CLASS" in message
-
-
-@pytest.mark.release
-def test_a_missing_runtime_class_is_said(place: Place, job: Job) -> None:
-    launcher = place.launcher(change_job(OPTIONS, runtime_class="nvidia"))
-    launcher.start(job)
-    waits_for(launcher, job, Reason.WAITS_FOR_POD, 'RuntimeClass "nvidia" not found')
 
 
 @pytest.mark.release

@@ -23,11 +23,12 @@ T = TypeVar("T")
 
 OPTIONS = Settings(
     kubernetes_namespace=NAMESPACE,
-    kubernetes_image="registry.example/tailor/training:0.2.0",
+    kubernetes_image="registry.example/tailor/training:0.3.0",
     kubernetes_worker_secret="tailor-training-worker",
     kubernetes_node_labels="tailor/pool=gpu",
 )
 PLAYED = change_job(OPTIONS, annotations=f"{PLAYED_BY}=test")
+CONTAINER = {"name": "worker", "image": OPTIONS.kubernetes_image, "imageID": "", "ready": False, "restartCount": 0}
 
 
 @dataclass
@@ -69,30 +70,16 @@ class Place:
         """The worker's container ends with a code."""
         now = datetime.now(UTC).isoformat()
         state = {"terminated": {"exitCode": code, "reason": "Ended", "startedAt": now, "finishedAt": now}}
-        container = {
-            "name": "worker",
-            "image": OPTIONS.kubernetes_image,
-            "imageID": "",
-            "ready": False,
-            "restartCount": 0,
-            "state": state,
-        }
         phase = "Failed" if code else "Succeeded"
-        self.report(job, {"phase": phase, "startTime": now, "containerStatuses": [container]})
+        self.report(job, {"phase": phase, "startTime": now, "containerStatuses": [CONTAINER | {"state": state}]})
 
     def cannot_start(self, job: Job, reason: str, message: str) -> None:
         """The worker's container waits for a reason."""
         state = {"waiting": {"reason": reason, "message": message}}
-        container = {
-            "name": "worker",
-            "image": OPTIONS.kubernetes_image,
-            "imageID": "",
-            "ready": False,
-            "restartCount": 0,
-            "state": state,
-        }
         started = datetime.now(UTC).isoformat()
-        self.report(job, {"phase": "Pending", "startTime": started, "containerStatuses": [container]})
+        self.report(
+            job, {"phase": "Pending", "startTime": started, "containerStatuses": [CONTAINER | {"state": state}]}
+        )
 
 
 def known(ask: Callable[[], T]) -> T | Unavailable:

@@ -6,14 +6,22 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from bench.base_moves import move_and_back
+from bench.base_moves import SteadyCallers, another_deployment, find_base, move_and_back, run_tailor
+from tailor.api.training.v1.training_pb2 import CreateRunRequest, GetRunRequest
+from tailor.cli.connections import Connections, Endpoints
+from tailor.cli.figures import decision_of
+from tailor.cli.progress import ProgressReporter, wait_for
+from tailor.demo import evaluate, find_adapter, read_sample, run_demo, wait_until_served
 from tailor.local import stack
-from tests.e2e.conftest import SAMPLE, SETTINGS, copy_recipes
+from tests.e2e.conftest import SAMPLE, SETTINGS, ask_until, copy_recipes
 from tests.models import make_tiny_base
 from tests.real.kinds import StoreKind, Tables
 
@@ -145,15 +153,49 @@ def _check_demo(prefix: list[str], state: Path, sample: Path) -> None:
     assert all(answer["examples"] and answer["few_shot"] for answer in second["answers"])
 
 
-def test_a_specialist_moves_to_another_base_and_back_while_callers_ask(store_kind: StoreKind, tmp_path: Path) -> None:
-    texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
-    other = make_tiny_base(tmp_path / "other-base", texts, vocabulary=900, seed=1)
-    with store_kind.run(tmp_path / "own") as tables:
-        state = _state(tmp_path, tables)
+@pytest.fixture(scope="module")
+def demo(store_kind: StoreKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A state directory and a sample, of which every adapter passes the gate."""
+    folder = tmp_path_factory.mktemp("demo")
+    with store_kind.run(folder / "own") as tables:
+        state = _state(folder, tables)
+        tiny = (folder / "recipes" / "tiny.toml").read_text(encoding="utf-8")
+        dora = tiny.replace("[adapter]", "[adapter]\nuse_dora = true")
+        (folder / "recipes" / "tiny-dora.toml").write_text(dora, encoding="utf-8")
         try:
-            figures = move_and_back(state, _sample(tmp_path, -1e9), "other", f"path:{other}")
+            yield state, _sample(folder, -1e9)
         finally:
             stack.down(state)
+
+
+def test_a_specialist_moves_to_another_base_and_back_while_callers_ask(demo: tuple[Path, Path], tmp_path: Path) -> None:
+    texts = [path.read_text(encoding="utf-8") for path in sorted((SAMPLE / "source").rglob("*.md"))]
+    other = make_tiny_base(tmp_path / "other-base", texts, vocabulary=900, seed=1)
+    figures = move_and_back(*demo, "other", f"path:{other}")
     assert list(figures["moves"]) == ["other", "tiny"]
     assert figures["moves_failures"] == []
     assert set(figures["moves_answers"]) == {"tiny", "other"}
+
+
+def test_a_dora_result_is_evaluated_promoted_and_rolled_back_while_callers_ask(demo: tuple[Path, Path]) -> None:
+    state, sample, now = demo[0], read_sample(demo[1]), print
+    name, rows = sample.definition.name, run_demo(state, sample, ProgressReporter(Console()))["dataset"]["digest"]
+    with closing(Connections(Endpoints(state))) as connections, connections.client() as client:
+        base = {item.name: item.provenance.base for item in client.specialists()}[name]
+        training = connections.training
+        request = CreateRunRequest(specialist=name, dataset_digest=rows, base=base, recipe="tiny-dora", request_id="d")
+        run = GetRunRequest(run_id=training.CreateRun(request).run.run_id)
+        digest = ask_until(lambda: training.GetRun(run).run.adapter_digest, "no adapter")
+        run_tailor(state, "model", "add", "merged", f"adapter:{digest}")
+        asked = SteadyCallers(connections.channel("inference"), name)
+        with another_deployment(state, "merged"), asked as callers:
+            wait_for(lambda: find_base(client, "merged"), now)
+            callers.wait_for_answer(base, now)
+            run_tailor(state, "adapter", "evaluate", digest)
+            trained = ask_until(lambda: find_adapter(connections, digest), "no adapter").adapter
+            assert decision_of(evaluate(connections, trained, now).decision) == "passed"
+            wait_until_served(connections, client, trained, now)
+            callers.wait_for_answer("merged", now)
+            run_tailor(state, "adapter", "rollback", name, "--wait")
+            callers.wait_for_answer(base, now)
+    assert callers.failures == []

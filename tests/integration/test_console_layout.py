@@ -46,6 +46,7 @@ OPERATOR_PAGES = (
     f"/evaluations/{ADAPTER}",
     f"/evaluations/compare?first={ADAPTER}:base&second={ADAPTER}",
     "/approvals",
+    "/bases",
     "/specialists",
     f"/specialists/{LONG}",
     f"/specialists/{LONG}/edit",

@@ -231,8 +231,7 @@ def test_a_refused_evaluation_promotes_nothing_and_names_the_reason(world: World
     world.adapter("poor")
     world.evaluate("poor", 0.101)
     assert world.serving() == ""
-    payload = world.queries.fact(FactKind.ADAPTER, "poor")
-    entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
+    entry = world.entry("poor")
     assert entry.decision == registry_pb2.DECISION_REFUSED
     assert "rougeL gains +0.001" in entry.reasons[0]
     with pytest.raises(FailedPrecondition, match="refused"):
@@ -244,8 +243,7 @@ def test_an_undecided_evaluation_promotes_nothing_and_says_how_many_rows_would_d
     world.adapter("close")
     world.evaluate("close", 0.122)
     assert world.serving() == ""
-    payload = world.queries.fact(FactKind.ADAPTER, "close")
-    entry = world.queries.catalogue_adapter(models_pb2.AdapterTrained.FromString(payload or b""))
+    entry = world.entry("close")
     assert entry.decision == registry_pb2.DECISION_UNDECIDED
     assert "about 102 rows would decide" in entry.reasons[0]
     with pytest.raises(FailedPrecondition, match="undecided"):

@@ -14,7 +14,7 @@ from services.inference.adapters.verify import AdaptedLayers, check_config
 from services.training.adapters.inputs import Inputs, StoredAdapter
 from services.training.bases.capabilities import read_capabilities, write_capabilities
 from services.training.bases.files import load_tokenizer
-from services.training.methods import dpo, held_out, pairs, reward, rows, sft
+from services.training.methods import dpo, held_out, pairs, reward, sft
 from services.training.methods import reward_model as scoring
 from services.training.methods.base import Meter, Method, StageContext, Stopper
 from services.training.methods.learned_loss import learned_loss
@@ -33,6 +33,7 @@ from tailor.storage.memory import MemoryStore
 from tailor.storage.ref import Ref
 from tests.integration import training_house as house
 from tests.models import make_tiny_base, spoil
+from tests.unit.training.fakes import read_encoded
 from tests.unit.training.stores import make_signer
 
 pytestmark = pytest.mark.integration
@@ -137,7 +138,7 @@ def tensors(result: TrainedModel) -> dict[str, Any]:
 
 def asked(model: Any, place: Place, kind: str = "policy") -> list[float]:
     tokenizer = load_tokenizer(place.base)
-    learned = rows.read_encoded(place.files["sft"], tokenizer)
+    learned = read_encoded(place.files["sft"], tokenizer)
     asked_rows = [*reload_check.encode_probes(tokenizer), *reload_check.choose_shortest(learned)]
     return [figure for row in reload_check.measure(kind, model, asked_rows) for figure in row]
 

@@ -15,7 +15,7 @@ from services.training.adapters.child_process import run_child
 from services.training.bases.capabilities import write_capabilities
 from services.training.bases.files import load_tokenizer
 from services.training.domain import Base, Run, RunKey, RunState, Stage
-from services.training.methods.rows import pack, read_encoded
+from services.training.methods.rows import pack
 from services.training.methods.sft import count_steps
 from services.training.planning import forecaster, loads
 from services.training.planning.base_shape import read_shape
@@ -30,7 +30,7 @@ from tailor.storage.buckets import MODELS
 from tailor.storage.ref import Ref
 from tests.datasets import store_dataset
 from tests.models import WITHOUT_AVX512, make_tiny_base
-from tests.unit.training.fakes import START
+from tests.unit.training.fakes import START, read_encoded
 from tests.unit.training.stores import FileStore
 
 pytestmark = pytest.mark.integration

@@ -28,6 +28,7 @@ GROUPS = {
         ("/runs", "Runs", Permission.RUNS),
         ("/adapters", "Adapters", Permission.ADAPTERS),
         ("/approvals", "Approvals", Permission.ADAPTERS),
+        ("/bases", "Bases", Permission.RUNS),
     ),
     "Answers": (
         ("/judge", "Judge", Permission.JUDGE),

@@ -21,6 +21,7 @@ from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1.registry_pb2 import CatalogueAdapter, GetSpecialistResponse
 from tailor.api.training.v1 import training_pb2
 from tailor.errors import NotFound, Reason
+from tailor.list_columns import BASES
 
 router = APIRouter()
 
@@ -114,6 +115,13 @@ def adapters(request: Request, console: ConsoleOf, visitor: SignedIn) -> Respons
         generations={item.specialist.name: item.serving.decision.generation for item in known.value},
         failures=dict.fromkeys(answer.failures + known.failures),
     )
+
+
+@router.get("/bases", dependencies=[Depends(needs(Permission.RUNS))])
+def bases(request: Request, console: ConsoleOf) -> Response:
+    """The bases, and what was found of each when it was added."""
+    answer = handlers.list_bases(console.services)
+    return console.renderer.page(request, "bases.html", columns=BASES, bases=answer.value, failures=answer.failures)
 
 
 @router.get("/decisions", dependencies=[Depends(needs(Permission.AUDIT))])

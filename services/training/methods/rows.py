@@ -4,7 +4,6 @@ import bisect
 import heapq
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from services.training.methods import row_files
@@ -16,11 +15,6 @@ from tailor.logging import get_logger
 log = get_logger(__name__)
 
 IGNORED = -100  # the label of tokens without a loss
-
-
-def read_encoded(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Encoded]:
-    """The encoded rows of Parquet files. Raises InvalidArgument (INVALID_DATASET, WRONG_DATASET_KIND, INVALID_ROW)."""
-    return list(chat_encoder(tokenizer).encode_all(row_files.read(paths, row_files.CHATS)))
 
 
 def chat_encoder(tokenizer: ChatTokenizer) -> RowEncoder[Encoded]:

@@ -51,6 +51,11 @@ class FakeTraining(training_pb2_grpc.TrainingServiceServicer):
         runs = [item for item in self.runs if request.specialist in ("", item.specialist)]
         return training_pb2.ListRunsResponse(runs=runs)
 
+    def ListBases(self, request: Any, context: Any) -> Any:
+        chat = training_pb2.ChatCapabilities(thought_end="</think>")
+        found = training_pb2.BaseCapabilities(attention="sdpa", targets=["q_proj", "v_proj"], max_rank=256, chat=chat)
+        return training_pb2.ListBasesResponse(bases=[training_pb2.Base(name="qwen3", capabilities=found)])
+
     def GetRun(self, request: Any, context: Any) -> Any:
         return training_pb2.GetRunResponse(run=self._find(request.run_id))
 

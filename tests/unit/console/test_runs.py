@@ -115,6 +115,17 @@ def test_the_runs_page_shows_the_queue_with_reasons_priorities_and_stages() -> N
     ]
 
 
+def test_the_page_of_bases_shows_what_was_found_of_each() -> None:
+    text = World().signed_in(Role.ENGINEER, NAME).get("/bases").text
+    shown = dict(re.findall(r"<dt>([^<]+)</dt><dd[^>]*>([^<]+)<", text))
+    assert "<h2>qwen3</h2>" in text and (shown["Rows"], shown["Thinks"], shown["Largest rank"]) == (
+        "one by one",
+        "yes",
+        "256",
+    )
+    assert (shown["Adapted layers"], shown["Adapters are served"]) == ("q_proj, v_proj", "yes")
+
+
 def test_there_is_no_queue_if_no_run_waits() -> None:
     assert ">Queue <" not in World().signed_in().get("/runs").text
 

@@ -238,60 +238,32 @@ def test_a_worker_of_a_run_gets_the_image_of_its_service(tree: Path) -> None:
     assert environment["TAILOR_KUBERNETES_IMAGE"] == container["image"]
 
 
-def test_the_teacher_component_lets_only_synthetic_out_and_takes_its_key_from_a_secret(tree: Path) -> None:
-    overlay = tree / "overlays" / "with-teacher"
+@pytest.mark.parametrize(
+    ("component", "service", "variable"),
+    [
+        ("teacher", "synthetic", "TAILOR_TEACHER_API_KEY"),
+        ("external-models", "evaluation", "TAILOR_EXTERNAL_MODEL_KEYS"),
+        ("judge", "evaluation", "TAILOR_JUDGE_API_KEY"),
+    ],
+)
+def test_a_component_for_a_model_elsewhere_lets_only_one_service_out_and_takes_its_key_from_a_secret(
+    tree: Path, component: str, service: str, variable: str
+) -> None:
+    overlay = tree / "overlays" / f"with-{component}"
     overlay.mkdir(exist_ok=True)
-    kustomization = {"resources": ["../prod"], "components": ["../../components/teacher-egress"]}
+    kustomization = {"resources": ["../prod"], "components": [f"../../components/{component}-egress"]}
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    documents = render(tree, "with-teacher")
+    documents = render(tree, overlay.name)
     for document in documents:
         kubernetes_validate.validate(document, SCHEMAS, strict=True)
-    assert clients(documents, "teacher") == {"synthetic"}
-    (policy,) = (each for each in documents if each["metadata"]["name"] == "teacher")
+    assert clients(documents, component) == {service}
+    (policy,) = (each for each in documents if each["metadata"]["name"] == component)
     assert [rule["ports"] for rule in policy["spec"]["egress"]] == [[{"protocol": "TCP", "port": 443}]]
-    (synthetic,) = (each for each in workloads(tree, "with-teacher") if each["metadata"]["name"] == "synthetic")
-    environment = synthetic["spec"]["template"]["spec"]["containers"][0]["env"]
-    key = next(entry for entry in environment if entry["name"] == "TAILOR_TEACHER_API_KEY")
-    assert key["valueFrom"]["secretKeyRef"] == {"name": "tailor-teacher", "key": "TAILOR_TEACHER_API_KEY"}
-    assert not [each for each in render(tree, "prod") if each["metadata"]["name"] == "teacher"]
-
-
-def test_the_component_for_external_models_lets_only_evaluation_out_and_takes_keys_from_a_secret(tree: Path) -> None:
-    overlay = tree / "overlays" / "with-external-models"
-    overlay.mkdir(exist_ok=True)
-    kustomization = {"resources": ["../prod"], "components": ["../../components/external-models-egress"]}
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    documents = render(tree, "with-external-models")
-    for document in documents:
-        kubernetes_validate.validate(document, SCHEMAS, strict=True)
-    assert clients(documents, "external-models") == {"evaluation"}
-    (policy,) = (each for each in documents if each["metadata"]["name"] == "external-models")
-    assert [rule["ports"] for rule in policy["spec"]["egress"]] == [[{"protocol": "TCP", "port": 443}]]
-    (evaluation,) = (
-        each for each in workloads(tree, "with-external-models") if each["metadata"]["name"] == "evaluation"
-    )
-    environment = evaluation["spec"]["template"]["spec"]["containers"][0]["env"]
-    keys = next(entry for entry in environment if entry["name"] == "TAILOR_EXTERNAL_MODEL_KEYS")
-    reference = {"name": "tailor-external-models", "key": "TAILOR_EXTERNAL_MODEL_KEYS"}
-    assert keys["valueFrom"]["secretKeyRef"] == reference
-    assert not [each for each in render(tree, "prod") if each["metadata"]["name"] == "external-models"]
-
-
-def test_the_judge_component_lets_only_evaluation_out_and_takes_its_key_from_a_secret(tree: Path) -> None:
-    overlay = tree / "overlays" / "with-judge"
-    overlay.mkdir(exist_ok=True)
-    kustomization = {"resources": ["../prod"], "components": ["../../components/judge-egress"]}
-    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization), encoding="utf-8")
-    documents = render(tree, "with-judge")
-    for document in documents:
-        kubernetes_validate.validate(document, SCHEMAS, strict=True)
-    assert clients(documents, "judge") == {"evaluation"}
-    (policy,) = (each for each in documents if each["metadata"]["name"] == "judge")
-    assert [rule["ports"] for rule in policy["spec"]["egress"]] == [[{"protocol": "TCP", "port": 443}]]
-    (evaluation,) = (each for each in workloads(tree, "with-judge") if each["metadata"]["name"] == "evaluation")
-    environment = evaluation["spec"]["template"]["spec"]["containers"][0]["env"]
-    key = next(entry for entry in environment if entry["name"] == "TAILOR_JUDGE_API_KEY")
-    assert key["valueFrom"]["secretKeyRef"] == {"name": "tailor-judge", "key": "TAILOR_JUDGE_API_KEY"}
+    (workload,) = (each for each in workloads(tree, overlay.name) if each["metadata"]["name"] == service)
+    environment = workload["spec"]["template"]["spec"]["containers"][0]["env"]
+    key = next(entry for entry in environment if entry["name"] == variable)
+    assert key["valueFrom"]["secretKeyRef"] == {"name": f"tailor-{component}", "key": variable}
+    assert not [each for each in render(tree, "prod") if each["metadata"]["name"] == component]
 
 
 def test_synthetic_reaches_the_barrier_and_tailors_own_models(tree: Path) -> None:

@@ -1,16 +1,21 @@
 """Values of training, and a launcher whose workers end when a test says so."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from services.training import wire
 from services.training.domain import Base, Failure, Job, Progress, Run, RunKey, RunState, Stage, TrainedAdapter
+from services.training.methods import row_files
+from services.training.methods.rows import chat_encoder
 from services.training.plans import Plan, Rates
 from services.training.ports import Launcher
 from services.training.recipe import load_recipe
 from services.training.settings import Settings
 from tailor.api.events.v1 import models_pb2
+from tailor.chat import ChatTokenizer, Encoded
 from tailor.errors import Reason, Unavailable
 from tailor.storage.ref import Ref
 
@@ -31,6 +36,11 @@ PLAN = Plan(
 )
 RATES = Rates("EUR", device_hour=3.6, million_teacher_tokens=5.0, judgement=2.0)
 BASE = Base("tiny", "b1", "apache-2.0", 1000, 2000, Ref("s3://models/bases/tiny/manifest.json", "b1", 10))
+
+
+def read_encoded(paths: Sequence[Path], tokenizer: ChatTokenizer) -> list[Encoded]:
+    """The encoded rows of Parquet files, in memory."""
+    return list(chat_encoder(tokenizer).encode_all(row_files.read(paths, row_files.CHATS)))
 
 
 class Clock:

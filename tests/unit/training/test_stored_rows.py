@@ -9,11 +9,12 @@ import pytest
 from pyarrow import Table, parquet
 
 from services.training.methods.held_out import choose_stored
-from services.training.methods.rows import fill_bins, keep_fitting, pack, pad_bins, read_encoded, to_columns
+from services.training.methods.rows import fill_bins, keep_fitting, pack, pad_bins, to_columns
 from services.training.methods.stored_rows import EncodedRows, pack_stored, require_fitting, store_bins, store_rows
 from services.training.worker.reload_check import choose_shortest
 from tailor.chat import Encoded
 from tailor.errors import InvalidArgument
+from tests.unit.training.fakes import read_encoded
 from tests.unit.training.test_rows import WordTokenizer
 
 TOKENIZER = WordTokenizer()
