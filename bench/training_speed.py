@@ -40,8 +40,8 @@ def measure(house: House) -> dict[str, Any]:
     """The best round of each side, and the largest difference between the losses of a step."""
     tokenizer = load_tokenizer(house.base_folder)
     chosen = fit_device(recipe("lora"), gpu=False)
-    encoded = rows.chat_encoder(tokenizer).encode_all(row_files.read(house.train, row_files.CHATS))
-    encoded = sorted(encoded, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
+    every = rows.chat_encoder(tokenizer).encode_all(row_files.read(house.train, row_files.CHATS))
+    encoded = sorted(every, key=lambda row: row.row_id)[: ROWS_A_STEP * STEPS]
     ours, theirs = [], []
     for _ in range(ROUNDS):
         ours.append(_ours(house, chosen, rows.pack(encoded, chosen.batch.tokens, chosen.seed)))
