@@ -18,7 +18,7 @@ from tailor.rpc.channel import wire_errors
 from tests.e2e.conftest import Installation, ask_until
 from tests.manuals import KINDS, write_manuals
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.release]
 
 NAME, SOURCE = "manuals", "unfamiliar-manuals"
 TWO_STEPS = """\

@@ -177,14 +177,14 @@ def test_names_of_a_recipe_mean_all_targets_that_end_with_them() -> None:
         choose_targets(found, ("down_proj", "q_proj"))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @needs_vllm
 @pytest.mark.parametrize(
     ("family", "targets"),
     [
         ("phi3", {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}),
         # vLLM takes gate_proj and up_proj of this class, which transformers keeps in one layer.
-        pytest.param("glm4", {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"}, marks=pytest.mark.release),
+        ("glm4", {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"}),
     ],
 )
 def test_vllm_serves_the_layers_that_it_named_like_the_trainer(family: str, targets: set[str], tmp_path: Path) -> None:
