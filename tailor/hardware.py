@@ -10,8 +10,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 NEVER = -1
 TOP_PAD_BYTES = 64 * 1024 * 1024
 # Turns of a loop in which a thread of GNU's OpenMP waits before it sleeps; its default is 300,000. Between small products a thread that
-# sleeps comes too late: with 1,000 turns, answers took a twelfth longer, and steps of training once 37 %; with 20,000, as long as by
-# default.
+# sleeps comes too late: with 1,000 turns, answers took a twelfth longer, and steps of training a tenth, once 37 %; with 20,000, as long as
+# by default.
 SPINS = 20_000
 
 
