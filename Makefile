@@ -21,7 +21,7 @@ TESTS ?=
 BASE ?=
 # Every process of the tests compiles the code that it imports, unless it may be kept.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --durations=10
-AVX2_TESTS := tests/integration/test_training_engine.py tests/integration/test_training_methods.py
+AVX2_TESTS := tests/integration/test_training_engine.py tests/integration/test_training_methods.py tests/integration/test_inference_engines.py
 
 # Lines that only look like secrets are in the baseline's filters. In tests any word after `password` is one.
 SECRETS := $(BIN)/detect-secrets-hook --baseline .secrets.baseline
