@@ -154,7 +154,7 @@ def _check_demo(prefix: list[str], state: Path, sample: Path) -> None:
 
 @pytest.fixture(scope="module")
 def demo(store_kind: StoreKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
-    """A state directory and a sample, of which every adapter passes the gate."""
+    """A state directory, and a sample whose gate asks for no gain."""
     folder = tmp_path_factory.mktemp("demo")
     with store_kind.run(folder / "own") as tables:
         state = _state(folder, tables)
