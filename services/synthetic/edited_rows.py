@@ -37,9 +37,10 @@ class EditedRows(ExtraRows):
             return
         read = ((edit, read_draft(self.store, edit.draft)) for edit in edits)
         rows = [_make_row(specialist, edit, conversation) for edit, conversation in read if conversation is not None]
+        rows.sort(key=lambda row: row.row_id)
         counter = self.tokenizers.for_base(specialist.base)
         limit = min(specialist.rows.max_row_tokens or counter.context_tokens, counter.context_tokens)
-        yield from (row for row in count_tokens(sorted(rows, key=_id), counter) if row.tokens <= limit)
+        yield from (row for row in count_tokens(rows, counter) if row.tokens <= limit)
 
     def fingerprint(self, specialist: Specialist) -> str:
         """Changes with the edits and their texts."""
@@ -59,10 +60,6 @@ class EditedRows(ExtraRows):
 def _is_held_out(edit: RankedEdit, specialist: Specialist) -> bool:
     """True if the pairs of the edit's prompt are held out."""
     return is_held_out(edit.draft.prompt_digest, specialist.rows.held_out_percent)
-
-
-def _id(row: Row) -> str:
-    return row.row_id
 
 
 def _make_row(specialist: Specialist, edit: RankedEdit, conversation: Conversation) -> Row:

@@ -106,7 +106,7 @@ def _ask_row(
     if not pairs or sum(row[0] == label for row in cells) > 1:
         return None
     answer = "\n".join(f"- {name}: {cell}" for name, cell in pairs)
-    return TableQuestion(f"{header[0]} {label}".strip(), answer, (_place(rows[number]),))
+    return TableQuestion(f"{header[0]} {label}".strip(), answer, ((rows[number].start, rows[number].end),))
 
 
 def _ask_column(
@@ -116,7 +116,3 @@ def _ask_column(
     answer = "\n".join(f"- {cells[number][0]}: {cells[number][column]}" for number in numbers)
     # The answer has two of the cells of these lines; that it teaches them would be saying too much.
     return TableQuestion(header[column], answer, ()) if numbers else None
-
-
-def _place(sentence: Sentence) -> Range:
-    return sentence.start, sentence.end

@@ -5,8 +5,10 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,76 +138,21 @@ def _forget_outcome(history: History, found: Found) -> None:
     found.counted_passed = 0
 
 
-def _forget_catalogue_entry(history: History, found: Found) -> None:
-    found.catalogue = []
-
-
-def _forget_text(history: History, found: Found) -> None:
-    found.held = set()
-
-
-def _miscount(history: History, found: Found) -> None:
-    found.counted_passed = 0
-
-
 def _ignore_tombstone(history: History, found: Found) -> None:
     found.submissions = {**found.submissions, "memo-2": [FoundSubmission("sub_4", "doc_2")]}
     found.rejected = {"sub_2": {"doc_1 DUPLICATE"}}
     found.counted_rejected = 1
 
 
-def _keep_erased_text(history: History, found: Found) -> None:
-    found.held = {"amberanchor", "barleybasket"}
-
-
-def _resurrect(history: History, found: Found) -> None:
-    found.catalogue = ["doc_1", "doc_2"]
-
-
-def _forget_erasure(history: History, found: Found) -> None:
-    found.erasures = []
-
-
-def _forget_judgement(history: History, found: Found) -> None:
-    found.judgements = {}
-
-
-def _forget_pair(history: History, found: Found) -> None:
-    found.pairs = 0
-
-
-def _forget_draft(history: History, found: Found) -> None:
-    found.traced = {"drf_1"}
-
-
-def _forget_adapter(history: History, found: Found) -> None:
-    found.adapters = []
-
-
 def _end_without_a_reason(history: History, found: Found) -> None:
     found.runs = [*found.runs, FoundRun("run_3", "third", True)]
-
-
-def _dead_letter(history: History, found: Found) -> None:
-    found.dead_letters = ["dataset.built.v1/0/7 of training (UNDECODABLE)"]
 
 
 LOST = [
     _forget_submission,
     _forget_outcome,
-    _forget_catalogue_entry,
-    _forget_text,
-    _miscount,
     _ignore_tombstone,
-    _keep_erased_text,
-    _resurrect,
-    _forget_erasure,
-    _forget_judgement,
-    _forget_pair,
-    _forget_draft,
-    _forget_adapter,
     _end_without_a_reason,
-    _dead_letter,
 ]
 
 
@@ -229,14 +176,6 @@ def _make_two_documents(history: History, found: Found) -> None:
     }
 
 
-def _list_twice(history: History, found: Found) -> None:
-    found.catalogue = ["doc_1", "doc_1"]
-
-
-def _count_twice(history: History, found: Found) -> None:
-    found.counted_passed = 3
-
-
 def _erase_twice(history: History, found: Found) -> None:
     found.erasures = [*found.erasures, FoundErasure("ers_2", ("doc_2",))]
 
@@ -250,20 +189,8 @@ def _judge_unasked(history: History, found: Found) -> None:
     found.judgements = {**found.judgements, "jdg_2": {("drf_1", "drf_2")}}
 
 
-def _pair_twice(history: History, found: Found) -> None:
-    found.pairs = 2
-
-
 def _run_twice(history: History, found: Found) -> None:
     found.runs = [*found.runs, FoundRun("run_3", "dataset recipe", True, ADAPTER)]
-
-
-def _train_twice(history: History, found: Found) -> None:
-    found.trained = {"run_1/0": {ADAPTER, "b2" * 32}}
-
-
-def _serve_two(history: History, found: Found) -> None:
-    found.serving = {(SPECIALIST, 1): {ADAPTER, "b2" * 32}}
 
 
 def _change_draft(history: History, found: Found) -> None:
@@ -276,15 +203,10 @@ TWICE = [
     _pass_and_reject,
     _pass_as_two_versions,
     _make_two_documents,
-    _list_twice,
-    _count_twice,
     _erase_twice,
     _judge_twice,
     _judge_unasked,
-    _pair_twice,
     _run_twice,
-    _train_twice,
-    _serve_two,
     _change_draft,
 ]
 
@@ -301,34 +223,59 @@ def _answer_of_another_model(history: History, found: Found) -> None:
     found.drafts = {**found.drafts, "drf_1": {DraftFact(SPECIALIST, 1, "b2" * 32, "digest")}}
 
 
-def _answer_of_no_generation(history: History, found: Found) -> None:
-    found.serving = {}
-
-
-WRONG = [_answer_differently, _answer_with_a_fault, _answer_of_another_model, _answer_of_no_generation]
-
-
-def _wait_for_service(history: History, found: Found) -> None:
-    found.erasures = [FoundErasure("ers_1", ("doc_2",), ("evaluation",), has_receipt=False)]
+WRONG = [
+    _answer_differently,
+    _answer_with_a_fault,
+    _answer_of_another_model,
+]
 
 
 def _never_end(history: History, found: Found) -> None:
     found.runs = [*found.runs, FoundRun("run_3", "third", False, "", "WORKER_DIED")]
 
 
-def _never_evaluate(history: History, found: Found) -> None:
-    found.not_evaluated = [ADAPTER]
-
-
 def _never_confirm(history: History, found: Found) -> None:
     history.unfinished.append("ranking-2: UNAVAILABLE")
 
 
-def _never_become_ready(history: History, found: Found) -> None:
-    found.not_ready = ["ingestion"]
+STUCK = [
+    _never_end,
+    _never_confirm,
+]
 
 
-STUCK = [_wait_for_service, _never_end, _never_evaluate, _never_confirm, _never_become_ready]
+def _change(history: History, found: Found, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(found, name, value)
+
+
+# Faults that change one thing of what was found: their kind, what they are, and the change.
+CHANGES: Sequence[tuple[str, str, Mapping[str, Any]]] = [
+    ("lost", "forget catalogue entry", {"catalogue": []}),
+    ("lost", "forget text", {"held": set()}),
+    ("lost", "miscount", {"counted_passed": 0}),
+    ("lost", "keep erased text", {"held": {"amberanchor", "barleybasket"}}),
+    ("lost", "resurrect", {"catalogue": ["doc_1", "doc_2"]}),
+    ("lost", "forget erasure", {"erasures": []}),
+    ("lost", "forget judgement", {"judgements": {}}),
+    ("lost", "forget pair", {"pairs": 0}),
+    ("lost", "forget draft", {"traced": {"drf_1"}}),
+    ("lost", "forget adapter", {"adapters": []}),
+    ("lost", "dead letter", {"dead_letters": ["dataset.built.v1/0/7 of training (UNDECODABLE)"]}),
+    ("twice", "list twice", {"catalogue": ["doc_1", "doc_1"]}),
+    ("twice", "count twice", {"counted_passed": 3}),
+    ("twice", "pair twice", {"pairs": 2}),
+    ("twice", "train twice", {"trained": {"run_1/0": {ADAPTER, "b2" * 32}}}),
+    ("twice", "serve two", {"serving": {(SPECIALIST, 1): {ADAPTER, "b2" * 32}}}),
+    ("wrong_answers", "answer of no generation", {"serving": {}}),
+    (
+        "stuck",
+        "wait for service",
+        {"erasures": [FoundErasure("ers_1", ("doc_2",), ("evaluation",), has_receipt=False)]},
+    ),
+    ("stuck", "never evaluate", {"not_evaluated": [ADAPTER]}),
+    ("stuck", "never become ready", {"not_ready": ["ingestion"]}),
+]
 
 
 @pytest.mark.parametrize(
@@ -338,6 +285,7 @@ STUCK = [_wait_for_service, _never_end, _never_evaluate, _never_confirm, _never_
         *(("twice", plant) for plant in TWICE),
         *(("wrong_answers", plant) for plant in WRONG),
         *(("stuck", plant) for plant in STUCK),
+        *(pytest.param(kind, partial(_change, values=values), id=name) for kind, name, values in CHANGES),
     ],
 )
 def test_a_planted_fault_is_counted_as_what_it_is(kind: str, plant: Callable[[History, Found], None]) -> None:
