@@ -10,6 +10,7 @@ import pytest
 
 from services.inference.adapters.model_store import VerifiedLibrary, fetch_base
 from services.inference.domain import AdapterRef
+from services.training.bases import engine_support
 from services.training.bases.adapted_layers import name_layers
 from services.training.bases.capabilities import choose_targets, read_capabilities, write_capabilities
 from services.training.bases.engine_support import EngineSupport, start_engine
@@ -175,6 +176,28 @@ def test_names_of_a_recipe_mean_all_targets_that_end_with_them() -> None:
     assert choose_targets(found, "all-linear") == ["q_proj", "shared.up_proj"]
     with pytest.raises(InvalidArgument, match="names down_proj"):
         choose_targets(found, ("down_proj", "q_proj"))
+
+
+# The process of an engine which once cannot inspect a class that it can build.
+REFUSES_ONCE = """
+import json, pathlib, sys
+asked = pathlib.Path(json.loads(sys.stdin.read())["layers"]["asked"])
+print(json.dumps({"layers": ["q"] if asked.exists() else [], "refusal": "" if asked.exists() else "Not inspected."}))
+asked.touch()
+"""
+
+
+@needs_vllm
+def test_a_refusal_of_the_engine_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import LlamaConfig
+
+    (tmp_path / "refuses_once.py").write_text(REFUSES_ONCE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(engine_support, "MODULE", "refuses_once")
+    layers: Any = {"asked": str(tmp_path / "asked")}
+    assert start_engine()(LlamaConfig(), layers) == EngineSupport(("q",))
+    # The first child of this one answers already.
+    assert start_engine()(LlamaConfig(), layers) == EngineSupport(("q",))
 
 
 @pytest.mark.release

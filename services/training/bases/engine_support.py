@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from services.training.adapters.child_process import answer_parent, read_child, start_child
@@ -47,9 +48,9 @@ def assume_common(config: Any, layers: Layers) -> EngineSupport:
 
 
 def start_engine() -> AskEngine:
-    """Start vLLM in a child process, if it is installed, and return a function that asks it once.
+    """Start vLLM in a child process, if it is installed, and return a function that asks it once, and a new child if it refuses.
 
-    That blocks for up to ten minutes. It raises InvalidArgument or Unavailable (CHILD_TIMEOUT, CHILD_KILLED).
+    That blocks for up to twenty minutes. It raises InvalidArgument or Unavailable (CHILD_TIMEOUT, CHILD_KILLED).
     """
     if importlib.util.find_spec("vllm") is None:
         return assume_common
@@ -59,7 +60,10 @@ def start_engine() -> AskEngine:
         with tempfile.TemporaryDirectory() as folder:
             config.save_pretrained(folder)
             question = json.dumps({"folder": folder, "layers": layers})
-            return load(EngineSupport, read_child(child, MODULE, ASK_SECONDS, "engine's list", request=question))
+            read = partial(read_child, module=MODULE, seconds=ASK_SECONDS, field="engine's list", request=question)
+            found = read(child)
+            # That a class cannot be inspected may be chance, and vLLM keeps it for as long as its process lives.
+            return load(EngineSupport, read(start_child(MODULE, [])) if found["refusal"] else found)
 
     return ask
 
