@@ -12,7 +12,7 @@ TOP_PAD_BYTES = 64 * 1024 * 1024
 # Turns of a loop in which a thread of GNU's OpenMP waits before it sleeps; its default is 300,000. Between small products a thread that
 # sleeps comes too late: with 1,000 turns, answers took a twelfth longer, and steps of training a tenth, once 37 %; with 20,000, as long as
 # by default.
-SPINS = 20_000
+SPINS = 5_000
 
 
 def computes_in_bf16() -> bool:
