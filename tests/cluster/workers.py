@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 OPTIONS = Settings(
     kubernetes_namespace=NAMESPACE,
-    kubernetes_image="registry.example/tailor/training:0.2.0",
+    kubernetes_image="registry.example/tailor/training:0.3.0",
     kubernetes_worker_secret="tailor-training-worker",
     kubernetes_node_labels="tailor/pool=gpu",
 )

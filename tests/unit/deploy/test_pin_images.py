@@ -63,7 +63,7 @@ def test_a_new_release_replaces_the_digests(overlay: Path) -> None:
 def test_the_check_names_every_image_by_tag_and_what_to_do(overlay: Path) -> None:
     lines = list(find_tags(overlay.parent / "prod"))
     assert len(lines) == 9
-    assert "registry.example/tailor/training:0.2.0 is named by a tag. Pin it" in "\n".join(lines)
+    assert "registry.example/tailor/training:0.3.0 is named by a tag. Pin it" in "\n".join(lines)
 
 
 def test_an_image_without_a_digest_changes_nothing(overlay: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_image_without_a_digest_changes_nothing(overlay: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "repository"),
     [
-        ("registry.example:5000/tailor/init:0.2.0", "registry.example:5000/tailor/init"),
+        ("registry.example:5000/tailor/init:0.3.0", "registry.example:5000/tailor/init"),
         ("registry.example:5000/tailor/init", "registry.example:5000/tailor/init"),
         ("postgres:18.1", "postgres"),
     ],
