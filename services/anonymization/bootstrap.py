@@ -43,7 +43,7 @@ MIGRATIONS = Path(__file__).parent / "adapters" / "migrations"
 
 
 def build(runtime: Runtime, settings: Settings) -> None:
-    """Load the language model, connect to the stores, then serve and consume."""
+    """Connect to the stores, start the processes that read texts, then serve and consume."""
     engine, producer = runtime.database(settings, MIGRATIONS), runtime.producer(settings)
     policies = SqlPolicies(engine, Keyring(*settings.vault_keys))
     file = settings.detectors_file or DEFAULT_DETECTORS

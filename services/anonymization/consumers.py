@@ -1,4 +1,4 @@
-"""The topics that anonymization reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
+"""The topics that anonymization reads (erasures and policies: `bootstrap.py`), and the handler of each. Decodes and translates; decides nothing."""
 
 from collections.abc import Callable, Container
 

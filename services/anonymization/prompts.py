@@ -74,7 +74,7 @@ class EphemeralPromptAnonymizer:
         lists: TermLists = NO_LISTS,
         apart: TextAnalyzer | None = None,
     ) -> None:
-        """`apart` has models and a lock of their own, so that a prompt does not wait for a document; without it, they are loaded."""
+        """`apart` reads prompts, so that none waits for a document; without it, one is made."""
         self._lists = lists
         policy = analyzer.policy.reversible()
         self._analyzer = apart.with_policy(policy, cache_size=0) if apart else analyzer.apart(policy, cache_size=0)

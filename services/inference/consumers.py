@@ -1,4 +1,4 @@
-"""The topics that inference reads, and the handler that each event goes to. Every replica reads them all from the beginning."""
+"""The topics that every replica of inference reads from the beginning (erasures: `bootstrap.py`), and the handler of each."""
 
 from services.inference import handlers, routing, wire
 from services.inference.definitions import Definitions

@@ -1,4 +1,4 @@
-"""The topics that ingestion reads, and the handler that each event goes to. Decodes and translates; decides nothing."""
+"""The topics that ingestion reads (erasures: `bootstrap.py`), and the handler of each. Decodes and translates; decides nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

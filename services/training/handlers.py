@@ -1,4 +1,4 @@
-"""What training does on each command and event. Reports of workers are handled in `reporting.py`."""
+"""What training does on each command. Reports of workers are handled in `reporting.py`, new datasets in `pipeline.py`."""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""Consuming events: at least once, in order by key, with three kinds of failure.
+"""Consuming events: at least once, in order by key, with four kinds of failure.
 
 - A retryable TailorError is retried with backoff; if it lasts, it crashes the process.
 - NotYet is retried for a moment. Then the event is parked (`parked.py`), so that what it waits for, and all that follows, can be read.

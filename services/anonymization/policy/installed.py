@@ -50,7 +50,7 @@ def make_parts(
     detectors: str,
 ) -> Callable[[Policy], PolicyParts]:
     """What makes the parts of a policy; takes seconds. It raises InvalidArgument (INVALID_POLICY) if a file of names cannot be read."""
-    # Models and a lock for prompts, which do not wait for documents. Loaded once: a policy may change often.
+    # Readers for prompts, which do not wait for documents. Loaded once: a policy may change often.
     for_prompts = analyzer.apart(analyzer.policy)
 
     def build(policy: Policy) -> PolicyParts:

@@ -48,11 +48,11 @@ class TextAnalyzer(Protocol):
         ...
 
     def with_policy(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "TextAnalyzer":
-        """The same models and lock with another policy and a small cache. With `cache_size=0`, no word is remembered."""
+        """The same readers with another policy and a small cache. With `cache_size=0`, no word is remembered."""
         ...
 
     def apart(self, policy: Policy, cache_size: int = SMALL_CACHE_SIZE) -> "TextAnalyzer":
-        """Like `with_policy`, but with separate models and a separate lock. Takes seconds."""
+        """Like `with_policy`, but read apart: no text waits for those of this one. Takes seconds."""
         ...
 
     def accepting_all(self) -> "TextAnalyzer":

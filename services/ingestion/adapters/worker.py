@@ -1,7 +1,7 @@
 """The parsing worker: a sandboxed process without secrets that parses one file after another from standard input.
 
 A frame is a length of four bytes followed by the content. A request is two frames: JSON {"name", "content_type", "cpu_seconds",
-"max_chars"} and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt", "spans"}, and
+"max_chars"} and the file's bytes. An answer is one frame of JSON: {"text", "format", "prompt", "spans", "removed"}, and
 "key_insights" of a golden document; or {"reason", "hint", "format"}. It has "is_last" if the worker exits afterwards.
 """
 

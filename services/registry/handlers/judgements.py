@@ -75,7 +75,7 @@ def get_draft(begin: Begin, draft_id: str, *, role: str, key_id: str, may_use: C
 
 
 def identify_expert(key_id: str) -> str:
-    """The opaque id of the expert with this API key; empty without a key."""
+    """The opaque id of the expert with this id of a person or an API key; empty without one."""
     return derive_id("exp", key_id) if key_id else ""
 
 

@@ -294,8 +294,8 @@ class JudgementRecorded(_message.Message):
     comment: _builtins.str
     """The anonymised comment; may be empty."""
     expert_id: _builtins.str
-    """Opaque id of the expert, `exp_` and 32 hexadecimal digits: the same for each judgement with the same API key. Empty if the expert signed in
-    without a key.
+    """Opaque id of the expert, `exp_` and 32 hexadecimal digits: the same for each judgement by the same person, or with the same API key.
+    Empty if there was neither.
     """
     outcome: Global___JudgementOutcome.ValueType
     """What the expert said of the drafts, if not that one is better."""
