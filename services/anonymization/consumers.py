@@ -1,4 +1,4 @@
-"""The topics that anonymization reads (erasures and policies: `bootstrap.py`), and the handler of each. Decodes and translates; decides nothing."""
+"""The topics that anonymization reads (erasures and policies: `bootstrap.py`), and the handler of each. Only translates."""
 
 from collections.abc import Callable, Container
 
