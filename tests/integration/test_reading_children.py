@@ -114,25 +114,34 @@ def test_a_text_that_takes_more_than_it_may_is_refused_and_the_next_one_is_read(
     check_next(analyzer)
 
 
-@pytest.mark.parametrize(("memory_bytes", "code"), [(64 * 2**20, child.NO_MEMORY), (0, 0)])
-def test_a_child_without_memory_for_a_text_ends_by_its_limit(memory_bytes: int, code: int) -> None:
+def test_a_child_without_memory_for_a_text_ends_by_its_limit() -> None:
     script = (
-        "import socket, sys\n"
+        "import os, socket, sys\n"
         "from services.anonymization.adapters.children import child\n"
         "child.answer = lambda analyzers, request: bytes(bytearray(256 * 2**20))[:4]\n"
-        "child.serve(socket.socket(fileno=int(sys.argv[1])), None)\n"
+        "for number in map(int, sys.argv[1:]):\n"
+        "    if not (reader := os.fork()):\n"
+        "        child.serve(socket.socket(fileno=number), None)\n"
+        "        os._exit(0)\n"
+        "    os.close(number)\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]), flush=True)\n"
     )
-    ours, theirs = socket.socketpair()
-    with ours, ours.makefile("wb") as requests, ours.makefile("rb") as answers:
-        with theirs:
-            number = str(theirs.fileno())
-            reader = subprocess.Popen([sys.executable, "-c", script, number], pass_fds=[theirs.fileno()], cwd=ROOT)
-        request = ReadRequest(
-            Operation.ANALYZE, TextToRead(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=memory_bytes
-        )  # fmt: skip
-        write_frame(requests, REQUEST.dump_json(request))
-        assert (read_frame(answers, 2**20) is None) == bool(code)
-    assert reader.wait(600) == code
+    pairs = {64 * 2**20: socket.socketpair(), 0: socket.socketpair()}
+    numbers = [theirs.fileno() for _, theirs in pairs.values()]
+    command = [sys.executable, "-c", script, *map(str, numbers)]
+    codes = []
+    with subprocess.Popen(command, pass_fds=numbers, cwd=ROOT, stdout=subprocess.PIPE, text=True) as reader:
+        for memory_bytes, (ours, theirs) in pairs.items():
+            theirs.close()
+            with ours, ours.makefile("wb") as requests, ours.makefile("rb") as answers:
+                request = ReadRequest(
+                    Operation.ANALYZE, TextToRead(MEMO), load_policy(), 1, False, cpu_seconds=60.0, memory_bytes=memory_bytes
+                )  # fmt: skip
+                write_frame(requests, REQUEST.dump_json(request))
+                answered = read_frame(answers, 2**20) is not None
+            assert reader.stdout is not None
+            codes.append((answered, int(reader.stdout.readline())))
+    assert codes == [(False, child.NO_MEMORY), (True, 0)]
 
 
 def test_a_defect_is_reported_with_its_place_and_without_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
