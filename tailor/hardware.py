@@ -9,9 +9,8 @@ from pathlib import Path
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 NEVER = -1
 TOP_PAD_BYTES = 64 * 1024 * 1024
-# Turns of a loop in which a thread of GNU's OpenMP waits before it sleeps; its default is 300,000. With 1,000 turns it comes too late for
-# the next small product: a step of training took a tenth longer, once 37 %. With 20,000 it keeps a core that the other thread lacks: next
-# to two busy programs a run had 0.65 to 0.78 of its share, with 5,000 0.93 and 1.00.
+# Turns of a loop in which a thread of GNU's OpenMP waits before it sleeps; its default is 300,000. One that sleeps early comes too late for
+# the next small product, and one that turns for long keeps the core that another thread lacks (decision 63 has figures).
 SPINS = 5_000
 
 

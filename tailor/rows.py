@@ -36,6 +36,8 @@ from tailor.sql import transaction
 
 T = TypeVar("T")
 Condition = ColumnElement[bool]
+# The columns that an `upsert` would store, to compare them with the stored ones. Making them takes longer than most statements.
+_excluded = cache(lambda table: table.alias("excluded").c)
 
 
 class MessageColumn(TypeDecorator[Message]):
@@ -70,8 +72,7 @@ class Rows(Generic[T]):
         self._cls = cls
         self._position = position
         self.c = table.c
-        # The columns that an `upsert` would store, to compare them with the stored ones.
-        self.new = table.alias("excluded").c
+        self.new = _excluded(table)
 
     def find(self, *conditions: Condition, **equal: object) -> T | None:
         """Any row."""
