@@ -25,7 +25,7 @@ from tests.e2e.places import all_places, databases
 # Places with anonymised texts. Values that no recogniser found can only be here.
 TEXTS = ("corpus/", "datasets/", "drafts/", "reports/", "database evaluation.", "database synthetic.lessons")
 # Places with surrogates. Two words drawn for one person may by chance be the name of another.
-SURROGATES = ("database anonymization.entries", "database anonymization.occurrences")
+SURROGATES = tuple(f"database anonymization.{table}" for table in ("entries", "occurrences", "review_replaced"))
 NAMES = ("PERSON", "CLIENT")
 WORDS = re.compile(r"\w+")
 DELIVERABLE = (
