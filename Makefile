@@ -192,7 +192,7 @@ sbom: install ## Write bills of materials (CycloneDX 1.6) into dist/sbom: of eve
 	$(BIN)/cyclonedx-py environment $(BOM) --output-file dist/sbom/installed.cdx.json $(BIN)/python
 
 lock: install ## Resolve the locks in requirements/ for every supported Python (UPGRADE=1 takes the newest versions)
-	$(COMPILE) $(WHOLE) --excludes requirements/excludes-cpu.txt --excludes requirements/excludes-cuda-libraries.txt --no-emit-package torch \
+	$(COMPILE) $(WHOLE) --excludes requirements/excludes-cuda-libraries.txt --no-emit-package torch --no-emit-package torchvision \
 		--output-file requirements/cpu.txt requirements/cpu.in
 	$(COMPILE) --no-config --constraints requirements/cpu.txt --output-file requirements/torch-index.txt requirements/torch-index.in
 	$(COMPILE) $(WHOLE) --output-file requirements/cuda.txt requirements/cuda.in
