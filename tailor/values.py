@@ -114,8 +114,7 @@ class RowPolicy:
     Tokens are those of the base's tokenizer. A document's answers of built-in tasks have at most `max_answer_percent` of its characters,
     and its rows at most `max_document_percent` of the train tokens, if the documents are at least twice as many as that share needs.
     `replay` names imported datasets, of which `replay_percent` of the train rows are drawn. `closed_book_questions` are those that each
-    document answers; 0 for no closed-book set. A document of which the last evaluation missed a question gets up to `missed_extra_rows`
-    more rows.
+    document answers; 0 for no closed-book set.
     Revisions of commented drafts start by themselves with `critique_tokens_per_month`, and take no more tokens.
     """
 
@@ -134,7 +133,6 @@ class RowPolicy:
     replay_percent: int = 0
     closed_book_questions: int = 3
     max_closed_book_documents: int = 10_000
-    missed_extra_rows: int = 8
     critique_tokens_per_month: int = 0
 
 

@@ -211,11 +211,6 @@ def _list_row_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
     if policy.max_document_percent != defaults.max_document_percent:
         percent = policy.max_document_percent
         yield "per document", f"{percent} % of the train tokens" if percent else "no limit"
-    if policy.missed_extra_rows != defaults.missed_extra_rows:
-        yield (
-            "missed documents",
-            f"at most {policy.missed_extra_rows} more rows" if policy.missed_extra_rows else "no more rows",
-        )
 
 
 def is_ended(run: training_pb2.Run) -> bool:

@@ -19,7 +19,6 @@ from services.registry.adapters.ledger import LedgerQueries
 from services.registry.adapters.operators import SqlOperatorDecisions
 from services.registry.adapters.outcomes import OutcomeQueries
 from services.registry.adapters.records import read_records, to_facts
-from services.registry.adapters.scores import ScoreQueries
 from services.registry.adapters.stored_judgements import PanelQueries, read_round
 from services.registry.domain import (
     ApiKey,
@@ -54,7 +53,7 @@ EXPIRED = "EXPIRED"
 MAX_EXPIRED = 10**12
 
 
-class Queries(AuditQueries, ScoreQueries, FeedbackQueries, LedgerQueries, OutcomeQueries, PanelQueries):
+class Queries(AuditQueries, FeedbackQueries, LedgerQueries, OutcomeQueries, PanelQueries):
     """Reads over the catalogue, each in its own transaction."""
 
     def __init__(self, engine: Engine) -> None:

@@ -137,13 +137,6 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             documents=[registry_pb2.CatalogueDocument(anonymized=document) for document in documents]
         )
 
-    def ListDocumentScores(
-        self, request: registry_pb2.ListDocumentScoresRequest, context: Context
-    ) -> registry_pb2.ListDocumentScoresResponse:
-        self._specialist(request.specialist)
-        page = self._queries.list_document_scores(request)
-        return registry_pb2.ListDocumentScoresResponse(scores=page.items, next_page_token=page.next_token)
-
     def GetFlow(self, request: registry_pb2.GetFlowRequest, context: Context) -> registry_pb2.GetFlowResponse:
         return self._queries.flow(to_datetime(request.since) if request.HasField("since") else None)
 

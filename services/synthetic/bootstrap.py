@@ -17,7 +17,6 @@ from services.synthetic.adapters.clients import (
     check_residual,
     count_waiting,
     list_documents,
-    list_missed,
     measure_over_redaction,
 )
 from services.synthetic.adapters.commented_drafts import SqlCommentedDrafts
@@ -83,7 +82,6 @@ def build(runtime: Runtime, settings: Settings) -> None:
     erased = runtime.erased_documents(settings, LIFT_SECONDS)
     app = replace(
         make_app(settings, engine, outbox, store, partial(list_documents, catalogue), erased=erased),
-        list_missed=partial(list_missed, catalogue),
         check_residual=partial(check_residual, ReviewServiceStub(anonymization)),
         measure_over_redaction=partial(measure_over_redaction, replaced, settings.max_over_redaction),
     )

@@ -57,25 +57,13 @@ class Link:
 class Member:
     """A document that gives rows, with its characters that are not blank, and its saved draft if it is a deliverable.
 
-    `missed` means that the last evaluation missed or contradicted what it says. `fingerprint` changes whenever its rows may.
+    `fingerprint` changes whenever its rows may.
     """
 
     document: Document
     letters: int
     draft: KeptDraft | None = None
-    missed: bool = False
     fingerprint: str = ""
-
-
-@dataclass(frozen=True)
-class ExtraCount:
-    """The rows that documents got in addition because they were missed, and the documents that got some."""
-
-    documents: int = 0
-    rows: int = 0
-
-    def __add__(self, other: "ExtraCount") -> "ExtraCount":
-        return ExtraCount(self.documents + other.documents, self.rows + other.rows)
 
 
 @dataclass(frozen=True)
@@ -135,8 +123,7 @@ class SegmentResult:
     `inputs` is a digest of everything that the rows depend on, `kept` of which were kept, and `checked` of the held-out answers that they
     were compared with. The files are None without rows. `letters` are the characters that the rows teach. `answers` are hashes of the
     answers of all rows that were made. `grams` has all 13-grams of the rows with the number of documents, `shares` are those of the
-    held-out answers. `extra` counts the rows that missed documents got in addition, and those documents. `parts` are only stored while the
-    segment may grow.
+    held-out answers. `parts` are only stored while the segment may grow.
     """
 
     number: int
@@ -152,7 +139,6 @@ class SegmentResult:
     answers: bytes = b""
     shares: bytes = b""
     closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)
-    extra: ExtraCount = ExtraCount()
     parts: tuple[StoredPart, ...] = ()
 
     @property

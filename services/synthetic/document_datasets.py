@@ -1,7 +1,7 @@
 """Datasets of documents: from the corpus's texts to both splits."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -53,7 +53,7 @@ from tailor.values import DatasetKind
 log = get_logger(__name__)
 
 # Increase it whenever the same documents would give other rows.
-BUILDER_VERSION = 13
+BUILDER_VERSION = 14
 # Chunks of held-out documents whose rows are in one file.
 HELD_OUT_CHUNKS = 8
 # Ids of documents in one message to the barrier.
@@ -78,11 +78,9 @@ class DocumentDatasets:
         corpus: SqlCorpus,
         counter: TokenCounter,
         last: LastBuild,
-        missed: Iterable[Sequence[str]] = (),
     ) -> tuple[Dataset, tuple[StoredFile, ...], str]:
         """Make and store the dataset, or return the last one if nothing that it depends on changed. Blocks.
 
-        Documents that were `missed` get more rows in a dataset that is due anyway; by themselves they do not make one.
         Returns it with its files and its fingerprint. Raises FailedPrecondition (TOO_FEW_ROWS, SOURCE_SHARE_UNREACHABLE).
         """
         start = time.monotonic()
@@ -95,8 +93,6 @@ class DocumentDatasets:
             known = last.dataset if last.fingerprint == current else None
             if known is not None and UNREADABLE not in known.skipped:
                 return known, (), current
-            for document_ids in missed:
-                corpus.mark_missed(document_ids)
             dataset, files = build.run(last)
             peak = peak_memory_mb()
         seconds = round(time.monotonic() - start, 1)
@@ -134,7 +130,7 @@ class _Build:
         tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
         template = [counter.template_tokens(("", "a"), has_system=has_system) for has_system in (False, True)]
         base = (counter.digest, counter.context_tokens, *template)
-        closed_book = (policy.closed_book_questions, self._closed_book_below, policy.missed_extra_rows)
+        closed_book = (policy.closed_book_questions, self._closed_book_below)
         return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *closed_book, *base)
 
     def fingerprint(self) -> str:
@@ -318,7 +314,6 @@ class _Build:
                 "tokenizer": self._context.counter.digest,
                 **asdict(self._parts.limits),
             },
-            "missed": {"documents": tally.extra.documents, "extra_rows": tally.extra.rows},
             "rows": asdict(specialist.rows),
             "filters": filter_settings(specialist.filters),
         }

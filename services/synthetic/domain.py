@@ -281,8 +281,6 @@ class CleanTexts:
 
 
 Range = tuple[int, int]
-# Lineage of the rows that a document gets because the last evaluation missed or contradicted what it says.
-EXTRA = (("extra", "missed"),)
 
 
 class Grounding(StrEnum):
@@ -401,20 +399,8 @@ class ClosedBookRow:
 
 
 @dataclass(frozen=True)
-class RowNeeds:
-    """The needs of a build besides a document's rows.
-
-    They are up to a number of closed-book questions that it answers, and up to a number of `knowledge` rows in addition, because the last
-    evaluation found that it was not learned.
-    """
-
-    closed_book_questions: int = 0
-    extra_rows: int = 0
-
-
-@dataclass(frozen=True)
 class DocumentRows:
-    """The rows of one document, what it has that they do not teach, and its closed-book set. Rows in addition have the lineage EXTRA."""
+    """The rows of one document, what it has that they do not teach, and its closed-book set."""
 
     rows: tuple[Row, ...]
     skipped: tuple[SkippedText, ...] = ()

@@ -37,7 +37,6 @@ from services.synthetic.ports import (
     CheckResidual,
     ExtraRows,
     ListDocuments,
-    ListMissed,
     MeasureOverRedaction,
     Tokenizers,
 )
@@ -75,7 +74,6 @@ class Synthetic:
     tokenizers: Tokenizers
     preparer: DocumentPreparer
     list_documents: ListDocuments
-    list_missed: ListMissed = lambda specialist: ()
     check_residual: CheckResidual = lambda selection: None
     measure_over_redaction: MeasureOverRedaction = lambda document_ids: OverRedaction()
     limits: BuildLimits = field(default_factory=BuildLimits)
@@ -298,8 +296,7 @@ def _make_documents(
     with app.corpora.open(specialist) as corpus:
         for key in corpus.forget_segments([]) if again else ():
             app.store.delete(DATASETS, key)
-        missed = app.list_missed(specialist.name) if specialist.rows.missed_extra_rows else ()
-        return datasets.make_dataset(specialist, corpus, counter, last, missed)
+        return datasets.make_dataset(specialist, corpus, counter, last)
 
 
 def _make_pairs(app: Synthetic, specialist: Specialist, last: LastBuild) -> tuple[Dataset, tuple[StoredFile, ...], str]:

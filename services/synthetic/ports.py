@@ -34,10 +34,6 @@ CheckResidual = Callable[[Selection], None]
 # answer. Blocks.
 MeasureOverRedaction = Callable[[Iterable[Sequence[str]]], OverRedaction]
 
-# Pages of the ids of documents with a missed or contradicted closed-book question in the last evaluation, by the specialist's name. Raises
-# Unavailable while the registry does not answer.
-ListMissed = Callable[[str], Iterable[Sequence[str]]]
-
 # The drawn prompts of a specialist that wait for experts, and the number from which on none may be drawn. Raises Unavailable while the
 # registry does not answer.
 CountWaiting = Callable[[str], tuple[int, int]]

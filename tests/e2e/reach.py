@@ -97,8 +97,6 @@ def _registry(channel: grpc.Channel, n: Names) -> Iterator[Call]:
     yield "DeclineAdapter", stub.DeclineAdapter, decline
     approve = pb.ApproveAdapterRequest(adapter_digest=n.adapter, reason="A try.")
     yield "ApproveAdapter", stub.ApproveAdapter, approve
-    scores = pb.ListDocumentScoresRequest(specialist=n.specialist)
-    yield "ListDocumentScores", stub.ListDocumentScores, scores
     yield "GetAudit", stub.GetAudit, audit_pb2.GetAuditRequest(specialist=n.specialist)
     yield "ListDatasets", stub.ListDatasets, pb.ListDatasetsRequest(specialist=n.specialist)
     yield "PlanEvaluation", stub.PlanEvaluation, pb.PlanEvaluationRequest(specialist=n.specialist)

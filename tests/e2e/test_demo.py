@@ -33,7 +33,7 @@ recipe = "tiny"
 house_terms = ["control envelope", "friction ledger"]
 [sampling]
 max_tokens = 24
-# As in the sample: documents that the closed-book set of knowledge rows misses would get more rows in the second demo's dataset.
+# As in the sample.
 [rows]
 knowledge = false
 held_out_percent = 40

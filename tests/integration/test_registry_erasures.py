@@ -45,6 +45,7 @@ def request_evaluation(adapter_digest: str, request_id: str) -> None:
 
 class World:
     def __init__(self, engine: Engine) -> None:
+        self.engine = engine
         self.producer = MemoryProducer("registry")
         self.outbox = Outbox(engine, outbox_rows, self.producer)
         self.begin = transactions(engine, self.outbox)

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import ARRAY, BigInteger, Connection, Engine, Integer, String, cast, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Connection, Integer, String, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.registry.adapters import tables
 from services.registry.adapters.erasures import LOCK
 from services.registry.domain import ScoredAdapter
-from tailor.api.registry.v1 import audit_pb2, registry_pb2
+from tailor.api.registry.v1 import audit_pb2
 from tailor.document_scores import DocumentScore
-from tailor.listing import Listing, ListPage
-from tailor.rows import Rows
 from tailor.sql import acquire_shared_lock
 
 COUNTS = ("asked", "learned", "missed", "contradicted")
@@ -48,21 +46,6 @@ class SqlDocumentScores:
         is_newer = statement.excluded.evaluate_time >= table.c.evaluate_time
         key = ["specialist", "document_id"]
         self._connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changed, where=is_newer))
-
-
-class ScoreQueries:
-    """Lists scores of documents."""
-
-    _engine: Engine
-
-    def list_document_scores(
-        self, request: registry_pb2.ListDocumentScoresRequest
-    ) -> ListPage[registry_pb2.DocumentScore]:
-        """A specialist's scores by document id; on request only those with a missed or contradicted question."""
-        scores = Rows(self._engine, tables.document_scores, registry_pb2.DocumentScore)
-        missed = [scores.c.missed + scores.c.contradicted > 0] if request.only_missed else []
-        query = scores.select(*missed, specialist=request.specialist)
-        return Listing(scores, request, scores.c.document_id).page(query, size=(100, 1000))
 
 
 def sum_scores(connection: Connection, specialist: str) -> audit_pb2.AuditKnowledge:

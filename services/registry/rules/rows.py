@@ -20,7 +20,7 @@ COUNTS = (
     "max_closed_book_documents",
     "critique_tokens_per_month",
 )
-MAX_CLOSED_BOOK_QUESTIONS, MAX_EXTRA_ROWS = 20, 100
+MAX_CLOSED_BOOK_QUESTIONS = 20
 # Names that rows of judgements have.
 RESERVED = ("ranking", "critique")
 
@@ -48,8 +48,6 @@ def _check_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
         yield "max_document_percent", f"must be 1 to {MAX_PERCENT}, or 0 for no limit"
     if not 0 <= policy.closed_book_questions <= MAX_CLOSED_BOOK_QUESTIONS:
         yield "closed_book_questions", f"must be 0 (no closed-book set) to {MAX_CLOSED_BOOK_QUESTIONS}"
-    if not 0 <= policy.missed_extra_rows <= MAX_EXTRA_ROWS:
-        yield "missed_extra_rows", f"must be 0 (none) to {MAX_EXTRA_ROWS}"
 
 
 def _check_own_tasks(tasks: Sequence[OwnTask]) -> Iterator[tuple[str, str]]:

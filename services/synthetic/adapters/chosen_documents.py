@@ -40,7 +40,6 @@ chosen = Table(
     Column("is_golden", Boolean, nullable=False),
     Column("letters", Integer, nullable=False),
     Column("reason", String(32), nullable=False),
-    Column("missed", Boolean, nullable=False),
     prefixes=["TEMPORARY"],
 )
 repeated = Table("build_parts", TEMPORARY, Column("part", BigInteger, primary_key=True), prefixes=["TEMPORARY"])
@@ -76,7 +75,6 @@ def _select_prepared(specialist: Specialist) -> Select[Any]:
         (documents.c.kind == Kind.TEST.value).label("is_golden"),
         sketches.c.letters,
         _reason(specialist).label("reason"),
-        literal(False).label("missed"),
     )
     join = documents.join(sketches, current).outerjoin(drafts, is_drafted)
     return select(*columns).select_from(join).where(selected(specialist.selection))

@@ -76,18 +76,6 @@ def list_documents(
             return
 
 
-def list_missed(stub: registry_pb2_grpc.RegistryServiceStub, specialist: str) -> Iterator[Sequence[str]]:
-    """A `ports.ListMissed`. Blocks for at most TIMEOUT_SECONDS per page."""
-    request = registry_pb2.ListDocumentScoresRequest(specialist=specialist, only_missed=True, page_size=PAGE)
-    while True:
-        with wire_errors("registry"):
-            page = stub.ListDocumentScores(request, timeout=TIMEOUT_SECONDS)
-        yield [score.document_id for score in page.scores]
-        request.page_token = page.next_page_token
-        if not request.page_token:
-            return
-
-
 def count_waiting(stub: judging_pb2_grpc.JudgingServiceStub, specialist: str) -> tuple[int, int]:
     """A `ports.CountWaiting`. Blocks for at most TIMEOUT_SECONDS."""
     request = judging_pb2.CountDrawnPromptsRequest(specialist=specialist)

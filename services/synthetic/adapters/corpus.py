@@ -20,7 +20,6 @@ from sqlalchemy import (
     literal,
     select,
     text,
-    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by, insert
 from sqlalchemy.schema import CreateTable, DropTable
@@ -154,12 +153,6 @@ class SqlCorpus:
         while page := [vars(entry) | self._of_specialist() for entry in itertools.islice(rest, PAGE)]:
             self._connection.execute(statement, page)
 
-    def mark_missed(self, document_ids: Sequence[str]) -> None:
-        """Mark documents as missed by the last evaluation, so that their segments change. Unknown documents are ignored."""
-        changed = {"missed": True, "fingerprint": func.concat(chosen.c.fingerprint, "missed")}
-        is_new = and_(is_one_of(chosen.c.document_id, document_ids), ~chosen.c.missed)
-        self._connection.execute(update(chosen).where(is_new).values(changed))
-
     def closed_book_draw(self, rank: int) -> int | None:
         """The draw (`closed_book_draw`) of the train document with this rank, from 0 and by draw; None if there are not as many."""
         draw = func.left(func.md5(func.concat("closed_book", chosen.c.document_id)), 8).collate("C")
@@ -275,7 +268,7 @@ class SqlCorpus:
 
     def _members(self, query: Select[Any], *conditions: ColumnElement[bool]) -> list[Member]:
         documents = Rows(self._connection, tables.documents, Document)
-        columns = (chosen.c.letters, chosen.c.missed, chosen.c.fingerprint.label("build_fingerprint"), tables.documents)
+        columns = (chosen.c.letters, chosen.c.fingerprint.label("build_fingerprint"), tables.documents)
         query = query.with_only_columns(*columns).join(
             tables.documents, documents.c.document_id == chosen.c.document_id
         )
@@ -283,7 +276,7 @@ class SqlCorpus:
         rows = [(documents.read(row), row) for row in self._connection.execute(ordered)]
         drafts = self._find_drafts([document for document, _ in rows])
         return [
-            Member(document, row.letters, drafts.get(document.draft_id), row.missed, row.build_fingerprint)
+            Member(document, row.letters, drafts.get(document.draft_id), row.build_fingerprint)
             for document, row in rows
         ]
 

@@ -131,7 +131,7 @@ def find_side(row: Row, side_of: Callable[[str], bool], percent: int) -> bool | 
 
 def index_extra(rows: Sequence[Row]) -> MadeRows:
     """Extra rows in the form of a segment's: they belong to no document's text."""
-    entries = [(0, draw(row), row.tokens, False, False, 0) for row in rows]
+    entries = [(0, draw(row), row.tokens, False, 0) for row in rows]
     return MadeRows((make_table(rows).encode(),), (), numpy.array(entries, ROW_INDEX))
 
 

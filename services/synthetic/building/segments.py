@@ -24,12 +24,10 @@ from services.synthetic.building.grams import (
 from services.synthetic.corpus import UNREADABLE, Member, RowCounts
 from services.synthetic.datasets import read_draft, read_text
 from services.synthetic.domain import (
-    EXTRA,
     ClosedBookRow,
     Conversation,
     Kind,
     Row,
-    RowNeeds,
     SkippedText,
     Specialist,
     Text,
@@ -57,10 +55,8 @@ READERS = 8
 HASHES, DOCUMENTS = "hash", "documents"
 NO_PLACES = numpy.empty((0, 4), numpy.int64)
 # Of each row: a hash of the answer if only one row with it may stay in the dataset, or else 0; a number that orders rows at random, but
-# always alike; its tokens; whether people wrote it; whether a missed document got it in addition; and the number of its document.
-ROW_INDEX = numpy.dtype(
-    [("answer", "<u8"), ("draw", "<u8"), ("tokens", "<i8"), ("is_human", "?"), ("is_extra", "?"), ("document", "<i8")]
-)
+# always alike; its tokens; whether people wrote it; and the number of its document.
+ROW_INDEX = numpy.dtype([("answer", "<u8"), ("draw", "<u8"), ("tokens", "<i8"), ("is_human", "?"), ("document", "<i8")])
 NO_ROWS = numpy.empty(0, ROW_INDEX)
 # The ideographic space.
 LAST_BLANK = 0x3000
@@ -148,10 +144,7 @@ class _Collector:
         if places:
             self.places.append(letters.count_before(numpy.array(places, numpy.int64)))
         hasher = gram_hasher()
-        entries = [
-            (answer_key(row, hasher), draw(row), row.tokens, row.made_by == HUMAN, row.lineage == EXTRA, document)
-            for row in rows
-        ]
+        entries = [(answer_key(row, hasher), draw(row), row.tokens, row.made_by == HUMAN, document) for row in rows]
         self.tables.append(make_table(rows))
         self.index.append(numpy.array(entries, ROW_INDEX))
 
@@ -226,8 +219,10 @@ def _add_document(
     if skip:
         collector.add_skipped(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
     policy, is_asked = context.specialist.rows, closed_book_draw(document.document_id) < closed_book_below
-    needs = RowNeeds(policy.closed_book_questions * is_asked, policy.missed_extra_rows * member.missed)
-    document_rows = make_rows(document, text, context.specialist, context.counter, skip, needs=needs)
+    questions = policy.closed_book_questions * is_asked
+    document_rows = make_rows(
+        document, text, context.specialist, context.counter, skip, closed_book_questions=questions
+    )
     collector.closed_book += document_rows.closed_book
     rows, skipped = list(document_rows.rows), list(document_rows.skipped)
     if source.draft is not None:
@@ -307,11 +302,8 @@ def _write_grams(counts: GramCounts) -> bytes:
 
 
 def answer_key(row: Row, hasher: GramHasher) -> int:
-    """Equal for rows of a task whose answers have the same words. 0 for golden rows and those that teach no passage, such as short answers.
-
-    Rows in addition repeat answers in order to teach them.
-    """
-    is_free = not row.places or row.lineage == EXTRA or row.task == Kind.TEST.value
+    """Equal for rows of a task whose answers have the same words. 0 for golden rows, those that teach no passage, and short answers."""
+    is_free = not row.places or row.task == Kind.TEST.value
     words = b"" if is_free else b"".join(map(hasher.words, row.answers))
     if len(words) < GRAM_WORDS * HASH_BYTES:
         return 0

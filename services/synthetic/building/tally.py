@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from services.synthetic.building.closed_book import add_closed_book
 from services.synthetic.building.grams import Counts, add_counts, unpack_counts
 from services.synthetic.building.segments import WrittenRows
-from services.synthetic.corpus import ExtraCount, RowCounts, SegmentResult
+from services.synthetic.corpus import RowCounts, SegmentResult
 from services.synthetic.domain import Grounding
 from services.synthetic.rows.document_rows import TEMPLATE
 from tailor.datasets import HELD_OUT, TRAIN, ClosedBookFiles, SkippedCount
@@ -20,7 +20,6 @@ class RowTally:
     skipped: dict[str, SkippedCount] = field(default_factory=dict)
     letters: int = 0
     closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)
-    extra: ExtraCount = field(default_factory=ExtraCount)
     shares: Counts = field(default_factory=dict)
 
     @property
@@ -37,7 +36,6 @@ class RowTally:
         self.splits[TRAIN] += segment.counts
         self.letters += segment.letters
         self.closed_book = add_closed_book(self.closed_book, segment.closed_book)
-        self.extra += segment.extra
         self.add_skipped(segment.skipped)
         add_counts(self.shares, unpack_counts(segment.shares))
 

@@ -35,7 +35,7 @@ from services.synthetic.building.segments import (
     write_segment,
 )
 from services.synthetic.building.split import count_removed, count_repeated
-from services.synthetic.corpus import UNREADABLE, ExtraCount, Member, SegmentKey, SegmentResult
+from services.synthetic.corpus import UNREADABLE, Member, SegmentKey, SegmentResult
 from services.synthetic.datasets import PARQUET, file_of
 from services.synthetic.domain import fingerprint
 from services.synthetic.parquet import write_ids
@@ -248,7 +248,6 @@ class TrainRows:
             answers=made.index["answer"].tobytes(),
             shares=pack_counts(written.shares),
             closed_book=replace(written.closed_book, files=questions),
-            extra=_count_extra(made, kept.mask),
             parts=tuple(part for part, _ in parts),
         )
         obsolete = self.corpus.keep_segment(result)
@@ -290,12 +289,6 @@ def mask_digest(mask: Mask) -> str:
 def keep_all(first: Mask) -> RowChoice:
     """Keep every row whose answer is the first of its kind; the others are taught by that one."""
     return RowChoice(first, numpy.ones(len(first), numpy.bool_), first)
-
-
-def _count_extra(made: MadeRows, kept: Mask) -> ExtraCount:
-    """The kept rows that missed documents got in addition."""
-    chosen = made.index[made.index["is_extra"] & kept]
-    return ExtraCount(len(set(chosen["document"].tolist())), len(chosen))
 
 
 def _mark_taught(segments: Sequence[MadeRows], kept: Sequence[Mask]) -> list[Mask]:

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
-    EXTRA,
     ClosedBookRow,
     Conversation,
     Document,
@@ -14,7 +13,6 @@ from services.synthetic.domain import (
     Kind,
     Range,
     Row,
-    RowNeeds,
     SkippedText,
     Specialist,
     Text,
@@ -28,7 +26,6 @@ from services.synthetic.rows.knowledge_rows import (
     KNOWLEDGE,
     Chunk,
     answer_drafts,
-    extra_drafts,
     find_chunks,
     knowledge_drafts,
 )
@@ -93,12 +90,11 @@ def make_rows(
     counter: TokenCounter,
     skip: Sequence[Range] = (),
     *,
-    needs: RowNeeds = RowNeeds(),  # noqa: B008 - frozen
+    closed_book_questions: int = 0,
 ) -> DocumentRows:
-    """Make the rows of one document, and what is needed besides. Equal documents give equal rows.
+    """Make the rows of one document, and up to a number of closed-book questions, none for examples. Equal documents give equal rows.
 
-    The ranges to skip neither become rows nor count as left out: the caller counts them. Examples have no closed-book set and no further
-    rows.
+    The ranges to skip neither become rows nor count as left out: the caller counts them.
     """
     refusals = Refusals()
     if document.kind is Kind.TEST:
@@ -109,11 +105,9 @@ def make_rows(
         return _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip)
     source = _read(document, text, specialist, counter, skip)
     drafts = _structure(source, refusals)
-    if not teaches_knowledge(specialist):
-        needs = RowNeeds()
-    closed_book = _make_closed_book(source, drafts, needs.closed_book_questions)
-    extra = _make_extra(source, drafts, closed_book, needs.extra_rows)
-    rows = _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip, extra=extra)
+    count = closed_book_questions if teaches_knowledge(specialist) else 0
+    closed_book = _make_closed_book(source, drafts, count)
+    rows = _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip)
     return replace(rows, closed_book=closed_book)
 
 
@@ -164,20 +158,6 @@ def _structure(source: _Source, refusals: Refusals) -> list[RowDraft]:
         _refuse_parts(refusals, too_long)
     views = [draft for draft in _views(source, parts) if draft is not None]
     return rows + keep_fitting(views, prompts.budget)
-
-
-def _make_extra(
-    source: _Source, drafts: Sequence[RowDraft], closed_book: Sequence[ClosedBookRow], count: int
-) -> list[RowDraft]:
-    """At most `count` rows that the document does not have yet; those that answer a question of its closed-book set come last."""
-    if not count:
-        return []
-    known = {(item.messages[-2][1], item.answer) for item in drafts}
-    drafted = {(draft.messages[-2][1], draft.answer): draft for draft in extra_drafts(source.prompts, source.chunks)}
-    references = {question.row.completion for question in closed_book}
-    new = sorted((key for key in drafted if key not in known), key=lambda key: key[1] in references)
-    fitting = keep_fitting([drafted[key] for key in new], source.prompts.budget)
-    return [item for item in fitting if item.answer_tokens >= source.specialist.rows.min_answer_tokens][:count]
 
 
 def _make_closed_book(source: _Source, drafts: Sequence[RowDraft], count: int) -> tuple[ClosedBookRow, ...]:
@@ -257,18 +237,12 @@ def _finish(
     *,
     counter: TokenCounter,
     skip: Sequence[Range] = (),
-    extra: Sequence[RowDraft] = (),
 ) -> DocumentRows:
-    """Rows of the drafts that are long enough, not alike, within the bounds, drawn and grounded; those in addition; and the account.
-
-    Of both only those that training can encode.
-    """
+    """Rows of the drafts that are long enough, not alike, within the bounds, drawn, grounded and encodable in training; and the account."""
     different = _drop_repeats(_drop_short(specialist, drafts, refusals))
     drawn = _draw(specialist, _limit_characters(specialist, text, different, refusals), refusals)
     chosen = list(_drop_unsupported(document, drawn, refusals))
-    extra = list(_drop_unsupported(document, extra, refusals))
-    added = (replace(_row(document, specialist, item), lineage=EXTRA) for item in extra)
-    every = (*(_row(document, specialist, item) for item in chosen), *added)
+    every = [_row(document, specialist, item) for item in chosen]
     rows = tuple(_drop_unfit(every, counter, refusals))
     refusals.add("task" if specialist.rows.tasks else "too_little_text", [(0, len(text.text))])
     return DocumentRows(rows, _account(text.text, skip, rows, refusals))

@@ -23,8 +23,6 @@ _PASSAGE_SHARE = 0.45
 # An answer to a question has at most this share of its passage, and a summary this share of its sentences.
 _ANSWER_SHARE, _SUMMARY_SHARE = 0.6, 0.4
 _MIN_SUMMARISED = 5
-# Questions without their passage about each passage of a document that was missed.
-_EXTRA_ROUNDS = 4
 _WORD = re.compile(r"[^\W\d_]{7,30}")
 # Words that say how something is done, by their endings in the four languages.
 _MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
@@ -129,18 +127,6 @@ def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[RowDraft
                 drafts += _where(prompts, chunk)
             drafts += _refusal(prompts, chunk, number)
     return drafts
-
-
-def extra_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> Iterator[RowDraft]:
-    """More views of every passage, in rounds: those that were not drawn for it, then other questions without it, in other wordings."""
-    viewed = [chunk for chunk in chunks if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED]
-    for chunk in viewed:
-        yield from _question(prompts, chunk, KNOWLEDGE, "answer", 1)
-    for chunk in viewed:
-        yield from _where(prompts, chunk)
-    for number in range(_EXTRA_ROUNDS):
-        for chunk in chunks:
-            yield from _closed(prompts, chunk, number % max(1, len(chunk.topics)), number)
 
 
 def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:

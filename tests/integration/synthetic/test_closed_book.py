@@ -1,7 +1,5 @@
 """The closed-book set of a dataset, over PostgreSQL."""
 
-from dataclasses import replace
-
 import pytest
 
 from tailor.closed_book import read_closed_book
@@ -64,28 +62,6 @@ def test_an_unchanged_segment_keeps_its_closed_book(world: World) -> None:
     world.fill(300, 6)
     after = world.manifest(world.build().digest).closed_book.files
     assert len(before) == len(after) == 2 and before[0] == after[0] and before[1] != after[1]
-
-
-def test_missed_documents_get_a_limited_number_of_rows_more_in_the_next_dataset(world: World) -> None:
-    fill_guides(world, 30)
-    world.define(rows=RowPolicy(missed_extra_rows=0))
-    world.app = replace(world.app, list_missed=lambda name: [[key_of(0)]])
-    assert b'"missed": {\n  "documents": 0,' in world.store.get(world.build().manifest)
-    world.app = replace(world.app, list_missed=lambda name: ())
-    world.define(rows=RowPolicy())
-    first = world.build().digest
-    train = sorted(world.taught(first, "train"))
-    missed, others = train[:3], train[3:]
-    world.app = replace(world.app, list_missed=lambda name: iter([missed[:2], [*missed[2:], "doc_unknown"]]))
-    # By themselves they make no new dataset.
-    assert not world.build_result().created
-    world.define(rows=RowPolicy(max_train_tokens=10**9))
-    second = world.build().digest
-    assert world.manifest(first).closed_book == world.manifest(second).closed_book
-    before, after = ([row["document_ids"][0] for row in world.rows(it, "train")] for it in (first, second))
-    assert [after.count(key) for key in others] == [before.count(key) for key in others]
-    added = [after.count(key) - before.count(key) for key in missed]
-    assert all(0 < count <= RowPolicy().missed_extra_rows for count in added)
 
 
 def test_an_erasure_deletes_the_questions_about_the_document(world: World) -> None:

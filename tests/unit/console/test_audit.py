@@ -138,8 +138,8 @@ def test_the_specialists_page_lists_filters() -> None:
             ("at most 4,000 tokens", "at least 8 tokens", "12 %, at most 9 rows", "none"),
         ),
         (
-            models_pb2.RowPolicy(closed_book_questions=0, max_closed_book_documents=2_000, missed_extra_rows=4),
-            ("at least 8 tokens", "12 %, at most 2,000 rows", "none", "at most 2,000 documents", "at most 4 more rows"),
+            models_pb2.RowPolicy(closed_book_questions=0, max_closed_book_documents=2_000),
+            ("at least 8 tokens", "12 %, at most 2,000 rows", "none", "at most 2,000 documents"),
         ),
         (
             models_pb2.RowPolicy(tasks=["report"], replay=["chats", "mails"], replay_percent=10),

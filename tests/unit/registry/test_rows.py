@@ -35,8 +35,6 @@ def specialist(rows: RowPolicy) -> Specialist:
         (RowPolicy(max_closed_book_documents=-1), "rows.max_closed_book_documents"),
         (RowPolicy(closed_book_questions=-1), "rows.closed_book_questions"),
         (RowPolicy(closed_book_questions=21), "rows.closed_book_questions"),
-        (RowPolicy(missed_extra_rows=-1), "rows.missed_extra_rows"),
-        (RowPolicy(missed_extra_rows=101), "rows.missed_extra_rows"),
         (RowPolicy(tasks=("report", "raport")), "rows.tasks[1]"),
         (RowPolicy(tasks=("answer", "answer")), "rows.tasks[1]"),
         (RowPolicy(tasks=("knowledge",), knowledge=False), "rows.knowledge"),
@@ -63,7 +61,7 @@ def test_refuses_an_invalid_limit_with_its_field(rows: RowPolicy, field: str) ->
     "rows",
     [
         RowPolicy(),
-        RowPolicy(closed_book_questions=0, max_closed_book_documents=7, missed_extra_rows=0, max_document_percent=0),
+        RowPolicy(closed_book_questions=0, max_closed_book_documents=7, max_document_percent=0),
         RowPolicy(
             max_row_tokens=64, max_rows_per_document=4, max_answer_percent=250, max_train_tokens=10**12, knowledge=False
         ),

@@ -1,4 +1,4 @@
-"""Closed-book questions about documents, the documents that have some, and the rows that missed documents get in addition."""
+"""Closed-book questions about documents, and the documents that have some."""
 
 from dataclasses import replace
 
@@ -10,13 +10,10 @@ from services.synthetic.building.closed_book import (
     find_closed_book_limit,
     write_closed_book,
 )
-from services.synthetic.building.grams import gram_hasher
-from services.synthetic.building.segments import answer_key
-from services.synthetic.domain import EXTRA, ClosedBookRow, DocumentRows, Kind, Row, RowNeeds
+from services.synthetic.domain import ClosedBookRow, DocumentRows, Kind
 from services.synthetic.parquet import make_closed_book_table
 from services.synthetic.rows.closed_book import GAP
 from services.synthetic.rows.document_rows import make_rows
-from services.synthetic.rows.ranges import count_characters
 from tailor.datasets import ClosedBookFiles, ClosedBookKind
 from tailor.values import RowPolicy
 from tests.unit.synthetic import row_texts
@@ -26,10 +23,12 @@ TEMPLATED = [name for name, (language, _) in row_texts.ALL.items() if language i
 WITH_QUESTIONS = [name for name in TEMPLATED if name not in {"without ends of sentences", "sheet"}]
 
 
-def made(name: str, needs: RowNeeds, policy: RowPolicy | None = None) -> DocumentRows:
+def made(name: str, questions: int, policy: RowPolicy | None = None) -> DocumentRows:
     language, text = row_texts.ALL[name]
     settings = replace(specialist(), rows=policy or RowPolicy())
-    return make_rows(make_document(text, language), plain(text), settings, WordCounter(), needs=needs)
+    return make_rows(
+        make_document(text, language), plain(text), settings, WordCounter(), closed_book_questions=questions
+    )
 
 
 def learnable(rows: DocumentRows) -> list[ClosedBookRow]:
@@ -38,7 +37,7 @@ def learnable(rows: DocumentRows) -> list[ClosedBookRow]:
 
 @pytest.mark.parametrize("name", WITH_QUESTIONS)
 def test_an_ordinary_document_answers_questions_and_leaves_one_open(name: str) -> None:
-    rows = made(name, RowNeeds(closed_book_questions=3))
+    rows = made(name, 3)
     assert 1 <= len(learnable(rows)) <= 3
     (absent,) = [question for question in rows.closed_book if question.kind is ClosedBookKind.ABSENT]
     assert absent.values == () and absent.row.places == ()
@@ -46,17 +45,17 @@ def test_an_ordinary_document_answers_questions_and_leaves_one_open(name: str) -
 
 @pytest.mark.parametrize("name", row_texts.ALL)
 def test_no_question_is_the_prompt_of_a_row_and_rows_stay_the_same(name: str) -> None:
-    rows = made(name, RowNeeds(closed_book_questions=20))
+    rows = made(name, 20)
     prompts = {row.prompt for row in rows.rows}
     questions = [question.row.prompt for question in rows.closed_book]
     assert prompts.isdisjoint(questions) and len(set(questions)) == len(questions)
-    assert rows.rows == made(name, RowNeeds()).rows and made(name, RowNeeds()).closed_book == ()
+    assert rows.rows == made(name, 0).rows and made(name, 0).closed_book == ()
 
 
 @pytest.mark.parametrize("name", WITH_QUESTIONS)
 def test_the_answer_stands_at_its_place_and_the_question_shows_none_of_its_values(name: str) -> None:
     text = row_texts.ALL[name][1]
-    for question in learnable(made(name, RowNeeds(closed_book_questions=5))):
+    for question in learnable(made(name, 5)):
         taught = " ".join(" ".join(text[start:end] for start, end in question.row.places).replace("-\n", "-").split())
         answer = " ".join(question.row.completion.split())
         assert answer in taught or taught in answer
@@ -66,7 +65,7 @@ def test_the_answer_stands_at_its_place_and_the_question_shows_none_of_its_value
 
 
 def test_subjects_that_rows_ask_about_come_last() -> None:
-    rows = made("hard line breaks", RowNeeds(closed_book_questions=1))
+    rows = made("hard line breaks", 1)
     closed = [row for row in rows.rows if row.grounding == "closed"]
     places = {place for row in closed for place in row.places}
     (question,) = learnable(rows)
@@ -79,37 +78,17 @@ def test_a_sentence_that_stands_twice_apart_from_the_gap_is_not_asked_about() ->
         f"## Part {number}\n\nThe northern depot has exactly {number}7 vans that carry parcels to the harbour."
         for number in range(1, 4)
     )
-    rows = make_rows(
-        make_document(text), plain(text), specialist(), WordCounter(), needs=RowNeeds(closed_book_questions=9)
-    )
+    rows = make_rows(make_document(text), plain(text), specialist(), WordCounter(), closed_book_questions=9)
     assert not [question for question in learnable(rows) if f"exactly {GAP}" in question.row.prompt]
 
 
-def test_documents_that_teach_no_knowledge_have_no_closed_book_and_no_rows_in_addition() -> None:
-    needs = RowNeeds(closed_book_questions=3, extra_rows=8)
+def test_documents_that_teach_no_knowledge_have_no_closed_book() -> None:
     for policy in (RowPolicy(knowledge=False), RowPolicy(tasks=("report",))):
-        rows = made("mail", needs, policy)
-        assert rows.rows and rows == made("mail", RowNeeds(), policy)
+        rows = made("mail", 3, policy)
+        assert rows.rows and rows == made("mail", 0, policy)
     example = make_document(row_texts.MAIL, kind=Kind.EXAMPLE)
     text = replace(plain(row_texts.MAIL), prompt="Write a mail.")
-    assert make_rows(example, text, specialist(), WordCounter(), needs=needs).closed_book == ()
-
-
-@pytest.mark.parametrize("name", ["report of 200 words", "German report", "mail", "note"])
-def test_a_missed_document_gets_more_rows_up_to_the_limit_and_keeps_its_own(name: str) -> None:
-    text = row_texts.ALL[name][1]
-    rows, before = made(name, RowNeeds(extra_rows=5)), made(name, RowNeeds())
-    extra = [row for row in rows.rows if row.lineage == EXTRA]
-    assert 1 <= len(extra) <= 5 and rows.rows[: len(before.rows)] == before.rows
-    assert len({(row.prompt, row.completion) for row in rows.rows}) == len(rows.rows)
-    assert {row.task for row in extra} == {"knowledge"} and not any(answer_key(row, gram_hasher()) for row in extra)
-    taught = count_characters(text, [place for row in rows.rows for place in row.places])
-    assert taught + sum(entry.characters for entry in rows.skipped) == count_characters(text, [(0, len(text))])
-
-
-def test_rows_in_addition_do_not_ask_the_closed_book() -> None:
-    rows = made("report of 200 words", RowNeeds(closed_book_questions=3, extra_rows=50))
-    assert {row.prompt for row in rows.rows}.isdisjoint(question.row.prompt for question in rows.closed_book)
+    assert make_rows(example, text, specialist(), WordCounter(), closed_book_questions=3).closed_book == ()
 
 
 def test_the_limit_admits_no_more_documents_and_changes_only_when_their_number_doubles() -> None:
@@ -122,9 +101,7 @@ def test_the_limit_admits_no_more_documents_and_changes_only_when_their_number_d
 
 
 def test_a_closed_book_has_the_documents_with_rows_and_counts_the_others() -> None:
-    rows = [
-        question for name in ("mail", "note") for question in made(name, RowNeeds(closed_book_questions=3)).closed_book
-    ]
+    rows = [question for name in ("mail", "note") for question in made(name, 3).closed_book]
     named = [replace(q, row=replace(q.row, document_ids=(f"doc_{n % 2}",))) for n, q in enumerate(rows)]
     data = make_closed_book_table(named).encode()
     _, counts = write_closed_book((data,), ("doc_1", "doc_7"), ALL_DRAWS)
@@ -134,8 +111,3 @@ def test_a_closed_book_has_the_documents_with_rows_and_counts_the_others() -> No
     below = min(closed_book_draw("doc_1"), closed_book_draw("doc_7"))
     assert write_closed_book((), ("doc_1", "doc_7"), below) == (b"", ClosedBookFiles(beyond_limit=2))
     assert write_closed_book((), ("doc_1", "doc_7"), 0) == (b"", ClosedBookFiles())
-
-
-def test_a_row_in_addition_is_told_by_its_lineage() -> None:
-    row = Row("knowledge", ("doc_1",), (("user", "What?"), ("assistant", "word " * 20)), places=((0, 9),))
-    assert answer_key(row, gram_hasher()) != 0 and answer_key(replace(row, lineage=EXTRA), gram_hasher()) == 0

@@ -1406,7 +1406,6 @@ class RowPolicy(_message.Message):
     REPLAY_PERCENT_FIELD_NUMBER: _builtins.int
     CLOSED_BOOK_QUESTIONS_FIELD_NUMBER: _builtins.int
     MAX_CLOSED_BOOK_DOCUMENTS_FIELD_NUMBER: _builtins.int
-    MISSED_EXTRA_ROWS_FIELD_NUMBER: _builtins.int
     MAX_DOCUMENT_PERCENT_FIELD_NUMBER: _builtins.int
     MAX_ANSWER_PERCENT_FIELD_NUMBER: _builtins.int
     CRITIQUE_TOKENS_PER_MONTH_FIELD_NUMBER: _builtins.int
@@ -1432,10 +1431,6 @@ class RowPolicy(_message.Message):
     """Maximum closed-book questions that each document of the train split answers; 3 if absent, 0 for no closed-book set."""
     max_closed_book_documents: _builtins.int
     """Maximum documents with closed-book questions, chosen by a fixed hash; 10,000 if 0."""
-    missed_extra_rows: _builtins.int
-    """Maximum `knowledge` rows that a document gets in addition after the last evaluation missed or contradicted one of its closed-book questions;
-    8 if absent, 0 for none.
-    """
     max_document_percent: _builtins.int
     """The largest share of one document in the train tokens, in percent; 0 for no limit, 10 if absent. Applies if the documents are at least
     twice as many as that share needs.
@@ -1476,14 +1471,13 @@ class RowPolicy(_message.Message):
         replay_percent: _builtins.int = ...,
         closed_book_questions: _builtins.int | None = ...,
         max_closed_book_documents: _builtins.int = ...,
-        missed_extra_rows: _builtins.int | None = ...,
         max_document_percent: _builtins.int | None = ...,
         max_answer_percent: _builtins.int = ...,
         critique_tokens_per_month: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "closed_book_questions", b"closed_book_questions", "knowledge", b"knowledge", "max_document_percent", b"max_document_percent", "missed_extra_rows", b"missed_extra_rows"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "closed_book_questions", b"closed_book_questions", "knowledge", b"knowledge", "max_document_percent", b"max_document_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "_missed_extra_rows", b"_missed_extra_rows", "closed_book_questions", b"closed_book_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_closed_book_documents", b"max_closed_book_documents", "max_document_percent", b"max_document_percent", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "missed_extra_rows", b"missed_extra_rows", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "closed_book_questions", b"closed_book_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_closed_book_documents", b"max_closed_book_documents", "max_document_percent", b"max_document_percent", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__closed_book_questions: _TypeAlias = _typing.Literal["closed_book_questions"]  # noqa: Y015
     _WhichOneofArgType__closed_book_questions: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions"]  # noqa: Y015
@@ -1491,16 +1485,12 @@ class RowPolicy(_message.Message):
     _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
     _WhichOneofReturnType__max_document_percent: _TypeAlias = _typing.Literal["max_document_percent"]  # noqa: Y015
     _WhichOneofArgType__max_document_percent: _TypeAlias = _typing.Literal["_max_document_percent", b"_max_document_percent"]  # noqa: Y015
-    _WhichOneofReturnType__missed_extra_rows: _TypeAlias = _typing.Literal["missed_extra_rows"]  # noqa: Y015
-    _WhichOneofArgType__missed_extra_rows: _TypeAlias = _typing.Literal["_missed_extra_rows", b"_missed_extra_rows"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_book_questions) -> _WhichOneofReturnType__closed_book_questions | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__knowledge) -> _WhichOneofReturnType__knowledge | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_document_percent) -> _WhichOneofReturnType__max_document_percent | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__missed_extra_rows) -> _WhichOneofReturnType__missed_extra_rows | None: ...
 
 Global___RowPolicy: _TypeAlias = RowPolicy  # noqa: Y015
 

@@ -71,11 +71,6 @@ class RegistryServiceStub:
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsRequest.SerializeToString,
                 response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsResponse.FromString,
                 _registered_method=True)
-        self.ListDocumentScores = channel.unary_unary(
-                '/tailor.api.registry.v1.RegistryService/ListDocumentScores',
-                request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresRequest.SerializeToString,
-                response_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresResponse.FromString,
-                _registered_method=True)
         self.GetFlow = channel.unary_unary(
                 '/tailor.api.registry.v1.RegistryService/GetFlow',
                 request_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.GetFlowRequest.SerializeToString,
@@ -266,13 +261,6 @@ class RegistryServiceServicer:
 
     def ListDocuments(self, request, context):
         """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
-    def ListDocumentScores(self, request, context):
-        """ListDocumentScores lists what the last evaluation that asked about a document found, by document id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -520,11 +508,6 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListDocuments,
                     request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsRequest.FromString,
                     response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsResponse.SerializeToString,
-            ),
-            'ListDocumentScores': grpc.unary_unary_rpc_method_handler(
-                    servicer.ListDocumentScores,
-                    request_deserializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresRequest.FromString,
-                    response_serializer=tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresResponse.SerializeToString,
             ),
             'GetFlow': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFlow,
@@ -852,33 +835,6 @@ class RegistryService:
             '/tailor.api.registry.v1.RegistryService/ListDocuments',
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsRequest.SerializeToString,
             tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentsResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def ListDocumentScores(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/tailor.api.registry.v1.RegistryService/ListDocumentScores',
-            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresRequest.SerializeToString,
-            tailor_dot_api_dot_registry_dot_v1_dot_registry__pb2.ListDocumentScoresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,8 +57,6 @@ class RegistryServiceStub:
     """
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]
     """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
-    ListDocumentScores: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentScoresRequest, _registry_pb2.ListDocumentScoresResponse]
-    """ListDocumentScores lists what the last evaluation that asked about a document found, by document id."""
     GetFlow: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]
     """GetFlow counts submissions by state, findings by type and rejections by reason."""
     GetAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]
@@ -170,8 +168,6 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """
     ListDocuments: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentsRequest, _registry_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
-    ListDocumentScores: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDocumentScoresRequest, _registry_pb2.ListDocumentScoresResponse]  # type: ignore[assignment]
-    """ListDocumentScores lists what the last evaluation that asked about a document found, by document id."""
     GetFlow: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetFlowRequest, _registry_pb2.GetFlowResponse]  # type: ignore[assignment]
     """GetFlow counts submissions by state, findings by type and rejections by reason."""
     GetAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditRequest, _audit_pb2.GetAuditResponse]  # type: ignore[assignment]
@@ -322,14 +318,6 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListDocumentsResponse, _abc.Awaitable[_registry_pb2.ListDocumentsResponse]]:
         """ListDocuments lists the current versions of documents by id: all of them, or those that a specialist selects."""
-
-    @_abc_1.abstractmethod
-    def ListDocumentScores(
-        self,
-        request: _registry_pb2.ListDocumentScoresRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_registry_pb2.ListDocumentScoresResponse, _abc.Awaitable[_registry_pb2.ListDocumentScoresResponse]]:
-        """ListDocumentScores lists what the last evaluation that asked about a document found, by document id."""
 
     @_abc_1.abstractmethod
     def GetFlow(
