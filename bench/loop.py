@@ -77,7 +77,6 @@ SPECIALIST = models_pb2.SpecialistChanged(
         max_rows_per_document=1,
         held_out_percent=25,
         max_held_out_rows=40,
-        knowledge=False,
     ),
     # Half of the prompts go to all three experts, so that each round of rankings has some 160 judgements.
     judging=models_pb2.JudgingPolicy(overlap_share=0.5, experts=3),

@@ -6,7 +6,6 @@ Standard library only, for the service that writes datasets and for those that r
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from tailor.errors import FailedPrecondition, InvalidArgument, Reason
@@ -53,53 +52,6 @@ class IdFiles:
     def as_json(self, unit: str) -> dict[str, object]:
         """The ids as an entry of a manifest; the unit is `documents` or `judgements`."""
         return {unit: self.count, "files": [file.as_json() for file in self.files]}
-
-
-class ClosedBookKind(StrEnum):
-    """Kinds of questions: those that the document answers, and those that it does not."""
-
-    LEARNABLE = "learnable"
-    ABSENT = "absent"
-
-
-@dataclass(frozen=True)
-class ClosedBookQuestion:
-    """A question about a document of the train split, asked without its text, that no row of the dataset has.
-
-    `messages` are the chat (role, content) with the system prompt, without the answer. `values` are the figures and names that a right
-    answer has; there may be none. `places` are the ranges of the document's text, in Unicode code points, that hold the answer. The
-    reference of an absent question says that the documents do not answer it.
-    """
-
-    row_id: str
-    document_id: str
-    kind: ClosedBookKind
-    question: str
-    reference: str
-    messages: tuple[tuple[str, str], ...]
-    values: tuple[str, ...] = ()
-    language: str = ""
-    places: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True)
-class ClosedBookFiles:
-    """The closed-book set of a dataset: its questions (`rows`), which occur in no split.
-
-    `documents` have questions. Others of the train split have none because of the limit (`beyond_limit`), or because their text gives
-    none (`without_questions`). `kinds` counts the questions by kind.
-    """
-
-    documents: int = 0
-    rows: int = 0
-    beyond_limit: int = 0
-    without_questions: int = 0
-    kinds: Mapping[str, int] = field(default_factory=dict)
-    files: tuple[DatasetFile, ...] = ()
-
-    def as_json(self) -> dict[str, object]:
-        """The closed-book set as an entry of a manifest."""
-        return asdict(self) | {"kinds": dict(self.kinds), "files": [file.as_json() for file in self.files]}
 
 
 @dataclass(frozen=True)
@@ -167,7 +119,6 @@ class DatasetManifest:
     splits: Mapping[str, SplitFiles]
     sources: IdFiles = IdFiles()
     judgements: IdFiles = IdFiles()
-    closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)
     figures: Figures = Figures()
     skipped: Mapping[str, SkippedCount] = field(default_factory=dict)
     teacher_tokens: int = 0
@@ -194,10 +145,10 @@ class DatasetManifest:
         """All files of the dataset. The same file can be part of several datasets."""
         splits = (file for split in self.splits.values() for file in split.files)
         planted = () if self.planted_secrets is None else (self.planted_secrets,)
-        return (*splits, *self.sources.files, *self.judgements.files, *self.closed_book.files, *planted)
+        return (*splits, *self.sources.files, *self.judgements.files, *planted)
 
     def as_json(self) -> dict[str, object]:
-        """The manifest for `json.dumps`. Preference datasets have `judgements`, datasets of documents a `closed_book`."""
+        """The manifest for `json.dumps`. Preference datasets have `judgements`, datasets of documents `imports` and `languages`."""
         value: dict[str, object] = {
             "kind": self.kind.value,
             "specialist": self.specialist,
@@ -209,7 +160,6 @@ class DatasetManifest:
         if self.kind is DatasetKind.PREFERENCE:
             value["judgements"] = self.judgements.as_json("judgements")
         else:
-            value["closed_book"] = self.closed_book.as_json()
             value["imports"] = [asdict(entry) for entry in self.imports]
             value["languages"] = {tag: asdict(count) for tag, count in self.languages.items()}
         if self.planted_secrets is not None:
@@ -224,7 +174,6 @@ def _parse(value: Mapping[str, Any]) -> DatasetManifest:
         splits={str(name): _parse_split(split) for name, split in value["splits"].items()},
         sources=_parse_ids(value["sources"], "documents"),
         judgements=_parse_ids(value.get("judgements", {"judgements": 0, "files": []}), "judgements"),
-        closed_book=parse_closed_book(value.get("closed_book", {})),
         figures=_parse_figures(value.get("figures", {})),
         skipped={str(reason): _parse_count(count) for reason, count in value.get("skipped", {}).items()},
         teacher_tokens=int(value.get("teacher", {}).get("tokens", 0)),
@@ -240,14 +189,6 @@ def _parse_split(value: Mapping[str, Any]) -> SplitFiles:
 
 def _parse_ids(value: Mapping[str, Any], unit: str) -> IdFiles:
     return IdFiles(int(value[unit]), _parse_files(value["files"], int(value[unit])))
-
-
-def parse_closed_book(value: Mapping[str, Any]) -> ClosedBookFiles:
-    """The closed-book set of a manifest's entry; empty for an empty entry. Raises ValueError, TypeError or KeyError for another one."""
-    names = ("documents", "rows", "beyond_limit", "without_questions")
-    counts = {name: int(value.get(name, 0)) for name in names}
-    kinds = {ClosedBookKind(kind).value: int(count) for kind, count in value.get("kinds", {}).items()}
-    return ClosedBookFiles(**counts, kinds=kinds, files=_parse_files(value.get("files", ()), counts["rows"]))
 
 
 def _parse_files(values: Iterable[Mapping[str, Any]], rows: int) -> tuple[DatasetFile, ...]:

@@ -113,8 +113,7 @@ class RowPolicy:
 
     Tokens are those of the base's tokenizer. A document's answers of built-in tasks have at most `max_answer_percent` of its characters,
     and its rows at most `max_document_percent` of the train tokens, if the documents are at least twice as many as that share needs.
-    `replay` names imported datasets, of which `replay_percent` of the train rows are drawn. `closed_book_questions` are those that each
-    document answers; 0 for no closed-book set.
+    `replay` names imported datasets, of which `replay_percent` of the train rows are drawn.
     Revisions of commented drafts start by themselves with `critique_tokens_per_month`, and take no more tokens.
     """
 
@@ -128,11 +127,8 @@ class RowPolicy:
     max_held_out_rows: int = 2000
     tasks: tuple[str, ...] = ()
     own_tasks: tuple[OwnTask, ...] = ()
-    knowledge: bool = True
     replay: tuple[str, ...] = ()
     replay_percent: int = 0
-    closed_book_questions: int = 3
-    max_closed_book_documents: int = 10_000
     critique_tokens_per_month: int = 0
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -12,7 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tailor.api.events.v1 import models_pb2
-from tailor.datasets import TRAIN, ClosedBookFiles, DatasetFile, DatasetManifest, IdFiles, SplitFiles
+from tailor.datasets import TRAIN, DatasetFile, DatasetManifest, IdFiles, SplitFiles
 from tailor.planted_secrets import MEDIA_TYPE, PlantedSecret, write_secrets
 from tailor.storage.buckets import DATASETS
 from tailor.storage.protocol import ObjectStore
@@ -56,13 +55,6 @@ def store_secrets(store: ObjectStore, planted: Sequence[PlantedSecret]) -> Datas
 def store_ids(store: ObjectStore, column: str, ids: Sequence[str], rows_per_file: int = 1000) -> IdFiles:
     """Store ids, sorted, in as many files as they need."""
     return IdFiles(len(ids), _store_files(store, [{column: name} for name in sorted(ids)], rows_per_file))
-
-
-def store_closed_book(store: ObjectStore, records: Rows, rows_per_file: int = 1000) -> ClosedBookFiles:
-    """Store questions, each with the columns of a closed-book set."""
-    documents = len({record["document_id"] for record in records})
-    kinds = Counter(str(record["kind"]) for record in records)
-    return ClosedBookFiles(documents, len(records), kinds=kinds, files=_store_files(store, records, rows_per_file))
 
 
 def built(

@@ -155,7 +155,6 @@ def list_row_limits(message: models_pb2.RowPolicy) -> tuple[tuple[str, str], ...
         ("held out", f"{policy.held_out_percent} %, at most {policy.max_held_out_rows:,} rows"),
         ("tasks", ", ".join(policy.tasks)),
         ("own tasks", ", ".join(task.name for task in policy.own_tasks)),
-        ("knowledge", "" if policy.knowledge else "none"),
         *_list_row_limits(policy),
         (
             "critiques",
@@ -201,13 +200,6 @@ def list_evaluation(message: models_pb2.EvaluationPolicy) -> tuple[tuple[str, st
 def _list_row_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
     """What differs from the defaults."""
     defaults = RowPolicy()
-    if policy.closed_book_questions != defaults.closed_book_questions:
-        yield (
-            "closed_book",
-            f"{policy.closed_book_questions} questions per document" if policy.closed_book_questions else "none",
-        )
-    if policy.max_closed_book_documents != defaults.max_closed_book_documents:
-        yield "closed_book", f"at most {policy.max_closed_book_documents:,} documents"
     if policy.max_document_percent != defaults.max_document_percent:
         percent = policy.max_document_percent
         yield "per document", f"{percent} % of the train tokens" if percent else "no limit"

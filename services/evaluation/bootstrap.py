@@ -83,7 +83,7 @@ def build(runtime: Runtime, settings: Settings) -> None:
         concurrency=settings.concurrency,
         limits=RetryLimits(settings.give_up_seconds, settings.max_starts),
         erased=erased,
-        suites=SuiteRunner(probes, results, settings.concurrency, erased),
+        suites=SuiteRunner(probes, results, settings.concurrency),
     )
     evaluations, reports = worker.evaluations, worker.reports
     servicer = EvaluationServicer(artifacts, evaluations, reports)

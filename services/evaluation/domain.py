@@ -10,7 +10,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from tailor.document_scores import DocumentScore
 from tailor.errors import Reason
 from tailor.storage.ref import Ref
 from tailor.values import EvaluationPolicy, MetricDefinition, SamplingDefaults
@@ -428,7 +427,6 @@ class EvaluationResult:
     suites: tuple[MetricFigures, ...] = ()
     costs: tuple[ModelCost, ...] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)
-    document_scores: Ref | None = None
     create_time: datetime | None = None
     definitions: tuple[Definition, ...] = ()
     goals: tuple[Goal, ...] = ()
@@ -460,7 +458,6 @@ class ReportData:
     row_values: Mapping[str, Mapping[str, Sequence[float | None]]] = field(default_factory=dict)
     definitions: Sequence[Definition] = ()
     goals: tuple[Goal, ...] = ()
-    document_scores: tuple[DocumentScore, ...] = ()
     suite_details: Mapping[str, Any] = field(default_factory=dict)
     suite_seconds: Mapping[str, float] = field(default_factory=dict)
     judge_tokens: int = 0

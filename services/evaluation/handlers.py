@@ -79,7 +79,6 @@ def forget(
     """
     objects = deleted = 0
     for evaluation_id in evaluations.trained_on(erased.datasets):
-        objects += reports.delete_scores(evaluation_id, erased.document_id)
         if reports.quotes(evaluation_id, erased.document_id):
             evaluations.withdraw(evaluation_id, Reason.ROWS_ERASED)
             deleted += results.rows.delete(evaluation_id=evaluation_id)

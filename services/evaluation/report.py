@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain
 from typing import Any
 
 from services.evaluation.comparison import ReportedModel, ReportedRow
@@ -22,14 +21,13 @@ from services.evaluation.domain import (
     Score,
 )
 from services.evaluation.statistics import METHOD
-from tailor.document_scores import MEDIA_TYPE, DocumentScore, read_scores, write_scores
 from tailor.errors import NotFound, Reason
 from tailor.storage.buckets import REPORTS
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 from tailor.values import SamplingDefaults, Thinking
 
-JSON, MARKDOWN, PLOT, DOCUMENTS = "report.json", "report.md", "scores.png", "document_scores.jsonl"
+JSON, MARKDOWN, PLOT = "report.json", "report.md", "scores.png"
 EXAMPLES = 3
 
 
@@ -48,10 +46,6 @@ class ReportStore:
         self._store.put(REPORTS, f"{folder}/{PLOT}", draw_figures(data.metrics), "image/png")
         self._store.put(REPORTS, f"{folder}/{MARKDOWN}", as_markdown(data).encode(), "text/markdown")
         return self._store.put(REPORTS, f"{folder}/{JSON}", as_json(data), "application/json")
-
-    def write_scores(self, evaluation_id: str, scores: Sequence[DocumentScore]) -> Ref:
-        """Store how well the candidate knows each document. Returns the object's reference."""
-        return self._store.put(REPORTS, f"{evaluation_id}/{DOCUMENTS}", write_scores(scores), MEDIA_TYPE)
 
     def markdown(self, report: Ref) -> str:
         """The report as Markdown. Raises NotFound if it was deleted."""
@@ -79,20 +73,9 @@ class ReportStore:
         quoting = [*report["rows"], *report.get("notes", {}).values()]
         return any(document_id in part.get("document_ids", ()) for part in quoting)
 
-    def delete_scores(self, evaluation_id: str, document_id: str) -> int:
-        """Delete an evaluation's scores of documents if they name this one. Returns the number of deleted objects."""
-        key = f"{evaluation_id}/{DOCUMENTS}"
-        if not self._store.exists(REPORTS, key):
-            return 0
-        scores = chain.from_iterable(read_scores(self._store.read(REPORTS, key)))
-        if all(score.document_id != document_id for score in scores):
-            return 0
-        self._store.delete(REPORTS, key)
-        return 1
-
     def delete(self, evaluation_id: str) -> int:
         """Delete an evaluation's report. Returns the number of its objects."""
-        names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON, DOCUMENTS)]
+        names = [f"{evaluation_id}/{name}" for name in (PLOT, MARKDOWN, JSON)]
         keys = [key for key in names if self._store.exists(REPORTS, key)]
         for key in keys:
             self._store.delete(REPORTS, key)

@@ -195,18 +195,14 @@ class EvaluationWorker:
             data,
             suites=(*data.suites, *measured.figures),
             not_measured={**data.not_measured, **measured.not_measured},
-            document_scores=measured.documents,
             suite_details=measured.details,
             suite_seconds=measured.seconds,
         )
 
     def _store(self, data: ReportData) -> EvaluationResult:
-        evaluation_id = data.evaluation.evaluation_id
-        scores = self.reports.write_scores(evaluation_id, data.document_scores) if data.document_scores else None
         incumbent = self.artifacts.adapters.find(digest=data.incumbent.adapter_digest) if data.incumbent else None
         return replace(
             data.to_result(self.reports.write(data)),
-            document_scores=scores,
             preference_dataset_digest=self._preferences(data.evaluation.adapter),
             incumbent_preference_dataset_digest=self._preferences(incumbent) if incumbent else "",
         )

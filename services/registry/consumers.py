@@ -105,11 +105,8 @@ class Consumers:
         facts.record_adapter(self._begin, wire.to_adapter(message), event.value or b"")
 
     def adapter_evaluated(self, event: Event) -> None:
-        message = decode(event, models_pb2.AdapterEvaluated)
-        promotions.record_evaluation(self._begin, self._request_evaluation, wire.to_evaluation(message))
-        if message.HasField("document_scores"):
-            adapter = wire.to_scored_adapter(message)
-            facts.record_scores(self._begin, self._datasets, adapter, to_ref(message.document_scores))
+        evaluation = wire.to_evaluation(decode(event, models_pb2.AdapterEvaluated))
+        promotions.record_evaluation(self._begin, self._request_evaluation, evaluation)
 
     def adapter_served(self, event: Event) -> None:
         message = decode(event, models_pb2.AdapterServed)

@@ -284,15 +284,6 @@ class Evaluation:
         return self.incumbent_digest not in ("", self.adapter_digest)
 
 
-@dataclass(frozen=True)
-class ScoredAdapter:
-    """An adapter whose knowledge of documents was measured at a time."""
-
-    specialist: str
-    digest: str
-    evaluate_time: datetime
-
-
 class Decision(Enum):
     """The gate's decision. An undecided adapter is not promoted; a stale one is evaluated again, because another adapter serves now."""
 

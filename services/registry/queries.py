@@ -266,15 +266,13 @@ class Queries(AuditQueries, FeedbackQueries, LedgerQueries, OutcomeQueries, Pane
         return [row.payload for row in facts.fetch(query)]
 
     def dataset(self, payload: bytes) -> registry_pb2.GetDatasetResponse:
-        """A dataset, and what its manifest says of tokens, of its closed-book set and of what was left out, as far as it was read."""
+        """A dataset, and what its manifest says of tokens and of what was left out, as far as it was read."""
         response = registry_pb2.GetDatasetResponse(dataset=models_pb2.DatasetBuilt.FromString(payload))
         row = Rows(self._engine, tables.datasets, Row).find(digest=response.dataset.digest)
         if row is not None:
             response.train_tokens, response.held_out_tokens = row.train_tokens, row.held_out_tokens
             for reason, count in row.skipped.items():
                 response.skipped[reason].CopyFrom(registry_pb2.SkippedCount(**count))
-            if row.closed_book:
-                response.closed_book.CopyFrom(registry_pb2.ClosedBookCounts(**row.closed_book))
             response.imports.extend(registry_pb2.ImportCount(**entry) for entry in row.imports)
             for tag, count in row.languages.items():
                 response.languages[tag].CopyFrom(registry_pb2.LanguageCount(**count))

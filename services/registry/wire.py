@@ -27,7 +27,6 @@ from services.registry.domain import (
     Outcome,
     Replica,
     ReplicaRollout,
-    ScoredAdapter,
     Serving,
     Specialist,
     Taint,
@@ -104,10 +103,6 @@ def to_evaluation(message: models_pb2.AdapterEvaluated) -> Evaluation:
         incumbent_preferences=message.incumbent_preference_dataset_digest,
         payload=message.SerializeToString(deterministic=True),
     )
-
-
-def to_scored_adapter(message: models_pb2.AdapterEvaluated) -> ScoredAdapter:
-    return ScoredAdapter(message.specialist, message.adapter_digest, to_datetime(message.create_time))
 
 
 def to_replica(message: models_pb2.ReplicaSeen) -> Replica:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.synthetic.domain import Document, KeptDraft
-from tailor.datasets import ClosedBookFiles, DatasetFile, SkippedCount
+from tailor.datasets import DatasetFile, SkippedCount
 from tailor.storage.ref import Ref
 
 # Documents of a segment, in the order in which they were prepared first.
@@ -20,13 +20,12 @@ NOT_ADMITTED, SAME_PUBLISHER = "not_admitted", "same_publisher"
 class StoredFile:
     """A file of a dataset. `segment` is that of the documents that it was made from; ALL_SEGMENTS if they may be anywhere.
 
-    It has rows, unless `is_sources` or `is_closed_book` says otherwise.
+    It has rows, unless `is_sources` says otherwise.
     """
 
     file: DatasetFile
     segment: int
     is_sources: bool = False
-    is_closed_book: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,6 @@ class SegmentResult:
     counts: RowCounts = field(default_factory=RowCounts)
     answers: bytes = b""
     shares: bytes = b""
-    closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)
     parts: tuple[StoredPart, ...] = ()
 
     @property
@@ -146,16 +144,12 @@ class SegmentResult:
         """The files, for the lists of a dataset."""
         train = (StoredFile(self.train, self.number),) if self.train else ()
         sources = (StoredFile(self.sources, self.number, is_sources=True),) if self.sources else ()
-        return (
-            train
-            + sources
-            + tuple(StoredFile(file, self.number, is_closed_book=True) for file in self.closed_book.files)
-        )
+        return train + sources
 
     @property
     def keys(self) -> list[str]:
         """The keys of all files, also of those that belong to no dataset."""
-        files = (self.train, self.sources, self.grams, *self.closed_book.files)
+        files = (self.train, self.sources, self.grams)
         return [file.ref.key for file in files if file is not None] + [part.ref.key for part in self.parts]
 
 

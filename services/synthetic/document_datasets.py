@@ -4,10 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 
 from services.synthetic.adapters.corpus import SqlCorpus
-from services.synthetic.building.closed_book import find_closed_book_limit
 from services.synthetic.building.extras import HELD_OUT_PART, IMPORT, ExtraParts, Extras, index_extra
 from services.synthetic.building.grams import GramSet, make_gram_set, measure_overlap
 from services.synthetic.building.segments import Context, WrittenRows, write_rows
@@ -29,7 +27,6 @@ from services.synthetic.domain import (
 from services.synthetic.filters import filter_settings
 from services.synthetic.parquet import read_column, read_table, write_ids
 from services.synthetic.ports import ExtraRows, MeasureOverRedaction, TokenCounter, Workers
-from services.synthetic.rows.document_rows import teaches_knowledge
 from services.synthetic.rows.templates import has_templates
 from tailor.datasets import (
     HELD_OUT,
@@ -127,11 +124,10 @@ class _Build:
             policy.max_answer_percent,
             policy.min_answer_tokens,
         )
-        tasks = (policy.tasks, policy.own_tasks, policy.knowledge)
+        tasks = (policy.tasks, policy.own_tasks)
         template = [counter.template_tokens(("", "a"), has_system=has_system) for has_system in (False, True)]
         base = (counter.digest, counter.context_tokens, *template)
-        closed_book = (policy.closed_book_questions, self._closed_book_below)
-        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *closed_book, *base)
+        return fingerprint(BUILDER_VERSION, self._specialist.system_prompt, *limits, *tasks, *base)
 
     def fingerprint(self) -> str:
         """A digest of everything that the dataset depends on."""
@@ -161,19 +157,11 @@ class _Build:
             self._parts.store,
             last.dataset,
             content,
-            ("kind", "splits", "sources", "closed_book", "imports"),
+            ("kind", "splits", "sources", "imports"),
         )
         dataset = self._dataset(digest, manifest, figures, sources, near_duplicates.documents)
         segments = tuple(stored for stored in train if not stored.is_sources)
         return dataset, (*segments, *kept, *sources)
-
-    @cached_property
-    def _closed_book_below(self) -> int:
-        """Documents with a draw below this number have closed-book questions. Needs the assignments."""
-        policy = self._specialist.rows
-        if not policy.closed_book_questions or not teaches_knowledge(self._specialist):
-            return 0
-        return find_closed_book_limit(self._corpus.closed_book_draw(policy.max_closed_book_documents))
 
     @property
     def _threshold(self) -> int:
@@ -191,15 +179,7 @@ class _Build:
     def _make_train(self, extra: ExtraParts, grams: GramSet) -> tuple[StoredFile, ...]:
         policy, store = self._specialist.rows, self._parts.store
         share = policy.replay_percent
-        train = TrainRows(
-            self._context,
-            self._corpus,
-            store,
-            self._workers,
-            grams,
-            self.inputs(),
-            closed_book_below=self._closed_book_below,
-        )
+        train = TrainRows(self._context, self._corpus, store, self._workers, grams, self.inputs())
         # Rows that people accepted or imported come first in the budget.
         budget = max(1, policy.max_train_tokens * (100 - share) // 100 - extra.train_tokens)
         results = train.build(budget if policy.max_train_tokens else 0)
@@ -292,7 +272,6 @@ class _Build:
                 for name, files in splits.items()
             },
             sources=IdFiles(sum(file.rows for file in sources), tuple(sources)),
-            closed_book=tally.closed_book,
             figures=figures,
             skipped=tally.skipped,
             teacher_tokens=sum(origin.teacher_tokens for origin in self._origins),
@@ -354,7 +333,7 @@ class _Build:
 
 
 def _files_with_rows(stored: Sequence[StoredFile]) -> tuple[DatasetFile, ...]:
-    return tuple(entry.file for entry in stored if not (entry.is_sources or entry.is_closed_book))
+    return tuple(entry.file for entry in stored if not entry.is_sources)
 
 
 def _require_enough(tally: RowTally, limits: BuildLimits, waiting: SkippedCount) -> None:

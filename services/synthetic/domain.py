@@ -8,7 +8,7 @@ from enum import StrEnum
 from json.encoder import encode_basestring_ascii
 
 from tailor.chat import clean_message
-from tailor.datasets import ClosedBookKind, Figures, ImportCount, SkippedCount
+from tailor.datasets import Figures, ImportCount, SkippedCount
 from tailor.errors import NotFound, Reason
 from tailor.pipelines import Pipeline, learns_from_rankings, resolve_pipeline
 from tailor.storage.ref import Ref
@@ -390,21 +390,11 @@ class SkippedText:
 
 
 @dataclass(frozen=True)
-class ClosedBookRow:
-    """A question with its reference answer as a row that is never trained on. `values` are the figures and names of a right answer."""
-
-    row: Row
-    kind: ClosedBookKind
-    values: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class DocumentRows:
-    """The rows of one document, what it has that they do not teach, and its closed-book set."""
+    """The rows of one document, and what it has that they do not teach."""
 
     rows: tuple[Row, ...]
     skipped: tuple[SkippedText, ...] = ()
-    closed_book: tuple[ClosedBookRow, ...] = ()
 
 
 @dataclass(frozen=True)

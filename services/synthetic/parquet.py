@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 from pyarrow import compute
 
-from services.synthetic.domain import ClosedBookRow, PairRow, Row
+from services.synthetic.domain import PairRow, Row
 
 MESSAGES = pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())]))
 PAIR_SCHEMA = pyarrow.schema(
@@ -58,17 +58,6 @@ SCHEMA = pyarrow.schema(
         ("key_insights", pyarrow.string()),
     ]
 )
-# Rows that are never trained on, with the columns by which evaluation tells whether their answers were learned.
-CLOSED_BOOK_SCHEMA = pyarrow.schema(
-    [
-        *SCHEMA,
-        ("document_id", pyarrow.string()),
-        ("question", pyarrow.string()),
-        ("reference", pyarrow.string()),
-        ("kind", pyarrow.string()),
-        ("values", pyarrow.list_(pyarrow.string())),
-    ]
-)
 
 
 class RowTable:
@@ -108,17 +97,6 @@ def make_table(rows: Sequence[Row]) -> RowTable:
 def read_table(data: bytes) -> RowTable:
     """The rows of a file."""
     return RowTable(_decode(data).cast(SCHEMA))
-
-
-def make_closed_book_table(rows: Sequence[ClosedBookRow]) -> RowTable:
-    """Closed-book questions, which have more columns."""
-    columns = [*_columns([question.row for question in rows]), *_closed_book_columns(rows)]
-    return RowTable(pyarrow.Table.from_arrays(columns, schema=CLOSED_BOOK_SCHEMA))
-
-
-def read_closed_book_table(data: bytes) -> RowTable:
-    """The questions of a file."""
-    return RowTable(_decode(data).cast(CLOSED_BOOK_SCHEMA))
 
 
 def join_tables(tables: Sequence[RowTable]) -> RowTable:
@@ -207,18 +185,6 @@ def _columns(rows: Sequence[Row]) -> list[pyarrow.Array]:
         column if isinstance(column, pyarrow.Array) else pyarrow.array(column, SCHEMA.field(name).type)
         for name, column in columns.items()
     ]
-
-
-def _closed_book_columns(rows: Sequence[ClosedBookRow]) -> list[pyarrow.Array]:
-    """The columns of CLOSED_BOOK_SCHEMA that rows do not have."""
-    columns = {
-        "document_id": [question.row.document_ids[0] for question in rows],
-        "question": [question.row.prompt for question in rows],
-        "reference": [question.row.completion for question in rows],
-        "kind": [question.kind.value for question in rows],
-        "values": [question.values for question in rows],
-    }
-    return [pyarrow.array(column, CLOSED_BOOK_SCHEMA.field(name).type) for name, column in columns.items()]
 
 
 def _lists(

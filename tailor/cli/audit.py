@@ -206,17 +206,11 @@ DATASETS = columns(
     "specialist, adapter=adapter_digest, dataset=dataset_digest, documents|{:,}",
     *map(_share_of, SHARES),
     ("over-redaction", lambda item: describe_over_redaction(item.figures)),
-    "closed-book questions=closed_book_questions|{:,}",
 )
 SKIPPED = columns(
     None,
     ("reason", lambda row: f"{row[0].specialist} {short(row[0].dataset_digest)}: {row[1].reason.replace('_', ' ')}"),
     "documents=1.documents|{:,}, rows=1.rows|{:,}, characters=1.characters|{:,}",
-)
-KNOWLEDGE = columns(
-    audit_pb2.AuditDataset,
-    "specialist",
-    *(f"{name}=knowledge.{name}|{{:,}}" for name in ("documents", "asked", "learned", "missed", "contradicted")),
 )
 
 
@@ -244,7 +238,6 @@ def sections(
     audit: audit_pb2.GetAuditResponse, replaced: replaced_pb2.ListReplacedResponse | None = None
 ) -> list[TableSection]:
     """The tables, in reading order."""
-    known = [item for item in audit.datasets if item.knowledge.asked]
     skipped = [(item, reason) for item in audit.datasets for reason in item.skipped]
     return [
         *(_dimension(dimension, audit.totals) for dimension in audit.dimensions),
@@ -256,7 +249,6 @@ def sections(
         TableSection("Rejected", REJECTED, audit.rejections),
         TableSection("Datasets behind serving adapters, and newest ones", DATASETS, audit.datasets),
         TableSection("Left out of these datasets", SKIPPED, skipped),
-        TableSection("Known of their documents", KNOWLEDGE, known),
     ]
 
 

@@ -62,13 +62,6 @@ def over_redaction_warning(figures: models_pb2.DatasetFigures) -> str:
     )
 
 
-def _describe_closed_book(closed_book: registry_pb2.ClosedBookCounts) -> str:
-    left = (
-        f"{closed_book.beyond_limit} documents are beyond the limit, {closed_book.without_questions} give no question"
-    )
-    return f"Closed book: {closed_book.questions} questions about {closed_book.documents} documents; {left}."
-
-
 def _describe(answer: registry_pb2.GetDatasetResponse) -> Iterator[Any]:
     yield item_table("", SHOWN, [answer.dataset])
     tokens = f"{answer.train_tokens} tokens for training, {answer.held_out_tokens} held out"
@@ -76,8 +69,6 @@ def _describe(answer: registry_pb2.GetDatasetResponse) -> Iterator[Any]:
     yield f"{describe_figures(answer.dataset)} {tokens}."
     if warning := over_redaction_warning(answer.dataset.figures):
         yield Text(warning, style="yellow")
-    if answer.HasField("closed_book"):
-        yield _describe_closed_book(answer.closed_book)
     if answer.imports:
         yield item_table("imports", IMPORTS, answer.imports)
     if answer.languages:

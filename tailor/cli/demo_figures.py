@@ -19,7 +19,6 @@ from tailor.wire import enum_name
 Figures = dict[str, Any]
 
 CANDIDATE = "candidate"
-SUITES = ("forgetting", "safety", "memorisation", "knowledge")
 
 
 def count_outcomes(events: Iterable[Any], published: int, unchanged: int = 0) -> Figures:
@@ -94,8 +93,6 @@ def describe_limits(definition: models_pb2.SpecialistChanged, evaluation: models
         )
     if policy.few_shot != type(policy)().few_shot:
         yield f"few_shot has {policy.few_shot} of the usual {type(policy)().few_shot} house examples in its prompt (few_shot)"
-    if skipped := [name for name in SUITES if policy.suites and name not in policy.suites]:
-        yield f"suites that are not run: {', '.join(skipped)} (suites)"
     if policy.max_suite_items:
         yield f"each suite asks at most {policy.max_suite_items} items (max_suite_items)"
     if definition.sampling.max_tokens:

@@ -33,9 +33,8 @@ recipe = "tiny"
 house_terms = ["control envelope", "friction ledger"]
 [sampling]
 max_tokens = 24
-# As in the sample.
+# Half of the few documents.
 [rows]
-knowledge = false
 held_out_percent = 40
 [evaluation]
 max_rows = 12

@@ -219,7 +219,6 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             dataset=models_pb2.DatasetBuilt(digest=DATASET, documents=40),
             skipped={"no_words": count},
             train_tokens=81_000,
-            closed_book=registry_pb2.ClosedBookCounts(documents=30, questions=88, beyond_limit=5, without_questions=1),
             imports=[registry_pb2.ImportCount(name="chat", licence="CC-BY-4.0", share_percent=20, rows=1250)],
             languages={"": registry_pb2.LanguageCount(rows=31, documents=4)},
             teacher_tokens=5_200,

@@ -101,7 +101,7 @@ class House:
             "concurrency": 2,
             "limits": RetryLimits(give_up_seconds=100, max_starts=3),
             "erased": erased,
-            "suites": SuiteRunner(probes, self.results, 2, erased, lambda _: None) if probes else None,
+            "suites": SuiteRunner(probes, self.results, 2, lambda _: None) if probes else None,
             "sleep": lambda _: None,
         }
         self.consumers = Consumers(self.artifacts, self.evaluations, self.specialists)

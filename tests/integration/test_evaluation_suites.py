@@ -10,15 +10,12 @@ from sqlalchemy import select
 from services.evaluation.adapters import tables
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.suites.suite import read_items
-from services.evaluation.wire import from_result
-from tailor.document_scores import DocumentScore, read_scores
 from tailor.errors import FailedPrecondition, Reason, Unavailable
 from tailor.sql import transaction
 from tailor.storage.buckets import REPORTS
 from tailor.values import EvaluationPolicy
 from tests.databases import Databases
 from tests.integration.evaluation_house import House, MakeHouse, houses
-from tests.unit.evaluation.fakes import make_row
 from tests.unit.evaluation.suites.probes import MemoryProbes
 
 pytestmark = pytest.mark.integration
@@ -56,22 +53,19 @@ def read_report(house: House, evaluation_id: str = "evl_1") -> Any:
 def test_every_suite_runs_unless_the_specialist_names_some(make_house: MakeHouse) -> None:
     house = with_suites(make_house)
     result = house.evaluate()
-    assert suites_of(result) == {"parity", "forgetting", "safety", "memorisation", "knowledge"}
+    assert suites_of(result) == {"parity", "forgetting", "safety", "memorisation"}
     figures = {figures.metric: figures for figures in result.suites}
     text = figures["forgetting.text"]
     assert (text.models[BASE].value, text.models[CANDIDATE].value) == (-2.0, -1.0)
     assert text.gains[BASE].value == 1.0
     assert figures["memorisation.memorised"].models[CANDIDATE].value == 1
     assert figures["memorisation.memorised"].gains[BASE].value == -1
-    assert figures["knowledge.learned"].models[CANDIDATE].value == 1
     assert result.not_measured["memorisation.exposure"] == "No secret was planted."
     # The base is asked once for all evaluations, and the candidate in each, except about documents.
     calls = list(house.models.calls)
     name_suites(house, "forgetting", "safety")
     result = house.evaluate("evl_2")
-    assert suites_of(result) == {"parity", "forgetting", "safety"} and not from_result(result).HasField(
-        "document_scores"
-    )
+    assert suites_of(result) == {"parity", "forgetting", "safety"}
     again = house.models.calls[len(calls) :]
     assert again.count("base") == 0 and again.count("adapter:ad1") > 0
     stored = house.models.calls.count("adapter:ad1")
@@ -80,29 +74,6 @@ def test_every_suite_runs_unless_the_specialist_names_some(make_house: MakeHouse
     assert house.models.calls.count("adapter:ad1") > stored
     assert list(read_report(house, "evl_3")["suite_seconds"]) == ["safety", "memorisation"]
     assert read_report(house, "evl_3")["suite_details"]["memorisation"]["true_values"] == {"PERSON": 1}
-
-
-def test_scores_of_documents_are_stored_named_in_the_event_and_deleted_with_them(make_house: MakeHouse) -> None:
-    house = with_suites(make_house, "knowledge", erased=frozenset({"doc_2"}))
-    house.store_rows("data2", [make_row(3)])
-    result = house.evaluate(dataset_digest="data2")
-    assert result.document_scores is not None
-    (scores,) = read_scores(house.store.get(result.document_scores))
-    assert scores == [DocumentScore("doc_0", 1, 1, 0, 0), DocumentScore("doc_1", 1, 1, 0, 0)]
-    assert from_result(result).document_scores.uri == f"s3://{REPORTS}/evl_1/document_scores.jsonl"
-    assert "The suites took: knowledge" in house.page(result)
-    for document_id, deleted in (("doc_9", 0), ("doc_1", 1), ("doc_1", 0)):
-        assert house.forget(document_id, "data2")["report_objects"] == deleted
-    assert read_report(house)["suites"]
-
-
-def test_questions_about_an_erased_document_are_not_asked(make_house: MakeHouse) -> None:
-    house = with_suites(make_house, "knowledge", erased=frozenset({"doc_1"}))
-    house.store_rows("data2", [make_row(2)])
-    result = house.evaluate(dataset_digest="data2")
-    assert result.document_scores is not None
-    (scores,) = read_scores(house.store.get(result.document_scores))
-    assert [score.document_id for score in scores] == ["doc_0"]
 
 
 def test_an_interrupted_evaluation_continues_and_answers_about_documents_are_not_stored(make_house: MakeHouse) -> None:

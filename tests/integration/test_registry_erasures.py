@@ -131,7 +131,7 @@ def test_a_receipt_is_signed_after_the_last_answer_and_pending_services_are_name
     body = json.loads(done.receipt.body)
     assert body["document_ids"] == DOCUMENTS[:2]
     assert body["services"]["ingestion"] == {"objects": 4}
-    assert body["services"]["registry"] == {"entries": 1, "submissions": 1, "scores": 0, "outcomes": 0, "drafts": 0}
+    assert body["services"]["registry"] == {"entries": 1, "submissions": 1, "outcomes": 0, "drafts": 0}
     assert world.forget(erasure, "ingestion").receipt == done.receipt
 
 

@@ -25,7 +25,7 @@ from tailor.storage.ref import Ref
 from tests.barrier import MIGRATIONS, BarrierHouse, channel, serve
 from tests.conftest import migrated
 from tests.databases import Databases
-from tests.datasets import store_closed_book, store_dataset, store_secrets
+from tests.datasets import store_dataset, store_secrets
 
 pytestmark = pytest.mark.integration
 
@@ -99,25 +99,7 @@ def manifest(store: MemoryStore) -> Ref:
         }
         for number in range(DOCUMENTS)
     ]
-    questions = [
-        {
-            "row_id": f"quiz_{number}",
-            "document_id": f"doc_{number // 3:04}",
-            "kind": "learnable",
-            "question": "When?",
-            "reference": "In May.",
-            "messages": [{"role": "user", "content": "When?"}, {"role": "assistant", "content": "In May."}],
-            "values": ["May"],
-            "language": "en",
-            "places": [{"start": 0, "end": 7}],
-        }
-        for number in range(60)
-    ]
-    fields: dict[str, Any] = {
-        "closed_book": store_closed_book(store, questions, rows_per_file=25),
-        "planted_secrets": store_secrets(store, [SECRET]),
-    }
-    return store_dataset(store, {TRAIN: rows}, **fields)[0]
+    return store_dataset(store, {TRAIN: rows}, planted_secrets=store_secrets(store, [SECRET]))[0]
 
 
 @pytest.fixture
@@ -139,14 +121,6 @@ def test_planted_secrets_are_those_of_the_dataset_and_those_of_the_operator(
     assert probes.planted_secrets(manifest) == (SECRET, OWN)
     other, _ = store_dataset(store, {TRAIN: []})
     assert probes.planted_secrets(other) == (OWN,)
-
-
-@pytest.mark.parametrize(("limit", "questions"), [(200, 60), (12, 12), (13, 12), (2, 3)])
-def test_whole_documents_are_asked(probes: StoredProbes, manifest: Ref, limit: int, questions: int) -> None:
-    closed_book = probes.closed_book(manifest, limit)
-    assert len(closed_book) == questions
-    names = [question.document_id for question in closed_book]
-    assert {names.count(name) for name in names} == {3}
 
 
 def test_values_of_any_document_of_the_dataset_count_and_no_others(

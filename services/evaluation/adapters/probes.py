@@ -1,16 +1,15 @@
-"""What the suites ask about a dataset: its train prompts, planted secrets, closed-book questions, and true values of its documents."""
+"""What the suites ask about a dataset: its train prompts, planted secrets, and true values of its documents."""
 
 import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, groupby
+from itertools import chain
 
 import grpc
 
 from tailor.api.anonymization.v1 import anonymization_pb2, anonymization_pb2_grpc
-from tailor.closed_book import read_closed_book
 from tailor.dataset_ids import read_columns, read_ids
-from tailor.datasets import TRAIN, ClosedBookQuestion, DatasetManifest
+from tailor.datasets import TRAIN, DatasetManifest
 from tailor.planted_secrets import PlantedSecret, read_secrets
 from tailor.rpc.channel import wire_errors
 from tailor.storage.protocol import ObjectStore
@@ -53,18 +52,6 @@ class StoredProbes:
         """The secrets that were planted in the dataset, and those of the operator. Raises InvalidArgument (INVALID_PLANTED_SECRET)."""
         file = self._manifest(manifest).planted_secrets
         return self._planted if file is None else (*read_secrets(self._store.get(file.ref)), *self._planted)
-
-    def closed_book(self, manifest: Ref, limit: int) -> list[ClosedBookQuestion]:
-        """About `limit` questions at most, always the same ones; all those of a document, or none."""
-        questions = chain.from_iterable(read_closed_book(self._store, self._manifest(manifest).closed_book))
-        documents = (list(group) for _, group in groupby(questions, key=lambda question: question.document_id))
-        ranked = heapq.nsmallest(limit, documents, key=lambda group: _rank(manifest, group[0].document_id))
-        chosen: list[ClosedBookQuestion] = []
-        for group in ranked:
-            if chosen and len(chosen) + len(group) > limit:
-                break
-            chosen += group
-        return chosen
 
     def count_true_values(self, manifest: Ref, texts: Sequence[str], known_texts: Sequence[str]) -> Mapping[str, int]:
         """Count, by type, the true values of the dataset's documents that occur in the texts and in no known text.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from services.evaluation.ports import SuiteAsker
 from services.evaluation.suites.suite import SuiteContext, SuiteResult
 
-NAMES = ("forgetting", "safety", "memorisation", "knowledge")
+NAMES = ("forgetting", "safety", "memorisation")
 
 Suite = Callable[[SuiteAsker, SuiteContext], SuiteResult]
 

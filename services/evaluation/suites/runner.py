@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any
@@ -27,7 +27,6 @@ from services.evaluation.ports import EvaluatedModel, Messages, SuiteAsker
 from services.evaluation.served_models import call
 from services.evaluation.statistics import estimate, estimate_gain
 from services.evaluation.suites.suite import SuiteContext, SuiteMeasure, SuiteResult
-from tailor.document_scores import DocumentScore
 from tailor.errors import FailedPrecondition, Reason
 from tailor.jobs import HeldJob
 from tailor.logging import get_logger
@@ -38,8 +37,8 @@ log = get_logger(__name__)
 
 # Suites whose questions come from this package; the others ask about documents.
 FIXED = ("forgetting", "safety")
-# Train prompts and closed-book questions that are asked if the specialist sets no limit.
-MAX_PROMPTS, MAX_QUESTIONS = 48, 200
+# Train prompts that are asked if the specialist sets no limit.
+MAX_PROMPTS = 48
 
 
 class ModelAsker(SuiteAsker):
@@ -140,11 +139,10 @@ def _key(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class SuiteFigures:
-    """The figures of all suites, why others were not measured, the knowledge of each document, details, and seconds by suite."""
+    """The figures of all suites, why others were not measured, details, and seconds by suite."""
 
     figures: tuple[MetricFigures, ...] = ()
     not_measured: Mapping[str, str] = field(default_factory=dict)
-    documents: tuple[DocumentScore, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -156,7 +154,6 @@ class SuiteRunner:
     probes: StoredProbes
     results: SqlModelResults
     concurrency: int = 8
-    erased: Container[str] = frozenset()
     sleep: Callable[[float], None] | None = None
 
     def run(
@@ -183,9 +180,6 @@ class SuiteRunner:
         limit, held_out = data.terms.evaluation.max_suite_items, data.held_out
         context = SuiteContext(max_items=limit, system_prompt=_system_prompt(held_out))
         manifest = self.probes.choose(manifests)
-        if "knowledge" in names:
-            questions = self.probes.closed_book(manifest, limit or MAX_QUESTIONS)
-            context = replace(context, questions=[q for q in questions if q.document_id not in self.erased])
         if "memorisation" not in names:
             return context
         answered = [row.messages for row in held_out.rows if row.row_id in held_out.answered]
@@ -222,7 +216,6 @@ def _add(total: SuiteFigures, name: str, result: SuiteResult, reason: str, secon
     return SuiteFigures(
         (*total.figures, *summarise(result)),
         {**total.not_measured, **result.not_measured, **({name: reason} if reason else {})},
-        (*total.documents, *result.documents),
         {**total.details, **({name: result.details} if result.details else {})},
         {**total.seconds, name: seconds},
     )

@@ -11,8 +11,6 @@ from typing import Any
 from services.evaluation.domain import BASE, CANDIDATE
 from services.evaluation.measurement import Measurement
 from services.evaluation.ports import Messages
-from tailor.datasets import ClosedBookQuestion
-from tailor.document_scores import DocumentScore
 from tailor.planted_secrets import PlantedSecret
 
 DATA = Path(__file__).parent / "data"
@@ -30,14 +28,13 @@ class SuiteMeasure:
 class SuiteResult:
     """The measures by name, counts that have no interval by name and model, and why others could not be measured.
 
-    `details` go into the report. `documents` are the knowledge suite's scores.
+    `details` go into the report.
     """
 
     measures: Mapping[str, SuiteMeasure] = field(default_factory=dict)
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     not_measured: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
-    documents: Sequence[DocumentScore] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,6 @@ class SuiteContext:
     answers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     train_prompts: Sequence[Messages] = ()
     planted: Sequence[PlantedSecret] = ()
-    questions: Sequence[ClosedBookQuestion] = ()
     count_true_values: Callable[[Sequence[str], Sequence[str]], Mapping[str, int]] | None = None
 
 

@@ -21,7 +21,6 @@ from sqlalchemy import (
 )
 
 from services.registry.adapters import tables
-from services.registry.adapters.scores import sum_scores
 from services.registry.domain import FactKind
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1 import audit_pb2
@@ -267,9 +266,6 @@ def audited_datasets(connection: Connection, specialist: str) -> Iterator[audit_
         datasets = [_describe(connection, name, adapter_digest, behind)] if behind else []
         if newest is not None and (behind is None or behind.digest != newest.digest):
             datasets.append(_describe(connection, name, "", newest))
-        if datasets:
-            # They are the specialist's, so they stand once.
-            datasets[0].knowledge.CopyFrom(sum_scores(connection, name))
         yield from datasets
 
 
@@ -306,10 +302,9 @@ def _find_dataset(connection: Connection, specialist: str, adapter_digest: str) 
 def _describe(
     connection: Connection, specialist: str, adapter_digest: str, built: models_pb2.DatasetBuilt
 ) -> audit_pb2.AuditDataset:
-    """The dataset's figures; what it leaves out and its closed-book set are known once its manifest was read."""
+    """The dataset's figures; what it leaves out is known once its manifest was read."""
     row = Rows(connection, tables.datasets, Row).find(digest=built.digest)
     skipped = sorted(row.skipped.items(), key=lambda item: (-item[1]["characters"], item[0])) if row else ()
-    closed_book = row.closed_book if row else {}
     return audit_pb2.AuditDataset(
         specialist=specialist,
         adapter_digest=adapter_digest,
@@ -317,6 +312,4 @@ def _describe(
         documents=built.documents,
         figures=built.figures,
         skipped=[audit_pb2.AuditSkipped(reason=reason, **count) for reason, count in skipped],
-        closed_book_documents=closed_book.get("documents", 0),
-        closed_book_questions=closed_book.get("questions", 0),
     )

@@ -1,19 +1,18 @@
-"""Datasets and scores of documents in the object store."""
+"""Datasets in the object store."""
 
 from collections.abc import Iterator, Sequence
 
 from tailor.dataset_ids import read_ids
 from tailor.datasets import DatasetManifest
-from tailor.document_scores import DocumentScore, read_scores
 from tailor.storage.protocol import ObjectStore
 from tailor.storage.ref import Ref
 
 
 class StoredDatasetDocuments:
-    """Reads manifests and the files that they name from the bucket `datasets`, and scores from the bucket `reports`.
+    """Reads manifests and the files that they name from the bucket `datasets`.
 
-    Methods block. They raise NotFound for a dataset or scores that were deleted, Unavailable while the store does not answer, and
-    FailedPrecondition (INVALID_MANIFEST, INVALID_DATASET, INVALID_DOCUMENT_SCORES, CORRUPT_OBJECT) for damaged ones.
+    Methods block. They raise NotFound for a dataset that was deleted, Unavailable while the store does not answer, and FailedPrecondition
+    (INVALID_MANIFEST, INVALID_DATASET, CORRUPT_OBJECT) for a damaged one.
     """
 
     def __init__(self, store: ObjectStore) -> None:
@@ -25,7 +24,3 @@ class StoredDatasetDocuments:
     def read_document_ids(self, manifest: DatasetManifest) -> Iterator[Sequence[str]]:
         """Stream the ids of its documents in batches."""
         return read_ids(self._store, manifest.sources, "document_id")
-
-    def read_scores(self, scores: Ref) -> Iterator[Sequence[DocumentScore]]:
-        """Stream the scores of a file in batches."""
-        return read_scores(self._store.get(scores))

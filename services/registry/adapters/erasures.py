@@ -14,7 +14,7 @@ from services.registry.adapters.outcomes import forget_outcomes
 from services.registry.domain import Adapter, Erasure, ErasureReceipt, FactKind, ForgottenBy, Taint
 from tailor.api.events.v1 import models_pb2
 from tailor.api.registry.v1.registry_pb2 import ListErasuresRequest
-from tailor.datasets import HELD_OUT, TRAIN, ClosedBookFiles, DatasetManifest
+from tailor.datasets import HELD_OUT, TRAIN, DatasetManifest
 from tailor.events.envelope import derive_id
 from tailor.events.erased import ERASED
 from tailor.events.outbox import Outbox
@@ -99,15 +99,13 @@ class SqlErasures(Rows[Erasure]):
 
     def forget_document(self, document_id: str) -> Mapping[str, int]:
         """Remove a document from the catalogue; counts of its entries and submissions."""
-        documents, submissions, scores = (
-            Rows(self._connection, table, Row)
-            for table in (tables.documents, tables.submissions, tables.document_scores)
+        documents, submissions = (
+            Rows(self._connection, table, Row) for table in (tables.documents, tables.submissions)
         )
         empty = {"state": "erased", "reason": "", "findings": {}, "payload": b"", "listed": {}, "searched": ""}
         return {
             "entries": documents.delete(document_id=document_id),
             "submissions": submissions.update(empty, document_id=document_id),
-            "scores": scores.delete(document_id=document_id),
             "outcomes": forget_outcomes(self._connection, document_id),
             "drafts": SqlExpertDecisions(self._connection).forget_drawn_drafts(document_id),
         }
@@ -169,7 +167,6 @@ class SqlLineage:
             skipped=manifest.skipped,
             train_tokens=manifest.split(TRAIN).tokens,
             held_out_tokens=manifest.split(HELD_OUT).tokens,
-            closed_book=_count_closed_book(manifest.closed_book),
             imports=manifest.imports,
             languages=manifest.languages,
             teacher_tokens=manifest.teacher_tokens,
@@ -240,14 +237,3 @@ class SqlLineage:
         """Mark an adapter. The first erasure's mark stays; a retired adapter stays retired."""
         retired = self.taints.c.retired | self.taints.new.retired
         self.taints.upsert(taint, keep=("specialist", "erasure_id"), computed={"retired": retired})
-
-
-def _count_closed_book(closed_book: ClosedBookFiles) -> dict[str, int]:
-    """The counts of a closed-book set by the names of the API; empty without one."""
-    counts = {
-        "documents": closed_book.documents,
-        "questions": closed_book.rows,
-        "beyond_limit": closed_book.beyond_limit,
-        "without_questions": closed_book.without_questions,
-    }
-    return counts if any(counts.values()) else {}

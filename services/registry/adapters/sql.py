@@ -18,7 +18,6 @@ from services.registry.adapters.ledger import SqlUsage
 from services.registry.adapters.operators import SqlApprovals, SqlOperatorDecisions
 from services.registry.adapters.outcomes import SqlOutcomes
 from services.registry.adapters.people import SqlPeople, SqlSessions
-from services.registry.adapters.scores import SqlDocumentScores
 from services.registry.adapters.stored_judgements import SqlJudgements
 from services.registry.domain import (
     Adapter,
@@ -195,7 +194,6 @@ class Transaction:
         self.pins = Rows(connection, tables.pins, Row)
         self.erasures = SqlErasures(connection, outbox)
         self.lineage = SqlLineage(connection)
-        self.document_scores = SqlDocumentScores(connection)
         self.feedback = SqlFeedback(connection)
         self.outcomes = SqlOutcomes(connection)
         self.expert_decisions = SqlExpertDecisions(connection)

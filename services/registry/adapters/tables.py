@@ -395,8 +395,6 @@ datasets = Table(
     Column("skipped", JSONB, nullable=False),
     Column("train_tokens", BigInteger, nullable=False),
     Column("held_out_tokens", BigInteger, nullable=False),
-    # Counts of its closed-book set; empty for a dataset without one.
-    Column("closed_book", JSONB, nullable=False),
     Column("imports", JSONB, nullable=False, server_default="[]"),
     Column("languages", JSONB, nullable=False, server_default="{}"),
     Column("teacher_tokens", BigInteger, nullable=False, server_default="0"),
@@ -407,20 +405,6 @@ dataset_documents = Table(
     metadata,
     Column("digest", String(64), primary_key=True),
     Column("document_id", String(64), primary_key=True, index=True),
-)
-
-# What the last evaluation that asked a specialist's candidate about a document found.
-document_scores = Table(
-    "document_scores",
-    metadata,
-    Column("specialist", String(63), primary_key=True),
-    Column("document_id", String(64), primary_key=True, index=True),
-    Column("asked", Integer, nullable=False),
-    Column("learned", Integer, nullable=False),
-    Column("missed", Integer, nullable=False),
-    Column("contradicted", Integer, nullable=False),
-    Column("adapter_digest", String(64), nullable=False),
-    Column("evaluate_time", DateTime(timezone=True), nullable=False),
 )
 
 # Origins of each adapter: dataset, parent, reward adapter, and the adapter that was merged into its base.

@@ -17,7 +17,6 @@ from services.registry.domain import (
     Fact,
     ForgottenBy,
     Replica,
-    ScoredAdapter,
     Taint,
 )
 from services.registry.handlers.promotions import RETIRED, find_servable, is_retired, save_serving
@@ -94,19 +93,6 @@ def record_dataset(begin: Begin, datasets: StoredDatasetDocuments, fact: Fact, d
         for document_id, erasure_id in tx.lineage.find_erased(digest).items():
             taint_adapters(tx, {digest}, erasure_id)
             _publish_again(tx, erasure_id, document_id)
-
-
-def record_scores(begin: Begin, datasets: StoredDatasetDocuments, adapter: ScoredAdapter, file: Ref) -> None:
-    """Store how well an adapter knows each document, each batch in its own transaction. Blocks.
-
-    A file that was deleted counts as empty. Raises what `datasets` raise, except NotFound.
-    """
-    try:
-        for scores in datasets.read_scores(file):
-            with begin() as tx:
-                tx.document_scores.save(adapter, scores)
-    except NotFound:
-        log.warning("document scores were deleted before they were read", adapter=adapter.digest)
 
 
 def _record_documents(

@@ -8,7 +8,7 @@ from tailor.values import Criterion, EvaluationPolicy, MetricDefinition, Samplin
 
 NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9])?")
 NAME_RULE = "must have 1 to 63 characters of a-z, A-Z, 0-9, '_' and '-'"
-SUITES = ("forgetting", "safety", "memorisation", "knowledge")
+SUITES = ("forgetting", "safety", "memorisation")
 MAX_EXAMPLES = 20
 MAX_GUIDELINES = 8000
 MAX_CRITERIA = 20

@@ -17,10 +17,8 @@ COUNTS = (
     "max_train_tokens",
     "min_answer_tokens",
     "max_held_out_rows",
-    "max_closed_book_documents",
     "critique_tokens_per_month",
 )
-MAX_CLOSED_BOOK_QUESTIONS = 20
 # Names that rows of judgements have.
 RESERVED = ("ranking", "critique")
 
@@ -46,8 +44,6 @@ def _check_limits(policy: RowPolicy) -> Iterator[tuple[str, str]]:
         yield "held_out_percent", f"must be 1 to {MAX_HELD_OUT_PERCENT}, or 0 for the default"
     if not 0 <= policy.max_document_percent <= MAX_PERCENT:
         yield "max_document_percent", f"must be 1 to {MAX_PERCENT}, or 0 for no limit"
-    if not 0 <= policy.closed_book_questions <= MAX_CLOSED_BOOK_QUESTIONS:
-        yield "closed_book_questions", f"must be 0 (no closed-book set) to {MAX_CLOSED_BOOK_QUESTIONS}"
 
 
 def _check_own_tasks(tasks: Sequence[OwnTask]) -> Iterator[tuple[str, str]]:
@@ -72,8 +68,6 @@ def _check_names(policy: RowPolicy) -> Iterator[tuple[str, str]]:
             yield f"tasks[{index}]", f"must be one of {', '.join(TASKS)}, or one of `own_tasks`"
         elif task in policy.tasks[:index]:
             yield f"tasks[{index}]", "is listed twice"
-    if "knowledge" in policy.tasks and not policy.knowledge:
-        yield "knowledge", "must be true if `tasks` lists knowledge"
 
 
 def _check_replay(policy: RowPolicy) -> Iterator[tuple[str, str]]:

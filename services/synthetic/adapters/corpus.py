@@ -153,14 +153,6 @@ class SqlCorpus:
         while page := [vars(entry) | self._of_specialist() for entry in itertools.islice(rest, PAGE)]:
             self._connection.execute(statement, page)
 
-    def closed_book_draw(self, rank: int) -> int | None:
-        """The draw (`closed_book_draw`) of the train document with this rank, from 0 and by draw; None if there are not as many."""
-        draw = func.left(func.md5(func.concat("closed_book", chosen.c.document_id)), 8).collate("C")
-        query = select(draw).join_from(chosen, tables.assignments, self._is_assigned())
-        query = query.where(chosen.c.reason == "", ~tables.assignments.c.held_out)
-        threshold = self._connection.scalar(query.order_by(draw).offset(rank).limit(1))
-        return None if threshold is None else int(threshold, 16)
-
     def split_size(self) -> SplitSize:
         """The documents and rows that are assigned."""
         table = tables.assignments.c

@@ -26,7 +26,6 @@ from tailor.storage.ref import Ref
 
 # Documents of a part. A new document makes the rows of at most this number of others again.
 PART_DOCUMENTS = 16
-FILES = ("tables", "closed_book")
 HEADER = "header"
 
 
@@ -52,16 +51,14 @@ def join_parts(parts: Sequence[MadeRows]) -> MadeRows:
         index=numpy.concatenate(index),
         places=numpy.concatenate(places),
         skipped=skipped,
-        closed_book=tuple(itertools.chain.from_iterable(part.closed_book for part in parts)),
     )
 
 
 def encode_rows(made: MadeRows) -> bytes:
     """The rows as one file. Equal rows give equal bytes."""
-    header = {"ids": made.ids, "skipped": dump(made.skipped), **{name: len(getattr(made, name)) for name in FILES}}
+    header = {"ids": made.ids, "skipped": dump(made.skipped), "tables": len(made.tables)}
     arrays = {"index": made.index, "places": made.places, HEADER: _bytes(json.dumps(header).encode())}
-    for name in FILES:
-        arrays |= {f"{name}{number}": _bytes(data) for number, data in enumerate(getattr(made, name))}
+    arrays |= {f"table{number}": _bytes(data) for number, data in enumerate(made.tables)}
     buffer = io.BytesIO()
     numpy.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -71,8 +68,8 @@ def decode_rows(data: bytes) -> MadeRows:
     """The rows of `encode_rows`."""
     with numpy.load(io.BytesIO(data), allow_pickle=False) as arrays:
         header = json.loads(arrays[HEADER].tobytes())
-        files = {name: tuple(arrays[f"{name}{number}"].tobytes() for number in range(header[name])) for name in FILES}
-        return load(MadeRows, header, index=arrays["index"], places=arrays["places"], **files)
+        tables = tuple(arrays[f"table{number}"].tobytes() for number in range(header["tables"]))
+        return load(MadeRows, header, index=arrays["index"], places=arrays["places"], tables=tables)
 
 
 def _bytes(data: bytes) -> NDArray[numpy.uint8]:
@@ -103,7 +100,6 @@ class SegmentMaker:
     store: ObjectStore
     workers: Workers
     inputs: str
-    closed_book_below: int
 
     def start(self, key: SegmentKey, *, grows: bool = False) -> Callable[[], SegmentRows]:
         """Start to make the rows of a segment; the result waits for them. Blocks until the texts are read.
@@ -131,7 +127,7 @@ class SegmentMaker:
         if known is not None and UNREADABLE not in known.skipped:
             return inputs, lambda: known
         texts = read_members(self.store, members)
-        return inputs, self.workers.submit(make_segment, texts, self.closed_book_below)
+        return inputs, self.workers.submit(make_segment, texts)
 
     def _read_part(self, part: StoredPart) -> MadeRows | None:
         """The stored rows; None if an erasure deleted them, or if their bytes are damaged."""

@@ -10,7 +10,6 @@ from functools import cache
 import numpy
 from numpy.typing import NDArray
 
-from services.synthetic.building.closed_book import closed_book_draw, write_closed_book
 from services.synthetic.building.grams import (
     GRAM_WORDS,
     HASH_BYTES,
@@ -24,7 +23,6 @@ from services.synthetic.building.grams import (
 from services.synthetic.corpus import UNREADABLE, Member, RowCounts
 from services.synthetic.datasets import read_draft, read_text
 from services.synthetic.domain import (
-    ClosedBookRow,
     Conversation,
     Kind,
     Row,
@@ -37,7 +35,6 @@ from services.synthetic.filters import boilerplate_ranges, has_words
 from services.synthetic.parquet import (
     RowTable,
     join_tables,
-    make_closed_book_table,
     make_table,
     read_numbers,
     read_table,
@@ -45,7 +42,7 @@ from services.synthetic.parquet import (
 )
 from services.synthetic.ports import TokenCounter
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
-from tailor.datasets import ClosedBookFiles, SkippedCount
+from tailor.datasets import SkippedCount
 from tailor.storage.protocol import ObjectStore
 
 BOILERPLATE = "boilerplate"
@@ -95,8 +92,8 @@ def read_members(store: ObjectStore, members: Sequence[Member]) -> list[MemberTe
 class MadeRows:
     """All rows of some documents, before any are chosen.
 
-    As Parquet, `tables` are the rows and `closed_book` the questions of all documents. `index` has an entry of ROW_INDEX per row, `ids` are
-    the documents. `places` has (row, document, start, end), counted in characters that are not blank.
+    `tables` are the rows as Parquet. `index` has an entry of ROW_INDEX per row, `ids` are the documents.
+    `places` has (row, document, start, end), counted in characters that are not blank.
     """
 
     tables: tuple[bytes, ...]
@@ -104,7 +101,6 @@ class MadeRows:
     index: NDArray[numpy.void]
     places: NDArray[numpy.int64] = field(default_factory=lambda: NO_PLACES)
     skipped: Mapping[str, SkippedCount] = field(default_factory=dict)
-    closed_book: tuple[bytes, ...] = ()
 
     def read(self) -> RowTable:
         """The rows as one table."""
@@ -115,8 +111,7 @@ class MadeRows:
 class WrittenRows:
     """The kept rows as a file, with counts of them and the ids of their documents.
 
-    `grams` is a file of all their 13-grams with the number of documents, `shares` are those of held-out answers. `questions` is the file of
-    the closed-book set, empty without any, and `closed_book` has its counts.
+    `grams` is a file of all their 13-grams with the number of documents, `shares` are those of held-out answers.
     """
 
     data: bytes
@@ -124,8 +119,6 @@ class WrittenRows:
     document_ids: tuple[str, ...]
     grams: bytes = b""
     shares: Counts = field(default_factory=dict)
-    questions: bytes = b""
-    closed_book: ClosedBookFiles = ClosedBookFiles()  # noqa: RUF009 - frozen
 
 
 @dataclass
@@ -136,7 +129,6 @@ class _Collector:
     index: list[NDArray[numpy.void]] = field(default_factory=list)
     places: list[NDArray[numpy.int64]] = field(default_factory=list)
     skipped: dict[str, SkippedCount] = field(default_factory=dict)
-    closed_book: list[ClosedBookRow] = field(default_factory=list)
 
     def add_rows(self, rows: Sequence[Row], document: int, letters: "NonBlankOffsets") -> None:
         first = sum(map(len, self.index))
@@ -158,7 +150,6 @@ class _Collector:
             index=numpy.concatenate([NO_ROWS, *self.index]),
             places=numpy.concatenate([NO_PLACES, *self.places]),
             skipped=self.skipped,
-            closed_book=(make_closed_book_table(self.closed_book).encode(),) if self.closed_book else (),
         )
 
 
@@ -196,17 +187,15 @@ def _blanks() -> NDArray[numpy.bool_]:
     return numpy.array([chr(code).isspace() for code in range(LAST_BLANK + 2)])
 
 
-def make_segment(context: Context, texts: Sequence[MemberText], closed_book_below: int = 0) -> MadeRows:
-    """Make all rows of the documents, and questions about those with a draw below a number. Runs in a worker; deterministic."""
+def make_segment(context: Context, texts: Sequence[MemberText]) -> MadeRows:
+    """Make all rows of the documents. Runs in a worker; deterministic."""
     collector = _Collector()
     for number, text in enumerate(texts):
-        _add_document(collector, context, number, text, closed_book_below)
+        _add_document(collector, context, number, text)
     return collector.join(tuple(text.member.document.document_id for text in texts))
 
 
-def _add_document(
-    collector: _Collector, context: Context, number: int, source: MemberText, closed_book_below: int
-) -> None:
+def _add_document(collector: _Collector, context: Context, number: int, source: MemberText) -> None:
     member, text, document = source.member, source.text, source.member.document
     if text is None:
         collector.add_skipped(UNREADABLE, documents=1, characters=member.letters)
@@ -218,12 +207,7 @@ def _add_document(
         return
     if skip:
         collector.add_skipped(BOILERPLATE, characters=sum(letters.count(start, end) for start, end in skip))
-    policy, is_asked = context.specialist.rows, closed_book_draw(document.document_id) < closed_book_below
-    questions = policy.closed_book_questions * is_asked
-    document_rows = make_rows(
-        document, text, context.specialist, context.counter, skip, closed_book_questions=questions
-    )
-    collector.closed_book += document_rows.closed_book
+    document_rows = make_rows(document, text, context.specialist, context.counter, skip)
     rows, skipped = list(document_rows.rows), list(document_rows.skipped)
     if source.draft is not None:
         finished = make_deliverable_rows(document, text, source.draft, context.specialist, context.counter)
@@ -241,15 +225,6 @@ def _add_reasons(collector: _Collector, skipped: Sequence[SkippedText], *, has_r
         collector.add_skipped(entry.reason, entry.rows, entry.characters)
     if main:
         collector.add_skipped(main, documents=1)
-
-
-def write_segment(
-    context: Context, made: MadeRows, kept: Sequence[bool], held_out: GramSet, closed_book_below: int
-) -> WrittenRows:
-    """Write the kept rows of a segment, and the closed-book set of the documents that have some. Runs in a worker; deterministic."""
-    written = write_rows(context, made.tables, kept, held_out)
-    questions, counts = write_closed_book(made.closed_book, written.document_ids, closed_book_below)
-    return replace(written, questions=questions, closed_book=counts)
 
 
 def write_rows(context: Context, data: Sequence[bytes], kept: Sequence[bool], held_out: GramSet | None) -> WrittenRows:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from services.synthetic.building.closed_book import add_closed_book
 from services.synthetic.building.grams import Counts, add_counts, unpack_counts
 from services.synthetic.building.segments import WrittenRows
 from services.synthetic.corpus import RowCounts, SegmentResult
 from services.synthetic.domain import Grounding
 from services.synthetic.rows.document_rows import TEMPLATE
-from tailor.datasets import HELD_OUT, TRAIN, ClosedBookFiles, SkippedCount
+from tailor.datasets import HELD_OUT, TRAIN, SkippedCount
 
 
 @dataclass
@@ -19,7 +18,6 @@ class RowTally:
     splits: dict[str, RowCounts] = field(default_factory=lambda: {TRAIN: RowCounts(), HELD_OUT: RowCounts()})
     skipped: dict[str, SkippedCount] = field(default_factory=dict)
     letters: int = 0
-    closed_book: ClosedBookFiles = field(default_factory=ClosedBookFiles)
     shares: Counts = field(default_factory=dict)
 
     @property
@@ -35,7 +33,6 @@ class RowTally:
         """Add a segment of train."""
         self.splits[TRAIN] += segment.counts
         self.letters += segment.letters
-        self.closed_book = add_closed_book(self.closed_book, segment.closed_book)
         self.add_skipped(segment.skipped)
         add_counts(self.shares, unpack_counts(segment.shares))
 

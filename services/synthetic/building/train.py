@@ -32,7 +32,7 @@ from services.synthetic.building.segments import (
     WrittenRows,
     compare_segment,
     count_letters,
-    write_segment,
+    write_rows,
 )
 from services.synthetic.building.split import count_removed, count_repeated
 from services.synthetic.corpus import UNREADABLE, Member, SegmentKey, SegmentResult
@@ -67,8 +67,7 @@ class RowChoice:
 
 @dataclass
 class TrainRows:
-    """Stores the train rows of a build's documents, and their closed-book questions. `inputs` is a digest of what all segments depend
-    on."""
+    """Stores the train rows of a build's documents. `inputs` is a digest of what all segments depend on."""
 
     context: Context
     corpus: SqlCorpus
@@ -76,7 +75,6 @@ class TrainRows:
     workers: Workers
     held_out: GramSet
     inputs: str
-    closed_book_below: int = 0
     seen: SeenAnswers = field(default_factory=SeenAnswers)
 
     def build(self, max_tokens: int) -> list[SegmentResult]:
@@ -95,7 +93,7 @@ class TrainRows:
     @cached_property
     def _maker(self) -> SegmentMaker:
         inputs = fingerprint(SEGMENT_VERSION, self.inputs)
-        return SegmentMaker(self.corpus, self.store, self.workers, inputs, self.closed_book_below)
+        return SegmentMaker(self.corpus, self.store, self.workers, inputs)
 
     def _build_all(self, keys: Sequence[SegmentKey]) -> Iterator[SegmentResult]:
         """Every row: a segment is written as soon as its rows are made. New documents come to the last one."""
@@ -139,7 +137,7 @@ class TrainRows:
     def _spill(rows: SegmentRows, folder: Path, sources: dict[str, str]) -> MadeRows:
         sources.update((member.document.document_id, member.document.labels.source) for member in rows.members)
         (folder / str(rows.key.number)).write_bytes(encode_rows(rows.made))
-        return replace(rows.made, tables=(), closed_book=())
+        return replace(rows.made, tables=())
 
     def _choose(self, segments: Sequence[MadeRows], sources: dict[str, str], max_tokens: int) -> list["RowChoice"]:
         """What the limits keep of each segment."""
@@ -222,9 +220,9 @@ class TrainRows:
 
     def _submit(self, rows: SegmentRows, kept: RowChoice) -> Callable[[], SegmentResult]:
         made = rows.made
-        written = self.workers.submit(write_segment, made, kept.mask.tolist(), self.held_out, self.closed_book_below)
+        written = self.workers.submit(write_rows, made.tables, kept.mask.tolist(), self.held_out)
         skipped = {**made.skipped, **count_repeated(made, kept.first)}
-        rest = replace(rows, made=replace(made, tables=(), closed_book=(), skipped=skipped))
+        rest = replace(rows, made=replace(made, tables=(), skipped=skipped))
         return lambda: self._store(rest, kept, written())
 
     def _store(self, segment: SegmentRows, kept: RowChoice, written: WrittenRows) -> SegmentResult:
@@ -233,7 +231,6 @@ class TrainRows:
         files = self._files(written, segment.members) if written.document_ids else {}
         parts = [(part_of(inputs, data), data) for inputs, data in segment.parts.items()]
         named = {name: file for name, (file, _) in files.items()}
-        questions = (named["closed_book"],) if "closed_book" in named else ()
         result = SegmentResult(
             number=key.number,
             inputs=self._inputs(key),
@@ -247,7 +244,6 @@ class TrainRows:
             skipped=dict(made.skipped),
             answers=made.index["answer"].tobytes(),
             shares=pack_counts(written.shares),
-            closed_book=replace(written.closed_book, files=questions),
             parts=tuple(part for part, _ in parts),
         )
         obsolete = self.corpus.keep_segment(result)
@@ -268,7 +264,6 @@ class TrainRows:
             "train": (written.data, written.counts.rows),
             "sources": (sources, len(ids)),
             "grams": (written.grams, len(ids)),
-            "closed_book": (written.questions, written.closed_book.rows),
         }
         return {name: (file_of(data, rows), data) for name, (data, rows) in files.items() if data}
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.synthetic.domain import (
-    ClosedBookRow,
     Conversation,
     Document,
     DocumentRows,
@@ -18,17 +17,9 @@ from services.synthetic.domain import (
     Text,
 )
 from services.synthetic.ports import TokenCounter
+from services.synthetic.rows.answer_rows import ANSWER, Chunk, answer_drafts, find_chunks
 from services.synthetic.rows.budget import RowDraft, keep_fitting, make_budget
-from services.synthetic.rows.closed_book import closed_book_drafts
 from services.synthetic.rows.grounding import unsupported
-from services.synthetic.rows.knowledge_rows import (
-    ANSWER,
-    KNOWLEDGE,
-    Chunk,
-    answer_drafts,
-    find_chunks,
-    knowledge_drafts,
-)
 from services.synthetic.rows.parts import Compose, DocumentPart, fit_parts, plan_parts
 from services.synthetic.rows.people_rows import (
     DELIVERABLE,
@@ -54,7 +45,7 @@ from services.synthetic.rows.report_rows import (
     whole_part,
 )
 from services.synthetic.rows.sections import read_source
-from services.synthetic.rows.structure import has_words
+from services.synthetic.rows.structure import has_words, is_fragment
 from services.synthetic.rows.tables import is_table
 from services.synthetic.rows.templates import draw
 
@@ -89,10 +80,8 @@ def make_rows(
     specialist: Specialist,
     counter: TokenCounter,
     skip: Sequence[Range] = (),
-    *,
-    closed_book_questions: int = 0,
 ) -> DocumentRows:
-    """Make the rows of one document, and up to a number of closed-book questions, none for examples. Equal documents give equal rows.
+    """Make the rows of one document. Equal documents give equal rows.
 
     The ranges to skip neither become rows nor count as left out: the caller counts them.
     """
@@ -105,10 +94,7 @@ def make_rows(
         return _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip)
     source = _read(document, text, specialist, counter, skip)
     drafts = _structure(source, refusals)
-    count = closed_book_questions if teaches_knowledge(specialist) else 0
-    closed_book = _make_closed_book(source, drafts, count)
-    rows = _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip)
-    return replace(rows, closed_book=closed_book)
+    return _finish(document, text, specialist, drafts, refusals, counter=counter, skip=skip)
 
 
 def _read(
@@ -117,11 +103,6 @@ def _read(
     source = read_source(document, text, skip)
     prompts = Prompts(source, make_budget(specialist, counter, source.reading.text))
     return _Source(specialist, prompts, find_chunks(source.sections, prompts.budget))
-
-
-def teaches_knowledge(specialist: Specialist) -> bool:
-    """True if its documents give `knowledge` rows; only then a closed-book set tells whether they were learned."""
-    return specialist.rows.knowledge and _is_wanted(specialist, KNOWLEDGE)
 
 
 def _make_test_rows(document: Document, text: Text, specialist: Specialist, counter: TokenCounter) -> DocumentRows:
@@ -160,18 +141,6 @@ def _structure(source: _Source, refusals: Refusals) -> list[RowDraft]:
     return rows + keep_fitting(views, prompts.budget)
 
 
-def _make_closed_book(source: _Source, drafts: Sequence[RowDraft], count: int) -> tuple[ClosedBookRow, ...]:
-    """The questions that fit the base's context."""
-    prompts = source.prompts
-    questions = closed_book_drafts(prompts, source.chunks, drafts, count)
-    counted = prompts.budget.count([question.draft for question in questions])
-    return tuple(
-        ClosedBookRow(_row(prompts.source.document, source.specialist, item), question.kind, question.values)
-        for question, item in zip(questions, counted, strict=True)
-        if item.tokens <= prompts.budget.limit
-    )
-
-
 def _composers(prompts: Prompts, specialist: Specialist, parts: Sequence[DocumentPart]) -> Iterator[Compose]:
     """The ways in which every part is taught."""
     main = main_task(prompts.source)
@@ -201,8 +170,6 @@ def _views(source: _Source, parts: Sequence[DocumentPart]) -> Iterator[RowDraft 
         yield summary_draft(prompts)
     if _is_wanted(specialist, ANSWER):
         yield from answer_drafts(prompts, chunks)
-    if teaches_knowledge(specialist):
-        yield from knowledge_drafts(prompts, chunks)
 
 
 def _is_wanted(specialist: Specialist, task: str) -> bool:
@@ -249,17 +216,17 @@ def _finish(
 
 
 def _drop_short(specialist: Specialist, drafts: Iterable[RowDraft], refusals: Refusals) -> Iterator[RowDraft]:
-    """Without short answers, and without those that are no prose unless a person wrote them; refusals, which teach no text, are short."""
+    """Without short answers, and without those that are no prose or cut off unless a person wrote them."""
     for item in drafts:
-        if not item.places or (item.answer_tokens >= specialist.rows.min_answer_tokens and _is_prose(item)):
-            yield item
+        is_written = not item.places or item.grounding is Grounding.PEOPLE
+        if item.places and item.answer_tokens < specialist.rows.min_answer_tokens:
+            refusals.add("short_answer", item.places, 1)
+        elif not is_written and not has_prose(item.answer):
+            refusals.add("no_prose", item.places, 1)
+        elif not is_written and is_fragment(item.answer):
+            refusals.add("fragment", item.places, 1)
         else:
-            is_short = item.answer_tokens < specialist.rows.min_answer_tokens
-            refusals.add("short_answer" if is_short else "no_prose", item.places, 1)
-
-
-def _is_prose(draft: RowDraft) -> bool:
-    return draft.grounding is Grounding.PEOPLE or has_prose(draft.answer)
+            yield item
 
 
 def _drop_unsupported(document: Document, drafts: Iterable[RowDraft], refusals: Refusals) -> Iterator[RowDraft]:
@@ -284,7 +251,7 @@ def _drop_unfit(rows: Iterable[Row], counter: TokenCounter, refusals: Refusals) 
 
 
 def _drop_repeats(drafts: Iterable[RowDraft]) -> list[RowDraft]:
-    """Without rows whose words an earlier row has, of the prompt and answer, or of the answer to a question of knowledge.
+    """Without rows whose words an earlier row has, of the prompt and answer, or of the answer to a question.
 
     The earlier row teaches the places of the later one too.
     """
@@ -294,7 +261,7 @@ def _drop_repeats(drafts: Iterable[RowDraft]) -> list[RowDraft]:
         answer = " ".join(item.answer.lower().split())
         prompt = "\n\n".join(content for _, content in item.messages[:-1])
         keys = {("", prompt, answer)}
-        if item.task in (ANSWER, KNOWLEDGE) and item.places:
+        if item.task == ANSWER and item.places:
             keys.add((item.task, item.grounding, answer))
         known = next((seen[key] for key in keys if key in seen), None)
         if known is None:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from services.synthetic.rows.lexicon import DATE_LINKS, FEW_LINKS, MONTHS, NAME_LINKS
+from services.synthetic.rows.lexicon import ARTICLES, DATE_LINKS, FEW_LINKS, MONTHS, NAME_LINKS, SMALL_WORDS
+from services.synthetic.rows.structure import is_fragment
 
 # Languages in which a capital letter inside a sentence shows a name. In German every noun has one.
 NAMES_STAND_OUT = frozenset({"en", "fr", "es", "it", "pt", "nl", "da", "sv", "no", "nb", "fi", "pl", "cs", "ro"})
@@ -195,7 +196,7 @@ def _without_repeats(runs: Sequence[ValueRun], facts: Sequence[str]) -> list[tup
 
 @lru_cache(maxsize=MAX_CACHED_SENTENCES)
 def _words(sentence: str, names_stand_out: bool) -> _Words:
-    """Cached, because a sentence is read for the facts of a prompt, for its check and for the closed-book set."""
+    """Cached, because a sentence is read for the facts of a prompt and for its check."""
     raw = sentence.split(" ")
     read = list(map(_read_word, raw))
     places = list(itertools.accumulate((len(word) + 1 for word in raw), initial=0))
@@ -275,11 +276,15 @@ def _with_unit(words: Sequence[_Word], last: int) -> int:
 
 
 def _clause(words: _Words, first: int, last: int) -> str:
-    """The run with the words around it, up to the next punctuation and to nine words."""
+    """The run with the words around it, up to the next punctuation and to nine words; the run alone if these would cut a bracket."""
     read, room = words.read, MAX_CLAUSE_WORDS - (last - first + 1)
     end, start = last, first
     while room > 0 and end + 1 < len(read) and not read[end].breaks and read[end + 1].core:
         end, room = end + 1, room - 1
     while room > 0 and start > 0 and not read[start - 1].breaks:
         start, room = start - 1, room - 1
-    return words.text(start, end)
+    while end > last and read[end].core.lower() in SMALL_WORDS | ARTICLES:
+        end -= 1
+    clause = words.text(start, end)
+    is_cut = is_fragment(clause) or clause.count("(") != clause.count(")")
+    return words.text(first, last) if is_cut else clause

@@ -1,5 +1,6 @@
 """Pieces of a document: a paragraph, a list's item, a table or a part of one, from which answers are put together."""
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import NamedTuple
 from services.synthetic.domain import Range
 from services.synthetic.rows.facts import ValueRun, find_runs
 from services.synthetic.rows.sentences import find_sentences
-from services.synthetic.rows.structure import count_words, normalize
+from services.synthetic.rows.structure import count_words, is_fragment, normalize
 
 _BROKEN_WORD = re.compile(r"([^\W\d_][-\u2010\u00ad])[^\S\n]*\n\s*(?=[^\W\d_A-ZÀ-Þ])")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+# Blanks that are tried as the end of a half.
+_MAX_CUTS = 16
 
 
 class BlockKind(StrEnum):
@@ -156,11 +159,12 @@ def _separator(before: TextPiece, after: TextPiece) -> str:
 
 
 def _halve(text: str, start: int, end: int) -> list[Range]:
-    """Two halves at the blank nearest to the middle, or at the middle; the whole if it has a single character."""
+    """Two halves at a blank near the middle, if possible not after a function word; or at the middle. The whole of a single character."""
     if end - start < 2:
         return [(start, end)]
     middle = (start + end) // 2
-    before = max(text.rfind(" ", start + 1, middle), text.rfind("\n", start + 1, middle))
-    cut = before if before > start + (end - start) // 4 else middle
+    around = itertools.chain.from_iterable((middle - step, middle + step) for step in range((end - start) // 4))
+    blanks = list(itertools.islice((place for place in around if text[place].isspace()), _MAX_CUTS))
+    cut = next((place for place in blanks if not is_fragment(text[start:place])), blanks[0] if blanks else middle)
     after = cut + 1 if text[cut].isspace() else cut
     return [place for place in ((start, cut), (after, end)) if place[0] < place[1]]

@@ -15,15 +15,10 @@ _CHOICE = re.compile(r"\[([^\]]*)\]")
 
 @dataclass(frozen=True)
 class Templates:
-    """The wordings of one language by task or view, its labels, and subjects that business documents seldom have.
-
-    Rows have other subjects than the closed-book set (`closed_book_absent`).
-    """
+    """The wordings of one language by task, and its labels."""
 
     wordings: Mapping[str, Sequence[str]]
     labels: Mapping[str, str]
-    absent: Sequence[str]
-    closed_book_absent: Sequence[str]
 
     def draw(self, name: str, *key: object, **values: str) -> str:
         """The wording that a hash of the key chooses, filled in."""
@@ -46,7 +41,7 @@ def load_templates(language: str) -> Templates | None:
         name: tuple(wording for line in lines for wording in expand(line))
         for name, lines in content["wordings"].items()
     }
-    return Templates(wordings, content["labels"], tuple(content["absent"]), tuple(content["closed_book_absent"]))
+    return Templates(wordings, content["labels"])
 
 
 def expand(line: str) -> list[str]:

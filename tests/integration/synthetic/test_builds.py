@@ -14,7 +14,6 @@ from sqlalchemy import Engine, text
 
 from services.synthetic import handlers, wire
 from services.synthetic.adapters.conditions import count_new_items, newest_item
-from services.synthetic.building.closed_book import closed_book_draw
 from services.synthetic.building.workers import start_workers
 from services.synthetic.domain import BuildPolicy, Dataset
 from services.synthetic.near_duplicates import preparer as preparer_module
@@ -143,16 +142,6 @@ def test_a_new_document_leaves_the_files_of_other_segments_as_they_are(world: Wo
         )
 
 
-def test_postgresql_draws_the_same_documents_for_the_closed_book(world: World) -> None:
-    world.fill(count=30)
-    world.build_result()
-    with world.app.corpora.open(SPECIALIST) as corpus:
-        train = [member.document.document_id for key in corpus.segments() for member in corpus.members(key.number)]
-        draws = sorted(map(closed_book_draw, train))
-        assert [corpus.closed_book_draw(rank) for rank in range(len(train))] == draws
-        assert corpus.closed_book_draw(len(train)) is None
-
-
 def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_files(world: World) -> None:
     world.fill(count=40)
     old = world.build()
@@ -165,7 +154,7 @@ def test_an_erasure_finds_the_datasets_of_the_document_and_deletes_unshared_file
     assert new.digest != old.digest and erased not in world.documents(new.digest)
     manifest = world.manifest(new.digest)
     splits = [file for split in manifest.splits.values() for file in split.files]
-    listed = {file.ref.key for file in (*manifest.sources.files, *manifest.closed_book.files, *splits)}
+    listed = {file.ref.key for file in (*manifest.sources.files, *splits)}
     stored = {key for bucket, key in world.store.objects if bucket == "datasets"}
     segments = {key for row in world.segments() for key in row.file_keys}
     parts = [part for row in world.segments() for part in row.facts["parts"]]

@@ -58,9 +58,6 @@ def audit() -> audit_pb2.GetAuditResponse:
                     audit_pb2.AuditSkipped(reason="no_words", documents=2, characters=5_000),
                     audit_pb2.AuditSkipped(reason="overlap", rows=12, characters=900),
                 ],
-                closed_book_documents=80,
-                closed_book_questions=250,
-                knowledge=audit_pb2.AuditKnowledge(documents=40, asked=120, learned=90, missed=25, contradicted=5),
             )
         ],
         imports=[audit_pb2.AuditImport(specialist="reports", name="chat", licence="MIT", share_percent=20, rows=1250)],
@@ -110,20 +107,13 @@ def test_shows_the_datasets_behind_serving_adapters_and_the_newest_and_what_they
     tables = {table.title: table for table in sections(response)}
     dataset, newest = tables["Datasets behind serving adapters, and newest ones"].rows
     assert newest[:4] == ("engagement-reports", "-", short("fe" * 32), "97")
-    assert dataset[0] == "engagement-reports" and dataset[3:] == ("95", "93.4 %", "99.0 %", "0.0 %", "unknown", "250")
+    assert dataset[0] == "engagement-reports" and dataset[3:] == ("95", "93.4 %", "99.0 %", "0.0 %", "unknown")
     assert dataset[1] != "ad" * 32 and ("ad" * 32).startswith(dataset[1])
     assert tables["Left out of these datasets"].rows == (
         (f"engagement-reports {short('da' * 32)}: no words", "2", "0", "5,000"),
         (f"engagement-reports {short('da' * 32)}: overlap", "0", "12", "900"),
         (f"engagement-reports {short('fe' * 32)}: max train tokens", "0", "7", "70"),
     )
-    assert tables["Known of their documents"].rows == (("engagement-reports", "40", "120", "90", "25", "5"),)
-
-
-def test_an_evaluation_that_asked_nothing_shows_no_knowledge() -> None:
-    response = audit()
-    response.datasets[0].ClearField("knowledge")
-    assert {table.title: table for table in sections(response)}["Known of their documents"].rows == ()
 
 
 def test_gives_one_json_document(tailor: Tailor, services: Services) -> None:

@@ -335,7 +335,6 @@ def test_says_what_the_limits_of_the_evaluation_leave_out() -> None:
     assert "26 of 40 held-out rows are measured" in limits
     assert "12 of 26 rows are answered" in limits
     assert "1 of the usual 3 house examples" in limits
-    assert "not run: knowledge" in limits
     assert "answers are cut at 128 tokens (sampling.max_tokens): 9 of 12 answers of candidate" in limits
     assert list(demo_figures.describe_limits(models_pb2.SpecialistChanged(), make_evaluated("a", "reports"))) == []
 

@@ -15,7 +15,6 @@ recipe = "lora"
 [rows]
 max_row_tokens = 400
 tasks = ["report", "risk-assessment"]
-knowledge = false
 
 [[rows.own_tasks]]
 name = "risk-assessment"
@@ -49,7 +48,7 @@ def test_takes_limits_from_toml(tailor: Tailor, tmp_path: Path) -> None:
 
     rows = tailor("specialist", "create", str(file), "--output=json").document["specialist"]["rows"]
 
-    assert (rows["max_row_tokens"], rows["knowledge"], rows["held_out_percent"]) == (400, False, 0)
+    assert (rows["max_row_tokens"], rows["held_out_percent"]) == (400, 0)
     assert rows["own_tasks"] == [{"name": "risk-assessment", "instruction": "Assess the risk of the finding."}]
 
 
@@ -73,7 +72,7 @@ def test_update_replaces_the_definition_and_shows_its_limits(
 
     shown = " ".join(tailor("specialist", "show", "engagement-reports").out.split())
     assert "max_row_tokens = 400" in shown and 'tasks = [ "report", "risk-assessment", ]' in shown
-    assert "knowledge = false" in shown and "held_out_percent = 12" in shown and "max_held_out_rows = 2000" in shown
+    assert "held_out_percent = 12" in shown and "max_held_out_rows = 2000" in shown
     assert services.registry.specialist.rows.max_row_tokens == 400
 
 

@@ -110,7 +110,6 @@ class FakeRegistry(registry_pb2_grpc.RegistryServiceServicer):
             train_tokens=81_000,
             held_out_tokens=9_000,
             skipped=skipped,
-            closed_book=registry_pb2.ClosedBookCounts(documents=80, questions=240, beyond_limit=7, without_questions=3),
         )
         response.imports.add(name="chat", licence="CC-BY-4.0", share_percent=20, source="chat.jsonl", rows=1_250)
         response.languages["is"].CopyFrom(registry_pb2.LanguageCount(rows=31, documents=4))

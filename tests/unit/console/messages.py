@@ -406,9 +406,6 @@ def audit() -> audit_pb2.GetAuditResponse:
                 documents=95,
                 figures=models_pb2.DatasetFigures(coverage=0.912, grounded=0.987, characters=88_000),
                 skipped=[audit_pb2.AuditSkipped(reason="no_words", documents=2, characters=5_000)],
-                closed_book_documents=80,
-                closed_book_questions=240,
-                knowledge=audit_pb2.AuditKnowledge(documents=40, asked=120, learned=90, missed=25, contradicted=5),
             )
         ],
         estimate=audit_pb2.AuditEstimate(tokens=25_000, tokens_per_second=250.0, run_id=RUN, seconds=100.0),

@@ -32,12 +32,8 @@ def specialist(rows: RowPolicy) -> Specialist:
         (RowPolicy(held_out_percent=51), "rows.held_out_percent"),
         (RowPolicy(held_out_percent=-1), "rows.held_out_percent"),
         (RowPolicy(max_held_out_rows=-1), "rows.max_held_out_rows"),
-        (RowPolicy(max_closed_book_documents=-1), "rows.max_closed_book_documents"),
-        (RowPolicy(closed_book_questions=-1), "rows.closed_book_questions"),
-        (RowPolicy(closed_book_questions=21), "rows.closed_book_questions"),
         (RowPolicy(tasks=("report", "raport")), "rows.tasks[1]"),
         (RowPolicy(tasks=("answer", "answer")), "rows.tasks[1]"),
-        (RowPolicy(tasks=("knowledge",), knowledge=False), "rows.knowledge"),
         (RowPolicy(own_tasks=(OwnTask("Risk Assessment", "Assess it."),)), "rows.own_tasks[0].name"),
         (RowPolicy(own_tasks=(OwnTask("report", "Write it."),)), "rows.own_tasks[0].name"),
         (RowPolicy(own_tasks=(RISK, RISK)), "rows.own_tasks[1].name"),
@@ -61,10 +57,8 @@ def test_refuses_an_invalid_limit_with_its_field(rows: RowPolicy, field: str) ->
     "rows",
     [
         RowPolicy(),
-        RowPolicy(closed_book_questions=0, max_closed_book_documents=7, max_document_percent=0),
-        RowPolicy(
-            max_row_tokens=64, max_rows_per_document=4, max_answer_percent=250, max_train_tokens=10**12, knowledge=False
-        ),
+        RowPolicy(max_document_percent=0),
+        RowPolicy(max_row_tokens=64, max_rows_per_document=4, max_answer_percent=250, max_train_tokens=10**12),
         RowPolicy(min_answer_tokens=20, held_out_percent=50, max_held_out_rows=7, replay=("chats",), replay_percent=90),
         RowPolicy(tasks=("report", "risk-assessment"), own_tasks=(RISK, OwnTask("x" * 63, "y" * 2000))),
     ],

@@ -194,7 +194,6 @@ def specialist(
     tasks: tuple[str, ...] = (),
     own: tuple[OwnTask, ...] = (),
     *,
-    knowledge: bool = True,
     answer_percent: int = 0,
 ) -> Specialist:
     """A specialist with limits on its rows."""
@@ -204,6 +203,5 @@ def specialist(
         max_answer_percent=answer_percent,
         tasks=tasks,
         own_tasks=own,
-        knowledge=knowledge,
     )
     return Specialist("reports", 1, "smollm2-135m-instruct", "lora", system_prompt="Write as we do.", rows=policy)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -35,6 +36,7 @@ from services.synthetic.corpus import Member
 from services.synthetic.domain import Row
 from services.synthetic.near_duplicates.minhash import hash_word
 from services.synthetic.parquet import RowTable, make_table, read_numbers, write_numbers
+from tailor.values import OwnTask
 from tests.synthetic import SPECIALIST, WordCounter
 from tests.unit.synthetic import row_texts
 
@@ -59,8 +61,8 @@ def table(*rows: Row) -> RowTable:
     return make_table(rows)
 
 
-def context() -> Context:
-    return Context(SPECIALIST, WordCounter())
+def context(**limits: Any) -> Context:
+    return Context(replace(SPECIALIST, rows=replace(SPECIALIST.rows, **limits)), WordCounter())
 
 
 def held_out_of(rows: Sequence[Row]) -> GramSet:
@@ -85,7 +87,8 @@ def table_of(texts: Sequence[str]) -> RowTable:
         MemberText(Member(document, 1000), row_texts.plain(text))
         for document, text in zip(documents, texts, strict=True)
     ]
-    return make_segment(context(), known).read()
+    own = tuple(OwnTask(f"form-{number}", f"Write it in form {number}.") for number in range(2))
+    return make_segment(context(own_tasks=own), known).read()
 
 
 def plain_grams(answer: str) -> set[tuple[str, ...]]:

@@ -9,12 +9,11 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from services.synthetic.domain import Conversation, DocumentRows, Grounding, Kind, Row, Specialist, Text
+from services.synthetic.rows.answer_rows import Chunk
 from services.synthetic.rows.document_rows import make_deliverable_rows, make_rows
 from services.synthetic.rows.grounding import unsupported
-from services.synthetic.rows.knowledge_rows import Chunk
 from services.synthetic.rows.ranges import count_characters
 from services.synthetic.rows.sections import read_source
-from services.synthetic.rows.templates import load_templates
 from tailor.values import OwnTask
 from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.row_texts import WordCounter, make_document, plain, specialist
@@ -101,16 +100,16 @@ def test_rows_are_different_from_one_another() -> None:
 
 
 def test_answers_of_built_in_tasks_have_at_most_a_share_of_the_texts_characters() -> None:
-    limited = specialist(answer_percent=150)
+    limited = specialist(answer_percent=150, tasks=("report", "section", "answer"))
     for name, (_, text) in row_texts.ALL.items():
         rows = made(name, limited).rows
         assert sum(len(row.completion) for row in rows if row.places) <= 1.5 * len(text)
-    (refused,) = [entry for entry in made("mail", limited).skipped if entry.reason == "many_answers"]
+    (refused,) = [entry for entry in made("report of 300 words", limited).skipped if entry.reason == "many_answers"]
     assert refused.rows > 0 and refused.characters == 0
 
 
 def test_without_a_limit_no_answer_is_one_too_many() -> None:
-    every_task = specialist(tasks=("report", "section", "board_summary", "answer", "knowledge"))
+    every_task = specialist(tasks=("report", "section", "board_summary", "answer"))
     for name in row_texts.ALL:
         assert "many_answers" not in {entry.reason for entry in made(name, every_task).skipped}
 
@@ -126,7 +125,7 @@ def test_own_tasks_take_no_room_from_others() -> None:
 
 def test_a_report_gives_every_task() -> None:
     rows = made("report of 300 words").rows
-    assert tasks(rows) == {"report", "answer", "knowledge"}
+    assert tasks(rows) == {"report", "answer"}
     reports = [row for row in rows if row.task == "report"]
     parts = [row for row in reports if "\nSo far:\n" in row.prompt]
     assert len(parts) >= 5
@@ -180,18 +179,6 @@ def test_a_document_that_is_a_summary_teaches_summaries() -> None:
     assert [(row.task, row.completion) for row in rows] == [("board_summary", text)]
 
 
-def test_knowledge_is_taught_in_several_views_with_and_without_its_passage() -> None:
-    rows = [row for row in made("report of 300 words").rows if row.task == "knowledge"]
-    closed = [row for row in rows if row.grounding is Grounding.CLOSED]
-    assert closed and all("Passage:" not in row.prompt for row in closed)
-    shown = [row for row in rows if row.grounding is Grounding.YES]
-    assert all("\nPassage:\n" in row.prompt for row in shown)
-    refusals = [row for row in shown if not row.places]
-    templates = load_templates("en")
-    assert refusals and templates is not None
-    assert all(any(subject in row.prompt for subject in templates.absent) for row in refusals)
-
-
 def test_answers_to_questions_are_sentences_of_the_passage() -> None:
     for row in made("French report").rows:
         if row.task == "answer":
@@ -226,7 +213,6 @@ def test_only_the_specialists_tasks_are_made_and_the_rest_is_counted() -> None:
     assert tasks(result.rows) == {"answer"}
     assert [entry.reason for entry in result.skipped if entry.characters] == ["task"]
     assert tasks(made("report of 200 words", specialist(tasks=("section",))).rows) == {"section"}
-    assert "knowledge" not in tasks(made("report of 200 words", specialist(knowledge=False)).rows)
 
 
 def test_a_specialists_own_task_teaches_each_section_after_its_instruction() -> None:
@@ -416,7 +402,7 @@ def test_a_heading_without_a_letter_or_a_digit_names_nothing() -> None:
     assert not any("“?”" in content for row in rows_of(text) for _, content in row.messages)
 
 
-def test_views_of_a_passage_have_no_cut_sentences_introductions_or_cells_that_ran_together() -> None:
+def test_answers_have_no_cut_sentences_introductions_or_cells_that_ran_together() -> None:
     cells = "printer scanner modem router switch cable " * 8
     text = (
         "# Backup\n\nThe operator stops the server before the backup is restored. The operator calls the owner of the server when it is over."

@@ -18,7 +18,7 @@ from services.synthetic.building.segments import (
     MadeRows,
     MemberText,
     make_segment,
-    write_segment,
+    write_rows,
 )
 from services.synthetic.corpus import Member
 from tests.synthetic import SPECIALIST, WordCounter
@@ -26,7 +26,6 @@ from tests.unit.synthetic import row_texts
 from tests.unit.synthetic.row_texts import make_document, plain
 
 TEXTS = [text for _, text in row_texts.ALL.values()]
-ALL_DRAWS = 1 << 32
 
 
 def context() -> Context:
@@ -39,7 +38,7 @@ def make(numbers: Sequence[int]) -> MadeRows:
         MemberText(Member(document, 1000), plain(TEXTS[number]))
         for number, document in zip(numbers, documents, strict=True)
     ]
-    return make_segment(context(), texts, ALL_DRAWS)
+    return make_segment(context(), texts)
 
 
 def test_rows_that_are_made_in_parts_are_those_that_are_made_at_once() -> None:
@@ -52,8 +51,8 @@ def test_rows_that_are_made_in_parts_are_those_that_are_made_at_once() -> None:
     answers = ["No document has these words: the harbour bell rang twice before any of the ferries left the quay."]
     held_out = make_gram_set(answers)
     kept = [number % 3 > 0 for number in range(len(whole.index))]
-    first, second = (write_segment(context(), raw, kept, held_out, ALL_DRAWS) for raw in (whole, parts))
-    assert first == second and first.closed_book.rows > 0
+    first, second = (write_rows(context(), raw.tables, kept, held_out) for raw in (whole, parts))
+    assert first == second and first.counts.rows > 0
 
 
 def test_a_stored_part_is_what_was_made() -> None:

@@ -8,8 +8,6 @@ import pytest
 from tailor.datasets import (
     HELD_OUT,
     TRAIN,
-    ClosedBookFiles,
-    ClosedBookKind,
     DatasetFile,
     DatasetManifest,
     Figures,
@@ -69,14 +67,6 @@ def test_a_dataset_of_documents_names_its_imports_and_languages_and_no_judgement
     assert DatasetManifest.parse(json.dumps(value).encode()) == manifest
 
 
-def test_a_dataset_of_documents_has_its_closed_book_and_a_dataset_without_one_has_no_questions() -> None:
-    kinds = {ClosedBookKind.LEARNABLE.value: 3, ClosedBookKind.ABSENT.value: 1}
-    closed_book = ClosedBookFiles(2, 4, beyond_limit=7, without_questions=1, kinds=kinds, files=(file("q", 4),))
-    manifest = DatasetManifest(DatasetKind.SFT, "reports", splits={}, closed_book=closed_book)
-    assert DatasetManifest.parse(json.dumps(manifest.as_json()).encode()) == manifest
-    assert DatasetManifest.parse(stored()).closed_book == ClosedBookFiles()
-
-
 def test_a_split_that_does_not_exist_has_no_rows() -> None:
     assert DatasetManifest.parse(stored(splits={})).split(HELD_OUT) == SplitFiles()
 
@@ -91,8 +81,6 @@ def test_a_split_that_does_not_exist_has_no_rows() -> None:
         {"sources": {"documents": 1, "files": [{"key": "../models/x", "sha256": "a", "size_bytes": 1, "rows": 1}]}},
         {"sources": [{"document_id": "doc_1", "digest": "a"}]},
         {"skipped": {"overlap": 3}},
-        {"closed_book": {"documents": 1, "rows": 2, "files": []}},
-        {"closed_book": {"kinds": {"hard": 2}}},
         {"imports": [{"name": "chat", "rows": 3}]},
         {"languages": {"is": 3}},
         {"figures": {"coverage": "most"}},

@@ -983,7 +983,6 @@ class AdapterEvaluated(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    DOCUMENT_SCORES_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     SUITES_FIELD_NUMBER: _builtins.int
     COSTS_FIELD_NUMBER: _builtins.int
@@ -1037,10 +1036,6 @@ class AdapterEvaluated(_message.Message):
         """When it was evaluated."""
 
     @_builtins.property
-    def document_scores(self) -> _common_pb2.ObjectRef:
-        """Scores of the knowledge suite per document (JSON lines), in the reports bucket; absent if the suite did not run."""
-
-    @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricFigures]:
         """The specialist's metrics, in its order."""
 
@@ -1078,7 +1073,6 @@ class AdapterEvaluated(_message.Message):
         rows: _builtins.int = ...,
         report: _common_pb2.ObjectRef | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        document_scores: _common_pb2.ObjectRef | None = ...,
         metrics: _abc.Iterable[Global___MetricFigures] | None = ...,
         suites: _abc.Iterable[Global___MetricFigures] | None = ...,
         costs: _abc.Iterable[Global___ModelCost] | None = ...,
@@ -1094,9 +1088,9 @@ class AdapterEvaluated(_message.Message):
         held_out_pairs: _builtins.int = ...,
         judge_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document_scores", b"document_scores", "report", b"report"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "document_scores", b"document_scores", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_pairs", b"held_out_pairs", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "incumbent_preference_dataset_digest", b"incumbent_preference_dataset_digest", "judge_tokens", b"judge_tokens", "metrics", b"metrics", "not_measured", b"not_measured", "pairs", b"pairs", "preference_dataset_digest", b"preference_dataset_digest", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "costs", b"costs", "create_time", b"create_time", "dataset_digest", b"dataset_digest", "definitions", b"definitions", "evaluation_id", b"evaluation_id", "goals", b"goals", "held_out_pairs", b"held_out_pairs", "held_out_rows", b"held_out_rows", "incumbent_digest", b"incumbent_digest", "incumbent_generation", b"incumbent_generation", "incumbent_preference_dataset_digest", b"incumbent_preference_dataset_digest", "judge_tokens", b"judge_tokens", "metrics", b"metrics", "not_measured", b"not_measured", "pairs", b"pairs", "preference_dataset_digest", b"preference_dataset_digest", "report", b"report", "rows", b"rows", "rows_too_long", b"rows_too_long", "specialist", b"specialist", "specialist_revision", b"specialist_revision", "suites", b"suites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1401,11 +1395,8 @@ class RowPolicy(_message.Message):
     MAX_HELD_OUT_ROWS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     OWN_TASKS_FIELD_NUMBER: _builtins.int
-    KNOWLEDGE_FIELD_NUMBER: _builtins.int
     REPLAY_FIELD_NUMBER: _builtins.int
     REPLAY_PERCENT_FIELD_NUMBER: _builtins.int
-    CLOSED_BOOK_QUESTIONS_FIELD_NUMBER: _builtins.int
-    MAX_CLOSED_BOOK_DOCUMENTS_FIELD_NUMBER: _builtins.int
     MAX_DOCUMENT_PERCENT_FIELD_NUMBER: _builtins.int
     MAX_ANSWER_PERCENT_FIELD_NUMBER: _builtins.int
     CRITIQUE_TOKENS_PER_MONTH_FIELD_NUMBER: _builtins.int
@@ -1423,14 +1414,8 @@ class RowPolicy(_message.Message):
     """
     max_held_out_rows: _builtins.int
     """Maximum rows of the held-out split; further documents train. 2,000 if 0."""
-    knowledge: _builtins.bool
-    """False for no `knowledge` rows; true if absent."""
     replay_percent: _builtins.int
     """Share of the train rows that is drawn from `replay`, in percent, 1 to 90; 0 without `replay`."""
-    closed_book_questions: _builtins.int
-    """Maximum closed-book questions that each document of the train split answers; 3 if absent, 0 for no closed-book set."""
-    max_closed_book_documents: _builtins.int
-    """Maximum documents with closed-book questions, chosen by a fixed hash; 10,000 if 0."""
     max_document_percent: _builtins.int
     """The largest share of one document in the train tokens, in percent; 0 for no limit, 10 if absent. Applies if the documents are at least
     twice as many as that share needs.
@@ -1444,7 +1429,7 @@ class RowPolicy(_message.Message):
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tasks that rows are made for: built-in ones (`report`, `section`, `board_summary`, `rewrite`, `answer`, `knowledge`, `example`,
-        `deliverable`) and `own_tasks`; empty for all that apply.
+        `deliverable`) and `own_tasks`; empty for all that apply. Rows for `rewrite` and `knowledge` are made by a teacher.
         """
 
     @_builtins.property
@@ -1466,30 +1451,18 @@ class RowPolicy(_message.Message):
         max_held_out_rows: _builtins.int = ...,
         tasks: _abc.Iterable[_builtins.str] | None = ...,
         own_tasks: _abc.Iterable[Global___OwnTask] | None = ...,
-        knowledge: _builtins.bool | None = ...,
         replay: _abc.Iterable[_builtins.str] | None = ...,
         replay_percent: _builtins.int = ...,
-        closed_book_questions: _builtins.int | None = ...,
-        max_closed_book_documents: _builtins.int = ...,
         max_document_percent: _builtins.int | None = ...,
         max_answer_percent: _builtins.int = ...,
         critique_tokens_per_month: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "closed_book_questions", b"closed_book_questions", "knowledge", b"knowledge", "max_document_percent", b"max_document_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_document_percent", b"_max_document_percent", "max_document_percent", b"max_document_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions", "_knowledge", b"_knowledge", "_max_document_percent", b"_max_document_percent", "closed_book_questions", b"closed_book_questions", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "knowledge", b"knowledge", "max_answer_percent", b"max_answer_percent", "max_closed_book_documents", b"max_closed_book_documents", "max_document_percent", b"max_document_percent", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_document_percent", b"_max_document_percent", "critique_tokens_per_month", b"critique_tokens_per_month", "held_out_percent", b"held_out_percent", "max_answer_percent", b"max_answer_percent", "max_document_percent", b"max_document_percent", "max_held_out_rows", b"max_held_out_rows", "max_row_tokens", b"max_row_tokens", "max_rows_per_document", b"max_rows_per_document", "max_train_tokens", b"max_train_tokens", "min_answer_tokens", b"min_answer_tokens", "own_tasks", b"own_tasks", "replay", b"replay", "replay_percent", b"replay_percent", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__closed_book_questions: _TypeAlias = _typing.Literal["closed_book_questions"]  # noqa: Y015
-    _WhichOneofArgType__closed_book_questions: _TypeAlias = _typing.Literal["_closed_book_questions", b"_closed_book_questions"]  # noqa: Y015
-    _WhichOneofReturnType__knowledge: _TypeAlias = _typing.Literal["knowledge"]  # noqa: Y015
-    _WhichOneofArgType__knowledge: _TypeAlias = _typing.Literal["_knowledge", b"_knowledge"]  # noqa: Y015
     _WhichOneofReturnType__max_document_percent: _TypeAlias = _typing.Literal["max_document_percent"]  # noqa: Y015
     _WhichOneofArgType__max_document_percent: _TypeAlias = _typing.Literal["_max_document_percent", b"_max_document_percent"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__closed_book_questions) -> _WhichOneofReturnType__closed_book_questions | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__knowledge) -> _WhichOneofReturnType__knowledge | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_document_percent) -> _WhichOneofReturnType__max_document_percent | None: ...
 
 Global___RowPolicy: _TypeAlias = RowPolicy  # noqa: Y015
@@ -1611,7 +1584,7 @@ class EvaluationPolicy(_message.Message):
 
     @_builtins.property
     def suites(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Suites that run: `forgetting`, `safety`, `memorisation`, `knowledge`; all if empty."""
+        """Suites that run: `forgetting`, `safety`, `memorisation`; all if empty."""
 
     @_builtins.property
     def criteria(self) -> _containers.RepeatedCompositeFieldContainer[Global___Criterion]:

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tailor.api.events.v1 import models_pb2 as tailor_dot_api_dot_events_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tailor/api/registry/v1/audit.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/events/v1/models.proto\"%\n\x0fGetAuditRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"\x9b\x04\n\x10GetAuditResponse\x12\x33\n\x06totals\x18\x01 \x01(\x0b\x32#.tailor.api.registry.v1.AuditTotals\x12:\n\ndimensions\x18\x02 \x03(\x0b\x32&.tailor.api.registry.v1.AuditDimension\x12\x35\n\x07lengths\x18\x03 \x01(\x0b\x32$.tailor.api.registry.v1.AuditLengths\x12\x36\n\x08\x66indings\x18\x04 \x03(\x0b\x32$.tailor.api.registry.v1.AuditFinding\x12:\n\nrejections\x18\x05 \x03(\x0b\x32&.tailor.api.registry.v1.AuditRejection\x12\x12\n\nduplicates\x18\x06 \x01(\x03\x12\x37\n\x08\x65stimate\x18\x07 \x01(\x0b\x32%.tailor.api.registry.v1.AuditEstimate\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08\x64\x61tasets\x18\xca\x02 \x03(\x0b\x32$.tailor.api.registry.v1.AuditDataset\x12\x34\n\x07imports\x18\t \x03(\x0b\x32#.tailor.api.registry.v1.AuditImport\"\xcc\x02\n\x0c\x41uditDataset\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12\x11\n\tdocuments\x18\x04 \x01(\x03\x12\x35\n\x07\x66igures\x18\x05 \x01(\x0b\x32$.tailor.api.events.v1.DatasetFigures\x12\x35\n\x07skipped\x18\x06 \x03(\x0b\x32$.tailor.api.registry.v1.AuditSkipped\x12\x1d\n\x15\x63losed_book_documents\x18\x07 \x01(\x03\x12\x1d\n\x15\x63losed_book_questions\x18\x08 \x01(\x03\x12\x39\n\tknowledge\x18\t \x01(\x0b\x32&.tailor.api.registry.v1.AuditKnowledge\"S\n\x0c\x41uditSkipped\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\x12\n\ncharacters\x18\x04 \x01(\x03\"i\n\x0e\x41uditKnowledge\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\r\n\x05\x61sked\x18\x02 \x01(\x03\x12\x0f\n\x07learned\x18\x03 \x01(\x03\x12\x0e\n\x06missed\x18\x04 \x01(\x03\x12\x14\n\x0c\x63ontradicted\x18\x05 \x01(\x03\"\x8d\x01\n\x0b\x41uditImport\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07licence\x18\x04 \x01(\t\x12\x15\n\rshare_percent\x18\x05 \x01(\x05\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x03\"\xb9\x01\n\x0b\x41uditTotals\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x12\n\ncharacters\x18\x02 \x01(\x03\x12\x10\n\x08\x66indings\x18\x03 \x01(\x03\x12\x41\n\x07removed\x18\x04 \x03(\x0b\x32\x30.tailor.api.registry.v1.AuditTotals.RemovedEntry\x1a.\n\x0cRemovedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x8c\x01\n\x0e\x41uditDimension\x12\x31\n\x05\x66ield\x18\x01 \x01(\x0e\x32\".tailor.api.registry.v1.AuditField\x12\x32\n\x06groups\x18\x02 \x03(\x0b\x32\".tailor.api.registry.v1.AuditGroup\x12\x13\n\x0bmore_values\x18\x03 \x01(\x03\"l\n\nAuditGroup\x12\r\n\x05value\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x12\n\ncharacters\x18\x03 \x01(\x03\x12\x10\n\x08\x66indings\x18\x04 \x01(\x03\x12\x16\n\rnew_documents\x18\x92\x03 \x01(\x03\"\xfd\x01\n\x0c\x41uditLengths\x12\x11\n\tmin_chars\x18\x01 \x01(\x03\x12\x11\n\tmax_chars\x18\x02 \x01(\x03\x12\x12\n\nmean_chars\x18\x03 \x01(\x01\x12J\n\x0bpercentiles\x18\x04 \x03(\x0b\x32\x35.tailor.api.registry.v1.AuditLengths.PercentilesEntry\x12\x33\n\thistogram\x18\x05 \x03(\x0b\x32 .tailor.api.registry.v1.AuditBin\x1a\x32\n\x10PercentilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"F\n\x08\x41uditBin\x12\x12\n\nfrom_chars\x18\x01 \x01(\x03\x12\x13\n\x0b\x62\x65low_chars\x18\x02 \x01(\x03\x12\x11\n\tdocuments\x18\x03 \x01(\x03\"b\n\x0c\x41uditFinding\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x03\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\x1a\n\x12per_thousand_chars\x18\x04 \x01(\x01\"T\n\x0e\x41uditRejection\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x13\n\x0bsubmissions\x18\x04 \x01(\x03\"j\n\rAuditEstimate\x12\x0e\n\x06tokens\x18\x01 \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x02 \x01(\x01\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x04runs\x18\x9a\x03 \x01(\x05\x12\x0f\n\x07seconds\x18\x04 \x01(\x01*\xaa\x01\n\nAuditField\x12\x1b\n\x17\x41UDIT_FIELD_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIT_FIELD_SOURCE\x10\x01\x12\x1a\n\x16\x41UDIT_FIELD_DEPARTMENT\x10\x02\x12\x16\n\x12\x41UDIT_FIELD_FORMAT\x10\x03\x12\x18\n\x14\x41UDIT_FIELD_LANGUAGE\x10\x04\x12\x19\n\x15\x41UDIT_FIELD_PUBLISHER\x10(b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tailor/api/registry/v1/audit.proto\x12\x16tailor.api.registry.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!tailor/api/events/v1/models.proto\"%\n\x0fGetAuditRequest\x12\x12\n\nspecialist\x18\x01 \x01(\t\"\x9b\x04\n\x10GetAuditResponse\x12\x33\n\x06totals\x18\x01 \x01(\x0b\x32#.tailor.api.registry.v1.AuditTotals\x12:\n\ndimensions\x18\x02 \x03(\x0b\x32&.tailor.api.registry.v1.AuditDimension\x12\x35\n\x07lengths\x18\x03 \x01(\x0b\x32$.tailor.api.registry.v1.AuditLengths\x12\x36\n\x08\x66indings\x18\x04 \x03(\x0b\x32$.tailor.api.registry.v1.AuditFinding\x12:\n\nrejections\x18\x05 \x03(\x0b\x32&.tailor.api.registry.v1.AuditRejection\x12\x12\n\nduplicates\x18\x06 \x01(\x03\x12\x37\n\x08\x65stimate\x18\x07 \x01(\x0b\x32%.tailor.api.registry.v1.AuditEstimate\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x08\x64\x61tasets\x18\xca\x02 \x03(\x0b\x32$.tailor.api.registry.v1.AuditDataset\x12\x34\n\x07imports\x18\t \x03(\x0b\x32#.tailor.api.registry.v1.AuditImport\"\x9e\x02\n\x0c\x41uditDataset\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x64\x61pter_digest\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x03 \x01(\t\x12\x11\n\tdocuments\x18\x04 \x01(\x03\x12\x35\n\x07\x66igures\x18\x05 \x01(\x0b\x32$.tailor.api.events.v1.DatasetFigures\x12\x35\n\x07skipped\x18\x06 \x03(\x0b\x32$.tailor.api.registry.v1.AuditSkippedJ\x04\x08\x07\x10\x08J\x04\x08\x08\x10\tJ\x04\x08\t\x10\nR\x15\x63losed_book_documentsR\x15\x63losed_book_questionsR\tknowledge\"S\n\x0c\x41uditSkipped\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x0c\n\x04rows\x18\x03 \x01(\x03\x12\x12\n\ncharacters\x18\x04 \x01(\x03\"\x8d\x01\n\x0b\x41uditImport\x12\x12\n\nspecialist\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07licence\x18\x04 \x01(\t\x12\x15\n\rshare_percent\x18\x05 \x01(\x05\x12\x0e\n\x06source\x18\x06 \x01(\t\x12\x0c\n\x04rows\x18\x07 \x01(\x03\"\xb9\x01\n\x0b\x41uditTotals\x12\x11\n\tdocuments\x18\x01 \x01(\x03\x12\x12\n\ncharacters\x18\x02 \x01(\x03\x12\x10\n\x08\x66indings\x18\x03 \x01(\x03\x12\x41\n\x07removed\x18\x04 \x03(\x0b\x32\x30.tailor.api.registry.v1.AuditTotals.RemovedEntry\x1a.\n\x0cRemovedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x8c\x01\n\x0e\x41uditDimension\x12\x31\n\x05\x66ield\x18\x01 \x01(\x0e\x32\".tailor.api.registry.v1.AuditField\x12\x32\n\x06groups\x18\x02 \x03(\x0b\x32\".tailor.api.registry.v1.AuditGroup\x12\x13\n\x0bmore_values\x18\x03 \x01(\x03\"l\n\nAuditGroup\x12\r\n\x05value\x18\x01 \x01(\t\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x12\n\ncharacters\x18\x03 \x01(\x03\x12\x10\n\x08\x66indings\x18\x04 \x01(\x03\x12\x16\n\rnew_documents\x18\x92\x03 \x01(\x03\"\xfd\x01\n\x0c\x41uditLengths\x12\x11\n\tmin_chars\x18\x01 \x01(\x03\x12\x11\n\tmax_chars\x18\x02 \x01(\x03\x12\x12\n\nmean_chars\x18\x03 \x01(\x01\x12J\n\x0bpercentiles\x18\x04 \x03(\x0b\x32\x35.tailor.api.registry.v1.AuditLengths.PercentilesEntry\x12\x33\n\thistogram\x18\x05 \x03(\x0b\x32 .tailor.api.registry.v1.AuditBin\x1a\x32\n\x10PercentilesEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"F\n\x08\x41uditBin\x12\x12\n\nfrom_chars\x18\x01 \x01(\x03\x12\x13\n\x0b\x62\x65low_chars\x18\x02 \x01(\x03\x12\x11\n\tdocuments\x18\x03 \x01(\x03\"b\n\x0c\x41uditFinding\x12\x13\n\x0b\x65ntity_type\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x01(\x03\x12\x11\n\tdocuments\x18\x03 \x01(\x03\x12\x1a\n\x12per_thousand_chars\x18\x04 \x01(\x01\"T\n\x0e\x41uditRejection\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\t\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x13\n\x0bsubmissions\x18\x04 \x01(\x03\"j\n\rAuditEstimate\x12\x0e\n\x06tokens\x18\x01 \x01(\x03\x12\x19\n\x11tokens_per_second\x18\x02 \x01(\x01\x12\x0e\n\x06run_id\x18\x03 \x01(\t\x12\r\n\x04runs\x18\x9a\x03 \x01(\x05\x12\x0f\n\x07seconds\x18\x04 \x01(\x01*\xaa\x01\n\nAuditField\x12\x1b\n\x17\x41UDIT_FIELD_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41UDIT_FIELD_SOURCE\x10\x01\x12\x1a\n\x16\x41UDIT_FIELD_DEPARTMENT\x10\x02\x12\x16\n\x12\x41UDIT_FIELD_FORMAT\x10\x03\x12\x18\n\x14\x41UDIT_FIELD_LANGUAGE\x10\x04\x12\x19\n\x15\x41UDIT_FIELD_PUBLISHER\x10(b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,38 +37,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITTOTALS_REMOVEDENTRY']._serialized_options = b'8\001'
   _globals['_AUDITLENGTHS_PERCENTILESENTRY']._loaded_options = None
   _globals['_AUDITLENGTHS_PERCENTILESENTRY']._serialized_options = b'8\001'
-  _globals['_AUDITFIELD']._serialized_start=2446
-  _globals['_AUDITFIELD']._serialized_end=2616
+  _globals['_AUDITFIELD']._serialized_start=2293
+  _globals['_AUDITFIELD']._serialized_end=2463
   _globals['_GETAUDITREQUEST']._serialized_start=130
   _globals['_GETAUDITREQUEST']._serialized_end=167
   _globals['_GETAUDITRESPONSE']._serialized_start=170
   _globals['_GETAUDITRESPONSE']._serialized_end=709
   _globals['_AUDITDATASET']._serialized_start=712
-  _globals['_AUDITDATASET']._serialized_end=1044
-  _globals['_AUDITSKIPPED']._serialized_start=1046
-  _globals['_AUDITSKIPPED']._serialized_end=1129
-  _globals['_AUDITKNOWLEDGE']._serialized_start=1131
-  _globals['_AUDITKNOWLEDGE']._serialized_end=1236
-  _globals['_AUDITIMPORT']._serialized_start=1239
-  _globals['_AUDITIMPORT']._serialized_end=1380
-  _globals['_AUDITTOTALS']._serialized_start=1383
-  _globals['_AUDITTOTALS']._serialized_end=1568
-  _globals['_AUDITTOTALS_REMOVEDENTRY']._serialized_start=1522
-  _globals['_AUDITTOTALS_REMOVEDENTRY']._serialized_end=1568
-  _globals['_AUDITDIMENSION']._serialized_start=1571
-  _globals['_AUDITDIMENSION']._serialized_end=1711
-  _globals['_AUDITGROUP']._serialized_start=1713
-  _globals['_AUDITGROUP']._serialized_end=1821
-  _globals['_AUDITLENGTHS']._serialized_start=1824
-  _globals['_AUDITLENGTHS']._serialized_end=2077
-  _globals['_AUDITLENGTHS_PERCENTILESENTRY']._serialized_start=2027
-  _globals['_AUDITLENGTHS_PERCENTILESENTRY']._serialized_end=2077
-  _globals['_AUDITBIN']._serialized_start=2079
-  _globals['_AUDITBIN']._serialized_end=2149
-  _globals['_AUDITFINDING']._serialized_start=2151
-  _globals['_AUDITFINDING']._serialized_end=2249
-  _globals['_AUDITREJECTION']._serialized_start=2251
-  _globals['_AUDITREJECTION']._serialized_end=2335
-  _globals['_AUDITESTIMATE']._serialized_start=2337
-  _globals['_AUDITESTIMATE']._serialized_end=2443
+  _globals['_AUDITDATASET']._serialized_end=998
+  _globals['_AUDITSKIPPED']._serialized_start=1000
+  _globals['_AUDITSKIPPED']._serialized_end=1083
+  _globals['_AUDITIMPORT']._serialized_start=1086
+  _globals['_AUDITIMPORT']._serialized_end=1227
+  _globals['_AUDITTOTALS']._serialized_start=1230
+  _globals['_AUDITTOTALS']._serialized_end=1415
+  _globals['_AUDITTOTALS_REMOVEDENTRY']._serialized_start=1369
+  _globals['_AUDITTOTALS_REMOVEDENTRY']._serialized_end=1415
+  _globals['_AUDITDIMENSION']._serialized_start=1418
+  _globals['_AUDITDIMENSION']._serialized_end=1558
+  _globals['_AUDITGROUP']._serialized_start=1560
+  _globals['_AUDITGROUP']._serialized_end=1668
+  _globals['_AUDITLENGTHS']._serialized_start=1671
+  _globals['_AUDITLENGTHS']._serialized_end=1924
+  _globals['_AUDITLENGTHS_PERCENTILESENTRY']._serialized_start=1874
+  _globals['_AUDITLENGTHS_PERCENTILESENTRY']._serialized_end=1924
+  _globals['_AUDITBIN']._serialized_start=1926
+  _globals['_AUDITBIN']._serialized_end=1996
+  _globals['_AUDITFINDING']._serialized_start=1998
+  _globals['_AUDITFINDING']._serialized_end=2096
+  _globals['_AUDITREJECTION']._serialized_start=2098
+  _globals['_AUDITREJECTION']._serialized_end=2182
+  _globals['_AUDITESTIMATE']._serialized_start=2184
+  _globals['_AUDITESTIMATE']._serialized_end=2290
 # @@protoc_insertion_point(module_scope)

@@ -169,9 +169,6 @@ class AuditDataset(_message.Message):
     DOCUMENTS_FIELD_NUMBER: _builtins.int
     FIGURES_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
-    CLOSED_BOOK_DOCUMENTS_FIELD_NUMBER: _builtins.int
-    CLOSED_BOOK_QUESTIONS_FIELD_NUMBER: _builtins.int
-    KNOWLEDGE_FIELD_NUMBER: _builtins.int
     specialist: _builtins.str
     """The specialist."""
     adapter_digest: _builtins.str
@@ -180,10 +177,6 @@ class AuditDataset(_message.Message):
     """The dataset. The serving adapter, or the adapter below it, was trained on it."""
     documents: _builtins.int
     """Documents in it."""
-    closed_book_documents: _builtins.int
-    """Documents that its closed-book set asks about."""
-    closed_book_questions: _builtins.int
-    """Questions of its closed-book set."""
     @_builtins.property
     def figures(self) -> _models_pb2.DatasetFigures:
         """Coverage, grounded, overlap and characters."""
@@ -191,10 +184,6 @@ class AuditDataset(_message.Message):
     @_builtins.property
     def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditSkipped]:
         """What was left out, most characters first."""
-
-    @_builtins.property
-    def knowledge(self) -> Global___AuditKnowledge:
-        """What the specialist's evaluated adapters knew of the documents; only in the specialist's first entry."""
 
     def __init__(
         self,
@@ -205,13 +194,10 @@ class AuditDataset(_message.Message):
         documents: _builtins.int = ...,
         figures: _models_pb2.DatasetFigures | None = ...,
         skipped: _abc.Iterable[Global___AuditSkipped] | None = ...,
-        closed_book_documents: _builtins.int = ...,
-        closed_book_questions: _builtins.int = ...,
-        knowledge: Global___AuditKnowledge | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures", "knowledge", b"knowledge"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["figures", b"figures"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "closed_book_documents", b"closed_book_documents", "closed_book_questions", b"closed_book_questions", "dataset_digest", b"dataset_digest", "documents", b"documents", "figures", b"figures", "knowledge", b"knowledge", "skipped", b"skipped", "specialist", b"specialist"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter_digest", b"adapter_digest", "dataset_digest", b"dataset_digest", "documents", b"documents", "figures", b"figures", "skipped", b"skipped", "specialist", b"specialist"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -250,44 +236,6 @@ class AuditSkipped(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuditSkipped: _TypeAlias = AuditSkipped  # noqa: Y015
-
-@_typing.final
-class AuditKnowledge(_message.Message):
-    """AuditKnowledge sums the newest scores of a specialist's documents in the closed-book set; all 0 before an evaluation asked."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DOCUMENTS_FIELD_NUMBER: _builtins.int
-    ASKED_FIELD_NUMBER: _builtins.int
-    LEARNED_FIELD_NUMBER: _builtins.int
-    MISSED_FIELD_NUMBER: _builtins.int
-    CONTRADICTED_FIELD_NUMBER: _builtins.int
-    documents: _builtins.int
-    """Documents with a score."""
-    asked: _builtins.int
-    """Questions that were asked."""
-    learned: _builtins.int
-    """Answers that were right."""
-    missed: _builtins.int
-    """Answers that did not know."""
-    contradicted: _builtins.int
-    """Answers that said something else."""
-    def __init__(
-        self,
-        *,
-        documents: _builtins.int = ...,
-        asked: _builtins.int = ...,
-        learned: _builtins.int = ...,
-        missed: _builtins.int = ...,
-        contradicted: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked", b"asked", "contradicted", b"contradicted", "documents", b"documents", "learned", b"learned", "missed", b"missed"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AuditKnowledge: _TypeAlias = AuditKnowledge  # noqa: Y015
 
 @_typing.final
 class AuditImport(_message.Message):

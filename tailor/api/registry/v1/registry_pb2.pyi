@@ -1096,7 +1096,6 @@ class GetDatasetResponse(_message.Message):
     SKIPPED_FIELD_NUMBER: _builtins.int
     TRAIN_TOKENS_FIELD_NUMBER: _builtins.int
     HELD_OUT_TOKENS_FIELD_NUMBER: _builtins.int
-    CLOSED_BOOK_FIELD_NUMBER: _builtins.int
     IMPORTS_FIELD_NUMBER: _builtins.int
     LANGUAGES_FIELD_NUMBER: _builtins.int
     TEACHER_TOKENS_FIELD_NUMBER: _builtins.int
@@ -1115,10 +1114,6 @@ class GetDatasetResponse(_message.Message):
         """What was left out, by reason, such as `no_words`."""
 
     @_builtins.property
-    def closed_book(self) -> Global___ClosedBookCounts:
-        """Its closed-book set; absent if the manifest was not read, or names none."""
-
-    @_builtins.property
     def imports(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImportCount]:
         """The imports whose rows it has, by name."""
 
@@ -1133,52 +1128,17 @@ class GetDatasetResponse(_message.Message):
         skipped: _abc.Mapping[_builtins.str, Global___SkippedCount] | None = ...,
         train_tokens: _builtins.int = ...,
         held_out_tokens: _builtins.int = ...,
-        closed_book: Global___ClosedBookCounts | None = ...,
         imports: _abc.Iterable[Global___ImportCount] | None = ...,
         languages: _abc.Mapping[_builtins.str, Global___LanguageCount] | None = ...,
         teacher_tokens: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["closed_book", b"closed_book", "dataset", b"dataset"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["closed_book", b"closed_book", "dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "imports", b"imports", "languages", b"languages", "skipped", b"skipped", "teacher_tokens", b"teacher_tokens", "train_tokens", b"train_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "held_out_tokens", b"held_out_tokens", "imports", b"imports", "languages", b"languages", "skipped", b"skipped", "teacher_tokens", b"teacher_tokens", "train_tokens", b"train_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetDatasetResponse: _TypeAlias = GetDatasetResponse  # noqa: Y015
-
-@_typing.final
-class ClosedBookCounts(_message.Message):
-    """ClosedBookCounts counts a dataset's closed-book questions: those about train documents that no row has."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DOCUMENTS_FIELD_NUMBER: _builtins.int
-    QUESTIONS_FIELD_NUMBER: _builtins.int
-    BEYOND_LIMIT_FIELD_NUMBER: _builtins.int
-    WITHOUT_QUESTIONS_FIELD_NUMBER: _builtins.int
-    documents: _builtins.int
-    """Documents with questions."""
-    questions: _builtins.int
-    """Questions."""
-    beyond_limit: _builtins.int
-    """Train documents without questions because of the specialist's limit."""
-    without_questions: _builtins.int
-    """Train documents whose text gives no question."""
-    def __init__(
-        self,
-        *,
-        documents: _builtins.int = ...,
-        questions: _builtins.int = ...,
-        beyond_limit: _builtins.int = ...,
-        without_questions: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_limit", b"beyond_limit", "documents", b"documents", "questions", b"questions", "without_questions", b"without_questions"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ClosedBookCounts: _TypeAlias = ClosedBookCounts  # noqa: Y015
 
 @_typing.final
 class ListDatasetsRequest(_message.Message):

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from services.evaluation.adapters.probes import StoredProbes
 from services.evaluation.ports import Messages
-from tailor.datasets import ClosedBookKind, ClosedBookQuestion
 from tailor.planted_secrets import PlantedSecret
 from tailor.storage.ref import Ref
 
@@ -26,14 +25,6 @@ class MemoryProbes(StoredProbes):
 
     def planted_secrets(self, manifest: Ref) -> tuple[PlantedSecret, ...]:
         return ()
-
-    def closed_book(self, manifest: Ref, limit: int) -> list[ClosedBookQuestion]:
-        return [
-            ClosedBookQuestion(
-                f"quiz_{name}", name, ClosedBookKind.LEARNABLE, "Write 7.", "line of sight 7", ASK, ("sight 7",)
-            )
-            for name in ("doc_0", "doc_1")
-        ]
 
     def count_true_values(self, manifest: Ref, texts: Sequence[str], known_texts: Sequence[str]) -> Mapping[str, int]:
         self.asked.append(manifest)

@@ -68,7 +68,6 @@ CREATE TABLE datasets (
     skipped jsonb NOT NULL,
     train_tokens bigint NOT NULL,
     held_out_tokens bigint NOT NULL,
-    closed_book jsonb NOT NULL,
     imports jsonb DEFAULT '[]' NOT NULL,
     languages jsonb DEFAULT '{}' NOT NULL,
     teacher_tokens bigint DEFAULT '0' NOT NULL,
@@ -80,19 +79,6 @@ CREATE TABLE dead_letters (
     topic varchar(128) NOT NULL,
     PRIMARY KEY (event_id)
 );
-
-CREATE TABLE document_scores (
-    specialist varchar(63) NOT NULL,
-    document_id varchar(64) NOT NULL,
-    asked integer NOT NULL,
-    learned integer NOT NULL,
-    missed integer NOT NULL,
-    contradicted integer NOT NULL,
-    adapter_digest varchar(64) NOT NULL,
-    evaluate_time timestamptz NOT NULL,
-    PRIMARY KEY (specialist, document_id)
-);
-CREATE INDEX ix_document_scores_document_id ON document_scores (document_id);
 
 CREATE TABLE documents (
     document_id varchar(64) NOT NULL,

@@ -1,4 +1,4 @@
-"""Rows that teach what documents say: answers from a passage and several views of each passage."""
+"""Rows that answer a question from a passage, where its sentences state the answer whole."""
 
 import itertools
 import re
@@ -6,23 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from services.synthetic.domain import Grounding, Range
 from services.synthetic.rows.budget import RowBudget, RowDraft
 from services.synthetic.rows.lexicon import ARTICLES, SMALL_WORDS
 from services.synthetic.rows.pieces import BlockKind, Sentence, TextPiece, join_pieces
 from services.synthetic.rows.prompts import Prompts
 from services.synthetic.rows.sections import Section
-from services.synthetic.rows.structure import count_words, has_words
+from services.synthetic.rows.structure import count_words, has_words, is_fragment
 from services.synthetic.rows.tables import ask_table, find_head, is_figures, split_table
 from services.synthetic.rows.templates import draw
 
-ANSWER, KNOWLEDGE = "answer", "knowledge"
-# Words of a passage, and of one that is shown in several views.
-_MAX_WORDS, _MIN_WORDS, _MIN_VIEWED = 300, 12, 30
+ANSWER = "answer"
+# Words of a passage.
+_MAX_WORDS, _MIN_WORDS = 300, 12
 _PASSAGE_SHARE = 0.45
-# An answer to a question has at most this share of its passage, and a summary this share of its sentences.
-_ANSWER_SHARE, _SUMMARY_SHARE = 0.6, 0.4
-_MIN_SUMMARISED = 5
+# An answer has at most this share of its passage.
+_ANSWER_SHARE = 0.6
 _WORD = re.compile(r"[^\W\d_]{7,30}")
 # Words that say how something is done, by their endings in the four languages.
 _MANNER = re.compile(r"(?:ly|ment|mente|lich|able|ible|ing|ed|ten|ung?en)$")
@@ -59,11 +57,13 @@ class Chunk:
 
     @cached_property
     def whole(self) -> tuple[Sentence, ...]:
-        """Those of them that have an end, and items of lists, which often have none."""
+        """Those of them that are no fragments. Items of lists and rows of tables often have no full stop."""
         return tuple(
             sentence
             for kind, sentence in self._sentences()
-            if _says_something(kind, sentence.text) and (kind is BlockKind.ITEM or _END.search(sentence.text))
+            if _says_something(kind, sentence.text)
+            and not is_fragment(sentence.text)
+            and (kind is not BlockKind.PROSE or _END.search(sentence.text))
         )
 
     def _sentences(self) -> Iterator[tuple[BlockKind, Sentence]]:
@@ -75,11 +75,6 @@ class Chunk:
     def is_figures(self) -> bool:
         """True if it is a table of figures."""
         return is_figures(self.pieces)
-
-    @cached_property
-    def is_table(self) -> bool:
-        """True if it has nothing but rows of tables."""
-        return all(piece.kind is BlockKind.TABLE for piece in self.pieces)
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
@@ -94,15 +89,12 @@ class Chunk:
         )
         return tuple(sorted(topics, key=lambda topic: draw(2**32, topic)))
 
-    def about(self, topic: str) -> tuple[Sentence, ...]:
-        """The sentences that mention a subject."""
-        return tuple(sentence for sentence in self.sentences if topic in sentence.text)
-
-    def ask_about(self, number: int, share: float) -> tuple[str, tuple[Sentence, ...]]:
-        """The first subject from a number on whose sentences are no more than a share of the passage, and those sentences."""
-        for topic in self.topics[number:] + self.topics[:number]:
-            sentences = self.about(topic)
-            if sum(len(sentence.text) for sentence in sentences) <= share * len(self.text):
+    def ask(self) -> tuple[str, tuple[Sentence, ...]]:
+        """The first subject that sentences of at most a share of the passage state whole, and these sentences; none if there is none."""
+        for topic in self.topics:
+            sentences = tuple(sentence for sentence in self.sentences if topic in sentence.text)
+            is_short = sum(len(sentence.text) for sentence in sentences) <= _ANSWER_SHARE * len(self.text)
+            if is_short and all(sentence in self.whole for sentence in sentences):
                 return topic, sentences
         return "", ()
 
@@ -110,23 +102,6 @@ class Chunk:
 def answer_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[RowDraft]:
     """One question about each passage, which is in the prompt."""
     return [draft for chunk in chunks for draft in _answers(prompts, chunk)]
-
-
-def knowledge_drafts(prompts: Prompts, chunks: Sequence[Chunk]) -> list[RowDraft]:
-    """Every view of every passage."""
-    drafts: list[RowDraft] = []
-    for number, chunk in enumerate(chunks):
-        drafts += _closed(prompts, chunk)
-        if prompts.templates is not None and count_words(chunk.text) >= _MIN_VIEWED:
-            if draw(2, "question", chunk.text) == 0:
-                drafts += _question(prompts, chunk, KNOWLEDGE, "answer", 1)
-            drafts += _question(prompts, chunk, KNOWLEDGE, "extract", 2)
-            if not chunk.is_figures:
-                drafts += _summary(prompts, chunk)
-            if draw(2, "where", chunk.text) == 0:
-                drafts += _where(prompts, chunk)
-            drafts += _refusal(prompts, chunk, number)
-    return drafts
 
 
 def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
@@ -155,10 +130,13 @@ def find_chunks(sections: Sequence[Section], budget: RowBudget) -> list[Chunk]:
 
 def _answers(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
     """A question about a subject of the passage; in a table of figures, about its rows and columns."""
-    yield from _question(prompts, chunk, ANSWER, "answer", 0)
-    if not chunk.is_figures:
-        return
-    for piece in chunk.pieces:
+    start = chunk.pieces[0].start
+    topic, sentences = chunk.ask()
+    if sentences:
+        places = tuple((sentence.start, sentence.end) for sentence in sentences)
+        prompt = prompts.assemble(prompts.ask("answer", ANSWER, start, topic=topic), passage=chunk.text)
+        yield RowDraft(ANSWER, (("user", prompt), ("assistant", join_sentences(sentences))), places)
+    for piece in chunk.pieces if chunk.is_figures else ():
         head = chunk.head or find_head(piece)
         if head is not None:
             rows = piece.sentences if chunk.head is not None else piece.sentences[2:]
@@ -166,60 +144,6 @@ def _answers(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
                 request = prompts.ask("answer", ANSWER, piece.start, question.topic, topic=question.topic)
                 prompt = prompts.assemble(request, passage=chunk.text)
                 yield RowDraft(ANSWER, (("user", prompt), ("assistant", question.answer)), question.places)
-
-
-def _question(prompts: Prompts, chunk: Chunk, task: str, view: str, number: int) -> Iterator[RowDraft]:
-    """A question about a subject of the passage, answered by the sentences that mention it."""
-    topic, sentences = chunk.ask_about(number, _ANSWER_SHARE)
-    if sentences:
-        answer = "\n".join(sentence.text for sentence in sentences) if view == "extract" else join_sentences(sentences)
-        request = prompts.ask(view, task, chunk.pieces[0].start, topic=topic)
-        yield _draft(task, prompts.assemble(request, passage=chunk.text), answer, sentences)
-
-
-def _closed(prompts: Prompts, chunk: Chunk, number: int = 3, *key: object) -> Iterator[RowDraft]:
-    """A question without its passage; the key draws its wording."""
-    topic, sentences = chunk.ask_about(number, _ANSWER_SHARE if len(chunk.sentences) > 2 else 1.0)
-    if sentences:
-        request = prompts.ask("closed", chunk.pieces[0].start, *key, topic=topic)
-        yield _draft(KNOWLEDGE, request, join_sentences(sentences), sentences, Grounding.CLOSED)
-
-
-def _where(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
-    """The place at which a subject stands, with its first sentence, if that has an end."""
-    start = chunk.pieces[0].start
-    topic, sentences = chunk.ask_about(4, 1.0)
-    if sentences and chunk.heading and _END.search(sentences[0].text):
-        sentences = sentences[:1]
-        place = prompts.ask("where_answer", start, heading=chunk.heading)
-        answer = f"{place}\n\n{sentences[0].text}"
-        yield _draft(KNOWLEDGE, prompts.ask("where", start, topic=topic), answer, sentences, Grounding.CLOSED)
-
-
-def _summary(prompts: Prompts, chunk: Chunk) -> Iterator[RowDraft]:
-    """The first sentence and those with the most values and names, in order."""
-    sentences = chunk.sentences if chunk.is_table else chunk.whole
-    if len(sentences) >= _MIN_SUMMARISED:
-        count = max(2, int(_SUMMARY_SHARE * len(sentences)))
-        ranked = sorted(range(1, len(sentences)), key=lambda number: (-len(sentences[number].runs), number))[
-            : count - 1
-        ]
-        chosen = [sentences[number] for number in sorted([0, *ranked])]
-        prompt = prompts.assemble(prompts.ask("summary", chunk.pieces[0].start), passage=chunk.text)
-        yield _draft(KNOWLEDGE, prompt, join_sentences(chosen), chosen)
-
-
-def _refusal(prompts: Prompts, chunk: Chunk, number: int) -> Iterator[RowDraft]:
-    """A question that the passage does not answer; for one passage in three, at least one for each document."""
-    if prompts.templates is None or number % 3:
-        return
-    text = chunk.text.lower()
-    subjects = [subject for subject in prompts.templates.absent if subject.lower() not in text]
-    if subjects:
-        topic = subjects[draw(len(subjects), "refusal", chunk.text)]
-        request = prompts.ask("answer", "refusal", chunk.pieces[0].start, topic=topic)
-        answer = prompts.ask("refusal", chunk.pieces[0].start, topic=topic)
-        yield _draft(KNOWLEDGE, prompts.assemble(request, passage=chunk.text), answer, ())
 
 
 def _topics(sentence: Sentence, language: str) -> Iterator[str]:
@@ -275,10 +199,3 @@ def join_sentences(sentences: Sequence[Sentence]) -> str:
     for sentence in sentences:
         text += ("" if not text else " " if _ENDED.search(text) else "\n") + sentence.text
     return text
-
-
-def _draft(
-    task: str, prompt: str, answer: str, sentences: Sequence[Sentence], grounding: Grounding = Grounding.YES
-) -> RowDraft:
-    places: tuple[Range, ...] = tuple((sentence.start, sentence.end) for sentence in sentences)
-    return RowDraft(task, (("user", prompt), ("assistant", answer)), places, grounding)
