@@ -83,6 +83,7 @@ class House:
 
 @pytest.fixture
 def house(flow: Flow, synthetic: SyntheticWorld, tmp_path: Path) -> Iterator[House]:
+    flow.engine.context_length = 4096
     with serve(flow, synthetic, tmp_path) as port:
         channels = flow.channels() | {"synthetic": flow.registry.channel("console", "synthetic", port)}
         browser = TestClient(create_app(settings(), connect(channels)), follow_redirects=False)
